@@ -1,0 +1,134 @@
+"""Sample formats, layouts and channel counts, converted without surprises.
+
+Integers share one scale: full scale is 2^(bits-1), so widening is a shift and narrowing rounds to
+nearest and saturates. Between integers and floats, ±1.0 is full scale. The laws (round trips,
+error bounds in LSB) are in `tests/property/test_conversion_laws.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+
+
+def unpack(data: Bytes, audio_format: AudioFormat, *, planar: bool = False) -> Samples:
+    """Read packed (interleaved) or planar bytes as samples of shape (n, channels).
+
+    Raises `ValueError` when `data` does not hold a whole number of samples of every channel.
+    """
+    width = audio_format.bytes_per_frame
+    if len(data) % width:
+        raise ValueError(f"{len(data)} bytes are no multiple of {width} ({audio_format})")
+    if audio_format.sample_format is SampleFormat.S24:
+        flat = _unpack_s24(data)
+    else:
+        flat = np.frombuffer(data, dtype=audio_format.sample_format.dtype)
+    if planar:
+        return np.ascontiguousarray(flat.reshape(audio_format.channels, -1).T)
+    return flat.reshape(-1, audio_format.channels)
+
+
+def pack(samples: Samples, sample_format: SampleFormat, *, planar: bool = False) -> bytes:
+    """The opposite of `unpack`: shape (n, channels) to packed or planar bytes."""
+    ordered = np.ascontiguousarray(samples.T if planar else samples)
+    if sample_format is SampleFormat.S24:
+        return ordered.astype("<i4").view("u1").reshape(-1, 4)[:, :3].tobytes()
+    return ordered.astype(sample_format.dtype, copy=False).tobytes()
+
+
+def convert(samples: Samples, source: SampleFormat, target: SampleFormat) -> Samples:
+    """Samples of one format in another, same shape.
+
+    Widening and integer-to-f64 are exact; narrowing rounds to nearest and saturates; a float
+    that is not a number becomes silence.
+    """
+    if source is target:
+        return samples
+    if source.is_float:
+        if target.is_float:
+            with np.errstate(over="ignore"):  # beyond f32 there is infinity
+                return samples.astype(target.dtype)
+        return _from_unit(samples, target)
+    signed = _signed(samples, source)
+    if target.is_float:
+        # in f64 every 32-bit integer is exact, so only the target's own precision is lost
+        return (signed.astype(np.float64) / _full_scale(source)).astype(target.dtype)
+    shift = target.bits - source.bits
+    if shift >= 0:
+        wide = signed << shift
+    else:
+        half = np.int64(1) << (-shift - 1)
+        limit = _full_scale(target) - 1
+        wide = np.minimum((signed + half) >> -shift, limit)
+    return _unsigned(wide, target)
+
+
+def mix_channels(samples: Samples, sample_format: SampleFormat, channels: int) -> Samples:
+    """Samples of shape (n, c) as shape (n, `channels`).
+
+    Mono goes to every channel; many go to mono as their average; otherwise the first channels
+    are kept and missing ones are silent, as no layout is known that would say more.
+    """
+    have = samples.shape[1]
+    if have == channels:
+        return samples
+    if have == 1:
+        return np.repeat(samples, channels, axis=1)
+    if channels == 1:
+        mean = np.asarray(np.mean(samples, axis=1, keepdims=True, dtype=np.float64))
+        return (mean if sample_format.is_float else np.rint(mean)).astype(samples.dtype)
+    if have > channels:
+        return np.ascontiguousarray(samples[:, :channels])
+    quiet = 128 if sample_format is SampleFormat.U8 else 0
+    padding = np.full((len(samples), channels - have), quiet, dtype=samples.dtype)
+    return np.hstack([samples, padding])
+
+
+def convert_frame(frame: AudioFrame, target: AudioFormat) -> AudioFrame:
+    """The frame with the sample format and channels of `target`; the rate must be the same.
+
+    Raises `ValueError` when the rates differ: changing the rate needs a filter with a memory,
+    which is a codec adapter's work.
+    """
+    if frame.format == target:
+        return frame
+    if frame.format.sample_rate_hz != target.sample_rate_hz:
+        raise ValueError(f"{frame.format} cannot become {target} without resampling")
+    mixed = mix_channels(frame.samples, frame.format.sample_format, target.channels)
+    converted = convert(mixed, frame.format.sample_format, target.sample_format)
+    return AudioFrame(target, converted, frame.position)
+
+
+def _unpack_s24(data: Bytes) -> npt.NDArray[Any]:
+    """Three little-endian bytes a sample, sign-extended to int32."""
+    triples = np.frombuffer(data, dtype="u1").reshape(-1, 3)
+    wide = np.zeros((len(triples), 4), dtype="u1")
+    wide[:, 1:] = triples
+    signed: npt.NDArray[np.int32] = wide.view("<i4").reshape(-1)
+    return np.right_shift(signed, 8)
+
+
+def _full_scale(sample_format: SampleFormat) -> int:
+    return 1 << (sample_format.bits - 1)
+
+
+def _signed(samples: Samples, sample_format: SampleFormat) -> npt.NDArray[np.int64]:
+    wide = samples.astype(np.int64)
+    return wide - 128 if sample_format is SampleFormat.U8 else wide
+
+
+def _unsigned(samples: npt.NDArray[np.int64], sample_format: SampleFormat) -> Samples:
+    shifted = samples + 128 if sample_format is SampleFormat.U8 else samples
+    return shifted.astype(sample_format.dtype)
+
+
+def _from_unit(samples: Samples, target: SampleFormat) -> Samples:
+    scale = _full_scale(target)
+    unit = np.clip(np.nan_to_num(samples.astype(np.float64)), -1.0, 1.0)
+    return _unsigned(np.rint(np.minimum(unit * scale, scale - 1)).astype(np.int64), target)

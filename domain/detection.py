@@ -1,0 +1,103 @@
+"""What format is really arriving: from the SDP's codec, an Opus packet's TOC, a frame's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from domain.audio import AudioFormat, SampleFormat
+from domain.errors import FrameUnsupported, PayloadInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class CodecParameters:
+    """A codec as the SDP names it (`a=rtpmap`, `a=fmtp`)."""
+
+    name: str
+    """Encoding name, lower case: opus, pcmu, pcma, g722."""
+    payload_type: int
+    clock_rate_hz: int
+    """Rate of the RTP timestamps, which for G.722 is not the rate of the samples."""
+    channels: int
+    fmtp: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class _CodecFacts:
+    clock_rate_hz: int
+    sample_rate_hz: int
+    sdp_channels: int
+
+
+_CODECS = {
+    "opus": _CodecFacts(48_000, 48_000, 2),  # RFC 7587 § 7: always opus/48000/2 in SDP
+    "pcmu": _CodecFacts(8_000, 8_000, 1),
+    "pcma": _CodecFacts(8_000, 8_000, 1),
+    "g722": _CodecFacts(8_000, 16_000, 1),  # RFC 3551 § 4.5.2: an 8 kHz clock by mistake
+}
+STATIC_PAYLOAD_TYPES = {0: "pcmu", 8: "pcma", 9: "g722"}
+"""Payload types that need no rtpmap (RFC 3551 § 6)."""
+
+
+def is_supported(name: str, *, clock_rate_hz: int, channels: int) -> bool:
+    """Whether a codec of an offer can be recorded."""
+    facts = _CODECS.get(name.lower())
+    return facts is not None and (clock_rate_hz, channels) == (
+        facts.clock_rate_hz,
+        facts.sdp_channels,
+    )
+
+
+def static_codec(payload_type: int) -> CodecParameters | None:
+    """The codec of a static payload type, where it is one that can be recorded."""
+    name = STATIC_PAYLOAD_TYPES.get(payload_type)
+    if name is None:
+        return None
+    facts = _CODECS[name]
+    return CodecParameters(name, payload_type, facts.clock_rate_hz, facts.sdp_channels)
+
+
+def detect_format(codec: CodecParameters, first_payload: bytes) -> AudioFormat:
+    """The format in which a stream is recorded, from its codec and its first packet.
+
+    SDP writes opus/48000/2 whatever is sent, so for Opus the first packet's TOC decides between
+    mono and stereo, unless the sender announces stereo (`sprop-stereo=1`, RFC 7587 § 6.1).
+    Raises `PayloadInvalid` for an empty Opus packet.
+    """
+    facts = _CODECS[codec.name]
+    channels = facts.sdp_channels
+    if codec.name == "opus":
+        announced = codec.fmtp.get("sprop-stereo") == "1"
+        channels = 2 if announced or opus_channels(first_payload) == 2 else 1
+    return AudioFormat(facts.sample_rate_hz, channels, SampleFormat.S16)
+
+
+def opus_channels(payload: bytes) -> int:
+    """1 or 2, from the stereo bit of the TOC byte (RFC 6716 § 3.1)."""
+    if not payload:
+        raise PayloadInvalid("an empty Opus packet")
+    return 2 if payload[0] & 0x04 else 1
+
+
+# The names are FFmpeg's, which is what PyAV's frames carry; a p at the end means planar.
+_FRAME_LAYOUTS = {
+    "u8": SampleFormat.U8,
+    "s16": SampleFormat.S16,
+    "s32": SampleFormat.S32,
+    "flt": SampleFormat.F32,
+    "dbl": SampleFormat.F64,
+}
+
+
+def detect_layout(name: str) -> tuple[SampleFormat, bool]:
+    """The sample format, and whether planar, of a frame layout such as ``fltp``.
+
+    Raises `FrameUnsupported`, which names the layout, for one that has no sample format here.
+    """
+    planar = name.endswith("p") and name[:-1] in _FRAME_LAYOUTS
+    sample_format = _FRAME_LAYOUTS.get(name[:-1] if planar else name)
+    if sample_format is None:
+        known = ", ".join(key + p for key in _FRAME_LAYOUTS for p in ("", "p"))
+        raise FrameUnsupported(f"audio frames of layout {name!r} are not known; known: {known}")
+    return sample_format, planar

@@ -1,0 +1,154 @@
+"""Every error Gapless raises on purpose, in one tree that says who is at fault.
+
+The class decides the answer: a `PeerError` carries the HTTP status that its sender gets, every
+error carries the exit code that a command ends with. Nobody downstream has to guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class GaplessError(Exception):
+    """Something went wrong that the user can read in one line; the command's work failed."""
+
+    exit_code = 1
+
+
+# -- the person at this machine ---------------------------------------------------------------
+
+
+class SettingInvalid(GaplessError):
+    """A setting has a value that cannot work.
+
+    `name` is the setting; `origin` is where the value came from (a flag, a variable, a file).
+    """
+
+    exit_code = 2
+
+    def __init__(self, name: str, problem: str, *, origin: str | None = None) -> None:
+        self.name, self.problem, self.origin = name, problem, origin
+        super().__init__(f"{name}: {problem}" + (f" (from {origin})" if origin else ""))
+
+
+# -- the microphone -----------------------------------------------------------------------------
+
+
+class CaptureError(GaplessError):
+    """The sound source cannot deliver."""
+
+
+class BackendMissing(CaptureError):
+    """The library behind a capture backend is not installed; the message says how to get it."""
+
+    exit_code = 2
+
+
+class NoSuchDevice(CaptureError):
+    """There is no input device of that name or number."""
+
+    exit_code = 2
+
+    def __init__(self, wanted: str | None, available: Sequence[str]) -> None:
+        what = f"no input device {wanted!r}" if wanted else "no default input device"
+        listing = "; there are: " + ", ".join(available) if available else "; there is none at all"
+        super().__init__(what + listing)
+
+
+class DeviceUnusable(CaptureError):
+    """The device is there, but it cannot be opened: taken, or it refuses the format."""
+
+
+class DeviceLost(CaptureError):
+    """The device went away while it was recording."""
+
+
+class InputUnreadable(CaptureError):
+    """The input file is missing or holds no audio."""
+
+    exit_code = 2
+
+
+# -- sound --------------------------------------------------------------------------------------
+
+
+class FrameUnsupported(GaplessError):
+    """An audio frame has a layout for which there is no conversion; the message names it."""
+
+
+class PayloadInvalid(GaplessError):
+    """A codec refused a payload. It costs that payload only."""
+
+
+class PacketInvalid(GaplessError):
+    """Bytes that are no RTP packet."""
+
+
+class CodecUnavailable(GaplessError):
+    """The library that implements a codec cannot be loaded."""
+
+
+# -- the other end ------------------------------------------------------------------------------
+
+
+class PeerError(GaplessError):
+    """The peer sent something that cannot be served; `status` is the HTTP status it gets."""
+
+    status = 400
+
+
+class OfferRejected(PeerError):
+    """The offer cannot be answered: empty, malformed, without audio, fingerprint or codec."""
+
+
+class CandidateRejected(PeerError):
+    """The ICE candidate cannot be read."""
+
+
+class Unauthorized(PeerError):
+    """The bearer token is missing or wrong."""
+
+    status = 401
+
+
+class SessionUnknown(PeerError):
+    """There is no such session, or it is over."""
+
+    status = 404
+
+
+class ServerFull(PeerError):
+    """The server has as many sessions as it is allowed to have, or is going down."""
+
+    status = 503
+
+
+class ServerUnreachable(GaplessError):
+    """Nobody answers at the server's address."""
+
+
+class ServerRefused(GaplessError):
+    """The server answered with a refusal."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status, self.reason = status, reason
+        super().__init__(f"the server refused ({status}): {reason}")
+
+
+class ConnectionFailed(GaplessError):
+    """The media path could not be established."""
+
+
+class ConnectionLost(GaplessError):
+    """The media path was there and is gone."""
+
+
+class PortInUse(GaplessError):
+    """Another program listens on the address."""
+
+
+# -- the store ----------------------------------------------------------------------------------
+
+
+class StorageFailed(GaplessError):
+    """A recording cannot be written."""

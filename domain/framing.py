@@ -1,0 +1,79 @@
+"""Blocks of any size in, frames of one exact size out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from domain.audio import AudioFormat, AudioFrame, Samples, silence
+
+
+class Framer:
+    """Cuts a stream of blocks into frames of `frame_samples`, each at its true position.
+
+    Where blocks follow each other, nothing is lost, added or repeated: the frames and the tail
+    together are the blocks. Where a block starts later than the one before it ended (the capture
+    overran), the frame under way is filled up with silence, whole frames of the hole are left
+    out, and the next frame's position is moved on: time is never made shorter.
+    """
+
+    def __init__(self, audio_format: AudioFormat, *, frame_samples: int = 960) -> None:
+        if frame_samples <= 0:
+            raise ValueError(f"frame_samples is {frame_samples}, not positive")
+        self.format = audio_format
+        self.frame_samples = frame_samples
+        self._pending: list[Samples] = []
+        self._pending_length = 0
+        self._start = 0  # position of the first pending sample
+
+    def push(self, block: AudioFrame) -> Iterator[AudioFrame]:
+        """Take a block, yield each frame that it completes.
+
+        Raises `ValueError` for a block of another format or one that lies in the past.
+        """
+        if block.format != self.format:
+            raise ValueError(f"a block of {block.format} in a stream of {self.format}")
+        end = self._start + self._pending_length
+        if block.position < end:
+            raise ValueError(f"a block at {block.position}, but the stream is at {end} already")
+        if block.position > end:
+            yield from self._bridge(block.position)
+        self._append(block.samples)
+        yield from self._whole_frames()
+
+    def tail(self) -> AudioFrame | None:
+        """What is left over at the end, shorter than a frame; the framer is empty afterwards."""
+        if not self._pending_length:
+            return None
+        samples = self._take(self._pending_length)
+        return AudioFrame(self.format, samples, self._start - len(samples))
+
+    def _bridge(self, position: int) -> Iterator[AudioFrame]:
+        """Close the frame under way and stand so that `position` falls into the next one."""
+        hole = position - self._start - self._pending_length
+        if self._pending_length:
+            filler = min(hole, self.frame_samples - self._pending_length)
+            self._append(silence(self.format, filler))
+            hole -= filler
+            yield from self._whole_frames()
+        if not self._pending_length:
+            self._start += hole
+
+    def _append(self, samples: Samples) -> None:
+        if len(samples):
+            self._pending.append(samples)
+            self._pending_length += len(samples)
+
+    def _whole_frames(self) -> Iterator[AudioFrame]:
+        while self._pending_length >= self.frame_samples:
+            position = self._start
+            yield AudioFrame(self.format, self._take(self.frame_samples), position)
+
+    def _take(self, length: int) -> Samples:
+        joined = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
+        rest = joined[length:]
+        self._pending = [rest] if len(rest) else []
+        self._pending_length = len(rest)
+        self._start += length
+        return joined[:length]

@@ -1,0 +1,74 @@
+"""Where sound comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from domain.audio import AudioFormat, AudioFrame
+
+
+@dataclass(frozen=True, slots=True)
+class InputDevice:
+    """A device that can be recorded from."""
+
+    index: int
+    name: str
+    channels: int
+    """Most channels that it delivers."""
+    default_rate_hz: int
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRequest:
+    """What is asked of a backend. A backend ignores what it has no use for."""
+
+    sample_rate_hz: int
+    channels: int
+    device: str | None = None
+    """Name or number; None for the default."""
+    path: str | None = None
+    """The file to read, for a backend that reads files."""
+    queue_s: float = 2.0
+    """Sound that may wait to be read before an overrun is declared."""
+
+
+class AudioSource(Protocol):
+    """A live microphone, or what stands in for one: it delivers in real time."""
+
+    @property
+    def format(self) -> AudioFormat:
+        """The format that `read` delivers."""
+
+    @property
+    def overrun_samples(self) -> int:
+        """Samples lost so far because nobody read them in time."""
+
+    async def read(self) -> AudioFrame | None:
+        """Wait for the next block, of any size; None when the source has ended.
+
+        Positions count from 0 with the device's clock: after an overrun the next block's
+        position is later than the end of the one before. Raises `DeviceLost` when the device
+        is unplugged.
+        """
+
+    def stop(self) -> None:
+        """End the source: what is captured already can still be read, then `read` says None."""
+
+    async def close(self) -> None:
+        """Release the device. What has not been read is gone. May be called twice."""
+
+
+class CaptureBackend(Protocol):
+    """A way to reach sound sources."""
+
+    def devices(self) -> Sequence[InputDevice]:
+        """The devices there are. Raises `BackendMissing` when the library is not installed."""
+
+    async def open(self, request: CaptureRequest) -> AudioSource:
+        """Start capturing.
+
+        Raises `BackendMissing`, `NoSuchDevice`, `DeviceUnusable` or `InputUnreadable`.
+        """

@@ -1,0 +1,55 @@
+"""Compressed sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from domain.audio import AudioFormat, AudioFrame, Samples
+from domain.detection import CodecParameters
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPacket:
+    """One packet's payload."""
+
+    payload: bytes
+    timestamp: int
+    """Position of its first sample at 48 kHz, which is Opus' RTP clock (RFC 7587 § 4.1)."""
+
+
+class Encoder(Protocol):
+    """Opus."""
+
+    @property
+    def look_ahead(self) -> int:
+        """Samples by which decoded sound is behind what was encoded."""
+
+    def encode(self, frame: AudioFrame) -> EncodedPacket | None:
+        """Encode a frame of 10 or 20 ms; None when DTX has nothing to send for it."""
+
+
+class Resampler(Protocol):
+    """Brings blocks of any format to the one format that the encoder takes."""
+
+    def push(self, block: AudioFrame) -> Iterator[AudioFrame]:
+        """The converted samples that this block completes, with positions at the new rate."""
+
+    def flush(self) -> Iterator[AudioFrame]:
+        """What the filter still holds, at the end."""
+
+
+class Decoder(Protocol):
+    """A stateful decoder of one stream."""
+
+    def decode(self, payload: bytes) -> Samples:
+        """One packet's samples, shape (n, channels), s16; raises `PayloadInvalid`.
+
+        The decoder is unharmed by an invalid payload: the next good one decodes.
+        """
+
+
+class DecoderFactory(Protocol):
+    def __call__(self, codec: CodecParameters, audio_format: AudioFormat) -> Decoder:
+        """A decoder that delivers `audio_format`. Raises `CodecUnavailable`."""

@@ -1,0 +1,145 @@
+"""RTP as far as a recorder needs it: the header, arithmetic that wraps, reception statistics.
+
+RFC 3550; the numbers after § are its sections.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from domain.errors import PacketInvalid
+
+_HEADER = struct.Struct("!BBHII")
+
+
+@dataclass(frozen=True, slots=True)
+class RtpPacket:
+    """An RTP packet without what a recorder has no use for (CSRCs, header extensions)."""
+
+    payload_type: int
+    sequence: int
+    """16 bits, wraps."""
+    timestamp: int
+    """32 bits, wraps, in units of the codec's clock rate."""
+    ssrc: int
+    payload: bytes
+    marker: bool = False
+
+
+def parse_rtp(data: bytes) -> RtpPacket:
+    """Read an RTP packet (§ 5.1); raises `PacketInvalid` with the reason."""
+    if len(data) < _HEADER.size:
+        raise PacketInvalid(f"{len(data)} bytes are too short for an RTP header")
+    first, second, sequence, timestamp, ssrc = _HEADER.unpack_from(data)
+    if first >> 6 != 2:
+        raise PacketInvalid(f"RTP version {first >> 6}")
+    start, end = _HEADER.size + 4 * (first & 0x0F), len(data)
+    if first & 0x10:
+        if end < start + 4:
+            raise PacketInvalid("the header extension is cut off")
+        start += 4 + 4 * int.from_bytes(data[start + 2 : start + 4], "big")
+    if first & 0x20:
+        padding = data[-1]
+        if padding == 0:
+            raise PacketInvalid("padding of length 0")
+        end -= padding
+    if start > end:
+        raise PacketInvalid("header and padding are longer than the packet")
+    return RtpPacket(
+        payload_type=second & 0x7F,
+        sequence=sequence,
+        timestamp=timestamp,
+        ssrc=ssrc,
+        payload=data[start:end],
+        marker=bool(second & 0x80),
+    )
+
+
+def is_rtcp(data: bytes) -> bool:
+    """Whether a packet on a shared port is RTCP (RFC 5761 § 4)."""
+    return len(data) >= 2 and 192 <= data[1] <= 223
+
+
+class Unwrapper:
+    """Turns a wrapping counter into one that goes on for ever.
+
+    Each value is taken as the one nearest to the value before it.
+    """
+
+    def __init__(self, *, bits: int) -> None:
+        self._modulus = 1 << bits
+        self._last: int | None = None
+
+    def unwrap(self, value: int) -> int:
+        """The extended value; the first one comes back unchanged."""
+        if self._last is None:
+            self._last = value
+            return value
+        half = self._modulus >> 1
+        delta = (value - self._last + half) % self._modulus - half
+        self._last += delta
+        return self._last
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptionReport:
+    """The figures of one report block (§ 6.4.1) that come from received packets."""
+
+    ssrc: int
+    fraction_lost: int
+    """Loss since the previous report, in 1/256."""
+    packets_lost: int
+    """Loss since the beginning; negative when duplicates outnumber losses."""
+    highest_sequence: int
+    """Extended highest sequence number, 32 bits."""
+    jitter: int
+    """Interarrival jitter in timestamp units."""
+
+
+class ReceptionStatistics:
+    """What receiver reports say of one source (§ A.3, § A.8)."""
+
+    def __init__(self, ssrc: int, *, clock_rate_hz: int) -> None:
+        self.ssrc = ssrc
+        self._clock_rate_hz = clock_rate_hz
+        self._unwrapper = Unwrapper(bits=16)
+        self._base: int | None = None
+        self._highest = 0
+        self._received = 0
+        self._jitter = 0.0
+        self._transit: float | None = None
+        self._reported_expected = 0
+        self._reported_received = 0
+
+    def received(self, packet: RtpPacket, *, now: float) -> None:
+        """Count a packet that arrived at `now` (seconds, any monotonic clock)."""
+        extended = self._unwrapper.unwrap(packet.sequence)
+        if self._base is None:
+            self._base = self._highest = extended
+        self._highest = max(self._highest, extended)
+        self._received += 1
+        transit = now * self._clock_rate_hz - packet.timestamp
+        if self._transit is not None:
+            # the timestamp wraps every 25 hours at 48 kHz: take the difference modulo 2^32
+            difference = (transit - self._transit + 2**31) % 2**32 - 2**31
+            self._jitter += (abs(difference) - self._jitter) / 16
+        self._transit = transit
+
+    def report(self) -> ReceptionReport | None:
+        """The next report block, or None before the first packet."""
+        if self._base is None:
+            return None
+        expected = self._highest - self._base + 1
+        lost = expected - self._received
+        expected_now = expected - self._reported_expected
+        lost_now = expected_now - (self._received - self._reported_received)
+        self._reported_expected, self._reported_received = expected, self._received
+        fraction = min(255, (lost_now << 8) // expected_now) if expected_now and lost_now > 0 else 0
+        return ReceptionReport(
+            ssrc=self.ssrc,
+            fraction_lost=fraction,
+            packets_lost=max(-(1 << 23), min(lost, (1 << 23) - 1)),
+            highest_sequence=self._highest & 0xFFFFFFFF,
+            jitter=int(self._jitter),
+        )

@@ -1,0 +1,1 @@
+"""What the program does, in terms of the ports."""

@@ -1,0 +1,229 @@
+"""The server's sessions: each offer becomes one, each session one recording."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from domain.errors import ServerFull, SessionUnknown
+from domain.ports.clock import Clock, Spawner
+from domain.ports.codec import DecoderFactory
+from domain.ports.observers import ServerObserver
+from domain.ports.storage import RecordingStore
+from domain.ports.transport import IceCandidate, IngestConnection, IngestTransport
+from domain.recording import EndReason
+from domain.rtp import ReceptionReport, RtpPacket
+from domain.services.record import AudioTrackProcessor
+from domain.session import END_REASONS, Session, SessionEvent, SessionState
+from domain.settings import ServerSettings
+
+_ID_BYTES = 8
+_RESUME_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A session that was made."""
+
+    session_id: str
+    resume: str
+    answer_sdp: str
+
+
+class Ingest:
+    """Takes offers, keeps the sessions and ends each of them in one of the ways there are.
+
+    `tick` has to be called a few times a second: deadlines are kept by it, nothing else waits.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: ServerSettings,
+        transport: IngestTransport,
+        decoders: DecoderFactory,
+        store: RecordingStore,
+        clock: Clock,
+        spawner: Spawner,
+        observer: ServerObserver,
+        new_secret: Callable[[int], str],
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._decoders = decoders
+        self._store = store
+        self._clock = clock
+        self._spawner = spawner
+        self._observer = observer
+        self._new_secret = new_secret
+        self._sessions: dict[str, _LiveSession] = {}
+        self._being_offered = 0
+        self._closing = False
+
+    @property
+    def session_count(self) -> int:
+        """Sessions that have not ended."""
+        return sum(live.session.state is not SessionState.ENDED for live in self._sessions.values())
+
+    async def offer(self, sdp: str, *, name: str) -> Accepted:
+        """Answer an offer with a new session. Raises `OfferRejected` or `ServerFull`."""
+        self._refuse_when_closing()
+        if len(self._sessions) + self._being_offered >= self._settings.max_sessions:
+            raise ServerFull(f"all {self._settings.max_sessions} sessions are taken")
+        self._being_offered += 1
+        try:
+            connection = await self._transport.accept(sdp)
+        finally:
+            self._being_offered -= 1
+        try:
+            self._refuse_when_closing()
+        except ServerFull:
+            await connection.close()
+            raise
+        session = Session(
+            id=self._new_secret(_ID_BYTES),
+            resume=self._new_secret(_RESUME_BYTES),
+            name=name,
+            connect_deadline=self._clock.monotonic() + self._settings.connect_timeout_s,
+            inactivity_timeout_s=self._settings.inactivity_timeout_s,
+        )
+        live = _LiveSession(session, connection, self._processor(session, connection), self)
+        self._sessions[session.id] = live
+        self._observer.session_opened(session.id, name)
+        connection.start(live)
+        return Accepted(session.id, session.resume, connection.answer_sdp)
+
+    def add_candidate(self, session_id: str, candidate: IceCandidate) -> None:
+        """Hand a client's candidate to its connection.
+
+        Raises `SessionUnknown` or `CandidateRejected`.
+        """
+        live = self._find(session_id)
+        if live.session.state is SessionState.ENDED:
+            raise SessionUnknown("the session is over")
+        live.connection.add_candidate(candidate)
+
+    async def delete(self, session_id: str) -> None:
+        """End a session at its client's wish; returns when the recording is complete.
+
+        A client that closes its connection just before has ended the session already, by
+        packets that may come later than this request: they are waited for.
+        """
+        live = self._find(session_id)
+        await live.connection.drain()
+        self.end(live, SessionEvent.DELETED)
+        assert live.finished is not None
+        await live.finished
+
+    def tick(self) -> None:
+        """Keep the deadlines."""
+        now = self._clock.monotonic()
+        for live in list(self._sessions.values()):
+            live.poll(now=now)
+            if (event := live.session.due(now=now)) is not None:
+                self.end(live, event)
+
+    def end(self, live: _LiveSession, event: SessionEvent) -> None:
+        """End a session in the background; does nothing for one that has ended."""
+        if live.session.handle(event):
+            live.finished = self._spawner.spawn(
+                self._finish(live, END_REASONS[event]), name=f"finish {live.session.id}"
+            )
+
+    async def shut_down(self) -> None:
+        """Take no more offers, complete all recordings and release everything."""
+        self._closing = True
+        for live in list(self._sessions.values()):
+            self.end(live, SessionEvent.SHUT_DOWN)
+        await self._spawner.join()
+
+    def fault(self, live: _LiveSession, error: Exception) -> None:
+        """A fault in this program while it served a session: that session ends, no other."""
+        self._observer.failed(live.session.id, error)
+        self.end(live, SessionEvent.FAILED)
+
+    def recording_started(self, live: _LiveSession) -> None:
+        assert live.processor.format is not None
+        self._observer.recording_started(live.session.id, live.processor.format)
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing:
+            raise ServerFull("the server is shutting down")
+
+    def _find(self, session_id: str) -> _LiveSession:
+        live = self._sessions.get(session_id)
+        if live is None:
+            raise SessionUnknown("there is no such session, or it is over")
+        return live
+
+    async def _finish(self, live: _LiveSession, reason: EndReason) -> None:
+        session_id = live.session.id
+        try:
+            finished = await live.processor.end(reason, now=self._clock.monotonic())
+            if finished is not None:
+                self._observer.recording_finished(session_id, finished.location, finished.seconds)
+        except Exception as error:
+            self._observer.failed(session_id, error)
+        finally:
+            await live.connection.close()
+            del self._sessions[session_id]
+            self._observer.session_ended(session_id, reason)
+
+    def _processor(self, session: Session, connection: IngestConnection) -> AudioTrackProcessor:
+        return AudioTrackProcessor(
+            session_id=session.id,
+            client_name=session.name,
+            codecs=connection.codecs,
+            decoders=self._decoders,
+            store=self._store,
+            clock=self._clock,
+            reorder_hold_s=self._settings.reorder_hold_s,
+            max_gap_s=self._settings.max_gap_s,
+        )
+
+
+class _LiveSession:
+    """A session with what serves it: the sink of its connection."""
+
+    def __init__(
+        self,
+        session: Session,
+        connection: IngestConnection,
+        processor: AudioTrackProcessor,
+        ingest: Ingest,
+    ) -> None:
+        self.session = session
+        self.connection = connection
+        self.processor = processor
+        self.finished: Awaitable[None] | None = None
+        """Done when everything of the session is, once it has ended."""
+        self._ingest = ingest
+        self._faulty = False
+
+    def packet_received(self, packet: RtpPacket, *, now: float) -> None:
+        if self._faulty:
+            return
+        was_recording = self.processor.format is not None
+        try:
+            self.session.packet_received(now=now)
+            self.processor.packet_received(packet, now=now)
+        except Exception as error:
+            self._faulty = True
+            self._ingest.fault(self, error)
+            return
+        if not was_recording and self.processor.format is not None:
+            self._ingest.recording_started(self)
+
+    def poll(self, *, now: float) -> None:
+        try:
+            self.processor.poll(now=now)
+        except Exception as error:
+            self._ingest.fault(self, error)
+
+    def connection_closed(self) -> None:
+        self._ingest.end(self, SessionEvent.CONNECTION_CLOSED)
+
+    def reception_report(self) -> ReceptionReport | None:
+        if self.session.state is SessionState.ENDED:
+            return None
+        return self.processor.reception_report()

@@ -1,0 +1,84 @@
+"""Reordering: every packet once, in order, and no hole that was not one."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.reorder import Lost, Received, ReorderBuffer, Restarted
+from domain.rtp import RtpPacket, Unwrapper
+
+
+def packet(sequence: int) -> RtpPacket:
+    return RtpPacket(111, sequence % 2**16, sequence * 960 % 2**32, 1, b"x")
+
+
+@given(
+    start=st.integers(0, 2**16 - 1),
+    count=st.integers(1, 200),
+    lost=st.sets(st.integers(1, 198)),
+    shuffle=st.integers(0, 10),
+    duplicates=st.floats(0, 0.3),
+    seed=st.integers(0, 2**32),
+)
+def test_slots_are_the_stream_with_its_holes(
+    start: int, count: int, lost: set[int], shuffle: int, duplicates: float, seed: int
+) -> None:
+    dice = random.Random(seed)
+    arriving = [n for n in range(count) if n not in lost or n == 0]
+    # no packet is overtaken by more than `shuffle`; the first one stays the first
+    order = [0, *sorted(arriving[1:], key=lambda n: n + dice.uniform(0, shuffle))]
+    arrivals = [n for n in order for _ in range(2 if dice.random() < duplicates else 1)]
+
+    buffer = ReorderBuffer(hold_s=1000)
+    slots = []
+    for step, n in enumerate(arrivals):
+        slots += buffer.push(packet(start + n), now=step * 0.02)
+    slots += buffer.flush()
+
+    place, received = 0, []
+    for slot in slots:
+        assert not isinstance(slot, Restarted)
+        if isinstance(slot, Lost):
+            assert slot.count > 0
+            assert all(n not in arriving for n in range(place, place + slot.count))
+            place += slot.count
+        else:
+            assert slot.packet.sequence == (start + place) % 2**16
+            received.append(place)
+            place += 1
+    assert received == arriving
+
+
+@given(st.lists(st.integers(-20_000, 20_000), max_size=50), st.integers(0, 2**16 - 1))
+def test_unwrapping_follows_a_counter_through_its_wraps(steps: list[int], start: int) -> None:
+    unwrapper, true = Unwrapper(bits=16), start
+    assert unwrapper.unwrap(start) == start
+    for step in steps:
+        true += step
+        assert unwrapper.unwrap(true % 2**16) == true
+
+
+def test_a_hole_is_given_up_when_the_packet_behind_it_has_waited() -> None:
+    buffer = ReorderBuffer(hold_s=0.2)
+    assert buffer.push(packet(0), now=0.0) == [Received(packet(0))]
+    assert buffer.push(packet(2), now=0.02) == []
+    assert buffer.poll(now=0.21) == []
+    assert buffer.poll(now=0.23) == [Lost(1), Received(packet(2))]
+    assert buffer.push(packet(1), now=0.24) == []
+    assert buffer.late == 1
+
+
+def test_one_stray_packet_derails_nothing_and_a_restart_loses_nothing() -> None:
+    buffer = ReorderBuffer(hold_s=0.2)
+    buffer.push(packet(0), now=0.0)
+    assert buffer.push(packet(30_000), now=0.02) == []
+    assert buffer.push(packet(1), now=0.04) == [Received(packet(1))]
+    assert buffer.push(packet(40_000), now=0.06) == []
+    assert buffer.push(packet(40_001), now=0.08) == [
+        Restarted(),
+        Received(packet(40_000)),
+        Received(packet(40_001)),
+    ]

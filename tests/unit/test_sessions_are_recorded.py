@@ -1,0 +1,244 @@
+"""The server's service with fake adapters: no sockets, no sleeping, time told by the test."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from adapters.storage.memory import MemoryStore
+from domain.audio import AudioFormat
+from domain.errors import OfferRejected, ServerFull, SessionUnknown
+from domain.ports.transport import IceCandidate
+from domain.recording import EndReason
+from domain.rtp import RtpPacket
+from domain.services.ingest import Ingest
+from domain.settings import ServerSettings
+from tests.fakes.media import FakeIngestTransport, packet, payload, plain_decoder
+from tests.fakes.observers import SeenByServer
+from tests.fakes.time import FakeClock, Spawned
+
+
+class Server:
+    """An `Ingest` with everything around it."""
+
+    def __init__(self, **changes: object) -> None:
+        self.transport, self.store, self.clock = FakeIngestTransport(), MemoryStore(), FakeClock()
+        self.spawned, self.seen = Spawned(), SeenByServer()
+        numbers = itertools.count()
+        self.ingest = Ingest(
+            settings=ServerSettings(**changes),  # type: ignore[arg-type]
+            transport=self.transport,
+            decoders=plain_decoder,
+            store=self.store,
+            clock=self.clock,
+            spawner=self.spawned,
+            observer=self.seen,
+            new_secret=lambda size: f"{next(numbers):0{size}d}",
+        )
+
+    async def offer(self, name: str = "") -> str:
+        return (await self.ingest.offer("v=0", name=name)).session_id
+
+    def receive(self, *packets: RtpPacket, connection: int = -1) -> None:
+        sink = self.transport.connections[connection].sink
+        assert sink is not None
+        for item in packets:
+            sink.packet_received(item, now=self.clock.now)
+            self.clock.advance(0.02)
+
+    @property
+    def only_recording(self) -> np.ndarray:
+        (stored,) = self.store.recordings.values()
+        return stored.samples[:, 0]
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+def values(*pieces: tuple[int, int]) -> np.ndarray:
+    """Runs of (value, length)."""
+    return np.concatenate([np.full(length, value) for value, length in pieces])
+
+
+async def test_packets_become_a_recording(server: Server) -> None:
+    session = await server.offer("Küche")
+    server.receive(*(packet(n) for n in range(1, 6)))
+    await server.ingest.delete(session)
+    np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(1, 6))))
+    (stored,) = server.store.recordings.values()
+    assert stored.info.name.endswith(f"-kuche-{session}")
+    assert stored.info.format == AudioFormat(48_000, 1)
+    assert stored.reason is EndReason.DELETED
+    assert server.seen.finished == [(f"memory:{stored.info.name}", 0.1)]
+    assert server.transport.connections[0].closed == 1
+    assert server.ingest.session_count == 0
+
+
+async def test_what_is_missing_is_silent_and_takes_its_time(server: Server) -> None:
+    session = await server.offer()
+    server.receive(packet(1), packet(2), packet(5), packet(6))
+    await server.ingest.delete(session)
+    np.testing.assert_array_equal(
+        server.only_recording, values((1, 960), (2, 960), (0, 1920), (5, 960), (6, 960))
+    )
+
+
+async def test_packets_out_of_order_are_put_in_order(server: Server) -> None:
+    session = await server.offer()
+    server.receive(packet(1), packet(3), packet(2), packet(3), packet(4))
+    await server.ingest.delete(session)
+    np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(1, 5))))
+
+
+async def test_broken_and_foreign_packets_cost_only_themselves(server: Server) -> None:
+    session = await server.offer()
+    broken = RtpPacket(111, 2, 960 * 2, 1, b"")
+    foreign = RtpPacket(96, 3, 960 * 3, 1, payload(99))
+    other_codec = RtpPacket(0, 3, 960 * 3, 1, payload(99))
+    server.receive(packet(1), broken, foreign, other_codec, packet(3))
+    await server.ingest.delete(session)
+    np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 960), (3, 960)))
+
+
+async def test_a_new_source_goes_on_in_real_time(server: Server) -> None:
+    session = await server.offer()
+    server.receive(packet(1))
+    server.receive(packet(2, ssrc=9, sequence=40_000, timestamp=123_456))
+    await server.ingest.delete(session)
+    np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 960), (2, 960)))
+
+
+async def test_stereo_and_telephone_senders_keep_their_format(server: Server) -> None:
+    first, second = await server.offer(), await server.offer()
+    server.receive(RtpPacket(111, 1, 0, 1, payload(5, stereo=True)), connection=0)
+    server.receive(RtpPacket(0, 1, 0, 1, payload(6, length=160)), connection=1)
+    await server.ingest.delete(first)
+    await server.ingest.delete(second)
+    formats = [stored.info.format for stored in server.store.recordings.values()]
+    assert formats == [AudioFormat(48_000, 2), AudioFormat(8_000, 1)]
+
+
+async def test_thirty_seconds_without_packets_end_a_session(server: Server) -> None:
+    await server.offer()
+    server.receive(packet(1))
+    server.clock.advance(29.9)
+    server.ingest.tick()
+    assert server.ingest.session_count == 1
+    server.clock.advance(0.1)
+    server.ingest.tick()
+    await server.spawned.join()
+    assert server.seen.ended == [EndReason.INACTIVE]
+    assert len(server.only_recording) == 960
+
+
+async def test_an_offer_that_never_connects_leaves_nothing(server: Server) -> None:
+    await server.offer()
+    server.clock.advance(15)
+    server.ingest.tick()
+    await server.spawned.join()
+    assert server.ingest.session_count == 0
+    assert server.transport.connections[0].closed == 1
+    assert server.store.recordings == {}
+
+
+async def test_a_clean_close_ends_the_recording_at_once(server: Server) -> None:
+    session = await server.offer()
+    server.receive(packet(1))
+    sink = server.transport.connections[0].sink
+    assert sink is not None
+    sink.connection_closed()
+    await server.spawned.join()
+    assert server.seen.ended == [EndReason.CLOSED]
+    assert len(server.only_recording) == 960
+    with pytest.raises(SessionUnknown):
+        await server.ingest.delete(session)
+
+
+async def test_packets_that_wait_for_others_are_written_at_the_end(server: Server) -> None:
+    session = await server.offer()
+    server.receive(packet(1), packet(3))
+    await server.ingest.delete(session)
+    np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 960), (3, 960)))
+
+
+async def test_a_hole_is_given_up_by_time_even_when_nothing_more_comes(server: Server) -> None:
+    await server.offer()
+    server.receive(packet(1), packet(3))
+    server.clock.advance(0.2)
+    server.ingest.tick()
+    server.receive(packet(2))
+    await server.ingest.shut_down()
+    np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 960), (3, 960)))
+
+
+async def test_going_down_completes_every_recording_and_takes_no_more_offers() -> None:
+    server = Server()
+    for n in range(3):
+        await server.offer(f"s{n}")
+        server.receive(packet(1))
+    await server.ingest.shut_down()
+    assert len(server.store.recordings) == 3
+    assert server.seen.ended == [EndReason.SHUTDOWN] * 3
+    with pytest.raises(ServerFull):
+        await server.offer()
+
+
+async def test_a_refused_offer_leaves_nothing_behind(server: Server) -> None:
+    with pytest.raises(OfferRejected):
+        await server.ingest.offer("bad", name="")
+    assert server.ingest.session_count == 0
+
+
+async def test_there_are_no_more_sessions_than_allowed() -> None:
+    server = Server(max_sessions=2)
+    await server.offer()
+    session = await server.offer()
+    with pytest.raises(ServerFull):
+        await server.offer()
+    await server.ingest.delete(session)
+    await server.offer()
+
+
+async def test_candidates_reach_their_session_and_no_other(server: Server) -> None:
+    session = await server.offer()
+    await server.offer()
+    candidate = IceCandidate("candidate:1", "0", 0)
+    server.ingest.add_candidate(session, candidate)
+    assert [c.candidates for c in server.transport.connections] == [[candidate], []]
+    with pytest.raises(SessionUnknown):
+        server.ingest.add_candidate("nobody", candidate)
+
+
+async def test_a_fault_in_one_session_ends_that_one_and_no_other(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.offer("broken")
+    await server.offer("sound")
+    create = server.store.create
+
+    def fail_once(*arguments: object) -> object:
+        monkeypatch.setattr(server.store, "create", create)
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(server.store, "create", fail_once)
+    server.receive(packet(1), packet(2), connection=0)
+    server.receive(packet(1), packet(2), connection=1)
+    await server.ingest.shut_down()
+    assert [str(error) for error in server.seen.failures] == ["a fault"]
+    assert server.seen.ended == [EndReason.FAILED, EndReason.SHUTDOWN]
+    assert len(server.only_recording) == 1920
+
+
+async def test_reports_are_about_the_packets_that_came(server: Server) -> None:
+    await server.offer()
+    sink = server.transport.connections[0].sink
+    assert sink is not None
+    assert sink.reception_report() is None
+    server.receive(packet(1), packet(3))
+    report = sink.reception_report()
+    assert report is not None
+    assert report.packets_lost == 1

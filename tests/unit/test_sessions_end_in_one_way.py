@@ -1,0 +1,56 @@
+"""The transition table, and the deadlines."""
+
+from __future__ import annotations
+
+import itertools
+
+from domain.session import END_REASONS, TRANSITIONS, Session, SessionEvent, SessionState
+
+
+def session() -> Session:
+    return Session(id="a", resume="b", name="", connect_deadline=115.0, inactivity_timeout_s=30.0)
+
+
+def test_an_ended_session_stays_ended() -> None:
+    assert not any(state is SessionState.ENDED for state, _ in TRANSITIONS)
+
+
+def test_every_event_that_ends_a_session_has_a_reason() -> None:
+    ending = {event for (_, event), target in TRANSITIONS.items() if target is SessionState.ENDED}
+    assert ending == set(END_REASONS)
+
+
+def test_every_live_session_can_be_ended_by_client_server_and_fault() -> None:
+    for state, event in itertools.product(
+        (SessionState.CONNECTING, SessionState.RECORDING),
+        (
+            SessionEvent.CONNECTION_CLOSED,
+            SessionEvent.DELETED,
+            SessionEvent.SHUT_DOWN,
+            SessionEvent.FAILED,
+        ),
+    ):
+        assert TRANSITIONS[state, event] is SessionState.ENDED
+
+
+def test_a_session_that_never_connects_is_due_at_its_deadline() -> None:
+    waiting = session()
+    assert waiting.due(now=114.9) is None
+    assert waiting.due(now=115.0) is SessionEvent.CONNECT_DEADLINE_PASSED
+
+
+def test_packets_keep_a_session_alive_and_nothing_else_does() -> None:
+    live = session()
+    live.packet_received(now=110.0)
+    assert live.state is SessionState.RECORDING
+    assert live.due(now=139.9) is None
+    live.packet_received(now=130.0)
+    assert live.due(now=159.9) is None
+    assert live.due(now=160.0) is SessionEvent.INACTIVITY_DEADLINE_PASSED
+
+
+def test_an_event_after_the_end_changes_nothing() -> None:
+    over = session()
+    assert over.handle(SessionEvent.DELETED)
+    assert not over.handle(SessionEvent.CONNECTION_CLOSED)
+    assert over.due(now=1e9) is None
