@@ -1,0 +1,1 @@
+"""Sources of sound: PortAudio twice, a file, a tone."""

@@ -1,0 +1,123 @@
+"""Sources without a device, delivered in real time all the same: a file, a tone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import soundfile
+
+from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
+from domain.errors import InputUnreadable
+from domain.ports.capture import AudioSource, CaptureRequest, InputDevice
+
+BLOCK_S = 0.02
+_TONE_HZ = (262, 294, 330, 349, 392, 440, 494, 523)
+_TONE_AMPLITUDE = 0.25
+_INTEGER_SUBTYPES = frozenset({"PCM_16", "PCM_U8", "PCM_S8"})
+
+
+class _PacedSource:
+    """Delivers blocks no earlier than a microphone would have them."""
+
+    def __init__(self, audio_format: AudioFormat) -> None:
+        self.format = audio_format
+        self.overrun_samples = 0  # nobody fills these sources but the one who reads them
+        self._block = round(BLOCK_S * audio_format.sample_rate_hz)
+        self._position = 0
+        self._started: float | None = None
+        self._stopped = asyncio.Event()
+
+    async def read(self) -> AudioFrame | None:
+        if self._started is None:
+            self._started = time.monotonic()
+        samples = self._next(self._position, self._block)
+        due = self._started + (self._position + len(samples)) / self.format.sample_rate_hz
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                await self._stopped.wait()
+        if self._stopped.is_set() or not len(samples):
+            return None
+        block = AudioFrame(self.format, samples, self._position)
+        self._position = block.end
+        return block
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def close(self) -> None:
+        self._stopped.set()
+
+    def _next(self, position: int, length: int) -> Samples:
+        """The samples from `position` on, at most `length`; none at the end."""
+        raise NotImplementedError
+
+
+class FileSource(_PacedSource):
+    """Any file that libsndfile reads."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = soundfile.SoundFile(path)
+        except (soundfile.LibsndfileError, OSError, TypeError) as error:
+            raise InputUnreadable(f"cannot read {path} as audio: {_reason(error)}") from error
+        exact = self._file.subtype in _INTEGER_SUBTYPES
+        super().__init__(
+            AudioFormat(
+                self._file.samplerate,
+                self._file.channels,
+                SampleFormat.S16 if exact else SampleFormat.F32,
+            )
+        )
+
+    async def close(self) -> None:
+        await super().close()
+        self._file.close()
+
+    def _next(self, position: int, length: int) -> Samples:
+        dtype = "int16" if self.format.sample_format is SampleFormat.S16 else "float32"
+        samples: Samples = self._file.read(length, dtype=dtype, always_2d=True)
+        return samples
+
+
+class ToneSource(_PacedSource):
+    """A tone that changes every second, so that a recording of it tells its own time."""
+
+    def _next(self, position: int, length: int) -> Samples:
+        rate = self.format.sample_rate_hz
+        place = np.arange(position, position + length)
+        pitch = np.array(_TONE_HZ)[(place // rate) % len(_TONE_HZ)]
+        wave = _TONE_AMPLITUDE * np.sin(2 * np.pi * pitch * (place % rate) / rate)
+        mono = np.rint(wave * 32767).astype("<i2").reshape(-1, 1)
+        return np.repeat(mono, self.format.channels, axis=1)
+
+
+class FileCapture:
+    """Streams a file as if it were spoken."""
+
+    def devices(self) -> Sequence[InputDevice]:
+        return []
+
+    async def open(self, request: CaptureRequest) -> AudioSource:
+        if request.path is None:
+            raise InputUnreadable("no input file was named")
+        return FileSource(request.path)
+
+
+class ToneCapture:
+    """Streams a test tone."""
+
+    def devices(self) -> Sequence[InputDevice]:
+        return []
+
+    async def open(self, request: CaptureRequest) -> AudioSource:
+        return ToneSource(AudioFormat(request.sample_rate_hz, request.channels))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, soundfile.LibsndfileError):
+        return str(error.error_string).rstrip(".")
+    return str(error)

@@ -1,0 +1,1 @@
+"""Opus through libopus; G.711, G.722 and resampling through PyAV."""

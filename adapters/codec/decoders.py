@@ -1,0 +1,16 @@
+"""The right decoder for a negotiated codec."""
+
+from __future__ import annotations
+
+from adapters.codec.libopus import OpusDecoder
+from adapters.codec.pyav import TelephoneDecoder
+from domain.audio import AudioFormat
+from domain.detection import CodecParameters
+from domain.ports.codec import Decoder
+
+
+def make_decoder(codec: CodecParameters, audio_format: AudioFormat) -> Decoder:
+    """A decoder that delivers `audio_format`; raises `CodecUnavailable`."""
+    if codec.name == "opus":
+        return OpusDecoder(audio_format)
+    return TelephoneDecoder(codec.name, audio_format)

@@ -1,0 +1,155 @@
+"""libopus, bound by ctypes: encoder and decoder.
+
+Not FFmpeg's wrapper: that one can neither conceal, nor use FEC, nor switch DTX on. The library
+is the one that PyAV's wheels carry, so there is nothing to install; elsewhere the system's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import functools
+import pathlib
+import weakref
+from typing import Any
+
+import av
+import numpy as np
+
+from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
+from domain.errors import CodecUnavailable, PayloadInvalid
+from domain.ports.codec import EncodedPacket
+
+SAMPLE_RATE_HZ = 48_000
+MAX_PACKET_SAMPLES = 5760
+"""120 ms, the longest packet there is (RFC 6716 § 3.2)."""
+_MAX_PAYLOAD_BYTES = 1275  # of a packet with one frame, RFC 6716 § 3.4
+_NOTHING_TO_SEND = 2  # opus_encode: a packet of so few bytes need not be transmitted
+
+_APPLICATIONS = {"voip": 2048, "audio": 2049, "lowdelay": 2051}
+_SET_BITRATE = 4002
+_SET_INBAND_FEC = 4012
+_SET_PACKET_LOSS_PERC = 4014
+_SET_DTX = 4016
+_GET_LOOKAHEAD = 4027
+
+
+class OpusEncoder:
+    """Encodes frames of s16 at 48 kHz, one packet each."""
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        bitrate: int,
+        fec: bool,
+        expected_loss_percent: int,
+        dtx: bool,
+        application: str,
+    ) -> None:
+        self._library = _library()
+        error = ctypes.c_int()
+        self._state = self._library.opus_encoder_create(
+            SAMPLE_RATE_HZ, channels, _APPLICATIONS[application], ctypes.byref(error)
+        )
+        _check(self._library, error.value)
+        weakref.finalize(self, self._library.opus_encoder_destroy, self._state)
+        self._format = AudioFormat(SAMPLE_RATE_HZ, channels, SampleFormat.S16)
+        self._buffer = ctypes.create_string_buffer(_MAX_PAYLOAD_BYTES)
+        self._dtx = dtx
+        self._control(_SET_BITRATE, bitrate)
+        self._control(_SET_INBAND_FEC, int(fec))
+        self._control(_SET_PACKET_LOSS_PERC, expected_loss_percent if fec else 0)
+        self._control(_SET_DTX, int(dtx))
+        self.look_ahead = self._query(_GET_LOOKAHEAD)
+
+    def encode(self, frame: AudioFrame) -> EncodedPacket | None:
+        assert frame.format == self._format
+        samples = np.ascontiguousarray(frame.samples)
+        size = self._library.opus_encode(
+            self._state, samples.ctypes.data, len(frame), self._buffer, _MAX_PAYLOAD_BYTES
+        )
+        _check(self._library, size)
+        if self._dtx and size <= _NOTHING_TO_SEND:
+            return None
+        return EncodedPacket(self._buffer.raw[:size], frame.position)
+
+    def _control(self, request: int, value: int) -> None:
+        result = self._library.opus_encoder_ctl(self._state, request, ctypes.c_int(value))
+        _check(self._library, result)
+
+    def _query(self, request: int) -> int:
+        value = ctypes.c_int32()
+        _check(
+            self._library,
+            self._library.opus_encoder_ctl(self._state, request, ctypes.byref(value)),
+        )
+        return value.value
+
+
+class OpusDecoder:
+    """Decodes packets of one stream to s16, shape (n, channels)."""
+
+    def __init__(self, audio_format: AudioFormat) -> None:
+        self._library = _library()
+        self._channels = audio_format.channels
+        error = ctypes.c_int()
+        self._state = self._library.opus_decoder_create(
+            audio_format.sample_rate_hz, audio_format.channels, ctypes.byref(error)
+        )
+        _check(self._library, error.value)
+        weakref.finalize(self, self._library.opus_decoder_destroy, self._state)
+        self._pcm = np.empty((MAX_PACKET_SAMPLES, audio_format.channels), dtype="<i2")
+        self._pcm_address = self._pcm.ctypes.data
+
+    def decode(self, payload: bytes) -> Samples:
+        if not payload:
+            # to libopus no payload means a lost packet; here it is a packet with nothing in it
+            raise PayloadInvalid("an empty Opus packet")
+        length = self._library.opus_decode(
+            self._state, payload, len(payload), self._pcm_address, MAX_PACKET_SAMPLES, 0
+        )
+        if length < 0:
+            raise PayloadInvalid(_message(self._library, length))
+        return self._pcm[:length].copy()
+
+
+@functools.cache
+def _library() -> Any:
+    """Load libopus once. Raises `CodecUnavailable` with what to install."""
+    beside_av = pathlib.Path(av.__file__).parent.parent / "av.libs"
+    candidates = [str(path) for path in sorted(beside_av.glob("libopus*.so*"))]
+    candidates += [name for name in (ctypes.util.find_library("opus"),) if name]
+    for candidate in candidates:
+        try:
+            return _declare(ctypes.CDLL(candidate))
+        except (OSError, AttributeError):
+            continue
+    raise CodecUnavailable("libopus was not found; install it (Debian: apt install libopus0)")
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, integer, integer32 = ctypes.c_void_p, ctypes.c_int, ctypes.c_int32
+    library.opus_encoder_create.restype = pointer
+    library.opus_encoder_create.argtypes = [integer32, integer, integer, pointer]
+    library.opus_encoder_destroy.argtypes = [pointer]
+    library.opus_encoder_ctl.argtypes = [pointer, integer]  # variadic
+    library.opus_encode.argtypes = [pointer, pointer, integer, ctypes.c_char_p, integer32]
+    library.opus_encode.restype = integer32
+    library.opus_decoder_create.restype = pointer
+    library.opus_decoder_create.argtypes = [integer32, integer, pointer]
+    library.opus_decoder_destroy.argtypes = [pointer]
+    library.opus_decode.argtypes = [
+        pointer, ctypes.c_char_p, integer32, pointer, integer, integer,
+    ]  # fmt: skip
+    library.opus_strerror.restype = ctypes.c_char_p
+    return library
+
+
+def _message(library: Any, code: int) -> str:
+    return str(library.opus_strerror(code).decode())
+
+
+def _check(library: Any, code: int) -> None:
+    if code < 0:
+        raise CodecUnavailable(f"libopus: {_message(library, code)}")

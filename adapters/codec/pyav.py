@@ -1,0 +1,100 @@
+"""G.711 and G.722 decoding, and resampling, with PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from adapters.codec.pyav_frames import from_av
+from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
+from domain.conversion import convert_frame
+from domain.errors import PayloadInvalid
+
+_FFMPEG_NAMES = {"pcmu": "pcm_mulaw", "pcma": "pcm_alaw", "g722": "g722"}
+
+
+class TelephoneDecoder:
+    """Decodes PCMU, PCMA or G.722 to s16 mono."""
+
+    def __init__(self, name: str, audio_format: AudioFormat) -> None:
+        codec = av.CodecContext.create(_FFMPEG_NAMES[name], "r")
+        assert isinstance(codec, av.AudioCodecContext)
+        codec.sample_rate = audio_format.sample_rate_hz
+        codec.layout = "mono"
+        self._codec = codec
+        self._format = audio_format
+
+    def decode(self, payload: bytes) -> Samples:
+        if not payload:
+            # an empty packet would drain FFmpeg's decoder, and every later one would fail
+            raise PayloadInvalid("an empty packet")
+        try:
+            decoded = self._codec.decode(av.Packet(payload))
+        except av.FFmpegError as error:
+            raise PayloadInvalid(str(error)) from error
+        frames = [convert_frame(from_av(frame), self._format) for frame in decoded]
+        if not frames:
+            raise PayloadInvalid(f"no sound in {len(payload)} bytes")
+        return np.concatenate([frame.samples for frame in frames])
+
+
+class PyAvResampler:
+    """Brings blocks of any rate, format and channel count to s16 at one rate.
+
+    At the right rate there is no filter, and blocks pass with their values rounded at most.
+    """
+
+    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
+        assert target.sample_format is SampleFormat.S16
+        self._source = source
+        self._target = target
+        self._same_rate = AudioFormat(source.sample_rate_hz, target.channels, target.sample_format)
+        self._filter: av.AudioResampler | None = None
+        self._expected = 0
+        self._position = 0
+
+    def push(self, block: AudioFrame) -> Iterator[AudioFrame]:
+        converted = convert_frame(block, self._same_rate)
+        if self._source.sample_rate_hz == self._target.sample_rate_hz:
+            yield converted
+            return
+        if self._filter is None or block.position != self._expected:
+            yield from self.flush()
+            self._begin(block.position)
+        assert self._filter is not None
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(converted.samples.reshape(1, -1)),
+            format="s16",
+            layout=self._layout,
+        )
+        frame.sample_rate = self._source.sample_rate_hz
+        frame.time_base = Fraction(1, self._source.sample_rate_hz)
+        self._expected = block.end
+        yield from self._collect(self._filter.resample(frame))
+
+    def flush(self) -> Iterator[AudioFrame]:
+        if self._filter is not None:
+            yield from self._collect(self._filter.resample(None))
+            self._filter = None
+
+    @property
+    def _layout(self) -> str:
+        return "mono" if self._target.channels == 1 else "stereo"
+
+    def _begin(self, position: int) -> None:
+        """A filter with an empty memory, for sound that begins at `position`."""
+        self._filter = av.AudioResampler(
+            format="s16", layout=self._layout, rate=self._target.sample_rate_hz
+        )
+        scaled = position * self._target.sample_rate_hz // self._source.sample_rate_hz
+        self._position = max(self._position, scaled)
+
+    def _collect(self, frames: list[av.AudioFrame]) -> Iterator[AudioFrame]:
+        for frame in frames:
+            if frame.samples:
+                resampled = from_av(frame, position=self._position)
+                self._position = resampled.end
+                yield resampled

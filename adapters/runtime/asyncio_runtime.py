@@ -1,0 +1,52 @@
+"""The clock of this machine, and background work on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import time
+from collections.abc import Awaitable, Coroutine, Generator
+from typing import Any
+
+_log = logging.getLogger("gapless")
+
+
+class SystemClock:
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def utc(self) -> datetime.datetime:
+        return datetime.datetime.now(tz=datetime.UTC)
+
+
+class _End:
+    """The end of a task: who waits for it may be cancelled, the task is not."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return asyncio.shield(self._task).__await__()
+
+
+class BackgroundTasks:
+    """Tasks that nobody waits for: held until they end, and heard of when they fail."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> Awaitable[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return _End(task)
+
+    async def join(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background work %r failed", task.get_name(), exc_info=error)

@@ -1,0 +1,1 @@
+"""HTTP, both sides."""

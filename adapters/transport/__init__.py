@@ -1,0 +1,1 @@
+"""WebRTC media: ICE from aioice, DTLS and SRTP from aiortc."""

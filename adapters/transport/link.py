@@ -1,0 +1,100 @@
+"""One connection's secured path: ICE, and DTLS on top of it, the same for both ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+import pylibsrtp
+from aiortc import RTCCertificate, RTCDtlsFingerprint, RTCDtlsTransport
+
+from adapters.transport.ice import IceTransport
+from adapters.transport.sdp import LocalTransport, RemoteAudio
+from domain.errors import ConnectionFailed
+from domain.settings import IceServer
+
+_CLOSE_S = 2.0
+
+
+class SecureLink:
+    """ICE and DTLS from new to closed.
+
+    aiortc's `RTCDtlsTransport` does the handshake and holds the SRTP keys. `on_closed` is called
+    once when the peer closes or the path is lost; not for one's own `close`.
+    """
+
+    def __init__(
+        self, *, controlling: bool, ice_servers: Sequence[IceServer], loopback: bool
+    ) -> None:
+        self.ice = IceTransport(controlling=controlling, ice_servers=ice_servers, loopback=loopback)
+        # a certificate for each connection: nobody can link two of them by it
+        certificate = RTCCertificate.generateCertificate()
+        self._fingerprint = certificate.getFingerprints()[0]
+        self.dtls = RTCDtlsTransport(self.ice, [certificate])  # type: ignore[arg-type]
+        self.dtls.on("statechange", self._state_changed)
+        self.on_closed: Callable[[], None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.dtls.state == "connected"
+
+    @property
+    def receive_keys(self) -> pylibsrtp.Session | None:
+        """Unprotects what the peer sends; None until the handshake is done."""
+        return self.dtls._rx_srtp
+
+    def describe(self, *, candidates: Sequence[str] = (), complete: bool = False) -> LocalTransport:
+        """What an offer or an answer tells of this end."""
+        return LocalTransport(
+            username=self.ice.username,
+            password=self.ice.password,
+            fingerprint=RTCDtlsFingerprint(
+                algorithm=self._fingerprint.algorithm, value=self._fingerprint.value
+            ),
+            candidates=candidates,
+            complete=complete,
+        )
+
+    async def connect(self, remote: RemoteAudio, *, dtls_role: str) -> None:
+        """Find a path and make it secure; local candidates have to be gathered before.
+
+        Raises `ConnectionFailed`. There is no time-out in here: cancel it, or close the link.
+        """
+        for candidate in remote.candidates:
+            await self.ice.add_remote_candidate(candidate)
+        if remote.candidates_complete:
+            await self.ice.add_remote_candidate(None)
+        self.dtls._set_role(dtls_role)
+        try:
+            await self.ice.connect(username=remote.username, password=remote.password)
+            await self.dtls.start(remote.dtls)
+        except ConnectionError as error:
+            raise ConnectionFailed(f"no network path was found: {error}") from error
+        if not self.is_open:
+            raise ConnectionFailed("the DTLS handshake failed")
+
+    async def send_rtcp(self, packet: bytes) -> None:
+        """Protect and send an RTCP compound packet; one that cannot be sent is dropped."""
+        with contextlib.suppress(ConnectionError, pylibsrtp.Error):
+            await self.dtls._send_rtp(packet)
+
+    async def close(self) -> None:
+        """Say goodbye and release everything, within `_CLOSE_S`. May be called twice."""
+        self.on_closed = None
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="close link")
+        # a close that is cancelled half-way would leave sockets and tasks behind
+        await asyncio.wait({self._closing}, timeout=_CLOSE_S)
+
+    async def _close(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            await self.dtls.stop()
+        await self.ice.close()
+        self.dtls.remove_all_listeners()
+
+    def _state_changed(self) -> None:
+        if self.dtls.state == "closed" and (on_closed := self.on_closed) is not None:
+            self.on_closed = None
+            on_closed()

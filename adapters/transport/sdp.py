@@ -1,0 +1,212 @@
+"""Offers and answers (RFC 8829, RFC 8839, RFC 8842): one audio stream from client to server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import aioice
+import aiortc.sdp
+from aiortc import RTCDtlsFingerprint, RTCDtlsParameters
+
+from adapters.transport.ice import parse_candidate
+from domain.detection import CodecParameters, is_supported, static_codec
+from domain.errors import CandidateRejected, OfferRejected
+
+OPUS_PAYLOAD_TYPE = 111
+MAX_SDP_BYTES = 100_000
+_SUPPORTED_HASHES = ("sha-256", "sha-384", "sha-512")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTransport:
+    """What this end tells of its ICE and DTLS."""
+
+    username: str
+    password: str
+    fingerprint: RTCDtlsFingerprint
+    candidates: Sequence[str] = ()
+    complete: bool = False
+    """No more candidates follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAudio:
+    """What the other end's description says of its audio stream."""
+
+    index: int
+    mid: str
+    username: str
+    password: str
+    dtls: RTCDtlsParameters
+    codecs: Mapping[int, CodecParameters]
+    """The codecs that can be recorded, by payload type, in the order of preference."""
+    candidates: Sequence[aioice.Candidate]
+    candidates_complete: bool
+    media_lines: Sequence[tuple[str, str, str]]
+    """Kind, profile and formats of every m-line, for the answer to mirror."""
+    mids: Sequence[str]
+
+    @property
+    def dtls_role(self) -> str:
+        """Our DTLS role: client, unless the peer insists on being it (RFC 8842 § 5.2)."""
+        return "server" if self.dtls.role == "client" else "client"
+
+
+def parse_offer(text: str) -> RemoteAudio:
+    """Read an offer; raises `OfferRejected` with the reason for one that cannot be served."""
+    return _parse(text, directions=("sendrecv", "sendonly"))
+
+
+def parse_answer(text: str) -> RemoteAudio:
+    """Read an answer; raises `OfferRejected` with the reason for one that is of no use."""
+    return _parse(text, directions=("sendrecv", "recvonly"))
+
+
+def write_offer(local: LocalTransport, *, channels: int) -> str:
+    """An offer to send one Opus stream (RFC 7587 § 7: opus/48000/2, whatever is sent)."""
+    stereo = int(channels == 2)
+    audio = [
+        f"m=audio 9 UDP/TLS/RTP/SAVPF {OPUS_PAYLOAD_TYPE}",
+        "c=IN IP4 0.0.0.0",
+        "a=mid:0",
+        "a=sendonly",
+        "a=rtcp-mux",
+        f"a=rtpmap:{OPUS_PAYLOAD_TYPE} opus/48000/2",
+        f"a=fmtp:{OPUS_PAYLOAD_TYPE} minptime=10;useinbandfec=1;sprop-stereo={stereo}",
+        *_transport_lines(local, setup="actpass"),
+    ]
+    return _session(["0"], [audio])
+
+
+def write_answer(offer: RemoteAudio, local: LocalTransport) -> str:
+    """The answer that takes the offer's audio stream and declines everything else."""
+    media = []
+    for index, (kind, profile, formats) in enumerate(offer.media_lines):
+        if index != offer.index:
+            declined = [f"m={kind} 0 {profile} {formats}", "c=IN IP4 0.0.0.0", "a=inactive"]
+            if offer.mids[index]:
+                declined.append(f"a=mid:{offer.mids[index]}")
+            media.append(declined)
+            continue
+        setup = "passive" if offer.dtls_role == "server" else "active"
+        media.append(
+            [
+                f"m=audio 9 {profile} {' '.join(map(str, offer.codecs))}",
+                "c=IN IP4 0.0.0.0",
+                f"a=mid:{offer.mid}",
+                "a=recvonly",
+                "a=rtcp-mux",
+                *(line for codec in offer.codecs.values() for line in _codec_lines(codec)),
+                *_transport_lines(local, setup=setup),
+            ]
+        )
+    return _session([offer.mid], media)
+
+
+def _parse(text: str, *, directions: tuple[str, ...]) -> RemoteAudio:
+    if not text.strip():
+        raise OfferRejected("the SDP is empty")
+    if len(text) > MAX_SDP_BYTES:
+        raise OfferRejected(f"the SDP is longer than {MAX_SDP_BYTES} bytes")
+    try:
+        description = aiortc.sdp.SessionDescription.parse(text)
+    except Exception as error:
+        # aiortc's parser has no error of its own: whatever a stranger's text makes of it
+        # (AssertionError, KeyError, StopIteration, AttributeError, ...) is the stranger's fault
+        raise OfferRejected("the SDP cannot be read") from error
+    for index, media in enumerate(description.media):
+        if media.kind == "audio" and media.port and (media.direction or "sendrecv") in directions:
+            return _audio(description, index, media)
+    raise OfferRejected("the SDP has no audio to record")
+
+
+def _audio(
+    description: aiortc.sdp.SessionDescription, index: int, media: aiortc.sdp.MediaDescription
+) -> RemoteAudio:
+    if media.ice is None or not (media.ice.usernameFragment and media.ice.password):
+        raise OfferRejected("the SDP has no ICE credentials")
+    fingerprints = [
+        item
+        for item in (media.dtls.fingerprints if media.dtls else [])
+        if item.algorithm.lower() in _SUPPORTED_HASHES
+    ]
+    if not fingerprints:
+        raise OfferRejected("the SDP has no fingerprint, or no setup role, for DTLS")
+    assert media.dtls is not None
+    codecs = _codecs(media)
+    if not codecs:
+        raise OfferRejected("the SDP has no codec that can be recorded (Opus, PCMU, PCMA, G722)")
+    try:
+        candidates = [
+            parse_candidate(aiortc.sdp.candidate_to_sdp(item)) for item in media.ice_candidates
+        ]
+    except CandidateRejected as error:
+        raise OfferRejected(str(error)) from error
+    return RemoteAudio(
+        index=index,
+        mid=media.rtp.muxId,
+        username=media.ice.usernameFragment,
+        password=media.ice.password,
+        dtls=RTCDtlsParameters(fingerprints=fingerprints, role=media.dtls.role),
+        codecs=codecs,
+        candidates=candidates,
+        candidates_complete=media.ice_candidates_complete,
+        media_lines=[
+            (item.kind, item.profile, " ".join(map(str, item.fmt))) for item in description.media
+        ],
+        mids=[item.rtp.muxId for item in description.media],
+    )
+
+
+def _codecs(media: aiortc.sdp.MediaDescription) -> dict[int, CodecParameters]:
+    """The codecs we can record, in the order in which the m-line prefers them."""
+    mapped = {codec.payloadType: codec for codec in media.rtp.codecs}
+    codecs: dict[int, CodecParameters] = {}
+    for payload_type in media.fmt:
+        item = mapped.get(payload_type)
+        if item is None:
+            known = static_codec(payload_type)
+        elif is_supported(item.name, clock_rate_hz=item.clockRate, channels=item.channels or 1):
+            known = CodecParameters(
+                item.name.lower(),
+                payload_type,
+                item.clockRate,
+                item.channels or 1,
+                {key.strip(): str(value) for key, value in item.parameters.items()},
+            )
+        else:
+            known = None
+        if known is not None:
+            codecs[payload_type] = known
+    return codecs
+
+
+def _codec_lines(codec: CodecParameters) -> list[str]:
+    channels = f"/{codec.channels}" if codec.channels > 1 else ""
+    lines = [f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_rate_hz}{channels}"]
+    if codec.name == "opus":
+        # what we would like to be sent; browsers obey it
+        lines.append(f"a=fmtp:{codec.payload_type} minptime=10;useinbandfec=1;stereo=1")
+    return lines
+
+
+def _transport_lines(local: LocalTransport, *, setup: str) -> list[str]:
+    return [
+        f"a=ice-ufrag:{local.username}",
+        f"a=ice-pwd:{local.password}",
+        "a=ice-options:trickle",
+        f"a=fingerprint:{local.fingerprint.algorithm} {local.fingerprint.value}",
+        f"a=setup:{setup}",
+        *(f"a=candidate:{candidate}" for candidate in local.candidates),
+        *(["a=end-of-candidates"] if local.complete else []),
+    ]
+
+
+def _session(bundle: Sequence[str], media: Sequence[Sequence[str]]) -> str:
+    lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0"]
+    if any(bundle):
+        lines.append(f"a=group:BUNDLE {' '.join(bundle)}")
+    for section in media:
+        lines += section
+    return "\r\n".join(lines) + "\r\n"

@@ -1,0 +1,185 @@
+"""What every capture backend promises: real PortAudio where there is one, a file, a tone."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes.util
+import importlib.util
+import itertools
+import pathlib
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import soundfile
+
+from domain.audio import AudioFormat, AudioFrame
+from domain.errors import DeviceLost, NoSuchDevice
+from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
+from domain.settings import ClientSettings
+from entrypoints.container import ClientContainer
+from tests.fakes.observers import SeenByClient
+from tests.rigs import microphone as rig
+
+RATE = 48_000
+WITH_DEVICES = {
+    "sounddevice": ctypes.util.find_library("portaudio") is not None,
+    "pyaudio": importlib.util.find_spec("pyaudio") is not None,
+}
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with (
+        rig.microphone(tmp_path_factory.mktemp("pulse") / "runtime") as device,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in device.environ.items():
+            patch.setenv(name, value)
+        yield
+
+
+def ready(name: str, request: pytest.FixtureRequest) -> str:
+    """The backend's name, when what it needs is there."""
+    if name in WITH_DEVICES:
+        if not WITH_DEVICES[name]:
+            pytest.skip(f"{name} is not installed")
+        if rig.missing():
+            pytest.skip(str(rig.missing()))
+        request.getfixturevalue("microphone")
+    return name
+
+
+@pytest.fixture(params=WITH_DEVICES)
+def device_kind(request: pytest.FixtureRequest) -> str:
+    return ready(request.param, request)
+
+
+@pytest.fixture(params=["file", "tone", *WITH_DEVICES])
+def kind(request: pytest.FixtureRequest) -> str:
+    return ready(request.param, request)
+
+
+def backend_of(kind: str) -> CaptureBackend:
+    settings = ClientSettings(capture=kind, input="unused")
+    backend: CaptureBackend = ClientContainer(settings=settings, observer=SeenByClient()).capture()
+    return backend
+
+
+async def open_source(kind: str, folder: pathlib.Path, seconds: float = 60) -> AudioSource:
+    path = folder / "input.wav"
+    soundfile.write(path, np.zeros(round(seconds * RATE), dtype="<i2"), RATE)
+    device = "default" if kind in WITH_DEVICES else None
+    return await backend_of(kind).open(
+        CaptureRequest(sample_rate_hz=RATE, channels=1, path=str(path), device=device)
+    )
+
+
+async def take(source: AudioSource, samples: int) -> list[AudioFrame]:
+    blocks: list[AudioFrame] = []
+    while sum(map(len, blocks)) < samples:
+        block = await source.read()
+        assert block is not None
+        blocks.append(block)
+    return blocks
+
+
+async def test_blocks_follow_each_other_in_the_format_asked_for(
+    kind: str, tmp_path: pathlib.Path
+) -> None:
+    source = await open_source(kind, tmp_path)
+    blocks = await take(source, RATE // 2)
+    await source.close()
+    assert source.format == AudioFormat(RATE, 1)
+    assert source.overrun_samples == 0
+    position = 0
+    for block in blocks:
+        assert block.format == source.format
+        assert block.position == position
+        position = block.end
+
+
+async def test_sound_comes_no_faster_than_it_is_made(kind: str, tmp_path: pathlib.Path) -> None:
+    source = await open_source(kind, tmp_path)
+    await take(source, RATE // 4)  # what had gathered while the device was opened
+    began = time.monotonic()
+    blocks = await take(source, RATE)
+    elapsed = time.monotonic() - began
+    await source.close()
+    assert elapsed >= sum(map(len, blocks)) / RATE - 0.25
+
+
+async def test_a_stopped_source_ends(kind: str, tmp_path: pathlib.Path) -> None:
+    source = await open_source(kind, tmp_path)
+    await take(source, 4800)
+    source.stop()
+    async with asyncio.timeout(5):
+        while await source.read() is not None:
+            pass
+    await source.close()
+
+
+async def test_a_source_is_closed_once_or_twice(kind: str, tmp_path: pathlib.Path) -> None:
+    source = await open_source(kind, tmp_path)
+    await source.close()
+    await source.close()
+
+
+async def test_a_reader_that_comes_late_misses_time_and_is_told(device_kind: str) -> None:
+    source = await backend_of(device_kind).open(
+        CaptureRequest(sample_rate_hz=RATE, channels=1, device="default", queue_s=0.1)
+    )
+    while not source.overrun_samples:  # nobody reads
+        await asyncio.sleep(0.01)
+    first = await take(source, 1)
+    blocks = first + await take(source, RATE // 2)
+    await source.close()
+    holes = [b.position - a.end for a, b in itertools.pairwise(blocks)]
+    assert min(holes) >= 0
+    assert 0 < sum(holes) <= source.overrun_samples
+
+
+async def test_a_device_that_is_not_there_is_an_error(device_kind: str) -> None:
+    with pytest.raises(NoSuchDevice, match="there are:"):
+        await backend_of(device_kind).open(
+            CaptureRequest(sample_rate_hz=RATE, channels=1, device="nobody's")
+        )
+
+
+def test_devices_can_be_listed(kind: str) -> None:
+    devices = backend_of(kind).devices()
+    assert bool(devices) == (kind in WITH_DEVICES)
+    assert sum(device.is_default for device in devices) <= 1
+
+
+async def test_a_file_ends_with_its_last_sample(tmp_path: pathlib.Path) -> None:
+    source = await open_source("file", tmp_path, seconds=0.1234)
+    blocks = []
+    while (block := await source.read()) is not None:
+        blocks.append(block)
+    assert sum(map(len, blocks)) == round(0.1234 * RATE)
+    await source.close()
+
+
+async def read_to_the_end(source: AudioSource) -> None:
+    while await source.read() is not None:
+        pass
+
+
+@pytest.mark.skipif(rig.missing() is not None, reason=str(rig.missing()))
+@pytest.mark.parametrize("name", WITH_DEVICES)
+async def test_a_device_that_goes_away_is_lost(
+    name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not WITH_DEVICES[name]:
+        pytest.skip(f"{name} is not installed")
+    with rig.microphone(tmp_path / "runtime") as device:
+        for key, value in device.environ.items():
+            monkeypatch.setenv(key, value)
+        source = await open_source(name, tmp_path)
+        await take(source, 4800)
+        device.unplug()
+        with pytest.raises(DeviceLost):
+            await read_to_the_end(source)
+        await source.close()

@@ -1,0 +1,60 @@
+"""Every private name of another project that is touched, so that an upgrade fails here first."""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+
+import aioice
+import numpy as np
+import soundfile
+from aioice.ice import StunProtocol
+from aiortc import RTCCertificate, RTCDtlsTransport
+
+from adapters.storage.libsndfile import update_header_with_every_write
+from adapters.transport.ice import IceTransport
+
+
+def test_aiortc_dtls_asks_its_transport_for_role_recv_and_send_only() -> None:
+    source = inspect.getsource(RTCDtlsTransport)
+    touched = {
+        word.split("(")[0].split(")")[0].rstrip(".,:\n ")
+        for word in source.split("self.transport.")[1:]
+        for word in [word.split()[0]]
+    }
+    assert touched == {"role", "_recv", "_send"}
+
+
+async def test_aiortc_dtls_has_the_private_names_that_are_used() -> None:
+    ice = IceTransport(controlling=True, ice_servers=(), loopback=True)
+    dtls = RTCDtlsTransport(ice, [RTCCertificate.generateCertificate()])  # type: ignore[arg-type]
+    assert dtls._rx_srtp is None
+    dtls._set_role("server")
+    assert dtls._role == "server"
+    assert inspect.iscoroutinefunction(dtls._send_rtp)
+    await ice.close()
+
+
+async def test_aioice_has_the_private_names_that_are_used() -> None:
+    connection = aioice.Connection(ice_controlling=True)
+    assert connection._protocols == []
+    assert connection._remote_candidates == []
+    assert connection._remote_candidates_end is False
+    assert connection._nominated == {}
+    parameters = inspect.signature(connection.get_component_candidates).parameters
+    assert list(parameters) == ["component", "addresses", "timeout"]
+    candidate = aioice.Candidate.from_sdp("1 1 udp 1 192.0.2.1 9 typ host")
+    assert candidate._network_host == "192.0.2.1"
+    assert list(inspect.signature(StunProtocol.datagram_received).parameters) == [
+        "self", "data", "addr",
+    ]  # fmt: skip
+    await connection.close()
+
+
+def test_libsndfile_keeps_the_header_true_while_it_writes(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.wav"
+    with soundfile.SoundFile(path, "w", samplerate=8000, channels=1, format="WAV") as file:
+        update_header_with_every_write(file)
+        for n in range(1, 4):
+            file.write(np.zeros(100, dtype="<i2"))
+            assert soundfile.info(path).frames == 100 * n

@@ -1,0 +1,1 @@
+"""Real parts on a bare machine: a microphone, processes, a browser."""

@@ -1,0 +1,140 @@
+"""`gapless` as its users run it: processes, with their output."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+_WAIT_S = 30.0
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GAPLESS_")}
+    return own | {"PYTHONUNBUFFERED": "1"} | dict(extra or {})
+
+
+class Process:
+    """A running `gapless` command."""
+
+    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "entrypoints", *arguments],
+            env=environment(env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        self._news: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._readers = [
+            threading.Thread(target=self._read, args=(self.process.stdout, self.lines)),
+            threading.Thread(target=self._read, args=(self.process.stderr, self.errors)),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_for(self, text: str, *, timeout_s: float = _WAIT_S) -> str:
+        """The first line of output from now on that has `text` in it."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                line = self._news.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no {text!r} in {self.lines + self.errors}") from None
+            if line is None:
+                raise AssertionError(f"ended without {text!r}: {self.lines + self.errors}")
+            if text in line:
+                return line
+
+    def end(self, *, timeout_s: float = _WAIT_S) -> int:
+        """Wait for the end; the exit code."""
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"still running: {self.lines + self.errors}") from None
+        for reader in self._readers:
+            reader.join()
+        return code
+
+    def stop(self) -> int:
+        """SIGTERM and the exit code."""
+        self.process.terminate()
+        return self.end()
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join()
+        assert self.process.stdout and self.process.stderr
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    def _read(self, stream: Iterator[str], kept: list[str]) -> None:
+        for line in stream:
+            kept.append(line.rstrip("\n"))
+            self._news.put(kept[-1])
+        if kept is self.lines:
+            self._news.put(None)
+
+
+@contextmanager
+def gapless(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Process]:
+    """A command that is killed when the block is left, should it still run then."""
+    process = Process(*arguments, env=env)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+class Server:
+    """A running `gapless serve`, and the recordings that it makes."""
+
+    def __init__(self, process: Process, folder: pathlib.Path) -> None:
+        self.process = process
+        self.folder = folder
+        self.url = process.wait_for("listening on ").partition("listening on ")[2].split()[0]
+
+    def recordings(self) -> list[pathlib.Path]:
+        return sorted(self.folder.glob("*.wav"))
+
+    def recording(self) -> pathlib.Path:
+        """The only recording; waits until it is complete."""
+        self.process.wait_for("session ended")
+        (path,) = self.recordings()
+        return path
+
+
+@contextmanager
+def serving(
+    folder: pathlib.Path, *arguments: str, env: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """A server on a free port; it is stopped, and has to stop well, when the block is left."""
+    command = ("serve", "--port", "0", "--recordings", str(folder), *arguments)
+    with gapless(*command, env=env) as process:
+        server = Server(process, folder)
+        yield server
+        if process.process.poll() is None:
+            assert process.stop() == 0, process.errors
+        assert process.errors == []
+
+
+def read(path: pathlib.Path) -> tuple[npt.NDArray[np.float64], int]:
+    """The first channel of a file, and its rate."""
+    samples, rate = soundfile.read(str(path), dtype="float64", always_2d=True)
+    return samples[:, 0], rate
