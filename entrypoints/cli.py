@@ -1,0 +1,68 @@
+"""The `gapless` command."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+
+from domain.errors import GaplessError
+from entrypoints.commands.demo import demo
+from entrypoints.commands.devices import devices
+from entrypoints.commands.serve import serve
+from entrypoints.commands.stream import stream
+from entrypoints.version import VERSION
+
+
+class _Failure(click.ClickException):
+    """An error that the user can read, with the exit code that it carries."""
+
+    def __init__(self, error: GaplessError) -> None:
+        super().__init__(str(error))
+        self._error = error
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        return self._error.exit_code
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"gapless: {self.message}", err=True)
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GaplessError as error:
+            raise _Failure(error) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="gapless")
+def main() -> None:
+    """Gapless records remote microphones without losing a sample.
+
+    A client captures a microphone and streams it over WebRTC; a server writes recordings that
+    are as long as reality was.
+
+    \b
+    On the machine that records:
+      gapless serve --host 0.0.0.0 --token SECRET --recordings ~/recordings
+    On the machine with the microphone:
+      gapless devices
+      gapless stream --server http://RECORDER:8080 --token SECRET --name kitchen
+    On one machine, to see it work:
+      gapless demo
+
+    Every option is also an environment variable (--port is GAPLESS_PORT) and a line in the TOML
+    file named by --config (port = 8080). The command line wins over the environment, that over
+    the file. Exit codes: 0 done, 1 the work failed, 2 wrong usage.
+    """
+    logging.basicConfig(level=logging.WARNING, format="gapless: %(levelname)s: %(message)s")
+
+
+main.add_command(serve)
+main.add_command(stream)
+main.add_command(devices)
+main.add_command(demo)

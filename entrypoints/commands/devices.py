@@ -1,0 +1,35 @@
+"""`gapless devices`."""
+
+from __future__ import annotations
+
+import click
+
+from domain.settings import ClientSettings
+from entrypoints.container import ClientContainer
+from entrypoints.options import settings_options
+from entrypoints.terminal import StreamView
+
+
+@click.command()
+@settings_options(ClientSettings, only=["capture"])
+def devices(settings: ClientSettings) -> None:
+    """List the input devices.
+
+    The number or the name (or a part of it that fits one device) goes behind --device. The
+    default is marked with *.
+
+    \b
+    Examples:
+      gapless devices
+      gapless devices --capture pyaudio
+    """
+    container = ClientContainer(settings=settings, observer=StreamView(server=settings.server))
+    found = container.capture().devices()
+    if not found:
+        click.echo("no input device")
+    for device in found:
+        mark = "*" if device.is_default else " "
+        click.echo(
+            f"{mark} {device.index:3d}  {device.name}  "
+            f"({device.channels} channels, {device.default_rate_hz} Hz)"
+        )

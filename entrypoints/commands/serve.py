@@ -1,0 +1,60 @@
+"""`gapless serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+import click
+
+from domain.settings import ServerSettings
+from entrypoints.container import ServerContainer
+from entrypoints.options import settings_options
+from entrypoints.terminal import ServerView
+
+TICK_S = 0.25
+SHUTDOWN_S = 4.5
+"""Recordings are complete within 5 s of SIGTERM."""
+
+
+@click.command()
+@settings_options(ServerSettings)
+def serve(settings: ServerSettings) -> None:
+    """Receive streams and record them.
+
+    Listens for clients (gapless stream, or any WebRTC publisher that can POST an offer) and
+    writes a WAV for each. Ctrl-C or SIGTERM completes all recordings first.
+
+    \b
+    Examples:
+      gapless serve
+      gapless serve --host 0.0.0.0 --token SECRET --recordings ~/recordings
+      gapless serve --host 0.0.0.0 --token SECRET --tls-cert cert.pem --tls-key key.pem
+      GAPLESS_INACTIVITY_TIMEOUT_S=10 gapless serve --config gapless.toml
+    """
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: ServerSettings) -> None:
+    container = ServerContainer(settings=settings, observer=ServerView())
+    store, ingest, signaling = container.store(), container.ingest(), container.signaling()
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    store.check()
+    try:
+        address = await signaling.start()
+        click.echo(f"gapless is listening on {address} (Ctrl-C to stop)")
+        while not stop.is_set():
+            ingest.tick()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await stop.wait()
+        click.echo("completing recordings")
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_S):
+                await ingest.shut_down()
+                await signaling.stop()
+        store.close()

@@ -1,0 +1,171 @@
+"""Where settings come from: command line over environment over TOML file over defaults.
+
+Every value is read and checked here, whatever its source, and an error names the setting and
+where its value came from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from domain.errors import SettingInvalid
+from domain.settings import ClientSettings, IceServer, ServerSettings
+
+ENVIRONMENT_PREFIX = "GAPLESS_"
+CONFIG_VARIABLE = "GAPLESS_CONFIG"
+
+S = TypeVar("S", ServerSettings, ClientSettings)
+
+KNOWN = {item.name for kind in (ServerSettings, ClientSettings) for item in fields(kind)}
+"""Names of all settings: a file may serve both commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    value: Any
+    origin: str
+
+
+def resolve(
+    kind: type[S],
+    *,
+    command_line: Mapping[str, Any],
+    environ: Mapping[str, str],
+    config_file: str | None,
+) -> S:
+    """Put the settings of one command together.
+
+    `command_line` maps names to what was given, None for what was not. Raises `SettingInvalid`.
+    """
+    given: dict[str, _Given] = {}
+    path = config_file or environ.get(CONFIG_VARIABLE)
+    if path is not None:
+        given |= _from_file(path)
+    given |= _from_environment(environ)
+    given |= {
+        name: _Given(value, f"--{name.replace('_', '-')}")
+        for name, value in command_line.items()
+        if value is not None
+    }
+    hints = typing.get_type_hints(kind)
+    own = {item.name for item in fields(kind)}
+    values = {name: _read(name, entry, hints[name]) for name, entry in given.items() if name in own}
+    try:
+        return kind(**values)
+    except SettingInvalid as error:
+        origin = given[error.name].origin if error.name in given else None
+        raise SettingInvalid(error.name, error.problem, origin=origin) from None
+
+
+def _from_file(path: str) -> dict[str, _Given]:
+    try:
+        table = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingInvalid("config", f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingInvalid("config", f"{path} is no TOML: {error}") from error
+    for name in table:
+        if name not in KNOWN:
+            raise SettingInvalid(name, "there is no such setting", origin=path)
+    return {name: _Given(value, path) for name, value in table.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
+    given: dict[str, _Given] = {}
+    for key, value in environ.items():
+        if not key.startswith(ENVIRONMENT_PREFIX) or key == CONFIG_VARIABLE:
+            continue
+        name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if name not in KNOWN:
+            raise SettingInvalid(name, "there is no such setting", origin=key)
+        given[name] = _Given(value, key)
+    return given
+
+
+def _read(name: str, entry: _Given, hint: Any) -> Any:
+    """The value as the type that its setting has."""
+    if isinstance(hint, types.UnionType):  # X | None: where it is given, it is an X
+        hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
+    try:
+        return _READERS[hint](entry.value)
+    except SettingInvalid as error:
+        raise SettingInvalid(name, error.problem, origin=entry.origin) from None
+    except (ValueError, TypeError) as error:
+        raise SettingInvalid(name, str(error), origin=entry.origin) from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _whole_number(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"{value!r} is no whole number")
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no whole number") from None
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError(f"{value!r} is no number")
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no number")
+    return number
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+def _ice_servers(value: Any) -> tuple[IceServer, ...]:
+    """Addresses with commas between them, or RTCIceServer objects (in text: as JSON)."""
+    if isinstance(value, str):
+        text = value.strip()
+        value = json.loads(text) if text.startswith("[") else text.split(",")
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{value!r} is no list of servers")
+    return tuple(server for item in value for server in _ice_server(item))
+
+
+def _ice_server(item: Any) -> list[IceServer]:
+    if isinstance(item, str):
+        return [IceServer(item.strip())] if item.strip() else []
+    if not isinstance(item, dict) or not item.keys() <= {"urls", "username", "credential"}:
+        raise TypeError(f"{item!r} has more or less than urls, username, credential")
+    urls = item.get("urls", [])
+    return [
+        IceServer(url, item.get("username"), item.get("credential"))
+        for url in ([urls] if isinstance(urls, str) else urls)
+    ]
+
+
+_READERS: dict[Any, Callable[[Any], Any]] = {
+    str: _text,
+    int: _whole_number,
+    float: _number,
+    bool: _truth,
+    tuple[IceServer, ...]: _ice_servers,
+}

@@ -1,0 +1,69 @@
+"""Command-line options made from the settings: declared once, shown everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+import click
+
+from domain.settings import ClientSettings, ServerSettings
+from entrypoints.config import resolve
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", ServerSettings, ClientSettings)
+
+
+def settings_options(
+    kind: type[S], *, only: Collection[str] | None = None
+) -> Callable[[Callable[[S], None]], Callable[..., None]]:
+    """Give a command the settings of `kind` (or `only` some) as options; call it with them all."""
+
+    def decorate(command: Callable[[S], None]) -> Callable[..., None]:
+        def run(config: str | None, **command_line: Any) -> None:
+            command(
+                resolve(kind, command_line=command_line, environ=os.environ, config_file=config)
+            )
+
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        decorated: Callable[..., None] = run
+        hints = typing.get_type_hints(kind)
+        shown = [item for item in dataclasses.fields(kind) if only is None or item.name in only]
+        for item in reversed(shown):
+            decorated = _option(item, hints[item.name])(decorated)
+        return click.option("--config", metavar="FILE", help="TOML file with settings.")(decorated)
+
+    return decorate
+
+
+def _option(item: dataclasses.Field[Any], hint: Any) -> Callable[[F], F]:
+    """Values stay text: they are read in one place, whatever their source."""
+    flag = f"--{item.name.replace('_', '-')}"
+    choices = item.metadata["choices"]
+    text = item.metadata["help"]
+    if item.default not in (None, "", ()) and hint is not bool:
+        text += f" [default: {item.default}]"
+    if hint is bool:
+        declaration = f"{flag}/--no-{flag[2:]}" if item.default else flag
+        return click.option(declaration, item.name, is_flag=True, default=None, help=text)
+    metavar = "|".join(choices) if choices else _metavar(item.name, hint)
+    return click.option(flag, item.name, metavar=metavar, default=None, help=text)
+
+
+def _metavar(name: str, hint: Any) -> str:
+    if name in ("device",):
+        return "NAME_OR_INDEX"
+    if name in ("server",):
+        return "URL"
+    if name in ("recordings",):
+        return "DIR"
+    if name in ("input", "tls_cert", "tls_key"):
+        return "FILE"
+    if name == "ice_servers":
+        return "URL,..."
+    if name in ("duration",) or name.endswith("_s"):
+        return "SECONDS"
+    return "NUMBER" if hint in (int, float) else "TEXT"

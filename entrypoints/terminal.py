@@ -1,0 +1,107 @@
+"""What a person sees: a live line on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import click
+
+from domain.audio import AudioFormat
+from domain.levels import FLOOR_DBFS
+from domain.ports.observers import StreamProgress
+from domain.recording import EndReason
+
+_METER_WIDTH = 24
+_REDRAW_S = 0.1
+_PLAIN_S = 5.0
+
+
+def clock_time(seconds: float) -> str:
+    """``1:02:03.4``, hours only where there are any."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:02d}:{rest:04.1f}"
+
+
+def meter(rms_dbfs: float, peak_dbfs: float) -> str:
+    """A bar for the RMS with a mark at the peak, from -60 to 0 dBFS."""
+
+    def column(level: float) -> int:
+        return max(0, min(_METER_WIDTH, round((level + 60) / 60 * _METER_WIDTH)))
+
+    cells = ["█"] * column(rms_dbfs) + ["·"] * (_METER_WIDTH - column(rms_dbfs))
+    if peak_dbfs > FLOOR_DBFS:
+        cells[max(0, column(peak_dbfs) - 1)] = "▌"
+    return "".join(cells)
+
+
+class StreamView:
+    """Shows what a client does."""
+
+    def __init__(self, *, server: str) -> None:
+        self._server = server
+        self._live = sys.stdout.isatty()
+        self._drawn_at = 0.0
+        self._state = ""
+        self._clipped = False
+
+    def connecting(self) -> None:
+        self._say(f"connecting to {self._server}")
+
+    def connected(self, session_id: str) -> None:
+        self._say(f"connected, session {session_id}; streaming (Ctrl-C to stop)")
+
+    def progressed(self, progress: StreamProgress) -> None:
+        self._clipped |= progress.levels.clipped
+        interval = _REDRAW_S if self._live else _PLAIN_S
+        if progress.seconds - self._drawn_at < interval:
+            return
+        self._drawn_at = progress.seconds
+        levels = progress.levels
+        trouble = f"  {progress.overrun_s:.1f} s lost" if progress.overrun_s else ""
+        trouble += "  clipping" if self._clipped else ""
+        self._clipped = False
+        if self._live:
+            self._draw(
+                f"{clock_time(progress.seconds)}  {meter(levels.rms_dbfs, levels.peak_dbfs)} "
+                f"{levels.peak_dbfs:6.1f} dBFS{trouble}"
+            )
+        else:
+            at = clock_time(progress.seconds)
+            self._say(f"{at} streamed, peak {levels.peak_dbfs:.1f} dBFS{trouble}")
+
+    def finishing(self) -> None:
+        self._say("sending the rest")
+
+    def _draw(self, line: str) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        click.echo(f"\r\x1b[2K{line[:width]}", nl=False)
+        self._state = line
+
+    def _say(self, line: str) -> None:
+        if self._live and self._state:
+            click.echo("\r\x1b[2K", nl=False)
+            self._state = ""
+        click.echo(line)
+
+
+class ServerView:
+    """Shows what a server does, a line for each event."""
+
+    def session_opened(self, session_id: str, name: str) -> None:
+        # the name is a stranger's text: what a terminal could take for commands is left out
+        shown = "".join(character for character in name if character.isprintable())
+        click.echo(f"{session_id}  session opened" + (f" by {shown!r}" if shown else ""))
+
+    def recording_started(self, session_id: str, audio_format: AudioFormat) -> None:
+        click.echo(f"{session_id}  recording, {audio_format}")
+
+    def recording_finished(self, session_id: str, location: str, seconds: float) -> None:
+        click.echo(f"{session_id}  recorded {clock_time(seconds)} to {location}")
+
+    def session_ended(self, session_id: str, reason: EndReason) -> None:
+        click.echo(f"{session_id}  session ended: {reason.value}")
+
+    def failed(self, session_id: str, error: Exception) -> None:
+        click.echo(f"{session_id}  failed: {error}", err=True)

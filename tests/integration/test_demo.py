@@ -1,0 +1,48 @@
+"""The newcomer's first command, also on a machine with nothing but loopback."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.rigs.processes import environment
+
+DEMO = (sys.executable, "-m", "entrypoints", "demo", "--recordings")
+
+# in a fresh network namespace there is one interface, and it is down
+LOOPBACK_ONLY = """
+import fcntl, os, socket, struct, sys
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+    fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+UNSHARE = ("unshare", "--net", "--map-root-user")
+
+
+def no_namespaces() -> bool:
+    try:
+        return subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0
+    except FileNotFoundError:
+        return True
+
+
+def assert_demo_succeeds(*command: str, folder: pathlib.Path) -> None:
+    run = subprocess.run([*command, str(folder)], env=environment(), capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (recording,) = folder.glob("*.wav")
+    assert str(recording) in run.stdout
+    assert "What was sent is what was recorded." in run.stdout
+    assert run.stderr == ""
+
+
+def test_the_demo_shows_what_was_recorded(tmp_path: pathlib.Path) -> None:
+    assert_demo_succeeds(*DEMO, folder=tmp_path)
+
+
+@pytest.mark.skipif(no_namespaces(), reason="network namespaces are not allowed here")
+def test_the_demo_works_with_nothing_but_loopback(tmp_path: pathlib.Path) -> None:
+    assert_demo_succeeds(*UNSHARE, sys.executable, "-c", LOOPBACK_ONLY, *DEMO, folder=tmp_path)

@@ -1,0 +1,114 @@
+"""PortAudio over PulseAudio: what is played into the microphone is what is recorded."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+import soundfile
+
+from domain.comparison import compare
+from tests.rigs import microphone as rig
+from tests.rigs.processes import gapless, read, serving
+
+SPEECH = pathlib.Path("entrypoints/assets/speech.flac").absolute()
+
+BACKENDS = [
+    pytest.param(
+        "sounddevice",
+        marks=pytest.mark.skipif(
+            ctypes.util.find_library("portaudio") is None, reason="PortAudio is not installed"
+        ),
+    ),
+    pytest.param(
+        "pyaudio",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("pyaudio") is None, reason="PyAudio is not installed"
+        ),
+    ),
+]
+
+pytestmark = pytest.mark.skipif(rig.missing() is not None, reason=str(rig.missing()))
+
+
+@pytest.fixture
+def microphone(tmp_path: pathlib.Path) -> Iterator[rig.Microphone]:
+    with rig.microphone(tmp_path / "runtime") as device:
+        yield device
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_spoken_is_what_is_recorded(
+    tmp_path: pathlib.Path, microphone: rig.Microphone, backend: str
+) -> None:
+    speech, rate = read(SPEECH)
+    seconds = 5
+    soundfile.write(tmp_path / "spoken.wav", speech[: seconds * rate], rate)
+    with serving(tmp_path / "recordings") as server:
+        arguments = ("stream", "--server", server.url, "--capture", backend, "--device", "default")
+        duration = ("--duration", str(seconds + 2))
+        with gapless(*arguments, *duration, env=microphone.environ) as client:
+            client.wait_for("connected")
+            player = microphone.play(tmp_path / "spoken.wav")
+            assert client.end() == 0, client.errors
+            assert player.wait() == 0
+        recording = server.recording()
+    recorded, recorded_rate = read(recording)
+    assert recorded_rate == rate
+    assert abs(len(recorded) / rate - (seconds + 2)) <= 0.02
+    result = compare(speech[: seconds * rate], recorded, sample_rate_hz=rate)
+    assert result.correlation >= 0.90
+    assert abs(result.level_difference_db) <= 1
+    assert result.longest_hole == 0
+    assert not any("lost" in line for line in client.lines), client.lines
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_unplugged_microphone_ends_the_recording_with_all_it_had(
+    tmp_path: pathlib.Path, microphone: rig.Microphone, backend: str
+) -> None:
+    with serving(tmp_path / "recordings") as server:
+        arguments = ("stream", "--server", server.url, "--capture", backend, "--device", "default")
+        with gapless(*arguments, env=microphone.environ) as client:
+            client.wait_for("connected")
+            server.process.wait_for("recording,")
+            microphone.unplug()
+            assert client.end() == 1
+        errors = [line for line in client.errors if line.startswith("gapless: ")]
+        assert len(errors) == 1 and "device" in errors[0]
+        recorded, _ = read(server.recording())
+        assert len(recorded) > 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_devices_are_listed(microphone: rig.Microphone, backend: str) -> None:
+    with gapless("devices", "--capture", backend, env=microphone.environ) as listing:
+        assert listing.end() == 0
+    assert any(line.startswith("*") for line in listing.lines), listing.lines
+    assert any("default" in line or "pulse" in line for line in listing.lines)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_device_that_is_not_there_lists_those_that_are(
+    microphone: rig.Microphone, backend: str
+) -> None:
+    command = ("stream", "--capture", backend, "--device", "Grandma's Gramophone")
+    with gapless(*command, env=microphone.environ) as client:
+        assert client.end() == 2
+    (error,) = [line for line in client.errors if line.startswith("gapless: ")]
+    assert 'no input device "Grandma\'s Gramophone"; there are: ' in error
+    assert "default" in error
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_device_that_refuses_says_what_was_asked(
+    microphone: rig.Microphone, backend: str
+) -> None:
+    microphone.unplug()
+    with gapless("stream", "--capture", backend, "--device", "0", env=microphone.environ) as client:
+        assert client.end() in (1, 2)
+    (error,) = [line for line in client.errors if line.startswith("gapless: ")]
+    assert "device" in error or "cannot record" in error

@@ -1,0 +1,117 @@
+"""Command line over environment over file over defaults; an error says what and where."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from domain.errors import SettingInvalid
+from domain.settings import ClientSettings, IceServer, ServerSettings
+from entrypoints.config import resolve
+
+
+def server(
+    *, line: dict[str, object] | None = None, env: dict[str, str] | None = None,
+    file: pathlib.Path | None = None,
+) -> ServerSettings:  # fmt: skip
+    return resolve(
+        ServerSettings,
+        command_line=line or {},
+        environ=env or {},
+        config_file=str(file) if file else None,
+    )
+
+
+@pytest.fixture
+def file(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "gapless.toml"
+    path.write_text('port = 1\nrecordings = "from-file"\ncapture = "tone"\n')
+    return path
+
+
+def test_defaults_are_those_of_the_interface() -> None:
+    settings = server()
+    assert (settings.host, settings.port, settings.storage) == ("127.0.0.1", 8080, "wav")
+    assert settings.inactivity_timeout_s == 30
+    assert settings.ice_servers == ()
+
+
+def test_each_source_wins_over_the_one_below(file: pathlib.Path) -> None:
+    assert server(file=file).port == 1
+    assert server(file=file, env={"GAPLESS_PORT": "2"}).port == 2
+    assert server(file=file, env={"GAPLESS_PORT": "2"}, line={"port": "3"}).port == 3
+    assert server(file=file, env={"GAPLESS_PORT": "2"}).recordings == "from-file"
+    assert server(env={"GAPLESS_CONFIG": str(file)}).port == 1
+    assert server(env={"GAPLESS_INACTIVITY_TIMEOUT_S": "2.5"}).inactivity_timeout_s == 2.5
+
+
+@pytest.mark.parametrize(
+    ("line", "env", "text", "message"),
+    [
+        ({"port": "x"}, {}, "", "port: 'x' is no whole number (from --port)"),
+        ({"port": "70000"}, {}, "", "port: 70000 is not between 0 and 65535 (from --port)"),
+        ({}, {"GAPLESS_PORT": "-1"}, "", "port: -1 is not between 0 and 65535 (from GAPLESS_PORT)"),
+        ({}, {"GAPLESS_STORAGE": "tape"}, "", "storage: 'tape' is none of wav, memory (from GAPL"),
+        ({}, {"GAPLESS_PROT": "1"}, "", "prot: there is no such setting (from GAPLESS_PROT)"),
+        ({}, {}, 'port = "x"', "port: 'x' is no whole number (from {file})"),
+        ({}, {}, "port = true", "port: True is no whole number (from {file})"),
+        ({}, {}, "prot = 1", "prot: there is no such setting (from {file})"),
+        ({}, {}, "port 1", "config: {file} is no TOML"),
+        ({"inactivity_timeout_s": "nan"}, {}, "", "inactivity_timeout_s: 'nan' is no number"),
+        ({"inactivity_timeout_s": "0"}, {}, "", "0 is not between 0.5 and 86400"),
+        ({"ice_servers": "http://x"}, {}, "", "ice_servers: 'http://x' is no stun: or turn:"),
+        ({"ice_servers": "turn:x"}, {}, "", "ice_servers: turn:x needs a username"),
+        ({"tls_cert": "a"}, {}, "", "tls_key: tls_cert and tls_key go together"),
+        ({"host": "0.0.0.0"}, {}, "", "token: 0.0.0.0 can be reached from other machines"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_source(
+    tmp_path: pathlib.Path, line: dict[str, object], env: dict[str, str], text: str, message: str
+) -> None:
+    path = tmp_path / "gapless.toml"
+    path.write_text(text)
+    with pytest.raises(SettingInvalid) as caught:
+        server(line=line, env=env, file=path)
+    assert message.format(file=path) in str(caught.value)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(SettingInvalid, match="cannot read /no/where.toml"):
+        server(file=pathlib.Path("/no/where.toml"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
+def test_loopback_needs_no_token(host: str) -> None:
+    assert server(line={"host": host}).token is None
+
+
+def test_beyond_loopback_a_token_or_plain_words_are_needed() -> None:
+    assert server(line={"host": "0.0.0.0", "token": "s"}).token == "s"
+    assert server(line={"host": "0.0.0.0", "allow_anyone": True}).allow_anyone
+
+
+def test_ice_servers_come_as_text_as_json_and_as_tables(tmp_path: pathlib.Path) -> None:
+    stun = IceServer("stun:a:3478")
+    turn = IceServer("turn:b", "u", "c")
+    json = '[{"urls": ["stun:a:3478"]}, {"urls": "turn:b", "username": "u", "credential": "c"}]'
+    path = tmp_path / "gapless.toml"
+    path.write_text(
+        'ice_servers = ["stun:a:3478", {urls = "turn:b", username = "u", credential = "c"}]'
+    )
+    assert server(env={"GAPLESS_ICE_SERVERS": "stun:a:3478"}).ice_servers == (stun,)
+    assert server(env={"GAPLESS_ICE_SERVERS": json}).ice_servers == (stun, turn)
+    assert server(file=path).ice_servers == (stun, turn)
+
+
+def test_a_file_to_stream_has_to_be_named() -> None:
+    with pytest.raises(SettingInvalid, match=r"input: --capture file needs"):
+        resolve(ClientSettings, command_line={"capture": "file"}, environ={}, config_file=None)
+
+
+def test_switches_are_read_as_words() -> None:
+    for word, value in [("no", False), ("1", True), ("TRUE", True)]:
+        settings = resolve(
+            ClientSettings, command_line={}, environ={"GAPLESS_FEC": word}, config_file=None
+        )
+        assert settings.fec is value
