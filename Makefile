@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := domain adapters entrypoints tests
+SOURCES := domain adapters entrypoints tests benchmarks
 
 .PHONY: help
 help: ## Show this list
@@ -17,6 +17,14 @@ demo: $(VENV)/run ## Install what is needed and record ten seconds of speech ove
 .PHONY: test
 test: $(VENV)/dev ## Install what the tests need and run them
 	$(BIN)/python -m pytest
+
+.PHONY: soak
+soak: $(VENV)/dev ## Run the tests that take long: a hundred kills at random moments
+	KILLS=100 $(BIN)/python -m pytest tests/integration/test_survives_kill.py
+
+.PHONY: bench
+bench: $(VENV)/dev ## Measure fidelity beside aiortc's MediaRecorder; writes docs/fidelity.md
+	$(BIN)/python -m benchmarks.fidelity
 
 .PHONY: lint
 lint: $(VENV)/dev ## Check style
@@ -52,7 +60,7 @@ clean: ## Remove what make has made
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with make PYTHON=..."; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "no virtual environment: on Debian, apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "no virtual environment: on Debian, apt install python3-venv"; exit 1; }
 
 $(VENV)/run: $(VENV)/bin/python requirements/run.txt pyproject.toml
 	@echo "installing into $(VENV)"

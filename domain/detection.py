@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from domain import opus
 from domain.audio import AudioFormat, SampleFormat
-from domain.errors import FrameUnsupported, PayloadInvalid
+from domain.errors import FrameUnsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,11 @@ STATIC_PAYLOAD_TYPES = {0: "pcmu", 8: "pcma", 9: "g722"}
 
 
 def is_supported(name: str, *, clock_rate_hz: int, channels: int) -> bool:
-    """Whether a codec of an offer can be recorded."""
-    facts = _CODECS.get(name.lower())
+    """Whether a codec of an offer can be recorded.
+
+    RED counts as one (RFC 2198): it wraps Opus here, and is offered with Opus' rate and channels.
+    """
+    facts = _CODECS.get("opus" if name.lower() == "red" else name.lower())
     return facts is not None and (clock_rate_hz, channels) == (
         facts.clock_rate_hz,
         facts.sdp_channels,
@@ -63,21 +67,15 @@ def detect_format(codec: CodecParameters, first_payload: bytes) -> AudioFormat:
 
     SDP writes opus/48000/2 whatever is sent, so for Opus the first packet's TOC decides between
     mono and stereo, unless the sender announces stereo (`sprop-stereo=1`, RFC 7587 § 6.1).
-    Raises `PayloadInvalid` for an empty Opus packet.
+    Raises `PayloadInvalid` for what is no Opus packet.
     """
     facts = _CODECS[codec.name]
     channels = facts.sdp_channels
     if codec.name == "opus":
+        opus.packet_samples(first_payload)
         announced = codec.fmtp.get("sprop-stereo") == "1"
-        channels = 2 if announced or opus_channels(first_payload) == 2 else 1
+        channels = 2 if announced or opus.channels(first_payload) == 2 else 1
     return AudioFormat(facts.sample_rate_hz, channels, SampleFormat.S16)
-
-
-def opus_channels(payload: bytes) -> int:
-    """1 or 2, from the stereo bit of the TOC byte (RFC 6716 § 3.1)."""
-    if not payload:
-        raise PayloadInvalid("an empty Opus packet")
-    return 2 if payload[0] & 0x04 else 1
 
 
 # The names are FFmpeg's, which is what PyAV's frames carry; a p at the end means planar.

@@ -123,6 +123,18 @@ class ServerFull(PeerError):
     status = 503
 
 
+class StorageFull(PeerError):
+    """There is no room for another recording."""
+
+    status = 507
+
+
+class RecordingFailed(PeerError):
+    """The session is over, but its recording could not be completed."""
+
+    status = 500
+
+
 class ServerUnreachable(GaplessError):
     """Nobody answers at the server's address."""
 

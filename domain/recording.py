@@ -1,4 +1,4 @@
-"""One recording as a state machine: samples and the end of them in, effects out."""
+"""One recording as a state machine: runs of samples and the end of them in, effects out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from domain.audio import AudioFormat, Samples
+from domain.ledger import Event, SampleKind
+from domain.reconstruct import Run
+from domain.skew import SkewEstimator
 from domain.timeline import Timeline
+
+ANCHOR_INTERVAL_S = 60.0
+"""An anchor of RTP time on the wall clock goes into the ledger so often."""
 
 
 class EndReason(enum.Enum):
@@ -22,7 +28,11 @@ class EndReason(enum.Enum):
     SHUTDOWN = "shutdown"
     """The server is going down."""
     FAILED = "failed"
-    """The store failed, or there was a fault in the server."""
+    """There was a fault in the server."""
+    STORAGE_FAILED = "storage failed"
+    """The store could not go on; an event in the ledger says why."""
+    RECOVERED = "recovered"
+    """The process that wrote it died; this is what was found afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +47,33 @@ class Appended:
     """Samples of shape (n, channels) that come next in the file."""
 
     samples: Samples
+    kind: SampleKind
 
 
 @dataclass(frozen=True, slots=True)
 class GapFilled:
-    """`length` samples of silence come next in the file: time in which nothing was received."""
+    """`length` samples of silence come next in the file: time without sound."""
 
     length: int
+    kind: SampleKind
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something for the ledger. `arrived` (monotonic seconds) is when, for who knows the date."""
+
+    event: Event
+    arrived: float
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The recording is complete at `length` samples per channel."""
+    """The recording is complete."""
 
-    length: int
     reason: EndReason
 
 
-Effect: TypeAlias = Opened | Appended | GapFilled | Finished
+Effect: TypeAlias = Opened | Appended | GapFilled | Noted | Finished
 
 
 class State(enum.Enum):
@@ -66,13 +85,17 @@ class State(enum.Enum):
 class Recording:
     """What is to be written, decided from what is heard. It writes nothing itself.
 
-    WAITING --first samples--> RECORDING --end--> FINISHED. A recording that ends before its
-    first samples was never opened, and has no effects at all.
+    WAITING --open--> RECORDING --end--> FINISHED. A recording that ends before its first samples
+    was never opened, and has no effects at all.
     """
 
     def __init__(self, *, max_gap_s: float) -> None:
         self._max_gap_s = max_gap_s
         self._timeline: Timeline | None = None
+        self._sample_rate_hz = 0
+        self._skew = SkewEstimator()
+        self._anchored_at = float("-inf")
+        self._break_reason = "timestamp"
         self.state = State.WAITING
 
     @property
@@ -83,6 +106,7 @@ class Recording:
     def open(self, audio_format: AudioFormat, *, clock_rate_hz: int) -> list[Effect]:
         """The format is known; samples follow."""
         assert self.state is State.WAITING
+        self._sample_rate_hz = audio_format.sample_rate_hz
         self._timeline = Timeline(
             clock_rate_hz=clock_rate_hz,
             sample_rate_hz=audio_format.sample_rate_hz,
@@ -91,26 +115,45 @@ class Recording:
         self.state = State.RECORDING
         return [Opened(audio_format)]
 
-    def add(self, samples: Samples, *, timestamp: int, now: float) -> list[Effect]:
-        """Samples that begin at an RTP timestamp (32 bits) and arrived at `now` (seconds)."""
+    def add(self, run: Run) -> list[Effect]:
+        """The next run of samples."""
         assert self._timeline is not None
-        placement = self._timeline.place(timestamp, len(samples), now=now)
+        before = self._timeline.position
+        placement = self._timeline.place(run.timestamp, len(run.samples), now=run.arrived)
         effects: list[Effect] = []
+        gap_kind = run.gap_kind
+        if placement.discontinuity:
+            details = {"reason": self._break_reason, "fill_samples": placement.gap}
+            effects.append(Noted(Event("discontinuity", before, details), run.arrived))
+            gap_kind = SampleKind.SILENCE
+            self._anchored_at = float("-inf")
+            self._break_reason = "timestamp"
+            self._skew.reset()
         if placement.gap:
-            effects.append(GapFilled(placement.gap))
-        if placement.overlap < len(samples):
-            effects.append(Appended(samples[placement.overlap :]))
+            effects.append(GapFilled(placement.gap, gap_kind))
+        if run.arrived - self._anchored_at >= ANCHOR_INTERVAL_S:
+            self._anchored_at = run.arrived
+            anchor = Event("anchor", before + placement.gap, {"rtp_timestamp": run.timestamp})
+            effects.append(Noted(anchor, run.arrived))
+        if placement.overlap < len(run.samples):
+            effects.append(Appended(run.samples[placement.overlap :], run.kind))
+        self._skew.observe(
+            media_s=self._timeline.position / self._sample_rate_hz, arrived_s=run.arrived
+        )
         return effects
 
-    def restart(self) -> None:
+    def restart(self, reason: str) -> None:
         """The sender began anew: the next timestamp is unrelated to the last."""
+        self._break_reason = reason
         if self._timeline is not None:
             self._timeline.restart()
 
-    def end(self, reason: EndReason) -> list[Effect]:
+    def end(self, reason: EndReason, *, now: float) -> list[Effect]:
         """Nothing follows. Ending twice has no further effect."""
-        if self.state is not State.RECORDING:
-            self.state = State.FINISHED
+        was, self.state = self.state, State.FINISHED
+        if was is not State.RECORDING:
             return []
-        self.state = State.FINISHED
-        return [Finished(self.length, reason)]
+        effects: list[Effect] = []
+        if (ppm := self._skew.ppm) is not None:
+            effects.append(Noted(Event("clock", self.length, {"skew_ppm": round(ppm, 1)}), now))
+        return [*effects, Finished(reason)]

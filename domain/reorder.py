@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,13 +13,23 @@ MAX_DROPOUT = 3000
 """A jump ahead of more packets than this is a restarted sender, not loss (RFC 3550 § A.1)."""
 MAX_MISORDER = 100
 """A packet further behind than this is a restarted sender, not a late one (RFC 3550 § A.1)."""
+_REMEMBERED_LOSSES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The next packet in order."""
+    """The next packet in order, and when it arrived (monotonic seconds)."""
 
     packet: RtpPacket
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The next packet did not come, but a later one carried a copy of its payload."""
+
+    packet: RtpPacket
+    arrived: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,88 +44,130 @@ class Restarted:
     """The sender began again with another sequence; nothing is known of what lies between."""
 
 
-Slot: TypeAlias = Received | Lost | Restarted
+Slot: TypeAlias = Received | Recovered | Lost | Restarted
 
 
 class ReorderBuffer:
     """Puts the packets of one source (one SSRC) in order.
 
     A packet that is next in order passes at once. Behind a hole packets wait for at most
-    `hold_s`; then the hole is lost and what waits goes on. Duplicates and packets that come
-    after their hole was given up are counted and dropped. A jump beyond `MAX_DROPOUT` or
-    `MAX_MISORDER` is believed when a second packet follows it (§ A.1), so that one stray packet
-    cannot derail a stream; the first of the two is kept, not sacrificed.
+    `hold_s`; then the hole is lost, or filled with copies from redundancy, and what waits goes
+    on. The first packets wait as long, since nobody knows yet which one is the first.
+
+    Duplicates, and packets that come after their hole was given up, are counted and dropped. A
+    jump beyond `MAX_DROPOUT` or `MAX_MISORDER` is believed when a second packet follows it
+    (§ A.1), so that one stray packet cannot derail a stream; the first of the two is kept.
     """
 
     def __init__(self, *, hold_s: float) -> None:
         self._hold_s = hold_s
         self._next: int | None = None
-        self._waiting: dict[int, tuple[RtpPacket, float]] = {}
-        self._suspect: RtpPacket | None = None
+        self._starting = True
+        self._waiting: dict[int, Received] = {}
+        self._copies: dict[int, RtpPacket] = {}
+        self._given_up: deque[int] = deque(maxlen=_REMEMBERED_LOSSES)
+        self._suspect: Received | None = None
         self.late = 0
+        """Packets that came after they were given up."""
         self.duplicates = 0
 
-    def push(self, packet: RtpPacket, *, now: float) -> list[Slot]:
-        """Take a packet that arrived at `now` (seconds); return the slots that are due."""
+    def push(
+        self, packet: RtpPacket, *, now: float, copies: Sequence[RtpPacket] = ()
+    ) -> list[Slot]:
+        """Take a packet that arrived at `now` (seconds); return the slots that are due.
+
+        `copies` are earlier packets whose payloads this one carries again (RFC 2198).
+        """
         if self._next is None:
-            self._next = packet.sequence
+            # whatever is up to MAX_MISORDER before it may still turn out to be the first
+            self._next = packet.sequence - MAX_MISORDER
         ahead = _signed16(packet.sequence - self._next)
         if ahead > MAX_DROPOUT or ahead < -MAX_MISORDER:
-            return self._jumped(packet)
+            return self._jumped(Received(packet, now))
         self._suspect = None
-        if ahead < 0:
-            self.late += 1
-            return self.poll(now=now)
         sequence = self._next + ahead
-        if sequence in self._waiting:
+        for copy in copies:
+            at = self._next + _signed16(copy.sequence - self._next)
+            if self._next <= at < sequence:
+                self._copies[at] = copy
+        if ahead < 0:
+            self._count_behind(sequence)
+        elif sequence in self._waiting:
             self.duplicates += 1
-            return self.poll(now=now)
-        if ahead == 0 and not self._waiting:
+        elif ahead == 0 and not self._waiting:
             self._next += 1
-            return [Received(packet)]
-        self._waiting[sequence] = (packet, now)
-        return [*self._in_order(), *self.poll(now=now)]
+            return [Received(packet, now)]
+        else:
+            self._waiting[sequence] = Received(packet, now)
+            return [*self._in_order(), *self.poll(now=now)]
+        return self.poll(now=now)
 
     def poll(self, *, now: float) -> list[Slot]:
         """The slots that are due because the packets behind a hole have waited long enough."""
         slots: list[Slot] = []
-        while self._waiting:
-            first = min(self._waiting)
-            # later packets may have arrived before the first one behind the hole
-            oldest = min(arrived for _, arrived in self._waiting.values())
-            if now - oldest < self._hold_s:
-                break
-            slots += self._give_up_hole_before(first)
+        # later packets may have arrived before the first one behind the hole
+        while (
+            self._waiting
+            and now - min(item.arrived for item in self._waiting.values()) >= self._hold_s
+        ):
+            slots += self._give_up_hole()
         return slots
 
     def flush(self) -> list[Slot]:
         """Everything that still waits, holes given up: the stream is over."""
         slots: list[Slot] = []
         while self._waiting:
-            slots += self._give_up_hole_before(min(self._waiting))
+            slots += self._give_up_hole()
         return slots
 
-    def _give_up_hole_before(self, first: int) -> list[Slot]:
+    def _give_up_hole(self) -> list[Slot]:
         assert self._next is not None
-        missing = first - self._next
+        first = min(self._waiting)
+        arrived = self._waiting[first].arrived
+        slots: list[Slot] = []
+        lost = 0
+        for sequence in range(self._next, first) if not self._starting else ():
+            self._given_up.append(sequence)
+            copy = self._copies.pop(sequence, None)
+            if copy is None:
+                lost += 1
+                continue
+            if lost:
+                slots.append(Lost(lost))
+                lost = 0
+            slots.append(Recovered(copy, arrived))
+        if lost:
+            slots.append(Lost(lost))
+        self._starting = False
         self._next = first
-        return [Lost(missing), *self._in_order()]
+        return slots + self._in_order()
 
     def _in_order(self) -> list[Slot]:
         assert self._next is not None
         slots: list[Slot] = []
-        while (entry := self._waiting.pop(self._next, None)) is not None:
-            slots.append(Received(entry[0]))
+        while (item := self._waiting.pop(self._next, None)) is not None:
+            slots.append(item)
             self._next += 1
+        for sequence in [at for at in self._copies if at < self._next]:
+            del self._copies[sequence]
         return slots
 
-    def _jumped(self, packet: RtpPacket) -> list[Slot]:
-        first, self._suspect = self._suspect, packet
-        if first is None or _signed16(packet.sequence - first.sequence) != 1:
+    def _count_behind(self, sequence: int) -> None:
+        if sequence in self._given_up:
+            self._given_up.remove(sequence)
+            self.late += 1
+        else:
+            self.duplicates += 1
+
+    def _jumped(self, item: Received) -> list[Slot]:
+        first, self._suspect = self._suspect, item
+        if first is None or _signed16(item.packet.sequence - first.packet.sequence) != 1:
             return []
-        slots = [*self.flush(), Restarted(), Received(first), Received(packet)]
+        slots = [*self.flush(), Restarted(), first, item]
         self._suspect = None
-        self._next = packet.sequence + 1
+        self._copies.clear()
+        self._given_up.clear()
+        self._next = item.packet.sequence + 1
         return slots
 
 

@@ -17,13 +17,16 @@ from domain.recording import EndReason
 
 class SessionState(enum.Enum):
     CONNECTING = "connecting"
-    """Answered; no packet yet."""
+    """Answered; no media path yet."""
+    CONNECTED = "connected"
+    """The media path is there, but it brings nothing."""
     RECORDING = "recording"
     """Packets are coming in."""
     ENDED = "ended"
 
 
 class SessionEvent(enum.Enum):
+    CONNECTED = "connected"
     PACKET_RECEIVED = "packet received"
     CONNECTION_CLOSED = "connection closed"
     DELETED = "deleted"
@@ -31,23 +34,35 @@ class SessionEvent(enum.Enum):
     INACTIVITY_DEADLINE_PASSED = "inactivity deadline passed"
     SHUT_DOWN = "shut down"
     FAILED = "failed"
+    STORAGE_FAILED = "storage failed"
 
 
-_C, _R, _E = SessionState.CONNECTING, SessionState.RECORDING, SessionState.ENDED
+_C, _S = SessionState.CONNECTING, SessionState.CONNECTED
+_R, _E = SessionState.RECORDING, SessionState.ENDED
 
 TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
+    (_C, SessionEvent.CONNECTED): _S,
     (_C, SessionEvent.PACKET_RECEIVED): _R,
     (_C, SessionEvent.CONNECTION_CLOSED): _E,
     (_C, SessionEvent.DELETED): _E,
     (_C, SessionEvent.CONNECT_DEADLINE_PASSED): _E,
     (_C, SessionEvent.SHUT_DOWN): _E,
     (_C, SessionEvent.FAILED): _E,
+    (_C, SessionEvent.STORAGE_FAILED): _E,
+    (_S, SessionEvent.PACKET_RECEIVED): _R,
+    (_S, SessionEvent.CONNECTION_CLOSED): _E,
+    (_S, SessionEvent.DELETED): _E,
+    (_S, SessionEvent.INACTIVITY_DEADLINE_PASSED): _E,
+    (_S, SessionEvent.SHUT_DOWN): _E,
+    (_S, SessionEvent.FAILED): _E,
+    (_S, SessionEvent.STORAGE_FAILED): _E,
     (_R, SessionEvent.PACKET_RECEIVED): _R,
     (_R, SessionEvent.CONNECTION_CLOSED): _E,
     (_R, SessionEvent.DELETED): _E,
     (_R, SessionEvent.INACTIVITY_DEADLINE_PASSED): _E,
     (_R, SessionEvent.SHUT_DOWN): _E,
     (_R, SessionEvent.FAILED): _E,
+    (_R, SessionEvent.STORAGE_FAILED): _E,
 }
 
 END_REASONS: dict[SessionEvent, EndReason] = {
@@ -57,6 +72,7 @@ END_REASONS: dict[SessionEvent, EndReason] = {
     SessionEvent.INACTIVITY_DEADLINE_PASSED: EndReason.INACTIVE,
     SessionEvent.SHUT_DOWN: EndReason.SHUTDOWN,
     SessionEvent.FAILED: EndReason.FAILED,
+    SessionEvent.STORAGE_FAILED: EndReason.STORAGE_FAILED,
 }
 
 
@@ -71,7 +87,8 @@ class Session:
     connect_deadline: float
     inactivity_timeout_s: float
     state: SessionState = SessionState.CONNECTING
-    last_packet_at: float = 0.0
+    active_at: float = 0.0
+    """When the latest packet came, or the media path did."""
 
     def handle(self, event: SessionEvent) -> bool:
         """Go where the table says; False when the event changes nothing (the session is over)."""
@@ -81,10 +98,15 @@ class Session:
         self.state = target
         return True
 
+    def connected(self, *, now: float) -> None:
+        """The media path is there."""
+        if self.handle(SessionEvent.CONNECTED):
+            self.active_at = now
+
     def packet_received(self, *, now: float) -> None:
         """A packet of this session's stream arrived."""
-        self.last_packet_at = now
-        if self.state is SessionState.CONNECTING:
+        self.active_at = now
+        if self.state is not SessionState.RECORDING:
             self.handle(SessionEvent.PACKET_RECEIVED)
 
     def due(self, *, now: float) -> SessionEvent | None:
@@ -92,8 +114,8 @@ class Session:
         if self.state is SessionState.CONNECTING and now >= self.connect_deadline:
             return SessionEvent.CONNECT_DEADLINE_PASSED
         if (
-            self.state is SessionState.RECORDING
-            and now - self.last_packet_at >= self.inactivity_timeout_s
+            self.state in (SessionState.CONNECTED, SessionState.RECORDING)
+            and now - self.active_at >= self.inactivity_timeout_s
         ):
             return SessionEvent.INACTIVITY_DEADLINE_PASSED
         return None

@@ -37,12 +37,11 @@ def _setting(
     choices: tuple[str, ...] = (),
     low: float = -math.inf,
     high: float = math.inf,
-    secret: bool = False,
 ) -> Any:
     """A field with what the command line, the documentation and the validation need."""
     return field(
         default=default,
-        metadata={"help": text, "choices": choices, "low": low, "high": high, "secret": secret},
+        metadata={"help": text, "choices": choices, "low": low, "high": high},
     )
 
 
@@ -68,18 +67,18 @@ class ServerSettings:
     port: int = _setting(8080, "TCP port to listen on; 0 takes a free one.", low=0, high=65535)
     recordings: str = _setting("recordings", "Folder for the recordings.")
     storage: str = _setting("wav", "Where recordings are kept.", choices=("wav", "memory"))
-    token: str | None = _setting(
-        None, "Clients must show this token; needed beyond loopback.", secret=True
-    )
+    token: str | None = _setting(None, "Clients must show this token; needed beyond loopback.")
     allow_anyone: bool = _setting(False, "Serve beyond loopback without a token.")
     tls_cert: str | None = _setting(None, "Certificate chain (PEM): serve HTTPS.")
     tls_key: str | None = _setting(None, "Private key (PEM) of --tls-cert.")
-    ice_servers: tuple[IceServer, ...] = _setting((), "STUN and TURN servers, for both ends.")
+    ice_servers: tuple[IceServer, ...] = _setting(
+        (), "STUN and TURN servers; the first of each is used."
+    )
     inactivity_timeout_s: float = _setting(
         30.0, "End a session that has brought no packet for so long.", low=0.5, high=86_400
     )
     connect_timeout_s: float = _setting(
-        15.0, "Drop a session that has not connected by then.", low=0.5, high=600
+        15.0, "Drop a session that has no media path by then.", low=0.5, high=600
     )
     reorder_hold_s: float = _setting(
         0.2, "Wait so long for packets that come out of order.", low=0, high=10
@@ -87,6 +86,17 @@ class ServerSettings:
     max_gap_s: float = _setting(
         60.0, "Longest silence to fill in when timestamps jump.", low=1, high=86_400
     )
+    min_free_mb: int = _setting(64, "Refuse new recordings when less is free on the disk.", low=0)
+    large_files: str = _setting(
+        "parts",
+        "Past 4 GiB (12 h of mono) go on in a new part, or as RF64 in the same file.",
+        choices=("parts", "rf64"),
+    )
+    rotate_s: float | None = _setting(
+        None, "Begin a new part after so much time, exact to the sample.", low=1
+    )
+    memory_mb: int = _setting(256, "Most that --storage memory keeps in all.", low=1)
+    memory_each_mb: int = _setting(64, "Most that it keeps of one recording.", low=1)
     max_sessions: int = _setting(500, "Most sessions at one time.", low=1)
 
     def __post_init__(self) -> None:
@@ -120,7 +130,7 @@ class ClientSettings:
     channels: int = _setting(1, "1 for mono, 2 for stereo.", low=1, high=2)
     duration: float | None = _setting(None, "Stop after so many seconds.", low=0.02)
     name: str = _setting("", "What to call the recording.")
-    token: str | None = _setting(None, "Token that the server asks for.", secret=True)
+    token: str | None = _setting(None, "Token that the server asks for.")
     bitrate: int = _setting(48_000, "Opus bit rate in bit/s.", low=6_000, high=510_000)
     fec: bool = _setting(True, "Carry each frame again, coarsely, in the next packet.")
     expected_loss: int = _setting(
@@ -133,7 +143,9 @@ class ClientSettings:
     queue_s: float = _setting(
         2.0, "Sound that may wait between capture and encoder.", low=0.1, high=60
     )
-    ice_servers: tuple[IceServer, ...] = _setting((), "STUN and TURN servers.")
+    ice_servers: tuple[IceServer, ...] = _setting(
+        (), "STUN and TURN servers; the first of each is used."
+    )
 
     def __post_init__(self) -> None:
         _check_limits(self)

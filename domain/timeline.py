@@ -6,6 +6,15 @@ from dataclasses import dataclass
 
 from domain.rtp import Unwrapper
 
+MAX_LEAD_S = 2.0
+"""Timestamps may run ahead of the wall clock by so much, counted from their anchor: that is jitter.
+Beyond that they claim time which has not gone by."""
+MAX_SKEW = 0.001
+"""And by so much of the time since the anchor: no sound card's clock is further off."""
+MAX_OVERLAP_S = 1.0
+"""A timestamp may run back by so much: sound that is there already. Beyond that it is another
+clock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -24,57 +33,71 @@ class Timeline:
 
     RTP time is the master: a recording is as long as its timestamps say. They are anchored to
     the wall clock (`now`, seconds, monotonic) at the start, and again when they break off: after
-    `restart`, or when they jump by more than `max_gap_s` or back by more than `max_overlap_s`.
-    A gap after a break is the time that really went by, and never more than `max_gap_s`.
+    `restart`, when they jump by more than `max_gap_s`, by more than the time that has gone by, or
+    back. A gap after a break is the time that really went by, and never more than `max_gap_s`.
     """
 
-    def __init__(
-        self,
-        *,
-        clock_rate_hz: int,
-        sample_rate_hz: int,
-        max_gap_s: float,
-        max_overlap_s: float = 1.0,
-    ) -> None:
+    def __init__(self, *, clock_rate_hz: int, sample_rate_hz: int, max_gap_s: float) -> None:
         self._clock_rate_hz = clock_rate_hz
         self._sample_rate_hz = sample_rate_hz
         self._max_gap = round(max_gap_s * sample_rate_hz)
-        self._max_overlap = round(max_overlap_s * sample_rate_hz)
+        self._max_overlap = round(MAX_OVERLAP_S * sample_rate_hz)
         self._unwrapper = Unwrapper(bits=32)
         self._anchor_timestamp = 0
         self._anchor_position = 0
         self._broken = True
         self._last_now: float | None = None
+        self._anchor_lead_s = 0.0
+        self._anchored_at = 0.0
         self.position = 0
         """Samples placed so far, gaps included: the length of the recording."""
 
     def restart(self) -> None:
         """The sender began anew: the next timestamp says nothing about the ones before it."""
         self._broken = True
-        self._unwrapper = Unwrapper(bits=32)
 
     def place(self, timestamp: int, length: int, *, now: float) -> Placement:
         """Place `length` samples that begin at `timestamp` (32 bits) and arrived at `now`."""
+        if self._broken:
+            self._unwrapper = Unwrapper(bits=32)
         extended = self._unwrapper.unwrap(timestamp)
         offset = self._sample_of(extended) - self.position
-        broken = self._broken or not -self._max_overlap <= offset <= self._max_gap
         first = self._last_now is None
+        broken = self._broken or not self._is_plausible(offset, now)
         if broken:
-            offset = self._real_gap(now)
+            offset = self._real_gap(length, now)
             self._anchor_timestamp = extended
             self._anchor_position = self.position + offset
             self._broken = False
         gap, overlap = max(offset, 0), min(max(-offset, 0), length)
         self.position += gap + length - overlap
         self._last_now = now
+        if broken:
+            self._anchor_lead_s = self._lead_s(self.position, now)
+            self._anchored_at = now
         return Placement(gap, overlap, discontinuity=broken and not first)
+
+    def _is_plausible(self, offset: int, now: float) -> bool:
+        if not -self._max_overlap <= offset <= self._max_gap:
+            return False
+        lead = self._lead_s(self.position + offset, now)
+        allowed = MAX_LEAD_S + MAX_SKEW * (now - self._anchored_at)
+        return offset <= 0 or lead <= self._anchor_lead_s + allowed
+
+    def _lead_s(self, position: int, now: float) -> float:
+        """How far the recording is ahead of the wall clock, up to a constant."""
+        return position / self._sample_rate_hz - now
 
     def _sample_of(self, extended: int) -> int:
         elapsed = (extended - self._anchor_timestamp) * self._sample_rate_hz
         return self._anchor_position + elapsed // self._clock_rate_hz
 
-    def _real_gap(self, now: float) -> int:
-        """Samples of real time since the last run arrived, which ended about then."""
+    def _real_gap(self, length: int, now: float) -> int:
+        """Samples of real time between the end of the last run and the beginning of this one.
+
+        A run ends about when it arrives.
+        """
         if self._last_now is None:
             return 0
-        return min(max(0, round((now - self._last_now) * self._sample_rate_hz)), self._max_gap)
+        elapsed = round((now - self._last_now) * self._sample_rate_hz)
+        return min(max(0, elapsed - length), self._max_gap)

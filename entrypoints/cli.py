@@ -10,8 +10,10 @@ import click
 from domain.errors import GaplessError
 from entrypoints.commands.demo import demo
 from entrypoints.commands.devices import devices
+from entrypoints.commands.recover import recover
 from entrypoints.commands.serve import serve
 from entrypoints.commands.stream import stream
+from entrypoints.commands.verify import verify_command
 from entrypoints.version import VERSION
 
 
@@ -52,6 +54,8 @@ def main() -> None:
     On the machine with the microphone:
       gapless devices
       gapless stream --server http://RECORDER:8080 --token SECRET --name kitchen
+    What is recorded, and how whole it is:
+      gapless verify ~/recordings/*.wav
     On one machine, to see it work:
       gapless demo
 
@@ -66,3 +70,5 @@ main.add_command(serve)
 main.add_command(stream)
 main.add_command(devices)
 main.add_command(demo)
+main.add_command(verify_command)
+main.add_command(recover)

@@ -157,7 +157,7 @@ def _ice_server(item: Any) -> list[IceServer]:
         raise TypeError(f"{item!r} has more or less than urls, username, credential")
     urls = item.get("urls", [])
     return [
-        IceServer(url, item.get("username"), item.get("credential"))
+        IceServer(_text(url), item.get("username"), item.get("credential"))
         for url in ([urls] if isinstance(urls, str) else urls)
     ]
 

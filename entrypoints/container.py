@@ -16,8 +16,10 @@ from adapters.codec.pyav import PyAvResampler
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.signaling.client import HttpSignaling
 from adapters.signaling.server import SignalingServer
+from adapters.storage.inspection import inspect_recording
 from adapters.storage.memory import MemoryStore
-from adapters.storage.wav import WavStore
+from adapters.storage.recovery import recover
+from adapters.storage.wav import WavOptions, WavStore
 from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
 from domain.audio import AudioFormat
@@ -42,6 +44,10 @@ def _pyaudio() -> CaptureBackend:
     return PyAudioCapture()
 
 
+def _megabytes(count: int) -> int:
+    return count << 20
+
+
 def _is_local(server: str) -> bool:
     """Whether a server's address is on this machine."""
     host = server.partition("://")[2].partition("/")[0]
@@ -59,8 +65,21 @@ class ServerContainer(containers.DeclarativeContainer):
     spawner = providers.Singleton(BackgroundTasks)
     store = providers.Selector(
         settings.provided.storage,
-        wav=providers.Singleton(WavStore, settings.provided.recordings),
-        memory=providers.Singleton(MemoryStore),
+        wav=providers.Singleton(
+            WavStore,
+            settings.provided.recordings,
+            providers.Factory(
+                WavOptions,
+                min_free_bytes=providers.Callable(_megabytes, settings.provided.min_free_mb),
+                rf64=providers.Callable("rf64".__eq__, settings.provided.large_files),
+                rotate_s=settings.provided.rotate_s,
+            ),
+        ),
+        memory=providers.Singleton(
+            MemoryStore,
+            limit_bytes=providers.Callable(_megabytes, settings.provided.memory_mb),
+            limit_bytes_each=providers.Callable(_megabytes, settings.provided.memory_each_mb),
+        ),
     )
     transport = providers.Singleton(
         AiortcIngest,
@@ -144,3 +163,10 @@ class ClientContainer(containers.DeclarativeContainer):
         name=settings.provided.name,
         duration_s=settings.provided.duration,
     )
+
+
+class ToolsContainer(containers.DeclarativeContainer):
+    """What `gapless verify` and `gapless recover` are made of."""
+
+    inspect = providers.Object(inspect_recording)
+    recover = providers.Object(recover)

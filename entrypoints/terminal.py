@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 
@@ -10,6 +11,7 @@ import click
 from domain.audio import AudioFormat
 from domain.levels import FLOOR_DBFS
 from domain.ports.observers import StreamProgress
+from domain.ports.storage import Recovery
 from domain.recording import EndReason
 
 _METER_WIDTH = 24
@@ -19,7 +21,7 @@ _PLAIN_S = 5.0
 
 def clock_time(seconds: float) -> str:
     """``1:02:03.4``, hours only where there are any."""
-    minutes, rest = divmod(seconds, 60)
+    minutes, rest = divmod(round(seconds, 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:02d}:{rest:04.1f}"
 
@@ -74,6 +76,11 @@ class StreamView:
     def finishing(self) -> None:
         self._say("sending the rest")
 
+    def close(self) -> None:
+        """Leave the cursor on a line of its own."""
+        if self._live and self._state:
+            click.echo()
+
     def _draw(self, line: str) -> None:
         width = shutil.get_terminal_size().columns - 1
         click.echo(f"\r\x1b[2K{line[:width]}", nl=False)
@@ -92,16 +99,31 @@ class ServerView:
     def session_opened(self, session_id: str, name: str) -> None:
         # the name is a stranger's text: what a terminal could take for commands is left out
         shown = "".join(character for character in name if character.isprintable())
-        click.echo(f"{session_id}  session opened" + (f" by {shown!r}" if shown else ""))
+        self._say(f"{session_id}  session opened" + (f" by {shown!r}" if shown else ""))
 
     def recording_started(self, session_id: str, audio_format: AudioFormat) -> None:
-        click.echo(f"{session_id}  recording, {audio_format}")
+        self._say(f"{session_id}  recording, {audio_format}")
 
     def recording_finished(self, session_id: str, location: str, seconds: float) -> None:
-        click.echo(f"{session_id}  recorded {clock_time(seconds)} to {location}")
+        self._say(f"{session_id}  recorded {clock_time(seconds)} to {location}")
 
     def session_ended(self, session_id: str, reason: EndReason) -> None:
-        click.echo(f"{session_id}  session ended: {reason.value}")
+        self._say(f"{session_id}  session ended: {reason.value}")
 
     def failed(self, session_id: str, error: Exception) -> None:
-        click.echo(f"{session_id}  failed: {error}", err=True)
+        self._say(f"{session_id}  failed: {error}", err=True)
+
+    def _say(self, line: str, *, err: bool = False) -> None:
+        # whoever read this is gone: recordings go on all the same
+        with contextlib.suppress(OSError):
+            click.echo(line, err=err)
+
+
+def show_recovery(found: Recovery) -> None:
+    """What became of recordings that nobody had finished; nothing when there were none."""
+    for recording in found.recovered:
+        click.echo(f"recovered {clock_time(recording.seconds)} in {recording.location}")
+    for location in found.busy:
+        click.echo(f"still being written: {location}")
+    for error in found.failed:
+        click.echo(f"gapless: {error}", err=True)

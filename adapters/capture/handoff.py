@@ -17,6 +17,7 @@ from domain.ports.capture import InputDevice
 STALL_S = 2.0
 """A device that delivers nothing for so long is lost: many drivers do not say so."""
 _CLOSE_S = 2.0
+_MAX_SKEW = 0.001
 
 _T = TypeVar("_T")
 
@@ -49,7 +50,7 @@ class Handoff:
             self.overrun_samples += missing
             position = self._position
             self._position += len(samples)
-            if self._waiting + len(samples) > self._limit:
+            if self._blocks and self._waiting + len(samples) > self._limit:
                 self.overrun_samples += len(samples)
                 return
             self._waiting += len(samples)
@@ -107,7 +108,9 @@ class CallbackSource:
         self._handoff.end()
         if (release := self._release) is not None:
             self._release = None
-            await in_driver_thread(release, timeout_s=_CLOSE_S)
+            # a driver whose device is gone may fail or hang; there is nothing left to save in it
+            with contextlib.suppress(Exception):
+                await in_driver_thread(release, timeout_s=_CLOSE_S)
 
 
 async def in_driver_thread(call: Callable[[], _T], *, timeout_s: float) -> _T:
@@ -167,16 +170,22 @@ class OverflowMeter:
 
     def __init__(self, *, sample_rate_hz: int) -> None:
         self._sample_rate_hz = sample_rate_hz
-        self._origin: float | None = None
+        self._origin: float | None = None  # when the first sample was taken, by what came since
+        self._last = 0.0
         self._accounted = 0
 
     def missing(self, *, frames: int, overflowed: bool, now: float) -> int:
         """Samples missing before a block of `frames` that was delivered at `now` (seconds)."""
+        end = self._accounted + frames
+        origin = now - end / self._sample_rate_hz
         if self._origin is None:
-            self._origin = now - frames / self._sample_rate_hz
+            self._origin, self._last = origin, now
         lost = 0
         if overflowed:
-            elapsed = round((now - self._origin) * self._sample_rate_hz)
-            lost = max(0, elapsed - self._accounted - frames)
-        self._accounted += frames + lost
+            lost = max(0, round((origin - self._origin) * self._sample_rate_hz))
+        else:
+            # blocks come late, never early; a device's clock may be slow, though
+            self._origin = min(origin, self._origin + _MAX_SKEW * (now - self._last))
+        self._last = now
+        self._accounted = end + lost
         return lost

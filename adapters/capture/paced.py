@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pathlib
 import time
 from collections.abc import Sequence
 
@@ -61,9 +62,12 @@ class FileSource(_PacedSource):
 
     def __init__(self, path: str) -> None:
         try:
+            with pathlib.Path(path).open("rb"):
+                pass  # says why, where libsndfile knows of a "system error" only
             self._file = soundfile.SoundFile(path)
         except (soundfile.LibsndfileError, OSError, TypeError) as error:
             raise InputUnreadable(f"cannot read {path} as audio: {_reason(error)}") from error
+        self._path = path
         exact = self._file.subtype in _INTEGER_SUBTYPES
         super().__init__(
             AudioFormat(
@@ -79,7 +83,11 @@ class FileSource(_PacedSource):
 
     def _next(self, position: int, length: int) -> Samples:
         dtype = "int16" if self.format.sample_format is SampleFormat.S16 else "float32"
-        samples: Samples = self._file.read(length, dtype=dtype, always_2d=True)
+        try:
+            samples: Samples = self._file.read(length, dtype=dtype, always_2d=True)
+        except soundfile.LibsndfileError as error:
+            at = position / self.format.sample_rate_hz
+            raise InputUnreadable(f"{self._path} is damaged at {at:.1f} s") from error
         return samples
 
 
@@ -120,4 +128,6 @@ class ToneCapture:
 def _reason(error: Exception) -> str:
     if isinstance(error, soundfile.LibsndfileError):
         return str(error.error_string).rstrip(".")
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error)

@@ -25,8 +25,7 @@ class PyAudioCapture:
     """PortAudio by way of the PyAudio package, which compiles against it."""
 
     def devices(self) -> Sequence[InputDevice]:
-        module = _import()
-        port_audio = module.PyAudio()
+        port_audio = _start(_import())
         try:
             return _devices(port_audio)
         finally:
@@ -45,9 +44,13 @@ class PyAudioCapture:
             return None, module.paContinue
 
         def start() -> tuple[Any, Any]:
-            port_audio = module.PyAudio()
+            port_audio = _start(module)
             try:
                 device = choose(_devices(port_audio), request.device)
+            except BaseException:
+                port_audio.terminate()
+                raise
+            try:
                 stream = port_audio.open(
                     rate=request.sample_rate_hz,
                     channels=request.channels,
@@ -62,9 +65,6 @@ class PyAudioCapture:
                 raise DeviceUnusable(
                     f"cannot record {audio_format} from {device.name!r}: {_reason(error)}"
                 ) from error
-            except BaseException:
-                port_audio.terminate()
-                raise
             return port_audio, stream
 
         port_audio, stream = await in_driver_thread(start, timeout_s=_OPEN_S)
@@ -97,6 +97,13 @@ def _devices(port_audio: Any) -> list[InputDevice]:
     ]
 
 
+def _start(module: Any) -> Any:
+    try:
+        return module.PyAudio()
+    except OSError as error:
+        raise DeviceUnusable(f"PortAudio does not start: {_reason(error)}") from error
+
+
 def _reason(error: Exception) -> str:
     """PyAudio's errors are (code, text) or (text, code)."""
     return next((str(arg) for arg in error.args if isinstance(arg, str)), repr(error))
@@ -107,7 +114,7 @@ def _import() -> Any:
         import pyaudio
     except ImportError as error:
         raise BackendMissing(
-            "PyAudio is not installed; get it with: apt install portaudio19-dev, "
-            "then: pip install 'gapless-recorder[pyaudio]'"
+            "PyAudio is not installed; get it with: apt install portaudio19-dev gcc python3-dev, "
+            "then: pip install PyAudio"
         ) from error
     return pyaudio

@@ -86,4 +86,6 @@ def _import() -> Any:
         raise BackendMissing(
             "PortAudio is not installed; get it with: apt install libportaudio2"
         ) from error
+    except Exception as error:  # sounddevice's own error, when PortAudio does not start
+        raise DeviceUnusable(f"PortAudio does not start: {error}") from error
     return sounddevice

@@ -16,13 +16,13 @@ from typing import Any
 import av
 import numpy as np
 
+from domain import opus
 from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
 from domain.errors import CodecUnavailable, PayloadInvalid
 from domain.ports.codec import EncodedPacket
 
 SAMPLE_RATE_HZ = 48_000
-MAX_PACKET_SAMPLES = 5760
-"""120 ms, the longest packet there is (RFC 6716 § 3.2)."""
+_CONCEAL_STEP = 120  # opus_decode conceals multiples of 2.5 ms
 _MAX_PAYLOAD_BYTES = 1275  # of a packet with one frame, RFC 6716 § 3.4
 _NOTHING_TO_SEND = 2  # opus_encode: a packet of so few bytes need not be transmitted
 
@@ -63,14 +63,14 @@ class OpusEncoder:
         self._control(_SET_DTX, int(dtx))
         self.look_ahead = self._query(_GET_LOOKAHEAD)
 
-    def encode(self, frame: AudioFrame) -> EncodedPacket | None:
+    def encode(self, frame: AudioFrame, *, last: bool = False) -> EncodedPacket | None:
         assert frame.format == self._format
         samples = np.ascontiguousarray(frame.samples)
         size = self._library.opus_encode(
             self._state, samples.ctypes.data, len(frame), self._buffer, _MAX_PAYLOAD_BYTES
         )
         _check(self._library, size)
-        if self._dtx and size <= _NOTHING_TO_SEND:
+        if self._dtx and size <= _NOTHING_TO_SEND and not last:
             return None
         return EncodedPacket(self._buffer.raw[:size], frame.position)
 
@@ -99,15 +99,30 @@ class OpusDecoder:
         )
         _check(self._library, error.value)
         weakref.finalize(self, self._library.opus_decoder_destroy, self._state)
-        self._pcm = np.empty((MAX_PACKET_SAMPLES, audio_format.channels), dtype="<i2")
+        self._pcm = np.empty((opus.MAX_PACKET_SAMPLES, audio_format.channels), dtype="<i2")
         self._pcm_address = self._pcm.ctypes.data
 
     def decode(self, payload: bytes) -> Samples:
         if not payload:
             # to libopus no payload means a lost packet; here it is a packet with nothing in it
             raise PayloadInvalid("an empty Opus packet")
+        return self._decode(payload, opus.MAX_PACKET_SAMPLES, fec=False)
+
+    def recoverable(self, payload: bytes) -> int:
+        return opus.fec_samples(payload)
+
+    def recover(self, payload: bytes) -> Samples:
+        return self._decode(payload, opus.fec_samples(payload), fec=True)
+
+    def conceal(self, length: int) -> Samples:
+        whole = length - length % _CONCEAL_STEP
+        if not whole:
+            return self._pcm[:0].copy()
+        return self._decode(None, min(whole, opus.MAX_PACKET_SAMPLES), fec=False)
+
+    def _decode(self, payload: bytes | None, room: int, *, fec: bool) -> Samples:
         length = self._library.opus_decode(
-            self._state, payload, len(payload), self._pcm_address, MAX_PACKET_SAMPLES, 0
+            self._state, payload, len(payload or b""), self._pcm_address, room, int(fec)
         )
         if length < 0:
             raise PayloadInvalid(_message(self._library, length))

@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from adapters.codec.pyav_frames import from_av
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
+from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples, silence
 from domain.conversion import convert_frame
 from domain.errors import PayloadInvalid
 
@@ -39,6 +39,15 @@ class TelephoneDecoder:
         if not frames:
             raise PayloadInvalid(f"no sound in {len(payload)} bytes")
         return np.concatenate([frame.samples for frame in frames])
+
+    def recoverable(self, payload: bytes) -> int:
+        return 0
+
+    def recover(self, payload: bytes) -> Samples:
+        raise PayloadInvalid("this codec carries no FEC")
+
+    def conceal(self, length: int) -> Samples:
+        return silence(self._format, 0)
 
 
 class PyAvResampler:

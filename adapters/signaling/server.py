@@ -22,7 +22,7 @@ from domain.errors import (
     Unauthorized,
 )
 from domain.ports.transport import IceCandidate
-from domain.settings import IceServer
+from domain.settings import IceServer, is_loopback
 
 _log = logging.getLogger("gapless")
 
@@ -177,7 +177,11 @@ class SignalingServer:
 
     @web.middleware
     async def _authorize(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        if self._token is not None and request.path != "/health":
+        if self._token is None and is_loopback(self._host):
+            # a name that somebody's DNS points at this machine is how a foreign page gets here
+            if not is_loopback(request.url.host or ""):
+                raise Unauthorized("without a token this server answers to loopback names only")
+        elif self._token is not None and request.path != "/health":
             expected = f"Bearer {self._token}".encode()
             given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
             if not hmac.compare_digest(expected, given):

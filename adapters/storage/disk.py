@@ -1,10 +1,16 @@
-"""One thread that does all the disk's work, so that a slow disk never stalls the network."""
+"""The threads that touch the disk, so that a slow disk never stalls the network."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pathlib
 import queue
 import threading
 from collections.abc import Callable
+
+SYNC_INTERVAL_S = 1.0
+_CLOSE_S = 0.5
 
 
 class DiskThread:
@@ -20,10 +26,72 @@ class DiskThread:
         self._calls.put(call)
 
     def close(self) -> None:
-        """Let the queued calls finish and end the thread."""
+        """Let the queued calls finish and end the thread; a disk that hangs is not waited for."""
         self._calls.put(None)
-        self._thread.join()
+        self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
+
+
+class SyncThread:
+    """Once a second: brings what was written to the disk itself, and measures what is free.
+
+    A thread of its own, so that writing goes on while the disk syncs.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self._descriptors: set[int] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self.free_bytes = _free_bytes(folder)
+        """As of at most a second ago."""
+        self._thread = threading.Thread(target=self._run, name="gapless-sync", daemon=True)
+        self._thread.start()
+
+    def add(self, descriptor: int) -> int:
+        """Sync a file from now on; returns what `remove` wants."""
+        own = os.dup(descriptor)
+        with self._lock:
+            self._descriptors.add(own)
+        return own
+
+    def remove(self, own: int) -> None:
+        """Stop to sync a file."""
+        with self._lock:
+            self._descriptors.discard(own)
+        os.close(own)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        while not self._stop.wait(SYNC_INTERVAL_S):
+            self.free_bytes = _free_bytes(self._folder)
+            with self._lock:
+                copies = [os.dup(descriptor) for descriptor in self._descriptors]
+            for descriptor in copies:
+                with contextlib.suppress(OSError):  # whoever writes meets the same error
+                    os.fdatasync(descriptor)
+                os.close(descriptor)
+
+
+def _free_bytes(folder: pathlib.Path) -> int:
+    """0 when the folder is not there or cannot be written."""
+    try:
+        stats = os.statvfs(folder)
+    except OSError:
+        return 0
+    return stats.f_bavail * stats.f_frsize if os.access(folder, os.W_OK | os.X_OK) else 0
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Make what was renamed or made in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -5,16 +5,60 @@ Held by `tests/contracts/test_private_names.py`.
 
 from __future__ import annotations
 
+import datetime
+import struct
+
 import soundfile
 
+_SFC_UPDATE_HEADER_NOW = 0x1060
 _SFC_SET_UPDATE_HEADER_AUTO = 0x1061
+_SFC_SET_BROADCAST_INFO = 0x10F1
+_SFC_RF64_AUTO_DOWNGRADE = 0x1210
+
+# SF_BROADCAST_INFO of sndfile.h: description, originator, reference, date, time, time reference
+# (low, high), version, UMID, loudness, reserved, coding history
+_BROADCAST_INFO = struct.Struct("=256s32s32s10s8s2xIIh64s5h180sI256s")
 
 
-def update_header_with_every_write(file: soundfile.SoundFile) -> None:
-    """Keep the header true at all times: what a killed process leaves behind can be played.
+def keep_header_true(file: soundfile.SoundFile) -> None:
+    """Write the header now and again with every write.
 
-    Without it sox and Python's wave module see an empty file (5 µs a write, measured).
+    What a killed process leaves behind can then be played. Without it sox and Python's wave
+    module see an empty file (5 µs a write, measured).
     """
-    soundfile._snd.sf_command(
-        file._file, _SFC_SET_UPDATE_HEADER_AUTO, soundfile._ffi.NULL, soundfile._snd.SF_TRUE
-    )
+    _command(file, _SFC_SET_UPDATE_HEADER_AUTO, soundfile._snd.SF_TRUE)
+    _command(file, _SFC_UPDATE_HEADER_NOW, 0)
+
+
+def downgrade_when_small(file: soundfile.SoundFile) -> None:
+    """Let an RF64 file be a plain WAV as long as it fits into one; call before writing."""
+    _command(file, _SFC_RF64_AUTO_DOWNGRADE, soundfile._snd.SF_TRUE)
+
+
+def set_broadcast_info(
+    file: soundfile.SoundFile,
+    *,
+    description: str,
+    originator: str,
+    reference: str,
+    started_at: datetime.datetime,
+    time_reference: int,
+) -> None:
+    """Write a bext chunk (EBU Tech 3285); `time_reference` in samples since midnight, UTC."""
+    data = _BROADCAST_INFO.pack(
+        description.encode("ascii", "replace")[:255],
+        originator.encode("ascii", "replace")[:31],
+        reference.encode("ascii", "replace")[:31],
+        f"{started_at:%Y-%m-%d}".encode(),
+        f"{started_at:%H:%M:%S}".encode(),
+        time_reference & 0xFFFFFFFF,
+        time_reference >> 32,
+        1,
+        b"", 0, 0, 0, 0, 0, b"", 0, b"",
+    )  # fmt: skip
+    buffer = soundfile._ffi.from_buffer(data)
+    soundfile._snd.sf_command(file._file, _SFC_SET_BROADCAST_INFO, buffer, len(data))
+
+
+def _command(file: soundfile.SoundFile, command: int, argument: int) -> None:
+    soundfile._snd.sf_command(file._file, command, soundfile._ffi.NULL, argument)

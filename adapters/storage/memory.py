@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from domain.audio import Samples, silence
-from domain.errors import StorageFailed
-from domain.ports.storage import RecordingInfo, RecordingWriter
+from domain.conversion import pack
+from domain.errors import StorageFailed, StorageFull
+from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, document
+from domain.ports.storage import RecordingWriter, Recovery
 from domain.recording import EndReason
 
 
@@ -18,46 +23,95 @@ class StoredRecording:
 
     info: RecordingInfo
     samples: Samples
-    reason: EndReason
+    ledger: dict[str, Any]
 
 
 class MemoryStore:
-    """Keeps complete recordings by their names."""
+    """Keeps complete recordings by their names, up to a limit in all and for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, limit_bytes: int = 1 << 30, limit_bytes_each: int = 1 << 30) -> None:
         self.recordings: dict[str, StoredRecording] = {}
+        self._limit_bytes = limit_bytes
+        self._limit_bytes_each = limit_bytes_each
         self._names: set[str] = set()
+        self._used_bytes = 0
 
     def check(self) -> None:
         """Memory is always there."""
 
+    def recover(self) -> Recovery:
+        """What a process had in memory went with it."""
+        return Recovery()
+
+    def check_room(self) -> None:
+        if self._used_bytes >= self._limit_bytes:
+            raise StorageFull("the memory for recordings is full")
+
     def create(self, info: RecordingInfo) -> RecordingWriter:
-        taken = info.name in self._names
+        writer = _MemoryWriter(self, info)
+        if info.name in self._names:
+            writer.failure = StorageFailed(f"a recording {info.name} exists already")
+            writer.nameless = True
         self._names.add(info.name)
-        return _MemoryWriter(self, info, taken=taken)
+        return writer
 
     def close(self) -> None:
         """What was recorded can still be read."""
 
+    def take(self, size: int, *, held: int) -> bool:
+        """Ask for memory, for a recording that holds some already."""
+        if self._used_bytes + size > self._limit_bytes or held + size > self._limit_bytes_each:
+            return False
+        self._used_bytes += size
+        return True
+
 
 class _MemoryWriter:
-    def __init__(self, store: MemoryStore, info: RecordingInfo, *, taken: bool) -> None:
+    def __init__(self, store: MemoryStore, info: RecordingInfo) -> None:
         self._store = store
         self._info = info
-        self._taken = taken
         self._parts: list[Samples] = []
+        self._held = 0
+        self._ledger = Ledger()
+        self.failure: StorageFailed | None = None
+        self.nameless = False
 
-    def append(self, samples: Samples) -> None:
-        self._parts.append(samples)
+    def append(self, samples: Samples, kind: SampleKind) -> None:
+        self._add(samples, kind)
 
-    def append_silence(self, length: int) -> None:
-        # a view of one sample: silence takes no memory until it is read
-        one = silence(self._info.format, 1)
-        self._parts.append(np.broadcast_to(one, (length, one.shape[1])))
+    def append_silence(self, length: int, kind: SampleKind) -> None:
+        self._add(silence(self._info.format, length), kind)
 
-    async def finish(self, length: int, reason: EndReason) -> str:
-        if self._taken:
-            raise StorageFailed(f"a recording {self._info.name} exists already")
+    def note(self, event: Event) -> None:
+        self._ledger.events.append(event)
+
+    async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
+        if self.nameless:
+            assert self.failure is not None
+            raise self.failure
+        if self.failure is not None:
+            reason = EndReason.STORAGE_FAILED
+            details = {"reason": str(self.failure)}
+            self.note(Event("storage failed", self._ledger.length, details))
         samples = np.concatenate([silence(self._info.format, 0), *self._parts])
-        self._store.recordings[self._info.name] = StoredRecording(self._info, samples, reason)
+        digest = hashlib.sha256(pack(samples, self._info.format.sample_format))
+        ledger = document(
+            self._info,
+            self._ledger,
+            ended_at=ended_at,
+            end_reason=reason.value,
+            sha256=digest.hexdigest(),
+        )
+        self._store.recordings[self._info.name] = StoredRecording(self._info, samples, ledger)
         return f"memory:{self._info.name}"
+
+    def _add(self, samples: Samples, kind: SampleKind) -> None:
+        if self.failure is not None:
+            return
+        size = len(samples) * self._info.format.bytes_per_frame
+        if not self._store.take(size, held=self._held):
+            self.failure = StorageFailed("the memory for recordings is full")
+            return
+        self._held += size
+        self._parts.append(samples)
+        self._ledger.add(kind, len(samples))

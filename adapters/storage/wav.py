@@ -1,29 +1,45 @@
-"""Recordings as WAV files, written by libsndfile."""
+"""Recordings as WAV files, written by libsndfile, each with its ledger."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import errno
+import fcntl
 import functools
+import hashlib
 import os
 import pathlib
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import soundfile
 
-from adapters.storage.disk import DiskThread
-from adapters.storage.libsndfile import update_header_with_every_write
-from domain.audio import SampleFormat, Samples, silence
-from domain.conversion import convert
-from domain.errors import StorageFailed
-from domain.ports.storage import RecordingInfo, RecordingWriter
+from adapters.storage import libsndfile
+from adapters.storage.disk import DiskThread, SyncThread
+from adapters.storage.files import RecordingFiles, complete, create_private
+from adapters.storage.journal import Journal
+from adapters.storage.recovery import recover
+from adapters.storage.wav_header import read_header, write_sizes
+from domain.audio import AudioFormat, SampleFormat, Samples, silence
+from domain.conversion import convert, pack
+from domain.errors import StorageFailed, StorageFull
+from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, document
+from domain.ports.storage import RecordingWriter, Recovery
 from domain.recording import EndReason
 
 QUEUE_S = 30.0
 """Sound that may wait for the disk, per recording; beyond that it becomes silence."""
+RESERVE_BYTES = 4 << 20
+"""Recordings stop when so little is free: enough to complete them and write their ledgers."""
+MAX_WAV_DATA_BYTES = 2**32 - 2**20
+"""What a WAV can hold, with room for its header: 12 h 25 min of 48 kHz mono s16."""
+CONTINUED = "continued"
+"""The end reason of all parts of a recording but the last."""
+
 _SILENCE_BLOCK = 48_000
 _SUBTYPES = {
     SampleFormat.U8: "PCM_U8",
@@ -37,12 +53,37 @@ _SUBTYPES = {
 _WRITTEN_AS = {SampleFormat.U8: SampleFormat.S16, SampleFormat.S24: SampleFormat.S32}
 
 
-class WavStore:
-    """A folder of WAV files, ``NAME.wav.part`` until they are complete."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WavOptions:
+    """How recordings are laid out on disk."""
 
-    def __init__(self, folder: str) -> None:
+    min_free_bytes: int = 0
+    """No new recording when less is free."""
+    rf64: bool = False
+    """Past the size of a WAV go on as RF64 in the same file, instead of in a new part."""
+    max_data_bytes: int = MAX_WAV_DATA_BYTES
+    """Where a new part begins."""
+    rotate_s: float | None = None
+    """A new part after so much time, too."""
+    reserve_bytes: int = RESERVE_BYTES
+
+    def part_samples(self, audio_format: AudioFormat) -> int | None:
+        """Samples per channel that a part holds; None for no limit."""
+        limits = []
+        if not self.rf64:
+            limits.append(self.max_data_bytes // audio_format.bytes_per_frame)
+        if self.rotate_s is not None:
+            limits.append(round(self.rotate_s * audio_format.sample_rate_hz))
+        return max(1, min(limits)) if limits else None
+
+
+class WavStore:
+    """A folder of WAV files, ``NAME.wav.part`` with a journal until they are complete."""
+
+    def __init__(self, folder: str, options: WavOptions | None = None) -> None:
         self._folder = pathlib.Path(folder).absolute()
-        self._disk: DiskThread | None = None
+        self._options = options or WavOptions()
+        self._threads: tuple[DiskThread, SyncThread] | None = None
 
     def check(self) -> None:
         try:
@@ -54,119 +95,348 @@ class WavStore:
                 f"cannot write recordings to {self._folder}: {error.strerror}"
             ) from error
 
+    def recover(self) -> Recovery:
+        """Complete what an earlier process has left unfinished."""
+        return recover(self._folder)
+
+    def check_room(self) -> None:
+        _, sync = self._started()
+        if sync.free_bytes < max(self._options.min_free_bytes, self._options.reserve_bytes):
+            raise StorageFull("the disk is full, or cannot be written")
+
     def create(self, info: RecordingInfo) -> RecordingWriter:
-        if self._disk is None:
-            self._disk = DiskThread()
-        return _WavWriter(self._folder, info, self._disk)
+        disk, sync = self._started()
+        return _WavWriter(self._folder, info, self._options, disk, sync)
 
     def close(self) -> None:
-        if self._disk is not None:
-            self._disk.close()
-            self._disk = None
+        if self._threads is not None:
+            disk, sync = self._threads
+            disk.close()
+            sync.close()
+            self._threads = None
+
+    def _started(self) -> tuple[DiskThread, SyncThread]:
+        if self._threads is None:
+            self._threads = DiskThread(), SyncThread(self._folder)
+        return self._threads
 
 
 class _WavWriter:
-    """One file. The first thing that goes wrong is kept, and told by `finish`."""
+    """The event loop's side of a recording: a queue of steps for the disk's thread."""
 
-    def __init__(self, folder: pathlib.Path, info: RecordingInfo, disk: DiskThread) -> None:
-        self._info = info
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        info: RecordingInfo,
+        options: WavOptions,
+        disk: DiskThread,
+        sync: SyncThread,
+    ) -> None:
         self._disk = disk
-        self._part = folder / f"{info.name}.wav.part"
-        self._final = folder / f"{info.name}.wav"
         self._limit = round(QUEUE_S * info.format.sample_rate_hz)
-        self._file: soundfile.SoundFile | None = None
-        self._descriptor = -1
-        self._failure: Exception | None = None
-        self._queued = 0  # in samples; only the event loop adds, only the disk thread subtracts
-        self._written = 0
-        self._submit(self._open)
+        self._recording = _Parts(folder, info, options, sync)
+        self._position = 0
+        self._queued = 0  # samples; the event loop adds here,
+        self._written = 0  # and the disk's thread here
+        self._overflow = 0  # samples left out at the end of what there is so far
+        self.failure: StorageFailed | None = None
+        self._submit(self._recording.open)
 
-    def append(self, samples: Samples) -> None:
-        if self._queued - self._written + len(samples) > self._limit:
-            self.append_silence(len(samples))
+    def append(self, samples: Samples, kind: SampleKind) -> None:
+        length = len(samples)
+        if self._queued - self._written + length > self._limit:
+            self._overflow += length
+            self.append_silence(length, SampleKind.SILENCE)
             return
-        self._queued += len(samples)
-        self._submit(functools.partial(self._write_queued, samples))
+        self._note_overflow()
+        self._queued += length
+        self._position += length
+        self._submit(functools.partial(self._write, samples, kind))
 
-    def append_silence(self, length: int) -> None:
-        self._submit(functools.partial(self._write_silence, length))
+    def append_silence(self, length: int, kind: SampleKind) -> None:
+        self._position += length
+        self._submit(functools.partial(self._recording.write_silence, length, kind))
 
-    async def finish(self, length: int, reason: EndReason) -> str:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+    def note(self, event: Event) -> None:
+        self._submit(functools.partial(self._recording.note, event))
 
-        def settle() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(_settle, done)
-
-        self._submit(self._complete)
-        self._disk.submit(settle)
+    async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
+        self._note_overflow()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._disk.submit(
+            functools.partial(self._complete, reason, ended_at, done.get_loop(), done)
+        )
         await done
-        if self._failure is not None:
-            raise StorageFailed(f"{self._part}: {_reason(self._failure)}") from self._failure
-        return str(self._final)
+        if self._recording.completed is None:
+            assert self.failure is not None
+            raise self.failure
+        return str(self._recording.completed)
+
+    def _note_overflow(self) -> None:
+        if self._overflow:
+            start = self._position - self._overflow
+            self.note(Event("overflow", start, {"length": self._overflow}))
+            self._overflow = 0
 
     # -- in the disk's thread ------------------------------------------------------------------
 
     def _submit(self, step: Callable[[], None]) -> None:
         def guarded() -> None:
-            if self._failure is None:
+            if self.failure is None:
                 try:
                     step()
                 except Exception as error:
                     # whatever it is, it is this recording's: the thread serves the others
-                    self._failure = error
-                    self._release()
+                    self._fail(error)
 
         self._disk.submit(guarded)
 
-    def _open(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self._part, flags, 0o600)
+    def _write(self, samples: Samples, kind: SampleKind) -> None:
+        self._recording.write(samples, kind)
+        self._written += len(samples)
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = StorageFailed(f"{self._recording.name}: {_reason(error)}")
+        self.failure.__cause__ = error
+
+    def _complete(
+        self,
+        reason: EndReason,
+        ended_at: datetime.datetime,
+        loop: asyncio.AbstractEventLoop,
+        done: asyncio.Future[None],
+    ) -> None:
+        try:
+            if self.failure is not None:
+                reason = EndReason.STORAGE_FAILED
+                self._recording.give_up(_reason(self.failure.__cause__ or self.failure))
+            self._recording.finish(reason.value, ended_at)
+        except Exception as error:
+            self._fail(error)
+            self._recording.abandon()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, done)
+
+
+class _Parts:
+    """A recording as one file, or as several that follow each other to the sample."""
+
+    def __init__(
+        self, folder: pathlib.Path, info: RecordingInfo, options: WavOptions, sync: SyncThread
+    ) -> None:
+        self._folder = folder
+        self._info = info
+        self._options = options
+        self._sync = sync
+        self._limit = options.part_samples(info.format)
+        self._number = 0
+        self._before = 0  # samples in the parts before this one
+        self._part: _Part | None = None
+        self.completed: pathlib.Path | None = None
+        """The first part, once it is complete."""
+
+    @property
+    def name(self) -> str:
+        return self._info.name
+
+    def open(self) -> None:
+        self._number += 1
+        # an underscore sorts behind the dot of the first part's name, a hyphen would not
+        suffix = "" if self._number == 1 else f"_part{self._number:03d}"
+        offset = datetime.timedelta(seconds=self._before / self._info.format.sample_rate_hz)
+        info = replace(
+            self._info,
+            name=self._info.name + suffix,
+            started_at=self._info.started_at + offset,
+        )
+        self._part = _Part(RecordingFiles(self._folder, info.name), info, self._options, self._sync)
+        if self._number > 1:
+            self.note(Event("continues", self._before, {"recording": self._info.name}))
+
+    def write(self, samples: Samples, kind: SampleKind) -> None:
+        while len(samples):
+            part = self._room()
+            taken = samples if self._limit is None else samples[: self._limit - part.length]
+            part.write(taken, kind)
+            samples = samples[len(taken) :]
+
+    def write_silence(self, length: int, kind: SampleKind) -> None:
+        block = silence(self._info.format, min(length, _SILENCE_BLOCK))
+        for start in range(0, length, _SILENCE_BLOCK):
+            self.write(block[: length - start], kind)
+
+    def note(self, event: Event) -> None:
+        """Positions count from the beginning of the recording; a part's from its own."""
+        assert self._part is not None
+        self._part.note(replace(event, position=max(0, event.position - self._before)))
+
+    def give_up(self, reason: str) -> None:
+        """Keep what could be written, and say why there is no more."""
+        if self._part is not None:
+            self._part.give_up(reason)
+
+    def finish(self, reason: str, ended_at: datetime.datetime) -> None:
+        if self._part is not None:
+            path = self._part.finish(reason, ended_at)
+            self.completed = self.completed or path
+
+    def abandon(self) -> None:
+        """Leave the files to recovery."""
+        if self._part is not None:
+            self._part.close()
+
+    def _room(self) -> _Part:
+        """The part that takes the next sample."""
+        assert self._part is not None
+        if self._limit is not None and self._part.length >= self._limit:
+            self._before += self._part.length
+            seconds = self._before / self._info.format.sample_rate_hz
+            cut_at = self._info.started_at + datetime.timedelta(seconds=seconds)
+            self.finish(CONTINUED, cut_at)
+            self._part = None
+            self.open()
+        assert self._part is not None
+        return self._part
+
+
+class _Part:
+    """One file with its journal."""
+
+    def __init__(
+        self, files: RecordingFiles, info: RecordingInfo, options: WavOptions, sync: SyncThread
+    ) -> None:
+        self._files = files
+        self._info = info
+        self._options = options
+        self._sync = sync
+        self._ledger = Ledger()
+        self._hash = hashlib.sha256()
+        self._synced: list[int] = []
+        self._journal: Journal | None = None
+        self._file: soundfile.SoundFile | None = None
+        if files.wav.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.wav))
+        self._descriptor = create_private(files.part)
+        try:
+            # whoever recovers a folder sees by the lock that this one is still being written
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self._file = self._open_wav()
+            self._data_offset = os.fstat(self._descriptor).st_size
+            self._journal = Journal(files.journal, info, data_offset=self._data_offset)
+            self._synced = [sync.add(self._descriptor), sync.add(self._journal.descriptor)]
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def length(self) -> int:
+        return self._ledger.length
+
+    def write(self, samples: Samples, kind: SampleKind) -> None:
+        assert self._file is not None
+        assert self._journal is not None
+        if self._sync.free_bytes < self._options.reserve_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        start = self._ledger.length
+        if self._ledger.add(kind, len(samples)):
+            self._journal.span(start, kind)
+        sample_format = self._info.format.sample_format
+        storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
+        try:
+            self._file.write(np.ascontiguousarray(storable))
+        except Exception as error:
+            self._ledger.truncate(start)
+            # libsndfile says "System error" and keeps the reason to itself
+            if os.fstatvfs(self._descriptor).f_bavail == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise
+        self._hash.update(pack(samples, sample_format))
+
+    def note(self, event: Event) -> None:
+        assert self._journal is not None
+        self._ledger.events.append(event)
+        self._journal.event(event)
+
+    def give_up(self, reason: str) -> None:
+        self._ledger.events.append(Event("storage failed", self._ledger.length, {"reason": reason}))
+
+    def finish(self, reason: str, ended_at: datetime.datetime) -> pathlib.Path:
+        assert self._journal is not None
+        with contextlib.suppress(OSError):  # on a full disk the ledger has to do without
+            self._journal.end(reason, ended_at)
+        self._close_wav()
+        self._make_true()
+        os.fsync(self._descriptor)
+        complete(
+            self._files,
+            document(
+                self._info,
+                self._ledger,
+                ended_at=ended_at,
+                end_reason=reason,
+                sha256=self._hash.hexdigest(),
+            ),
+        )
+        self.close()
+        return self._files.wav
+
+    def close(self) -> None:
+        """Release everything; the files stay as they are."""
+        for own in self._synced:
+            self._sync.remove(own)
+        self._synced = []
+        self._close_wav()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _open_wav(self) -> soundfile.SoundFile:
         audio_format = self._info.format
-        self._file = soundfile.SoundFile(
+        file = soundfile.SoundFile(
             self._descriptor,
             "w",
             samplerate=audio_format.sample_rate_hz,
             channels=audio_format.channels,
             subtype=_SUBTYPES[audio_format.sample_format],
-            format="WAV",
+            format="RF64" if self._options.rf64 else "WAV",
             closefd=False,
         )
-        update_header_with_every_write(self._file)
+        if self._options.rf64:
+            libsndfile.downgrade_when_small(file)
+        started_at = self._info.started_at
+        midnight = started_at.replace(hour=0, minute=0, second=0, microsecond=0)
+        since_midnight = (started_at - midnight).total_seconds()
+        libsndfile.set_broadcast_info(
+            file,
+            description=self._info.name,
+            originator="Gapless",
+            reference=self._info.id,
+            started_at=started_at,
+            time_reference=round(since_midnight * audio_format.sample_rate_hz),
+        )
+        file.title = self._info.name
+        file.software = "Gapless"
+        file.date = started_at.isoformat(timespec="milliseconds")
+        libsndfile.keep_header_true(file)
+        return file
 
-    def _write(self, samples: Samples) -> None:
-        assert self._file is not None
-        sample_format = self._info.format.sample_format
-        storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
-        self._file.write(np.ascontiguousarray(storable))
-
-    def _write_queued(self, samples: Samples) -> None:
-        self._write(samples)
-        self._written += len(samples)
-
-    def _write_silence(self, length: int) -> None:
-        block = silence(self._info.format, min(length, _SILENCE_BLOCK))
-        for start in range(0, length, _SILENCE_BLOCK):
-            self._write(block[: length - start])
-
-    def _complete(self) -> None:
-        assert self._file is not None
-        self._file.close()
-        self._file = None
-        os.fsync(self._descriptor)
-        self._release()
-        _rename_without_replacing(self._part, self._final)
-        _sync_folder(self._final.parent)
-
-    def _release(self) -> None:
-        with contextlib.suppress(OSError, soundfile.LibsndfileError):
-            if self._file is not None:
+    def _close_wav(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(soundfile.LibsndfileError):
                 self._file.close()
-        self._file = None
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._file = None
+
+    def _make_true(self) -> None:
+        """After a write that failed half-way the file ends with what the ledger knows of."""
+        size = self._ledger.length * self._info.format.bytes_per_frame
+        end = self._data_offset + size + size % 2
+        if os.fstat(self._descriptor).st_size != end:
+            os.ftruncate(self._descriptor, end)
+            if (header := read_header(self._descriptor)) is not None:
+                write_sizes(self._descriptor, header, size)
 
 
 def _settle(done: asyncio.Future[None]) -> None:
@@ -174,27 +444,7 @@ def _settle(done: asyncio.Future[None]) -> None:
         done.set_result(None)
 
 
-def _rename_without_replacing(source: pathlib.Path, target: pathlib.Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        # a file system without hard links; names are unique, so nothing is there to be replaced
-        source.rename(target)
-    else:
-        source.unlink()
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error)

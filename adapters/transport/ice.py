@@ -8,6 +8,7 @@ would bring the stock stack down, and it can gather loopback addresses.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,6 +41,9 @@ class IceTransport:
             self, loopback=loopback, ice_controlling=controlling, **_server_arguments(ice_servers)
         )
         self._closed = False
+        self._offered = 0
+        self.is_lost = False
+        """Whether the path went away by itself: consent to send expired, or the socket is gone."""
         self.on_media: Callable[[bytes], None] | None = None
         """Called with each SRTP and SRTCP packet as it arrives; without it they wait in line
         for `_recv`. It must not raise."""
@@ -65,11 +69,12 @@ class IceTransport:
         """
         if self._closed or self._agent.remote_candidates_ended:
             return
-        if candidate is not None and (
-            candidate.component != 1 or len(self._agent.remote_candidates) >= MAX_REMOTE_CANDIDATES
-        ):
-            return
-        await self._agent.add_remote_candidate(candidate)
+        if candidate is not None:
+            self._offered += 1
+            if candidate.component != 1 or self._offered > MAX_REMOTE_CANDIDATES:
+                return
+        with contextlib.suppress(OSError):  # a name cannot be asked for where port 5353 is taken
+            await self._agent.add_remote_candidate(candidate)
 
     async def connect(self, *, username: str, password: str) -> None:
         """Check the candidates until a pair works; raises `ConnectionError` when none does."""
@@ -122,6 +127,7 @@ class IceTransport:
 
     def path_lost(self) -> None:
         """The agent has closed, or the selected socket is gone."""
+        self.is_lost = not self._closed
         self._waiting.put_nowait(None)
 
 
@@ -161,7 +167,9 @@ class _Agent(aioice.Connection):
             if not data:
                 return  # one empty datagram closes a stock connection
             if data[0] < 4:
-                stun_received(data, address)
+                # aioice raises struct.error, KeyError and more over what strangers call STUN
+                with contextlib.suppress(Exception):
+                    stun_received(data, address)
             else:
                 self._owner.datagram_received(data, from_peer=self._is_checked(address))
 

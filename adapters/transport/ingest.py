@@ -115,6 +115,7 @@ class _IngestConnection:
         except ConnectionFailed:
             self._lost()
             return
+        sink.connection_established(now=self._clock.monotonic())
         early, self._early = self._early, deque(maxlen=0)
         for data in early:
             self._media_received(data)

@@ -21,7 +21,7 @@ class SecureLink:
     """ICE and DTLS from new to closed.
 
     aiortc's `RTCDtlsTransport` does the handshake and holds the SRTP keys. `on_closed` is called
-    once when the peer closes or the path is lost; not for one's own `close`.
+    once when the peer closes, not for one's own `close`, nor for a path that is lost.
     """
 
     def __init__(
@@ -34,6 +34,8 @@ class SecureLink:
         self.dtls = RTCDtlsTransport(self.ice, [certificate])  # type: ignore[arg-type]
         self.dtls.on("statechange", self._state_changed)
         self.on_closed: Callable[[], None] | None = None
+        # names are resolved one beside the other, each may take a second
+        self._adding: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -62,15 +64,17 @@ class SecureLink:
 
         Raises `ConnectionFailed`. There is no time-out in here: cancel it, or close the link.
         """
-        for candidate in remote.candidates:
-            await self.ice.add_remote_candidate(candidate)
-        if remote.candidates_complete:
-            await self.ice.add_remote_candidate(None)
+        self._adding = [
+            asyncio.create_task(self.ice.add_remote_candidate(candidate), name="add candidate")
+            for candidate in (*remote.candidates, *([None] if remote.candidates_complete else []))
+        ]
+        await asyncio.sleep(0)  # plain addresses are added at once
         self.dtls._set_role(dtls_role)
         try:
             await self.ice.connect(username=remote.username, password=remote.password)
             await self.dtls.start(remote.dtls)
-        except ConnectionError as error:
+        except Exception as error:
+            # ConnectionError when there is no path; others over what a peer sends in checks
             raise ConnectionFailed(f"no network path was found: {error}") from error
         if not self.is_open:
             raise ConnectionFailed("the DTLS handshake failed")
@@ -89,12 +93,15 @@ class SecureLink:
         await asyncio.wait({self._closing}, timeout=_CLOSE_S)
 
     async def _close(self) -> None:
+        for task in self._adding:
+            task.cancel()
         with contextlib.suppress(ConnectionError):
             await self.dtls.stop()
         await self.ice.close()
         self.dtls.remove_all_listeners()
 
     def _state_changed(self) -> None:
-        if self.dtls.state == "closed" and (on_closed := self.on_closed) is not None:
+        closed_by_peer = self.dtls.state == "closed" and not self.ice.is_lost
+        if closed_by_peer and (on_closed := self.on_closed) is not None:
             self.on_closed = None
             on_closed()

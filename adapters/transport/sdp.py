@@ -15,6 +15,17 @@ from domain.errors import CandidateRejected, OfferRejected
 
 OPUS_PAYLOAD_TYPE = 111
 MAX_SDP_BYTES = 100_000
+MAX_SDP_LINES = 1000
+# what nobody here reads; aiortc's parser takes time quadratic in some of it
+_UNREAD = (
+    "a=rtcp-fb:",
+    "a=ssrc:",
+    "a=ssrc-group:",
+    "a=extmap:",
+    "a=msid:",
+    "a=rid:",
+    "a=imageattr",
+)
 _SUPPORTED_HASHES = ("sha-256", "sha-384", "sha-512")
 
 
@@ -94,10 +105,14 @@ def write_answer(offer: RemoteAudio, local: LocalTransport) -> str:
             [
                 f"m=audio 9 {profile} {' '.join(map(str, offer.codecs))}",
                 "c=IN IP4 0.0.0.0",
-                f"a=mid:{offer.mid}",
+                *([f"a=mid:{offer.mid}"] if offer.mid else []),
                 "a=recvonly",
                 "a=rtcp-mux",
-                *(line for codec in offer.codecs.values() for line in _codec_lines(codec)),
+                *(
+                    line
+                    for codec in offer.codecs.values()
+                    for line in _codec_lines(codec, offer.codecs)
+                ),
                 *_transport_lines(local, setup=setup),
             ]
         )
@@ -109,8 +124,11 @@ def _parse(text: str, *, directions: tuple[str, ...]) -> RemoteAudio:
         raise OfferRejected("the SDP is empty")
     if len(text) > MAX_SDP_BYTES:
         raise OfferRejected(f"the SDP is longer than {MAX_SDP_BYTES} bytes")
+    lines = [line for line in text.splitlines() if not line.startswith(_UNREAD)]
+    if len(lines) > MAX_SDP_LINES:
+        raise OfferRejected(f"the SDP has more than {MAX_SDP_LINES} lines")
     try:
-        description = aiortc.sdp.SessionDescription.parse(text)
+        description = aiortc.sdp.SessionDescription.parse("\r\n".join(lines))
     except Exception as error:
         # aiortc's parser has no error of its own: whatever a stranger's text makes of it
         # (AssertionError, KeyError, StopIteration, AttributeError, ...) is the stranger's fault
@@ -179,15 +197,35 @@ def _codecs(media: aiortc.sdp.MediaDescription) -> dict[int, CodecParameters]:
             known = None
         if known is not None:
             codecs[payload_type] = known
-    return codecs
+    usable = {
+        payload_type: codec
+        for payload_type, codec in codecs.items()
+        if codec.name != "red" or _wrapped_by(codec, codecs) is not None
+    }
+    # what is first in the answer is what is sent: a recorder wants the redundancy
+    return dict(sorted(usable.items(), key=lambda entry: entry[1].name != "red"))
 
 
-def _codec_lines(codec: CodecParameters) -> list[str]:
+def _wrapped_by(red: CodecParameters, codecs: Mapping[int, CodecParameters]) -> int | None:
+    """The payload type of the Opus that RED wraps (``a=fmtp:63 111/111``, RFC 2198 § 5)."""
+    for listing in red.fmtp:
+        wrapped = {int(part) for part in listing.split("/") if part.isdigit()}
+        if len(wrapped) == 1 and codecs.get(min(wrapped), red).name == "opus":
+            return min(wrapped)
+    return None
+
+
+def _codec_lines(codec: CodecParameters, codecs: Mapping[int, CodecParameters]) -> list[str]:
     channels = f"/{codec.channels}" if codec.channels > 1 else ""
     lines = [f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_rate_hz}{channels}"]
     if codec.name == "opus":
-        # what we would like to be sent; browsers obey it
-        lines.append(f"a=fmtp:{codec.payload_type} minptime=10;useinbandfec=1;stereo=1")
+        # what we would like to be sent; browsers obey it, and would make two channels of one
+        stereo = int("1" in (codec.fmtp.get("stereo"), codec.fmtp.get("sprop-stereo")))
+        fmtp = f"minptime=10;useinbandfec=1;stereo={stereo}"
+        lines.append(f"a=fmtp:{codec.payload_type} {fmtp}")
+    if codec.name == "red":
+        wrapped = _wrapped_by(codec, codecs)
+        lines.append(f"a=fmtp:{codec.payload_type} {wrapped}/{wrapped}")
     return lines
 
 

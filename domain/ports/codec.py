@@ -26,8 +26,11 @@ class Encoder(Protocol):
     def look_ahead(self) -> int:
         """Samples by which decoded sound is behind what was encoded."""
 
-    def encode(self, frame: AudioFrame) -> EncodedPacket | None:
-        """Encode a frame of 10 or 20 ms; None when DTX has nothing to send for it."""
+    def encode(self, frame: AudioFrame, *, last: bool = False) -> EncodedPacket | None:
+        """Encode a frame of 10 or 20 ms; None when DTX has nothing to send for it.
+
+        The `last` one is always sent: without it the silence before it would have no end.
+        """
 
 
 class Resampler(Protocol):
@@ -48,6 +51,18 @@ class Decoder(Protocol):
 
         The decoder is unharmed by an invalid payload: the next good one decodes.
         """
+
+    def recoverable(self, payload: bytes) -> int:
+        """Samples directly before this packet that it carries again (in-band FEC); 0 for none.
+
+        Raises `PayloadInvalid`.
+        """
+
+    def recover(self, payload: bytes) -> Samples:
+        """Those samples; `decode` the packet itself after it. Raises `PayloadInvalid`."""
+
+    def conceal(self, length: int) -> Samples:
+        """Up to `length` samples that go on from the last sound; none from a codec that cannot."""
 
 
 class DecoderFactory(Protocol):

@@ -3,47 +3,73 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from domain.audio import AudioFormat, Samples
+from domain.audio import Samples
+from domain.errors import StorageFailed
+from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.recording import EndReason
 
 
-@dataclass(frozen=True, slots=True)
-class RecordingInfo:
-    """What is known of a recording when it begins."""
-
-    id: str
-    name: str
-    """Made by the server, unique, safe as a file name."""
-    format: AudioFormat
-    started_at: datetime.datetime
-    """UTC, of the first sample."""
-
-
 class RecordingWriter(Protocol):
-    """One recording being written. Nothing here waits but `finish`."""
+    """One recording being written, and its ledger. Nothing here waits but `finish`.
 
-    def append(self, samples: Samples) -> None:
+    When the store cannot keep up, samples are left out: silence takes their place, so that the
+    recording keeps its length, and an `overflow` event says where.
+    """
+
+    @property
+    def failure(self) -> StorageFailed | None:
+        """The first thing that went wrong; nothing is written after it."""
+
+    def append(self, samples: Samples, kind: SampleKind) -> None:
         """Add samples of shape (n, channels) in the recording's format; returns at once."""
 
-    def append_silence(self, length: int) -> None:
-        """Add `length` samples of silence; returns at once and takes no memory for them."""
+    def append_silence(self, length: int, kind: SampleKind) -> None:
+        """Add `length` samples of silence; returns at once."""
 
-    async def finish(self, length: int, reason: EndReason) -> str:
-        """Complete the recording of `length` samples and say where it is.
+    def note(self, event: Event) -> None:
+        """Add an event to the ledger; returns at once."""
 
-        Raises `StorageFailed` when any of it could not be written.
+    async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
+        """Complete the recording and its ledger, and say where it is.
+
+        After a failure, what was written before it is completed, with that as the reason. Raises
+        `StorageFailed` when not even that is possible, or the name was taken.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredRecording:
+    """A recording that was brought to its end."""
+
+    location: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What was found of recordings that nobody had finished."""
+
+    recovered: list[RecoveredRecording] = field(default_factory=list)
+    failed: list[StorageFailed] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
+    """Those that another process is still writing."""
 
 
 class RecordingStore(Protocol):
     def check(self) -> None:
         """Raise `StorageFailed` when recordings cannot be kept here at all."""
 
+    def recover(self) -> Recovery:
+        """Complete what earlier processes have left unfinished."""
+
+    def check_room(self) -> None:
+        """Raise `StorageFull` when there is no room for one more recording."""
+
     def create(self, info: RecordingInfo) -> RecordingWriter:
-        """Begin a recording. A name that exists is a `StorageFailed`, at `finish` at the latest."""
+        """Begin a recording. A name that exists is a failure of the new one."""
 
     def close(self) -> None:
         """Release what the store holds. Finish the recordings first."""

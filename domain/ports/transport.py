@@ -23,11 +23,17 @@ class IceCandidate:
 class MediaSink(Protocol):
     """What a server's connection delivers to. All of it is called on the event loop."""
 
+    def connection_established(self, *, now: float) -> None:
+        """The media path is there and secure; `now` in monotonic seconds."""
+
     def packet_received(self, packet: RtpPacket, *, now: float) -> None:
         """An authenticated RTP packet, in the order of arrival; `now` in monotonic seconds."""
 
     def connection_closed(self) -> None:
-        """The peer closed the connection, or its path is gone for good. Called at most once."""
+        """The peer closed the connection, or none could be made. Called at most once.
+
+        A path that is lost without a goodbye is no close: its packets just cease.
+        """
 
     def reception_report(self) -> ReceptionReport | None:
         """What the next receiver report says; None for no report yet."""
@@ -72,10 +78,10 @@ class PublisherConnection(Protocol):
     async def connect(
         self, answer_sdp: str, send_candidate: Callable[[IceCandidate], Awaitable[None]]
     ) -> None:
-        """Return when packets can be sent; candidates are handed over as they are found."""
+        """Find the candidates and hand them over; return when packets can be sent."""
 
     async def send(self, packet: EncodedPacket) -> None:
-        """Send a packet; waits when too many are on their way already."""
+        """Send a packet at once."""
 
     async def close(self) -> None:
         """Send what waits, say goodbye and release everything, within bounded time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from domain.errors import ServerFull, SessionUnknown
+from domain.errors import RecordingFailed, ServerFull, SessionUnknown
 from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import DecoderFactory
 from domain.ports.observers import ServerObserver
@@ -19,6 +19,16 @@ from domain.settings import ServerSettings
 
 _ID_BYTES = 8
 _RESUME_BYTES = 32
+
+
+_OUTCOME_S = 60.0
+"""How long a session that is over can still be asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    failure: Exception | None
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,7 @@ class Ingest:
         self._observer = observer
         self._new_secret = new_secret
         self._sessions: dict[str, _LiveSession] = {}
+        self._outcomes: dict[str, _Outcome] = {}
         self._being_offered = 0
         self._closing = False
 
@@ -66,10 +77,14 @@ class Ingest:
         return sum(live.session.state is not SessionState.ENDED for live in self._sessions.values())
 
     async def offer(self, sdp: str, *, name: str) -> Accepted:
-        """Answer an offer with a new session. Raises `OfferRejected` or `ServerFull`."""
+        """Answer an offer with a new session.
+
+        Raises `OfferRejected`, `ServerFull` or `StorageFull`.
+        """
         self._refuse_when_closing()
         if len(self._sessions) + self._being_offered >= self._settings.max_sessions:
             raise ServerFull(f"all {self._settings.max_sessions} sessions are taken")
+        self._store.check_room()
         self._being_offered += 1
         try:
             connection = await self._transport.accept(sdp)
@@ -107,20 +122,27 @@ class Ingest:
         """End a session at its client's wish; returns when the recording is complete.
 
         A client that closes its connection just before has ended the session already, by
-        packets that may come later than this request: they are waited for.
+        packets that may come later than this request: they are waited for. What became of a
+        session can be asked for a while after its end. Raises `SessionUnknown` after that, and
+        `RecordingFailed`.
         """
-        live = self._find(session_id)
-        await live.connection.drain()
-        self.end(live, SessionEvent.DELETED)
-        assert live.finished is not None
-        await live.finished
+        if session_id not in self._outcomes:
+            live = self._find(session_id)
+            await live.connection.drain()
+            self.end(live, SessionEvent.DELETED)
+            assert live.finished is not None
+            await live.finished
+        if (failure := self._outcomes[session_id].failure) is not None:
+            raise RecordingFailed(f"the recording could not be completed: {failure}")
 
     def tick(self) -> None:
         """Keep the deadlines."""
         now = self._clock.monotonic()
+        for session_id in [key for key, outcome in self._outcomes.items() if now >= outcome.until]:
+            del self._outcomes[session_id]
         for live in list(self._sessions.values()):
             live.poll(now=now)
-            if (event := live.session.due(now=now)) is not None:
+            if (event := live.due(now=now)) is not None:
                 self.end(live, event)
 
     def end(self, live: _LiveSession, event: SessionEvent) -> None:
@@ -158,14 +180,21 @@ class Ingest:
 
     async def _finish(self, live: _LiveSession, reason: EndReason) -> None:
         session_id = live.session.id
+        failure: Exception | None = None
         try:
             finished = await live.processor.end(reason, now=self._clock.monotonic())
             if finished is not None:
                 self._observer.recording_finished(session_id, finished.location, finished.seconds)
+            failure = live.processor.failure
         except Exception as error:
-            self._observer.failed(session_id, error)
-        finally:
+            failure = error
+        if failure is not None:
+            self._observer.failed(session_id, failure)
+        try:
             await live.connection.close()
+        finally:
+            until = self._clock.monotonic() + _OUTCOME_S
+            self._outcomes[session_id] = _Outcome(failure, until)
             del self._sessions[session_id]
             self._observer.session_ended(session_id, reason)
 
@@ -200,6 +229,9 @@ class _LiveSession:
         self._ingest = ingest
         self._faulty = False
 
+    def connection_established(self, *, now: float) -> None:
+        self.session.connected(now=now)
+
     def packet_received(self, packet: RtpPacket, *, now: float) -> None:
         if self._faulty:
             return
@@ -213,6 +245,12 @@ class _LiveSession:
             return
         if not was_recording and self.processor.format is not None:
             self._ingest.recording_started(self)
+
+    def due(self, *, now: float) -> SessionEvent | None:
+        """What ends the session now, if anything does."""
+        if self.processor.failure is not None:
+            return SessionEvent.STORAGE_FAILED
+        return self.session.due(now=now)
 
     def poll(self, *, now: float) -> None:
         try:

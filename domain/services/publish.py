@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from domain.audio import AudioFormat, AudioFrame, SampleFormat, silence
-from domain.errors import DeviceLost, GaplessError
+from domain.errors import CaptureError, ServerUnreachable
 from domain.framing import Framer
 from domain.levels import measure
 from domain.ports.capture import AudioSource
@@ -104,12 +104,12 @@ class Publisher:
 
     async def _stream(self, connection: PublisherConnection) -> None:
         """Send until the source ends; what was captured before a device was lost is sent, too."""
-        lost: DeviceLost | None = None
+        lost: CaptureError | None = None
         try:
             while not self._complete and (block := await self._source.read()) is not None:
                 for part in self._resampler.push(block):
                     await self._send_frames(connection, part)
-        except DeviceLost as error:
+        except CaptureError as error:
             lost = error
         for part in self._resampler.flush():
             await self._send_frames(connection, part)
@@ -148,22 +148,28 @@ class Publisher:
         rest = np.concatenate([samples, filler])
         for start in range(0, len(rest), FRAME_SAMPLES):
             part = rest[start : start + FRAME_SAMPLES]
-            await self._send(connection, AudioFrame(self._format, part, position + start))
+            frame = AudioFrame(self._format, part, position + start)
+            await self._send(connection, frame, last=start + FRAME_SAMPLES >= len(rest))
 
-    async def _send(self, connection: PublisherConnection, frame: AudioFrame) -> None:
-        if (packet := self._encoder.encode(frame)) is not None:
+    async def _send(
+        self, connection: PublisherConnection, frame: AudioFrame, *, last: bool = False
+    ) -> None:
+        if (packet := self._encoder.encode(frame, last=last)) is not None:
             await connection.send(packet)
 
     async def _release(
         self, connection: PublisherConnection | None, session_id: str | None
     ) -> None:
-        try:
-            await self._source.close()
-            if connection is not None:
-                await connection.close()
+        async with contextlib.AsyncExitStack() as releasing:  # each of them, whatever fails
+            releasing.push_async_callback(self._source.close)
+            releasing.push_async_callback(self._signaling.close)
             if session_id is not None:
-                # the closed connection has ended the session already, unless its goodbye was lost
-                with contextlib.suppress(GaplessError):
-                    await self._signaling.delete(session_id)
-        finally:
-            await self._signaling.close()
+                # asks what became of the recording, and ends it should the goodbye be lost
+                releasing.push_async_callback(self._end_session, session_id)
+            if connection is not None:
+                releasing.push_async_callback(connection.close)
+
+    async def _end_session(self, session_id: str) -> None:
+        # a server that is gone by now has heard the goodbye, or will miss the packets
+        with contextlib.suppress(ServerUnreachable):
+            await self._signaling.delete(session_id)

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from domain.audio import AudioFormat
 from domain.detection import CodecParameters, detect_format
-from domain.errors import PayloadInvalid
+from domain.errors import PayloadInvalid, StorageFailed
+from domain.ledger import Event, RecordingInfo, timestamp
 from domain.naming import recording_name
 from domain.ports.clock import Clock
-from domain.ports.codec import Decoder, DecoderFactory
-from domain.ports.storage import RecordingInfo, RecordingStore, RecordingWriter
+from domain.ports.codec import DecoderFactory
+from domain.ports.storage import RecordingStore, RecordingWriter
+from domain.reconstruct import Reconstructor
 from domain.recording import (
     Appended,
     Effect,
     EndReason,
     Finished,
     GapFilled,
+    Noted,
     Opened,
     Recording,
     State,
 )
-from domain.reorder import Lost, Received, ReorderBuffer, Restarted, Slot
+from domain.redundancy import split_red
+from domain.reorder import Received, Recovered, ReorderBuffer, Restarted, Slot
 from domain.rtp import ReceptionReport, ReceptionStatistics, RtpPacket
 
 
@@ -42,11 +47,12 @@ class FinishedRecording:
 
 
 class AudioTrackProcessor:
-    """Processes each received packet: order, decode, place on the timeline, store.
+    """Processes each received packet: order, reconstruct, place on the timeline, store.
 
-    The format is detected with the first packet. Packets that cannot be used (another payload
-    type than the first, an empty or broken payload) are counted in `rejected` and cost nothing
-    but themselves: their time becomes silence, like that of packets that never came.
+    The format is detected with the first packet. Packets that cannot be used (a payload type
+    that was not negotiated or is not that of the stream, an empty or broken payload) are counted
+    in `rejected` and cost nothing but themselves: their time is accounted for like that of
+    packets that never came.
     """
 
     def __init__(
@@ -68,32 +74,52 @@ class AudioTrackProcessor:
         self._store = store
         self._clock = clock
         self._reorder_hold_s = reorder_hold_s
+        self._max_gap_s = max_gap_s
         self._recording = Recording(max_gap_s=max_gap_s)
-        self._codec: CodecParameters | None = None
-        self._decoder: Decoder | None = None
-        self._writer: RecordingWriter | None = None
         self._reorder = ReorderBuffer(hold_s=reorder_hold_s)
+        self._codec: CodecParameters | None = None
+        self._reconstructor: Reconstructor | None = None
+        self._writer: RecordingWriter | None = None
         self._statistics: ReceptionStatistics | None = None
+        self._late = self._duplicates = 0
+        # dates are told by one look at each clock, so that they move on as steadily as time does
+        self._utc_origin = clock.utc()
+        self._origin = clock.monotonic()
         self.format: AudioFormat | None = None
         self.rejected: Counter[str] = Counter()
+
+    @property
+    def failure(self) -> StorageFailed | None:
+        """What keeps the recording from being written, once there is something."""
+        return self._writer.failure if self._writer else None
 
     def packet_received(self, packet: RtpPacket, *, now: float) -> None:
         """Take a packet that arrived at `now` (monotonic seconds)."""
         if self._recording.state is State.FINISHED:
             return
+        copies: list[RtpPacket] = []
         codec = self._codecs.get(packet.payload_type)
-        if codec is None or (self._codec is not None and codec is not self._codec):
+        if codec is not None and codec.name == "red":
+            try:
+                packet, copies = split_red(packet)
+            except PayloadInvalid:
+                self.rejected["redundancy"] += 1
+                return
+            codec = self._codecs.get(packet.payload_type)
+        if codec is None or codec.name == "red" or (self._codec and codec is not self._codec):
             self.rejected["payload type"] += 1
             return
+        self._codec = codec
         if self._statistics is None or self._statistics.ssrc != packet.ssrc:
-            self._change_source(packet.ssrc, codec, now=now)
+            self._change_source(packet.ssrc, codec)
         assert self._statistics is not None
         self._statistics.received(packet, now=now)
-        self._consume(self._reorder.push(packet, now=now), now=now)
+        own = [copy for copy in copies if copy.payload_type == packet.payload_type]
+        self._consume(self._reorder.push(packet, now=now, copies=own))
 
     def poll(self, *, now: float) -> None:
         """Let packets go that have waited long enough for the ones before them."""
-        self._consume(self._reorder.poll(now=now), now=now)
+        self._consume(self._reorder.poll(now=now))
 
     def reception_report(self) -> ReceptionReport | None:
         """What to tell the sender; None before the first packet."""
@@ -102,50 +128,54 @@ class AudioTrackProcessor:
     async def end(self, reason: EndReason, *, now: float) -> FinishedRecording | None:
         """Write what still waits and complete the recording; None when there was no sound.
 
-        Raises `StorageFailed`.
+        Raises `StorageFailed` when the recording could not be completed.
         """
-        self._consume(self._reorder.flush(), now=now)
-        finished: FinishedRecording | None = None
-        for effect in self._recording.end(reason):
-            # after a fault in making it there is a recording, but nothing that could be finished
-            if isinstance(effect, Finished) and self._writer and self.format:
-                location = await self._writer.finish(effect.length, effect.reason)
-                finished = FinishedRecording(location, effect.length, self.format)
-        return finished
+        self._consume(self._reorder.flush())
+        self._note_counts(now)
+        effects = self._recording.end(reason, now=now)
+        self._apply(effects)
+        # after a fault in making it there is a recording, but nothing that could be finished
+        if not effects or self._writer is None or self.format is None:
+            return None
+        location = await self._writer.finish(reason, self._utc(now))
+        return FinishedRecording(location, self._recording.length, self.format)
 
-    def _change_source(self, ssrc: int, codec: CodecParameters, *, now: float) -> None:
+    def _change_source(self, ssrc: int, codec: CodecParameters) -> None:
         """A new SSRC has a sequence and a clock of its own (RFC 3550 § 3)."""
-        self._consume(self._reorder.flush(), now=now)
+        self._consume(self._reorder.flush())
+        self._late += self._reorder.late
+        self._duplicates += self._reorder.duplicates
         self._reorder = ReorderBuffer(hold_s=self._reorder_hold_s)
-        self._recording.restart()
+        self._recording.restart("source")
+        if self._reconstructor is not None:
+            self._reconstructor.restart()
         self._statistics = ReceptionStatistics(ssrc, clock_rate_hz=codec.clock_rate_hz)
 
-    def _consume(self, slots: list[Slot], *, now: float) -> None:
+    def _consume(self, slots: list[Slot]) -> None:
         for slot in slots:
-            match slot:
-                case Received(packet):
-                    self._decode(packet, now=now)
-                case Lost():
-                    pass  # the next packet's timestamp says how much time is missing
-                case Restarted():
-                    self._recording.restart()
+            if isinstance(slot, Restarted):
+                self._recording.restart("sequence")
+            if self._reconstructor is None:
+                if not isinstance(slot, Received | Recovered):
+                    continue  # nothing was lost before the first packet
+                try:
+                    self._begin(slot.packet)
+                except PayloadInvalid:
+                    self.rejected["payload"] += 1
+                    continue
+            assert self._reconstructor is not None
+            for run in self._reconstructor.process(slot):
+                self._apply(self._recording.add(run))
 
-    def _decode(self, packet: RtpPacket, *, now: float) -> None:
+    def _begin(self, packet: RtpPacket) -> None:
         codec = self._codecs[packet.payload_type]
-        try:
-            if self._decoder is None:
-                self._begin(codec, packet.payload)
-            assert self._decoder is not None
-            samples = self._decoder.decode(packet.payload)
-        except PayloadInvalid:
-            self.rejected["payload"] += 1
-            return
-        self._apply(self._recording.add(samples, timestamp=packet.timestamp, now=now))
-
-    def _begin(self, codec: CodecParameters, first_payload: bytes) -> None:
-        audio_format = detect_format(codec, first_payload)
-        self._decoder = self._decoders(codec, audio_format)
-        self._codec = codec
+        audio_format = detect_format(codec, packet.payload)
+        self._reconstructor = Reconstructor(
+            self._decoders(codec, audio_format),
+            clock_rate_hz=codec.clock_rate_hz,
+            sample_rate_hz=audio_format.sample_rate_hz,
+            max_gap_s=self._max_gap_s,
+        )
         self.format = audio_format
         self._apply(self._recording.open(audio_format, clock_rate_hz=codec.clock_rate_hz))
 
@@ -154,16 +184,40 @@ class AudioTrackProcessor:
             match effect:
                 case Opened(audio_format):
                     self._writer = self._store.create(self._info(audio_format))
-                case Appended(samples):
+                case Appended(samples, kind):
                     assert self._writer is not None
-                    self._writer.append(samples)
-                case GapFilled(length):
+                    self._writer.append(samples, kind)
+                case GapFilled(length, kind):
                     assert self._writer is not None
-                    self._writer.append_silence(length)
+                    self._writer.append_silence(length, kind)
+                case Noted(event, arrived):
+                    assert self._writer is not None
+                    details = {**event.details, "at": timestamp(self._utc(arrived))}
+                    self._writer.note(Event(event.type, event.position, details))
+                case Finished():
+                    pass  # the writer finishes in its own time; `end` waits for it
+
+    def _note_counts(self, now: float) -> None:
+        """What was left out of the recording, where anything was."""
+        rejected = self.rejected.copy()
+        if self._reconstructor is not None:
+            rejected += self._reconstructor.rejected
+        counts = {
+            "late": self._late + self._reorder.late,
+            "duplicates": self._duplicates + self._reorder.duplicates,
+            **{f"rejected_{reason.replace(' ', '_')}": n for reason, n in rejected.items()},
+        }
+        if any(counts.values()) and self._writer is not None:
+            event = Event("packets left out", self._recording.length, counts)
+            self._apply([Noted(event, now)])
+
+    def _utc(self, monotonic: float) -> datetime.datetime:
+        return self._utc_origin + datetime.timedelta(seconds=monotonic - self._origin)
 
     def _info(self, audio_format: AudioFormat) -> RecordingInfo:
+        assert self._codec is not None
         started_at = self._clock.utc()
         name = recording_name(
             started_at=started_at, client_name=self._client_name, session_id=self._session_id
         )
-        return RecordingInfo(self._session_id, name, audio_format, started_at)
+        return RecordingInfo(self._session_id, name, audio_format, self._codec.name, started_at)

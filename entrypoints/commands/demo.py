@@ -94,6 +94,8 @@ def _address_of(server: subprocess.Popen[str]) -> str:
 def _report(speech: pathlib.Path, recording: pathlib.Path) -> None:
     sent, rate = _read(speech)
     received, received_rate = _read(recording)
+    if not received.any():
+        raise _DemoFailed(f"{recording} is silent")
     if received_rate != rate:
         raise _DemoFailed(f"recorded at {received_rate} Hz, sent at {rate} Hz")
     info = soundfile.info(str(recording))

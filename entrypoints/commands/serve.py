@@ -11,7 +11,7 @@ import click
 from domain.settings import ServerSettings
 from entrypoints.container import ServerContainer
 from entrypoints.options import settings_options
-from entrypoints.terminal import ServerView
+from entrypoints.terminal import ServerView, show_recovery
 
 TICK_S = 0.25
 SHUTDOWN_S = 4.5
@@ -43,6 +43,7 @@ async def _serve(settings: ServerSettings) -> None:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     store.check()
+    show_recovery(store.recover())
     try:
         address = await signaling.start()
         click.echo(f"gapless is listening on {address} (Ctrl-C to stop)")

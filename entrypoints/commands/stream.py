@@ -39,7 +39,8 @@ def stream(settings: ClientSettings) -> None:
 
 
 async def _stream(settings: ClientSettings) -> StreamSummary:
-    container = ClientContainer(settings=settings, observer=StreamView(server=settings.server))
+    view = StreamView(server=settings.server)
+    container = ClientContainer(settings=settings, observer=view)
     source = await container.capture().open(container.capture_request())
     publisher: Publisher = container.publisher(
         source=source, resampler=container.resampler(source.format)
@@ -58,3 +59,5 @@ async def _stream(settings: ClientSettings) -> StreamSummary:
         return await running
     except asyncio.CancelledError:
         raise ConnectionFailed("stopped before the connection was made") from None
+    finally:
+        view.close()

@@ -11,7 +11,7 @@ import soundfile
 from aioice.ice import StunProtocol
 from aiortc import RTCCertificate, RTCDtlsTransport
 
-from adapters.storage.libsndfile import update_header_with_every_write
+from adapters.storage import libsndfile
 from adapters.transport.ice import IceTransport
 
 
@@ -54,7 +54,7 @@ async def test_aioice_has_the_private_names_that_are_used() -> None:
 def test_libsndfile_keeps_the_header_true_while_it_writes(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.wav"
     with soundfile.SoundFile(path, "w", samplerate=8000, channels=1, format="WAV") as file:
-        update_header_with_every_write(file)
+        libsndfile.keep_header_true(file)
         for n in range(1, 4):
             file.write(np.zeros(100, dtype="<i2"))
             assert soundfile.info(path).frames == 100 * n

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 import pathlib
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from adapters.storage.inspection import inspect_recording
 from adapters.storage.memory import MemoryStore
-from adapters.storage.wav import WavStore
+from adapters.storage.wav import WavOptions, WavStore
 from domain.audio import AudioFormat, SampleFormat, Samples
-from domain.conversion import convert
+from domain.conversion import convert, pack
 from domain.errors import StorageFailed
-from domain.ports.storage import RecordingInfo, RecordingStore
+from domain.ledger import Event, RecordingInfo, SampleKind
+from domain.ports.storage import RecordingStore, RecordingWriter
 from domain.recording import EndReason
+from domain.verification import Limits, verify
 
 Read = Callable[[str], tuple[AudioFormat, Samples]]
 _DTYPES = {SampleFormat.U8: "int16", SampleFormat.S24: "int32"}
@@ -29,8 +37,13 @@ def info(name: str, audio_format: AudioFormat | None = None) -> RecordingInfo:
         id=name,
         name=name,
         format=audio_format or AudioFormat(48_000, 1),
+        codec="opus",
         started_at=datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
     )
+
+
+async def finish(writer: RecordingWriter, reason: EndReason = EndReason.CLOSED) -> str:
+    return await writer.finish(reason, datetime.datetime(2026, 1, 3, tzinfo=datetime.UTC))
 
 
 @pytest.fixture(params=["wav", "memory"])
@@ -73,8 +86,8 @@ async def test_what_was_appended_is_kept_in_order(opened: tuple[RecordingStore, 
     store, read = opened
     writer = store.create(info("a"))
     for start in range(0, 9600, 960):
-        writer.append(ramp(960, start=start))
-    audio_format, samples = read(await writer.finish(9600, EndReason.CLOSED))
+        writer.append(ramp(960, start=start), SampleKind.RECEIVED)
+    audio_format, samples = read(await finish(writer))
     assert audio_format == AudioFormat(48_000, 1)
     np.testing.assert_array_equal(samples, ramp(9600))
 
@@ -82,10 +95,10 @@ async def test_what_was_appended_is_kept_in_order(opened: tuple[RecordingStore, 
 async def test_silence_is_exactly_as_long_as_it_was(opened: tuple[RecordingStore, Read]) -> None:
     store, read = opened
     writer = store.create(info("a"))
-    writer.append(ramp(100))
-    writer.append_silence(100_001)
-    writer.append(ramp(100))
-    _, samples = read(await writer.finish(100_201, EndReason.CLOSED))
+    writer.append(ramp(100), SampleKind.RECEIVED)
+    writer.append_silence(100_001, SampleKind.SILENCE)
+    writer.append(ramp(100), SampleKind.RECEIVED)
+    _, samples = read(await finish(writer))
     assert len(samples) == 100_201
     assert not samples[100:-100].any()
     np.testing.assert_array_equal(samples[-100:], ramp(100))
@@ -100,9 +113,9 @@ async def test_every_format_is_kept_as_it_is(
     audio_format = AudioFormat(16_000, channels, sample_format)
     values = convert(ramp(500, channels), SampleFormat.S16, sample_format)
     writer = store.create(info("a", audio_format))
-    writer.append(values)
-    writer.append_silence(10)
-    kept_format, samples = read(await writer.finish(510, EndReason.CLOSED))
+    writer.append(values, SampleKind.RECEIVED)
+    writer.append_silence(10, SampleKind.SILENCE)
+    kept_format, samples = read(await finish(writer))
     assert kept_format == audio_format
     np.testing.assert_array_equal(samples[:500], values)
     assert (samples[500:] == (128 if sample_format is SampleFormat.U8 else 0)).all()
@@ -113,21 +126,21 @@ async def test_recordings_side_by_side_do_not_mix(opened: tuple[RecordingStore, 
     writers = [store.create(info(str(n))) for n in range(5)]
     for start in range(0, 960, 96):
         for n, writer in enumerate(writers):
-            writer.append(ramp(96, start=start) + n)
+            writer.append(ramp(96, start=start) + n, SampleKind.RECEIVED)
     for n, writer in enumerate(writers):
-        _, samples = read(await writer.finish(960, EndReason.CLOSED))
+        _, samples = read(await finish(writer))
         np.testing.assert_array_equal(samples, ramp(960) + n)
 
 
 async def test_a_name_that_exists_is_never_overwritten(opened: tuple[RecordingStore, Read]) -> None:
     store, read = opened
     first = store.create(info("a"))
-    first.append(ramp(10))
-    location = await first.finish(10, EndReason.CLOSED)
+    first.append(ramp(10), SampleKind.RECEIVED)
+    location = await finish(first)
     second = store.create(info("a"))
-    second.append(ramp(20))
+    second.append(ramp(20), SampleKind.RECEIVED)
     with pytest.raises(StorageFailed):
-        await second.finish(20, EndReason.CLOSED)
+        await finish(second)
     assert len(read(location)[1]) == 10
 
 
@@ -136,22 +149,22 @@ async def test_two_recordings_of_one_name_do_not_share_a_file(
 ) -> None:
     store, read = opened
     first, second = store.create(info("a")), store.create(info("a"))
-    first.append(ramp(10))
-    second.append(ramp(20))
-    location = await first.finish(10, EndReason.CLOSED)
+    first.append(ramp(10), SampleKind.RECEIVED)
+    second.append(ramp(20), SampleKind.RECEIVED)
+    location = await finish(first)
     with pytest.raises(StorageFailed):
-        await second.finish(20, EndReason.CLOSED)
+        await finish(second)
     assert len(read(location)[1]) == 10
 
 
 async def test_a_finished_wav_is_private_and_alone(tmp_path: pathlib.Path) -> None:
     store = WavStore(str(tmp_path))
     writer = store.create(info("a"))
-    writer.append(ramp(10))
-    location = pathlib.Path(await writer.finish(10, EndReason.CLOSED))
+    writer.append(ramp(10), SampleKind.RECEIVED)
+    location = pathlib.Path(await finish(writer))
     store.close()
     assert stat.S_IMODE(location.stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.wav"]
 
 
 async def test_a_planted_link_is_not_followed(tmp_path: pathlib.Path) -> None:
@@ -160,9 +173,9 @@ async def test_a_planted_link_is_not_followed(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.wav.part").symlink_to(victim)
     store = WavStore(str(tmp_path))
     writer = store.create(info("a"))
-    writer.append(ramp(10))
+    writer.append(ramp(10), SampleKind.RECEIVED)
     with pytest.raises(StorageFailed):
-        await writer.finish(10, EndReason.CLOSED)
+        await finish(writer)
     store.close()
     assert victim.read_text() == "precious"
 
@@ -171,3 +184,206 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path: pathlib.Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageFailed, match="cannot write recordings to .*file"):
         WavStore(str(tmp_path / "file")).check()
+
+
+# -- ledgers ---------------------------------------------------------------------------------------
+
+
+def ledger_of(store: RecordingStore, location: str) -> dict[str, Any]:
+    if isinstance(store, MemoryStore):
+        return store.recordings[location.removeprefix("memory:")].ledger
+    ledger: dict[str, Any] = json.loads(pathlib.Path(location).with_suffix(".json").read_text())
+    return ledger
+
+
+async def test_the_ledger_says_what_every_sample_is(opened: tuple[RecordingStore, Read]) -> None:
+    store, read = opened
+    writer = store.create(info("a"))
+    writer.append(ramp(100), SampleKind.RECEIVED)
+    writer.append(ramp(50), SampleKind.RECEIVED)
+    writer.append(ramp(10), SampleKind.CONCEALED)
+    writer.append_silence(1000, SampleKind.SILENCE)
+    writer.note(Event("discontinuity", 160, {"reason": "source"}))
+    writer.append_silence(40, SampleKind.DTX)
+    writer.append(ramp(7), SampleKind.RECOVERED)
+    location = await finish(writer, EndReason.INACTIVE)
+    ledger = ledger_of(store, location)
+    assert [(s["start"], s["length"], s["kind"]) for s in ledger["spans"]] == [
+        (0, 150, "received"),
+        (150, 10, "concealed"),
+        (160, 1000, "silence"),
+        (1160, 40, "dtx"),
+        (1200, 7, "recovered"),
+    ]
+    assert ledger["events"] == [{"type": "discontinuity", "position": 160, "reason": "source"}]
+    assert ledger["length_samples"] == 1207
+    assert ledger["end_reason"] == "inactive"
+    assert (ledger["codec"], ledger["sample_format"]) == ("opus", "s16")
+    _, samples = read(location)
+    assert ledger["sha256"] == hashlib.sha256(pack(samples, SampleFormat.S16)).hexdigest()
+
+
+async def test_a_recording_without_samples_is_a_recording(
+    opened: tuple[RecordingStore, Read],
+) -> None:
+    store, read = opened
+    location = await finish(store.create(info("a")))
+    assert len(read(location)[1]) == 0
+    assert ledger_of(store, location)["spans"] == []
+
+
+async def test_memory_has_a_limit_for_each_recording() -> None:
+    store = MemoryStore(limit_bytes_each=2000)
+    writer = store.create(info("a"))
+    for _ in range(5):
+        writer.append(ramp(400), SampleKind.RECEIVED)
+    assert isinstance(writer.failure, StorageFailed)
+    stored = store.recordings[(await finish(writer)).removeprefix("memory:")]
+    assert len(stored.samples) == 800
+    assert stored.ledger["end_reason"] == "storage failed"
+    store.check_room()
+
+
+# -- WAV files -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sample_format", list(SampleFormat))
+@pytest.mark.parametrize("channels", [1, 2])
+async def test_what_is_written_is_verified(
+    tmp_path: pathlib.Path, sample_format: SampleFormat, channels: int
+) -> None:
+    store = WavStore(str(tmp_path))
+    audio_format = AudioFormat(16_000, channels, sample_format)
+    writer = store.create(info("a", audio_format))
+    values = convert(ramp(501, channels), SampleFormat.S16, sample_format)
+    writer.append(values, SampleKind.RECEIVED)
+    writer.append_silence(100, SampleKind.SILENCE)
+    location = await finish(writer)
+    store.close()
+    verdict = verify(inspect_recording(location), Limits())
+    assert verdict.problems == []
+    assert verdict.length == 601
+
+
+async def test_a_recording_too_long_for_a_file_goes_on_in_the_next_to_the_sample(
+    tmp_path: pathlib.Path,
+) -> None:
+    store = WavStore(str(tmp_path), WavOptions(max_data_bytes=2000))
+    writer = store.create(info("a"))
+    for start in range(0, 2400, 96):
+        writer.append(ramp(96, start=start), SampleKind.RECEIVED)
+    writer.append_silence(700, SampleKind.SILENCE)
+    writer.note(Event("late", 3100))
+    first = await finish(writer)
+    store.close()
+    names = ["a", "a_part002", "a_part003", "a_part004"]
+    assert first == str(tmp_path / "a.wav")
+    assert sorted(path.stem for path in tmp_path.glob("*.wav")) == names
+    parts = [read_wav(str(tmp_path / f"{name}.wav"))[1] for name in names]
+    assert [len(part) for part in parts] == [1000, 1000, 1000, 100]
+    whole = np.concatenate([ramp(2400), np.zeros((700, 1), dtype="<i2")])
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    ledgers = [json.loads((tmp_path / f"{name}.json").read_text()) for name in names]
+    assert [ledger["end_reason"] for ledger in ledgers] == ["continued"] * 3 + ["closed"]
+    assert ledgers[3]["events"][-1] == {"type": "late", "position": 100}
+    assert ledgers[1]["started_at"] == ledgers[0]["ended_at"]
+    assert all(
+        verify(inspect_recording(str(tmp_path / f"{name}.wav")), Limits()).ok for name in names
+    )
+
+
+async def test_rotation_by_time_is_exact_to_the_sample(tmp_path: pathlib.Path) -> None:
+    store = WavStore(str(tmp_path), WavOptions(rotate_s=1.0))
+    writer = store.create(info("a"))
+    for start in range(0, 120_000, 960):
+        writer.append(ramp(960, start=start), SampleKind.RECEIVED)
+    await finish(writer)
+    store.close()
+    parts = [read_wav(str(path))[1] for path in sorted(tmp_path.glob("*.wav"))]
+    assert [len(part) for part in parts] == [48_000, 48_000, 24_000]
+    np.testing.assert_array_equal(np.concatenate(parts), ramp(120_000))
+
+
+async def test_rf64_is_a_plain_wav_while_it_is_small(tmp_path: pathlib.Path) -> None:
+    store = WavStore(str(tmp_path), WavOptions(rf64=True, max_data_bytes=100))
+    writer = store.create(info("a"))
+    writer.append(ramp(1000), SampleKind.RECEIVED)
+    location = await finish(writer)
+    store.close()
+    assert pathlib.Path(location).read_bytes()[:4] == b"RIFF"
+    assert verify(inspect_recording(location), Limits()).ok
+
+
+async def test_rf64_holds_what_a_wav_cannot(tmp_path: pathlib.Path) -> None:
+    """4.5 GiB in a sparse file: the silence in it takes no room on the disk."""
+    store = WavStore(str(tmp_path), WavOptions(rf64=True))
+    audio_format = AudioFormat(384_000, 8, SampleFormat.F64)
+    writer = store.create(info("a", audio_format))
+    parts = writer._recording  # type: ignore[attr-defined]
+    frames = (9 << 29) // audio_format.bytes_per_frame
+
+    def write_sparsely() -> None:
+        part = parts._part
+        part._file.seek(frames - 1)
+        part._file.write(np.ones((1, 8)))
+        part._ledger.add(SampleKind.SILENCE, frames)
+
+    writer._submit(write_sparsely)  # type: ignore[attr-defined]
+    location = await finish(writer)
+    store.close()
+    with pathlib.Path(location).open("rb") as file:
+        assert file.read(4) == b"RF64"
+    assert soundfile.info(location).frames == frames
+    facts_size = pathlib.Path(location).stat().st_size
+    assert facts_size > 2**32
+    pathlib.Path(location).unlink()
+
+
+async def test_bext_and_info_tell_when_and_what(tmp_path: pathlib.Path) -> None:
+    store = WavStore(str(tmp_path))
+    started_at = datetime.datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=datetime.UTC)
+    writer = store.create(replace(info("a"), started_at=started_at))
+    writer.append(ramp(10), SampleKind.RECEIVED)
+    location = await finish(writer)
+    store.close()
+    data = pathlib.Path(location).read_bytes()
+    bext = data.index(b"bext") + 8
+    assert data[bext : bext + 1] == b"a"
+    assert data[bext + 256 : bext + 263] == b"Gapless"
+    assert data[bext + 320 : bext + 338] == b"2026-01-0203:04:05"
+    samples = round(((3 * 60 + 4) * 60 + 5.5) * 48_000)
+    assert int.from_bytes(data[bext + 338 : bext + 346], "little") == samples
+    with soundfile.SoundFile(location) as file:
+        assert file.title == "a"
+        assert file.software.startswith("Gapless")
+        assert file.date == "2026-01-02T03:04:05.500+00:00"
+
+
+async def test_a_stalled_disk_stalls_nothing_and_what_does_not_fit_is_told(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.storage.wav.QUEUE_S", 0.1)
+    store = WavStore(str(tmp_path))
+    writer = store.create(info("a"))
+    disk, _ = store._started()
+    go_on = threading.Event()
+    disk.submit(lambda: void(go_on.wait(30)))
+    began = time.monotonic()
+    for start in range(0, 96_000, 960):
+        writer.append(ramp(960, start=start), SampleKind.RECEIVED)
+    assert time.monotonic() - began < 5
+    go_on.set()
+    location = await finish(writer)
+    store.close()
+    ledger = ledger_of(store, location)
+    assert ledger["length_samples"] == 96_000
+    assert [(s["start"], s["length"], s["kind"]) for s in ledger["spans"]] == [
+        (0, 4800, "received"),
+        (4800, 91_200, "silence"),
+    ]
+    assert ledger["events"] == [{"type": "overflow", "position": 4800, "length": 91_200}]
+    assert verify(inspect_recording(location), Limits()).ok
+
+
+def void(_result: object) -> None:
+    """For calls whose result nobody wants."""

@@ -20,7 +20,7 @@ class PlainEncoder:
 
     look_ahead = 312
 
-    def encode(self, frame: AudioFrame) -> EncodedPacket | None:
+    def encode(self, frame: AudioFrame, *, last: bool = False) -> EncodedPacket | None:
         return EncodedPacket(frame.samples.tobytes(), frame.position)
 
 
@@ -44,6 +44,15 @@ class PlainDecoder:
         length, value = int.from_bytes(payload[1:3], "big"), int.from_bytes(payload[3:], "big")
         return np.full((length, self._channels), value, dtype="<i2")
 
+    def recoverable(self, payload: bytes) -> int:
+        return 0
+
+    def recover(self, payload: bytes) -> Samples:
+        raise PayloadInvalid("no FEC here")
+
+    def conceal(self, length: int) -> Samples:
+        return np.zeros((0, self._channels), dtype="<i2")
+
 
 def plain_decoder(codec: CodecParameters, audio_format: AudioFormat) -> PlainDecoder:
     return PlainDecoder(audio_format)
@@ -51,7 +60,7 @@ def plain_decoder(codec: CodecParameters, audio_format: AudioFormat) -> PlainDec
 
 def payload(value: int, *, length: int = 960, stereo: bool = False) -> bytes:
     """What `PlainDecoder` reads, behind a TOC byte that says mono or stereo."""
-    toc = 0x04 if stereo else 0x00
+    toc = 0xFC if stereo else 0xF8
     return bytes([toc]) + length.to_bytes(2, "big") + value.to_bytes(2, "big")
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from domain.ports.codec import EncodedPacket
 from domain.ports.transport import IceCandidate
-from tests.contracts.test_codec_contract import opus_packets, speechlike
-from tests.rigs.clients import Local, held, local_server, settles_at
+from tests.rigs.clients import Local, Publishing, held, local_server, settles_at
 
 
 @pytest.fixture
@@ -152,7 +151,7 @@ async def test_a_body_that_never_comes_is_given_up(
     host, port = server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(
-        b"POST /offer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /offer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 100\r\n\r\n{"
     )
     assert b"408" in await reader.readline()
@@ -174,40 +173,6 @@ async def test_a_token_is_asked_for_everywhere_but_at_health() -> None:
                 assert response.status == status
                 if status == 401:
                     assert response.headers["WWW-Authenticate"] == "Bearer"
-
-
-class Publishing:
-    """A real client inside the test: offers, connects, sends what it is told to."""
-
-    def __init__(self, server: Local) -> None:
-        self.server = server
-        self.connection = server.open_connection()
-        self.packets = opus_packets(speechlike(1))
-        self.sent = 0
-        self.id = ""
-        self.answer = ""
-
-    async def start(self) -> None:
-        status, body = await self.server.post("/offer", sdp=self.connection.offer_sdp, type="offer")
-        assert status == 200
-        self.id, self.answer = body["id"], body["sdp"]
-
-        async def send(candidate: IceCandidate) -> None:
-            status, _ = await self.server.post(
-                "/ice-candidate", id=self.id, candidate=candidate.candidate
-            )
-            assert status == 204
-
-        await self.connection.connect(self.answer, send)
-
-    async def send(self, count: int) -> None:
-        for _ in range(count):
-            payload = self.packets[self.sent % len(self.packets)]
-            await self.connection.send(EncodedPacket(payload, self.sent * 960))
-            self.sent += 1
-
-    async def close(self) -> None:
-        await self.connection.close()
 
 
 def ports(answer: str) -> list[tuple[str, int]]:

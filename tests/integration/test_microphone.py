@@ -13,8 +13,7 @@ import soundfile
 from domain.comparison import compare
 from tests.rigs import microphone as rig
 from tests.rigs.processes import gapless, read, serving
-
-SPEECH = pathlib.Path("entrypoints/assets/speech.flac").absolute()
+from tests.rigs.sound import SPEECH
 
 BACKENDS = [
     pytest.param(

@@ -10,9 +10,8 @@ import soundfile
 
 from domain.comparison import compare
 from tests.rigs.processes import Server, gapless, read, serving
+from tests.rigs.sound import SPEECH
 from tests.rigs.tls import self_signed
-
-SPEECH = pathlib.Path("entrypoints/assets/speech.flac").absolute()
 
 
 def stream(server: Server, *arguments: str) -> None:

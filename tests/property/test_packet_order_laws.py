@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.reorder import Lost, Received, ReorderBuffer, Restarted
+from domain.reorder import Lost, Received, Recovered, ReorderBuffer, Restarted
 from domain.rtp import RtpPacket, Unwrapper
 
 
@@ -28,8 +28,8 @@ def test_slots_are_the_stream_with_its_holes(
 ) -> None:
     dice = random.Random(seed)
     arriving = [n for n in range(count) if n not in lost or n == 0]
-    # no packet is overtaken by more than `shuffle`; the first one stays the first
-    order = [0, *sorted(arriving[1:], key=lambda n: n + dice.uniform(0, shuffle))]
+    # no packet is overtaken by more than `shuffle` others, the first one included
+    order = sorted(arriving, key=lambda n: n + dice.uniform(0, shuffle))
     arrivals = [n for n in order for _ in range(2 if dice.random() < duplicates else 1)]
 
     buffer = ReorderBuffer(hold_s=1000)
@@ -40,7 +40,7 @@ def test_slots_are_the_stream_with_its_holes(
 
     place, received = 0, []
     for slot in slots:
-        assert not isinstance(slot, Restarted)
+        assert isinstance(slot, Lost | Received)
         if isinstance(slot, Lost):
             assert slot.count > 0
             assert all(n not in arriving for n in range(place, place + slot.count))
@@ -50,6 +50,8 @@ def test_slots_are_the_stream_with_its_holes(
             received.append(place)
             place += 1
     assert received == arriving
+    assert buffer.late == 0
+    assert buffer.duplicates == len(arrivals) - len(arriving)
 
 
 @given(st.lists(st.integers(-20_000, 20_000), max_size=50), st.integers(0, 2**16 - 1))
@@ -61,24 +63,53 @@ def test_unwrapping_follows_a_counter_through_its_wraps(steps: list[int], start:
         assert unwrapper.unwrap(true % 2**16) == true
 
 
-def test_a_hole_is_given_up_when_the_packet_behind_it_has_waited() -> None:
+def started(hold_s: float = 0.2) -> ReorderBuffer:
+    """A buffer behind its start: packet 0 went through, packet 1 is next."""
+    buffer = ReorderBuffer(hold_s=hold_s)
+    assert buffer.push(packet(0), now=-1.0) == []
+    assert buffer.poll(now=0.0) == [Received(packet(0), -1.0)]
+    return buffer
+
+
+def test_the_first_packet_waits_for_one_that_should_have_been_before_it() -> None:
     buffer = ReorderBuffer(hold_s=0.2)
-    assert buffer.push(packet(0), now=0.0) == [Received(packet(0))]
+    assert buffer.push(packet(5), now=0.0) == []
+    assert buffer.push(packet(4), now=0.1) == []
+    assert buffer.poll(now=0.19) == []
+    assert buffer.poll(now=0.2) == [Received(packet(4), 0.1), Received(packet(5), 0.0)]
+    assert buffer.push(packet(6), now=0.21) == [Received(packet(6), 0.21)]
+
+
+def test_a_hole_is_given_up_when_the_packet_behind_it_has_waited() -> None:
+    buffer = started()
     assert buffer.push(packet(2), now=0.02) == []
     assert buffer.poll(now=0.21) == []
-    assert buffer.poll(now=0.23) == [Lost(1), Received(packet(2))]
+    assert buffer.poll(now=0.22) == [Lost(1), Received(packet(2), 0.02)]
     assert buffer.push(packet(1), now=0.24) == []
-    assert buffer.late == 1
+    assert (buffer.late, buffer.duplicates) == (1, 0)
+    assert buffer.push(packet(2), now=0.24) == []
+    assert (buffer.late, buffer.duplicates) == (1, 1)
+
+
+def test_a_copy_stands_in_for_a_packet_only_when_that_is_given_up() -> None:
+    buffer = started()
+    assert buffer.push(packet(4), now=0.02, copies=[packet(2), packet(3)]) == []
+    assert buffer.push(packet(3), now=0.04) == []
+    assert buffer.poll(now=0.3) == [
+        Lost(1),
+        Recovered(packet(2), 0.04),
+        Received(packet(3), 0.04),
+        Received(packet(4), 0.02),
+    ]
 
 
 def test_one_stray_packet_derails_nothing_and_a_restart_loses_nothing() -> None:
-    buffer = ReorderBuffer(hold_s=0.2)
-    buffer.push(packet(0), now=0.0)
+    buffer = started()
     assert buffer.push(packet(30_000), now=0.02) == []
-    assert buffer.push(packet(1), now=0.04) == [Received(packet(1))]
+    assert buffer.push(packet(1), now=0.04) == [Received(packet(1), 0.04)]
     assert buffer.push(packet(40_000), now=0.06) == []
     assert buffer.push(packet(40_001), now=0.08) == [
         Restarted(),
-        Received(packet(40_000)),
-        Received(packet(40_001)),
+        Received(packet(40_000), 0.06),
+        Received(packet(40_001), 0.08),
     ]

@@ -13,21 +13,21 @@ from typing import Any
 
 import aiohttp
 
-from domain.ports.transport import PublisherConnection
+from domain.ports.codec import EncodedPacket
+from domain.ports.transport import IceCandidate, PublisherConnection
 from domain.settings import ClientSettings, ServerSettings
 from entrypoints.container import ClientContainer, ServerContainer
 from tests.fakes.observers import SeenByClient, SeenByServer
+from tests.rigs.sound import encode, speech
 
 SETTLE_S = 10.0
 
 
 @dataclass(frozen=True)
-class Local:
-    """A server in this process, with an HTTP client for it."""
+class Remote:
+    """A server anywhere, with an HTTP client for it."""
 
     url: str
-    container: ServerContainer
-    seen: SeenByServer
     http: aiohttp.ClientSession
 
     async def post(self, path: str, **body: Any) -> tuple[int, Any]:
@@ -42,6 +42,48 @@ class Local:
         return connection
 
 
+@dataclass(frozen=True)
+class Local(Remote):
+    """A server in this process, where everything can be looked at."""
+
+    container: ServerContainer
+    seen: SeenByServer
+
+
+class Publishing:
+    """A real client inside the test: offers, connects, sends what it is told to."""
+
+    def __init__(self, server: Remote) -> None:
+        self.server = server
+        self.connection = server.open_connection()
+        self.packets = encode(speech(1))
+        self.sent = 0
+        self.id = ""
+        self.answer = ""
+
+    async def start(self) -> None:
+        status, body = await self.server.post("/offer", sdp=self.connection.offer_sdp, type="offer")
+        assert status == 200
+        self.id, self.answer = body["id"], body["sdp"]
+
+        async def send(candidate: IceCandidate) -> None:
+            status, _ = await self.server.post(
+                "/ice-candidate", id=self.id, candidate=candidate.candidate
+            )
+            assert status == 204
+
+        await self.connection.connect(self.answer, send)
+
+    async def send(self, count: int) -> None:
+        for _ in range(count):
+            payload = self.packets[self.sent % len(self.packets)]
+            await self.connection.send(EncodedPacket(payload, self.sent * 960))
+            self.sent += 1
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+
 @asynccontextmanager
 async def local_server(**settings: Any) -> AsyncIterator[Local]:
     """A server that ticks, until the block is left."""
@@ -53,7 +95,7 @@ async def local_server(**settings: Any) -> AsyncIterator[Local]:
     ticking = asyncio.create_task(_tick(container))
     try:
         async with aiohttp.ClientSession() as http:
-            yield Local(url, container, seen, http)
+            yield Local(url, http, container, seen)
     finally:
         ticking.cancel()
         await container.ingest().shut_down()

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.audio import AudioFormat
-from domain.recording import Appended, EndReason, Finished, GapFilled, Opened, Recording
+from domain.ledger import SampleKind
+from domain.reconstruct import Run
+from domain.recording import (
+    Appended,
+    EndReason,
+    Finished,
+    GapFilled,
+    Noted,
+    Opened,
+    Recording,
+)
 from domain.timeline import Placement, Timeline
 
 RATE = 48_000
@@ -43,7 +53,7 @@ def test_a_jump_of_a_day_fills_only_the_time_that_really_went_by() -> None:
     line = timeline()
     line.place(0, 960, now=0.0)
     placement = line.place(RATE * 60 * 60 * 24 % 2**32, 960, now=2.0)
-    assert placement == Placement(gap=2 * RATE, overlap=0, discontinuity=True)
+    assert placement == Placement(gap=2 * RATE - 960, overlap=0, discontinuity=True)
 
 
 def test_the_fill_after_a_break_has_a_cap() -> None:
@@ -56,8 +66,33 @@ def test_the_fill_after_a_break_has_a_cap() -> None:
 def test_timestamps_that_run_backwards_begin_anew_at_the_wall_clock() -> None:
     line = timeline()
     line.place(10 * RATE, 960, now=0.0)
-    assert line.place(0, 960, now=0.02) == Placement(gap=960, overlap=0, discontinuity=True)
-    assert line.place(960, 960, now=0.04) == Placement(gap=0, overlap=0)
+    assert line.place(0, 960, now=0.04) == Placement(gap=960, overlap=0, discontinuity=True)
+    assert line.place(960, 960, now=0.06) == Placement(gap=0, overlap=0)
+
+
+def test_no_more_time_is_filled_in_than_has_gone_by() -> None:
+    line = timeline()
+    line.place(0, 960, now=0.0)
+    placement = line.place(30 * RATE, 960, now=1.0)
+    assert placement == Placement(gap=RATE - 960, overlap=0, discontinuity=True)
+
+
+@given(st.floats(-1000, 1000), st.floats(0, 0.5))
+def test_skew_and_jitter_over_an_hour_are_no_break(ppm: float, jitter: float) -> None:
+    line = timeline()
+    for second in range(3600):
+        sent_at = second / (1 + ppm / 1e6)
+        late = jitter * (second % 7) / 7
+        assert not line.place(second * RATE % 2**32, RATE, now=sent_at + late).discontinuity
+    assert line.position == 3600 * RATE
+
+
+def test_what_arrives_in_a_burst_after_an_outage_keeps_its_place() -> None:
+    line = timeline()
+    line.place(0, 960, now=0.0)
+    # the network held ten seconds back and lost half of them
+    assert line.place(5 * RATE, 960, now=10.0).gap == 5 * RATE - 960
+    assert line.place(9 * RATE, 960, now=10.0).gap == 4 * RATE - 960
 
 
 def test_g722_has_twice_as_many_samples_as_ticks() -> None:
@@ -66,19 +101,39 @@ def test_g722_has_twice_as_many_samples_as_ticks() -> None:
     assert line.place(320, 320, now=0.04).gap == 320
 
 
-def test_a_recording_opens_once_fills_gaps_and_finishes_at_its_length() -> None:
+def run(timestamp: int, now: float, gap_kind: SampleKind = SampleKind.SILENCE) -> Run:
+    frame = np.zeros((960, 1), dtype="<i2")
+    return Run(timestamp, frame, SampleKind.RECEIVED, gap_kind, now)
+
+
+def test_a_recording_opens_once_fills_gaps_and_finishes() -> None:
     recording = Recording(max_gap_s=60)
     mono = AudioFormat(RATE, 1)
     assert recording.open(mono, clock_rate_hz=RATE) == [Opened(mono)]
-    frame = np.zeros((960, 1), dtype="<i2")
-    (first,) = recording.add(frame, timestamp=0, now=0.0)
+    anchor, first = recording.add(run(0, 0.0))
+    assert isinstance(anchor, Noted)
+    assert (anchor.event.type, anchor.event.position) == ("anchor", 0)
     assert isinstance(first, Appended)
-    gap, second = recording.add(frame, timestamp=2880, now=0.06)
-    assert gap == GapFilled(1920)
+    gap, second = recording.add(run(2880, 0.06, SampleKind.DTX))
+    assert gap == GapFilled(1920, SampleKind.DTX)
     assert isinstance(second, Appended)
-    assert recording.end(EndReason.CLOSED) == [Finished(3840, EndReason.CLOSED)]
-    assert recording.end(EndReason.SHUTDOWN) == []
+    assert recording.length == 3840
+    assert recording.end(EndReason.CLOSED, now=0.1) == [Finished(EndReason.CLOSED)]
+    assert recording.end(EndReason.SHUTDOWN, now=0.1) == []
+
+
+def test_a_break_is_one_event_and_the_fill_is_silence_whatever_the_sender_meant() -> None:
+    recording = Recording(max_gap_s=60)
+    recording.open(AudioFormat(RATE, 1), clock_rate_hz=RATE)
+    recording.add(run(0, 0.0))
+    recording.restart("source")
+    noted, gap, anchor, _ = recording.add(run(777, 1.0, SampleKind.DTX))
+    assert isinstance(noted, Noted)
+    assert isinstance(anchor, Noted)
+    assert noted.event.details == {"reason": "source", "fill_samples": RATE - 960}
+    assert gap == GapFilled(RATE - 960, SampleKind.SILENCE)
+    assert len(recording.add(run(777 + 960, 1.02))) == 1
 
 
 def test_a_recording_without_sound_never_was() -> None:
-    assert Recording(max_gap_s=60).end(EndReason.CLOSED) == []
+    assert Recording(max_gap_s=60).end(EndReason.CLOSED, now=0.0) == []

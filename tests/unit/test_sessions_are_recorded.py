@@ -9,7 +9,13 @@ import pytest
 
 from adapters.storage.memory import MemoryStore
 from domain.audio import AudioFormat
-from domain.errors import OfferRejected, ServerFull, SessionUnknown
+from domain.errors import (
+    OfferRejected,
+    RecordingFailed,
+    ServerFull,
+    SessionUnknown,
+    StorageFull,
+)
 from domain.ports.transport import IceCandidate
 from domain.recording import EndReason
 from domain.rtp import RtpPacket
@@ -72,7 +78,7 @@ async def test_packets_become_a_recording(server: Server) -> None:
     (stored,) = server.store.recordings.values()
     assert stored.info.name.endswith(f"-kuche-{session}")
     assert stored.info.format == AudioFormat(48_000, 1)
-    assert stored.reason is EndReason.DELETED
+    assert stored.ledger["end_reason"] == "deleted"
     assert server.seen.finished == [(f"memory:{stored.info.name}", 0.1)]
     assert server.transport.connections[0].closed == 1
     assert server.ingest.session_count == 0
@@ -107,9 +113,13 @@ async def test_broken_and_foreign_packets_cost_only_themselves(server: Server) -
 async def test_a_new_source_goes_on_in_real_time(server: Server) -> None:
     session = await server.offer()
     server.receive(packet(1))
+    server.clock.advance(1)
     server.receive(packet(2, ssrc=9, sequence=40_000, timestamp=123_456))
     await server.ingest.delete(session)
-    np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 960), (2, 960)))
+    np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 48_000), (2, 960)))
+    (stored,) = server.store.recordings.values()
+    breaks = [event for event in stored.ledger["events"] if event["type"] == "discontinuity"]
+    assert [(event["position"], event["reason"]) for event in breaks] == [(960, "source")]
 
 
 async def test_stereo_and_telephone_senders_keep_their_format(server: Server) -> None:
@@ -146,7 +156,7 @@ async def test_an_offer_that_never_connects_leaves_nothing(server: Server) -> No
 
 
 async def test_a_clean_close_ends_the_recording_at_once(server: Server) -> None:
-    session = await server.offer()
+    await server.offer()
     server.receive(packet(1))
     sink = server.transport.connections[0].sink
     assert sink is not None
@@ -154,8 +164,53 @@ async def test_a_clean_close_ends_the_recording_at_once(server: Server) -> None:
     await server.spawned.join()
     assert server.seen.ended == [EndReason.CLOSED]
     assert len(server.only_recording) == 960
+
+
+async def test_what_became_of_a_session_can_be_asked_for_a_minute(server: Server) -> None:
+    session = await server.offer()
+    server.receive(packet(1))
+    await server.ingest.delete(session)
+    await server.ingest.delete(session)
+    server.clock.advance(60)
+    server.ingest.tick()
     with pytest.raises(SessionUnknown):
         await server.ingest.delete(session)
+
+
+async def test_a_recording_that_cannot_be_kept_ends_its_session_and_is_told() -> None:
+    server = Server()
+    server.store = MemoryStore(limit_bytes=5 * 1920)
+    server.ingest._store = server.store
+    session = await server.offer()
+    server.receive(*(packet(n) for n in range(50)))
+    server.ingest.tick()
+    await server.spawned.join()
+    assert server.seen.ended == [EndReason.STORAGE_FAILED]
+    (stored,) = server.store.recordings.values()
+    assert stored.ledger["end_reason"] == "storage failed"
+    assert stored.ledger["events"][-1]["type"] == "storage failed"
+    assert len(stored.samples) == 5 * 960
+    with pytest.raises(RecordingFailed, match="memory"):
+        await server.ingest.delete(session)
+    with pytest.raises(StorageFull):
+        await server.offer()
+
+
+async def test_a_connection_that_brings_nothing_has_the_inactivity_timeout(
+    server: Server,
+) -> None:
+    await server.offer()
+    sink = server.transport.connections[0].sink
+    assert sink is not None
+    server.clock.advance(10)
+    sink.connection_established(now=server.clock.now)
+    server.clock.advance(29.9)
+    server.ingest.tick()
+    assert server.ingest.session_count == 1
+    server.clock.advance(0.1)
+    server.ingest.tick()
+    await server.spawned.join()
+    assert server.seen.ended == [EndReason.INACTIVE]
 
 
 async def test_packets_that_wait_for_others_are_written_at_the_end(server: Server) -> None:
@@ -167,12 +222,20 @@ async def test_packets_that_wait_for_others_are_written_at_the_end(server: Serve
 
 async def test_a_hole_is_given_up_by_time_even_when_nothing_more_comes(server: Server) -> None:
     await server.offer()
-    server.receive(packet(1), packet(3))
+    server.receive(*(packet(n) for n in range(20)), packet(21))
     server.clock.advance(0.2)
     server.ingest.tick()
-    server.receive(packet(2))
+    server.receive(packet(20))
     await server.ingest.shut_down()
-    np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 960), (3, 960)))
+    assert len(server.only_recording) == 22 * 960
+    assert not server.only_recording[20 * 960 : 21 * 960].any()
+
+
+async def test_the_first_packet_may_be_overtaken_too(server: Server) -> None:
+    session = await server.offer()
+    server.receive(packet(3), packet(4), packet(1), packet(2), packet(5))
+    await server.ingest.delete(session)
+    np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(1, 6))))
 
 
 async def test_going_down_completes_every_recording_and_takes_no_more_offers() -> None:
@@ -227,6 +290,8 @@ async def test_a_fault_in_one_session_ends_that_one_and_no_other(
     monkeypatch.setattr(server.store, "create", fail_once)
     server.receive(packet(1), packet(2), connection=0)
     server.receive(packet(1), packet(2), connection=1)
+    server.clock.advance(0.2)
+    server.ingest.tick()
     await server.ingest.shut_down()
     assert [str(error) for error in server.seen.failures] == ["a fault"]
     assert server.seen.ended == [EndReason.FAILED, EndReason.SHUTDOWN]

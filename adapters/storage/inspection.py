@@ -1,0 +1,66 @@
+"""What a recording on disk really is, for `domain.verification` to judge."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+
+from adapters.storage.wav_header import MAX_RIFF_SIZE, WavHeader, read_header
+from domain.errors import InputUnreadable
+from domain.verification import FileFacts
+
+_BLOCK = 1 << 20
+
+
+def inspect_recording(path: str) -> FileFacts:
+    """Read a recording and the ledger beside it; raises `InputUnreadable` without a file."""
+    file = pathlib.Path(path)
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputUnreadable(f"cannot read {path}: {error.strerror}") from error
+    try:
+        header = read_header(descriptor)
+        ledger, problem = _read_ledger(file.with_suffix(".json"))
+        problems = [problem] if problem else []
+        if header is None:
+            return FileFacts(path, None, 0, "", ledger, [*problems, "it is no WAV file"])
+        problems += _header_problems(descriptor, header)
+        size = min(header.data_size, max(0, os.fstat(descriptor).st_size - header.data_offset))
+        length = size // header.format.bytes_per_frame
+        digest = hashlib.sha256()
+        position, left = header.data_offset, length * header.format.bytes_per_frame
+        while left and (block := os.pread(descriptor, min(left, _BLOCK), position)):
+            digest.update(block)
+            position += len(block)
+            left -= len(block)
+        return FileFacts(path, header.format, length, digest.hexdigest(), ledger, problems)
+    except OSError as error:
+        raise InputUnreadable(f"cannot read {path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _read_ledger(path: pathlib.Path) -> tuple[object, str | None]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")), None
+    except FileNotFoundError:
+        return None, f"there is no ledger {path.name}"
+    except (OSError, ValueError, RecursionError):
+        return None, f"the ledger {path.name} cannot be read"
+
+
+def _header_problems(descriptor: int, header: WavHeader) -> list[str]:
+    size = os.fstat(descriptor).st_size
+    problems = []
+    if header.data_offset + header.data_size > size:
+        missing = header.data_offset + header.data_size - size
+        problems.append(f"the file is {missing} bytes shorter than its header says")
+    if header.data_size % header.format.bytes_per_frame:
+        problems.append("the data are no whole number of samples")
+    riff = int.from_bytes(os.pread(descriptor, 4, 4), "little")
+    if riff != MAX_RIFF_SIZE and riff + 8 != size:
+        problems.append(f"the header says {riff + 8} bytes, the file has {size}")
+    return problems

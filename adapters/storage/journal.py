@@ -1,0 +1,122 @@
+"""What is known of an unfinished recording, written as it happens.
+
+Lines of JSON: first what the recording is, then ``{"span": [start, kind]}`` where a span begins
+(the last one goes on to the end of the file), ``{"event": {...}}``, and ``{"end": {...}}`` when
+the recording is being completed. A line is written before the samples it speaks of.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapters.storage.files import create_private
+from domain.audio import AudioFormat, SampleFormat
+from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, describe, timestamp
+
+VERSION = 1
+
+
+class Journal:
+    """A journal being written."""
+
+    def __init__(self, path: pathlib.Path, info: RecordingInfo, *, data_offset: int) -> None:
+        self.descriptor = create_private(path)
+        self._write({"journal": VERSION, **describe(info), "data_offset": data_offset})
+
+    def span(self, start: int, kind: SampleKind) -> None:
+        self._write({"span": [start, kind.value]})
+
+    def event(self, event: Event) -> None:
+        self._write({"event": event.as_json()})
+
+    def end(self, reason: str, ended_at: datetime.datetime) -> None:
+        self._write({"end": {"reason": reason, "ended_at": timestamp(ended_at)}})
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        line = json.dumps(entry, separators=(",", ":"), ensure_ascii=False) + "\n"
+        data = line.encode()
+        # one call, so that a killed process leaves whole lines, but for the last at most
+        if os.write(self.descriptor, data) != len(data):
+            raise OSError("a line of the journal was cut off")
+
+
+@dataclass(slots=True)
+class FoundJournal:
+    """What a journal says, as far as it can be read."""
+
+    info: RecordingInfo | None = None
+    data_offset: int | None = None
+    starts: list[tuple[int, SampleKind]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    end_reason: str | None = None
+    ended_at: datetime.datetime | None = None
+
+    def ledger(self, length: int) -> Ledger:
+        """The ledger of a file that has turned out to hold `length` samples."""
+        ledger = Ledger()
+        for index, (start, kind) in enumerate(self.starts):
+            following = self.starts[index + 1 :]
+            end = following[0][0] if following else length
+            if ledger.length < start:
+                ledger.add(SampleKind.SILENCE, min(start, length) - ledger.length)
+            ledger.add(kind, min(end, length) - ledger.length)
+        if ledger.length < length:
+            # no journal, or none that reaches so far: somebody sent this, nobody knows how whole
+            ledger.add(SampleKind.RECEIVED, length - ledger.length)
+        ledger.events = [event for event in self.events if event.position <= length]
+        return ledger
+
+
+def read_journal(path: pathlib.Path) -> FoundJournal:
+    """Read a journal; lines that are cut off or damaged are passed over."""
+    found = FoundJournal()
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return found
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            if "journal" in entry:
+                found.info = _info(entry)
+                found.data_offset = int(entry["data_offset"])
+            elif "span" in entry:
+                start, kind = entry["span"]
+                if not found.starts or int(start) >= found.starts[-1][0]:
+                    found.starts.append((int(start), SampleKind(kind)))
+            elif "event" in entry:
+                found.events.append(_event(entry["event"]))
+            elif "end" in entry:
+                found.end_reason = str(entry["end"]["reason"])
+                found.ended_at = datetime.datetime.fromisoformat(entry["end"]["ended_at"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+    return found
+
+
+def _info(entry: Mapping[str, Any]) -> RecordingInfo:
+    return RecordingInfo(
+        id=str(entry["id"]),
+        name=str(entry["name"]),
+        format=AudioFormat(
+            int(entry["sample_rate_hz"]),
+            int(entry["channels"]),
+            SampleFormat(entry["sample_format"]),
+        ),
+        codec=str(entry["codec"]),
+        started_at=datetime.datetime.fromisoformat(entry["started_at"]),
+    )
+
+
+def _event(entry: dict[str, Any]) -> Event:
+    details = {key: value for key, value in entry.items() if key not in ("type", "position")}
+    return Event(str(entry["type"]), int(entry["position"]), details)

@@ -1,0 +1,119 @@
+"""WAV headers, read with suspicion and put right in place (RIFF, EBU Tech 3306 for RF64)."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+
+from domain.audio import AudioFormat, SampleFormat
+
+CANONICAL_SIZE = 44
+MAX_RIFF_SIZE = 2**32 - 1
+_PCM, _FLOAT, _EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
+_FORMATS = {
+    (_PCM, 8): SampleFormat.U8,
+    (_PCM, 16): SampleFormat.S16,
+    (_PCM, 24): SampleFormat.S24,
+    (_PCM, 32): SampleFormat.S32,
+    (_FLOAT, 32): SampleFormat.F32,
+    (_FLOAT, 64): SampleFormat.F64,
+}
+_MAX_CHUNKS = 1000
+_MAX_CHANNELS, _MAX_RATE_HZ = 1024, 768_000  # beyond that it is damage
+
+
+@dataclass(frozen=True, slots=True)
+class WavHeader:
+    """Where the data of a WAV are, and what they are."""
+
+    format: AudioFormat
+    data_offset: int
+    data_size: int
+    """Bytes, as the header says; what is in the file may be more or less."""
+    ds64_offset: int | None = None
+    """Where an RF64 file keeps its sizes."""
+    trailing: bool = False
+    """Whether other chunks follow the data."""
+
+
+def read_header(descriptor: int) -> WavHeader | None:
+    """The header of a WAV or RF64 file; None when it is none, or is damaged."""
+    size = os.fstat(descriptor).st_size
+    head = os.pread(descriptor, 12, 0)
+    if len(head) < 12 or head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+        return None
+    audio_format: AudioFormat | None = None
+    ds64_offset: int | None = None
+    big_data_size = 0
+    position = 12
+    for _ in range(_MAX_CHUNKS):
+        chunk = os.pread(descriptor, 8, position)
+        if len(chunk) < 8:
+            return None
+        name, length = chunk[:4], int.from_bytes(chunk[4:], "little")
+        position += 8
+        if name == b"ds64" and length >= 24:
+            ds64_offset = position
+            big_data_size = int.from_bytes(os.pread(descriptor, 8, position + 8), "little")
+        elif name == b"fmt ":
+            audio_format = _parse_format(os.pread(descriptor, min(length, 40), position))
+        elif name == b"data":
+            if audio_format is None:
+                return None
+            data_size = big_data_size if length == MAX_RIFF_SIZE and ds64_offset else length
+            end = position + data_size + data_size % 2
+            return WavHeader(audio_format, position, data_size, ds64_offset, trailing=end < size)
+        position += length + length % 2
+        if position > size:
+            return None
+    return None
+
+
+def write_sizes(descriptor: int, header: WavHeader, data_size: int) -> None:
+    """Make the header's sizes those of a file that ends with `data_size` bytes of data."""
+    riff_size = header.data_offset - 8 + data_size + data_size % 2
+    if header.ds64_offset is not None:
+        samples = data_size // header.format.bytes_per_frame
+        os.pwrite(descriptor, struct.pack("<QQQ", riff_size, data_size, samples),
+                  header.ds64_offset)  # fmt: skip
+    os.pwrite(descriptor, struct.pack("<I", min(riff_size, MAX_RIFF_SIZE)), 4)
+    os.pwrite(descriptor, struct.pack("<I", min(data_size, MAX_RIFF_SIZE)), header.data_offset - 4)
+
+
+def header_fits(data_offset: int) -> bool:
+    """Whether a header can be written that ends exactly where the data begin."""
+    return data_offset == CANONICAL_SIZE or data_offset >= CANONICAL_SIZE + 8
+
+
+def write_header(descriptor: int, audio_format: AudioFormat, data_offset: int) -> WavHeader:
+    """Put a new header in front of data that begin at `data_offset`; the sizes are still 0.
+
+    What room there is beyond the canonical header (see `header_fits`) is filled by a JUNK chunk.
+    """
+    assert header_fits(data_offset)
+    room = data_offset - CANONICAL_SIZE
+    tag = _FLOAT if audio_format.sample_format.is_float else _PCM
+    width = audio_format.bytes_per_frame
+    header = b"RIFF\0\0\0\0WAVE"
+    header += struct.pack(
+        "<4sIHHIIHH", b"fmt ", 16, tag, audio_format.channels, audio_format.sample_rate_hz,
+        audio_format.sample_rate_hz * width, width, audio_format.sample_format.bits,
+    )  # fmt: skip
+    if room:
+        header += struct.pack("<4sI", b"JUNK", room - 8) + bytes(room - 8)
+    os.pwrite(descriptor, header + b"data\0\0\0\0", 0)
+    return WavHeader(audio_format, data_offset, 0)
+
+
+def _parse_format(chunk: bytes) -> AudioFormat | None:
+    if len(chunk) < 16:
+        return None
+    tag, channels, rate, _, width, bits = struct.unpack_from("<HHIIHH", chunk)
+    if tag == _EXTENSIBLE and len(chunk) >= 26:
+        tag = int.from_bytes(chunk[24:26], "little")
+    sample_format = _FORMATS.get((tag, bits))
+    if sample_format is None or not 0 < channels <= _MAX_CHANNELS or not 0 < rate <= _MAX_RATE_HZ:
+        return None
+    audio_format = AudioFormat(rate, channels, sample_format)
+    return audio_format if width == audio_format.bytes_per_frame else None

@@ -1,0 +1,179 @@
+"""What every sample of a recording is, and since when."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from domain.audio import AudioFormat
+
+LEDGER_VERSION = 1
+
+
+class SampleKind(enum.Enum):
+    """How a sample came about."""
+
+    RECEIVED = "received"
+    """Decoded from the packet that carried it."""
+    RECOVERED = "recovered"
+    """Its packet was lost; rebuilt from redundancy in another one (in-band FEC, RED)."""
+    CONCEALED = "concealed"
+    """Its packet was lost; guessed by the decoder from what came before."""
+    SILENCE = "silence"
+    """Nothing is known of it."""
+    DTX = "dtx"
+    """The sender said nothing, and meant to (discontinuous transmission)."""
+
+
+_KINDS = list(SampleKind)
+_CODES = {kind: code for code, kind in enumerate(_KINDS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A run of samples of one kind; in samples per channel."""
+
+    start: int
+    length: int
+    kind: SampleKind
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at a position of the recording."""
+
+    type: str
+    position: int
+    details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def as_json(self) -> dict[str, Any]:
+        return {"type": self.type, "position": self.position, **self.details}
+
+
+class Ledger:
+    """Spans that cover a recording exactly, neighbours of one kind merged.
+
+    Nine bytes a span: a day at 10 % loss takes some megabytes, an undisturbed one a few bytes.
+    """
+
+    def __init__(self) -> None:
+        self._starts = array("q")
+        self._kinds = array("b")
+        self.events: list[Event] = []
+        self.length = 0
+        """Samples per channel."""
+
+    def add(self, kind: SampleKind, length: int) -> bool:
+        """Account for the next `length` samples; True when they begin a new span."""
+        if length <= 0:
+            return False
+        code = _CODES[kind]
+        begins = not self._kinds or self._kinds[-1] != code
+        if begins:
+            self._starts.append(self.length)
+            self._kinds.append(code)
+        self.length += length
+        return begins
+
+    def spans(self) -> Iterator[Span]:
+        """All spans in order."""
+        for index, start in enumerate(self._starts):
+            last = index + 1 == len(self._starts)
+            end = self.length if last else self._starts[index + 1]
+            yield Span(start, end - start, _KINDS[self._kinds[index]])
+
+    def truncate(self, length: int) -> None:
+        """Forget what lies behind `length`."""
+        while self._starts and self._starts[-1] >= length:
+            self._starts.pop()
+            self._kinds.pop()
+        self.length = min(self.length, length)
+
+
+def totals(spans: Sequence[Span]) -> dict[SampleKind, int]:
+    """Samples of each kind."""
+    sums = dict.fromkeys(SampleKind, 0)
+    for span in spans:
+        sums[span.kind] += span.length
+    return sums
+
+
+def longest_gap(spans: Sequence[Span]) -> Span | None:
+    """The longest run without a received or recovered sample, DTX not counted; None if none."""
+    missing = (SampleKind.CONCEALED, SampleKind.SILENCE)
+    longest = run = None
+    for span in spans:
+        if span.kind not in missing:
+            run = None
+            continue
+        if run is None:
+            run = span
+        else:
+            run = Span(run.start, span.start + span.length - run.start, SampleKind.SILENCE)
+        if longest is None or run.length > longest.length:
+            longest = run
+    return longest
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingInfo:
+    """What is known of a recording when it begins."""
+
+    id: str
+    """The session's."""
+    name: str
+    """Made by the server, unique, safe as a file name."""
+    format: AudioFormat
+    codec: str
+    started_at: datetime.datetime
+    """UTC, of the first sample."""
+
+
+def document(
+    info: RecordingInfo,
+    ledger: Ledger,
+    *,
+    ended_at: datetime.datetime | None,
+    end_reason: str,
+    sha256: str,
+) -> dict[str, Any]:
+    """The ledger as it is written beside its recording (the stable format, version 1).
+
+    `sha256` is of the PCM data as it stands in the file.
+    """
+    return {
+        "version": LEDGER_VERSION,
+        **describe(info),
+        "ended_at": None if ended_at is None else timestamp(ended_at),
+        "end_reason": end_reason,
+        "length_samples": ledger.length,
+        "sha256": sha256,
+        "spans": [
+            {"start": span.start, "length": span.length, "kind": span.kind.value}
+            for span in ledger.spans()
+        ],
+        "events": [event.as_json() for event in ledger.events],
+    }
+
+
+def describe(info: RecordingInfo) -> dict[str, Any]:
+    """The part of a ledger that is known from the start."""
+    return {
+        "id": info.id,
+        "name": info.name,
+        "sample_rate_hz": info.format.sample_rate_hz,
+        "channels": info.format.channels,
+        "sample_format": info.format.sample_format.value,
+        "codec": info.codec,
+        "started_at": timestamp(info.started_at),
+    }
+
+
+def timestamp(moment: datetime.datetime) -> str:
+    """RFC 3339 in UTC, to the microsecond."""
+    return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,85 @@
+"""What an Opus packet says of itself, without decoding it (RFC 6716 § 3, § 4.2)."""
+
+from __future__ import annotations
+
+from domain.errors import PayloadInvalid
+
+RATE_HZ = 48_000
+MAX_PACKET_SAMPLES = 5760
+"""120 ms, the longest packet there is (§ 3.2.5)."""
+
+_SILK_AND_HYBRID_CONFIGS = 16
+_SILK_FRAME_SAMPLES = 960
+_FRAME_SAMPLES = (
+    *(480, 960, 1920, 2880) * 3,  # SILK: 10, 20, 40, 60 ms
+    *(480, 960) * 2,  # hybrid: 10, 20 ms
+    *(120, 240, 480, 960) * 4,  # CELT: 2.5, 5, 10, 20 ms
+)
+
+
+def channels(payload: bytes) -> int:
+    """1 or 2, from the stereo bit of the TOC byte (§ 3.1)."""
+    return 2 if _toc(payload) & 0x04 else 1
+
+
+def frame_samples(payload: bytes) -> int:
+    """Samples at 48 kHz of each frame in the packet (§ 3.1, table 2)."""
+    return _FRAME_SAMPLES[_toc(payload) >> 3]
+
+
+def packet_samples(payload: bytes) -> int:
+    """Samples at 48 kHz of the whole packet (§ 3.2); raises `PayloadInvalid` if impossible."""
+    code = _toc(payload) & 0x03
+    if code == 3 and len(payload) < 2:
+        raise PayloadInvalid("an Opus packet without its frame count")
+    count = (1, 2, 2, payload[1] & 0x3F if code == 3 else 0)[code]
+    samples = count * frame_samples(payload)
+    if not 0 < samples <= MAX_PACKET_SAMPLES:
+        raise PayloadInvalid(f"an Opus packet of {samples} samples")
+    return samples
+
+
+def fec_samples(payload: bytes) -> int:
+    """Samples directly before this packet that its in-band FEC can rebuild; mostly 0 or 960.
+
+    Reads the LBRR flag of the first frame (§ 4.2.3): behind a VAD bit for each SILK frame.
+    """
+    if _toc(payload) >> 3 >= _SILK_AND_HYBRID_CONFIGS:
+        return 0
+    start = _first_frame(payload)
+    if start is None or start >= len(payload):
+        return 0
+    samples = frame_samples(payload)
+    silk_frames = max(1, samples // _SILK_FRAME_SAMPLES)
+    flags = payload[start]
+    mono = flags >> (7 - silk_frames) & 1
+    side = channels(payload) == 2 and flags >> (6 - 2 * silk_frames) & 1 if silk_frames < 3 else 0
+    return samples if mono or side else 0
+
+
+def _toc(payload: bytes) -> int:
+    if not payload:
+        raise PayloadInvalid("an empty Opus packet")
+    return payload[0]
+
+
+def _first_frame(payload: bytes) -> int | None:
+    """Where the first frame's data begin (§ 3.2); None when the packet is cut off."""
+    code = payload[0] & 0x03
+    if code < 2:
+        return 1
+    if code == 2:
+        return None if len(payload) < 2 else 2 + (payload[1] >= 252)
+    if len(payload) < 2:
+        return None
+    position = 2
+    if payload[1] & 0x40:  # padding: its length, in a chain of bytes
+        while position < len(payload) and payload[position] == 255:
+            position += 1
+        position += 1
+    if payload[1] & 0x80:  # VBR: the lengths of all frames but the last
+        for _ in range((payload[1] & 0x3F) - 1):
+            if position >= len(payload):
+                return None
+            position += 1 + (payload[position] >= 252)
+    return position

@@ -1,0 +1,117 @@
+"""From slots to sound: decode what came, rebuild what a later packet carries, conceal a little."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from domain.audio import Samples
+from domain.errors import PayloadInvalid
+from domain.ledger import SampleKind
+from domain.ports.codec import Decoder
+from domain.reorder import Lost, Received, Recovered, Slot
+from domain.rtp import RtpPacket
+
+MAX_CONCEALED_S = 0.1
+"""Concealment fades out within this; silence that calls itself silence is truer after it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """Samples with their place and their kind."""
+
+    timestamp: int
+    """RTP, 32 bits."""
+    samples: Samples
+    kind: SampleKind
+    gap_kind: SampleKind
+    """What time is that is missing before them, if there is any."""
+    arrived: float
+
+
+class Reconstructor:
+    """Turns the slots of one source, in order, into runs of samples.
+
+    Behind a loss: concealment right after the last sound, up to `MAX_CONCEALED_S`; the time
+    directly before the next packet from that packet's FEC, where it carries any; silence in
+    between. A jump of the timestamps without a loss is DTX. A payload that cannot be decoded is
+    as good as lost.
+    """
+
+    def __init__(
+        self, decoder: Decoder, *, clock_rate_hz: int, sample_rate_hz: int, max_gap_s: float
+    ) -> None:
+        self._decoder = decoder
+        self._clock_rate_hz = clock_rate_hz
+        self._sample_rate_hz = sample_rate_hz
+        self._max_gap = round(max_gap_s * sample_rate_hz)
+        self._max_concealed = round(MAX_CONCEALED_S * sample_rate_hz)
+        self._expected: int | None = None  # the timestamp behind the last sound
+        self._lossy = False
+        self.rejected: Counter[str] = Counter()
+
+    def restart(self) -> None:
+        """What follows has nothing to do with what was."""
+        self._expected = None
+        self._lossy = False
+
+    def process(self, slot: Slot) -> list[Run]:
+        """The runs that a slot makes."""
+        match slot:
+            case Received(packet, arrived):
+                return self._packet(packet, SampleKind.RECEIVED, arrived)
+            case Recovered(packet, arrived):
+                return self._packet(packet, SampleKind.RECOVERED, arrived)
+            case Lost():
+                self._lossy = True
+            case _:
+                self.restart()
+        return []
+
+    def _packet(self, packet: RtpPacket, kind: SampleKind, arrived: float) -> list[Run]:
+        runs = self._bridge(packet, arrived) if self._lossy else []
+        try:
+            samples = self._decoder.decode(packet.payload)
+        except PayloadInvalid:
+            self.rejected["payload"] += 1
+            self._lossy = True
+            return runs
+        gap_kind = SampleKind.SILENCE if self._lossy else SampleKind.DTX
+        runs.append(Run(packet.timestamp, samples, kind, gap_kind, arrived))
+        self._expected = self._behind(packet.timestamp, len(samples))
+        self._lossy = False
+        return runs
+
+    def _bridge(self, packet: RtpPacket, arrived: float) -> list[Run]:
+        """What can be said of the time between the last sound and a packet behind a loss."""
+        if self._expected is None:
+            return []
+        ticks = (packet.timestamp - self._expected + 2**31) % 2**32 - 2**31
+        gap = ticks * self._sample_rate_hz // self._clock_rate_hz
+        if not 0 < gap <= self._max_gap:
+            return []
+        runs: list[Run] = []
+        try:
+            rebuilt = self._decoder.recoverable(packet.payload)
+            rebuilt = rebuilt if rebuilt <= gap else 0
+            concealed = self._decoder.conceal(min(gap - rebuilt, self._max_concealed))
+            if len(concealed):
+                runs.append(
+                    Run(
+                        self._expected,
+                        concealed,
+                        SampleKind.CONCEALED,
+                        SampleKind.SILENCE,
+                        arrived,
+                    )
+                )
+            if rebuilt:
+                before = self._behind(packet.timestamp, -rebuilt)
+                samples = self._decoder.recover(packet.payload)
+                runs.append(Run(before, samples, SampleKind.RECOVERED, SampleKind.SILENCE, arrived))
+        except PayloadInvalid:
+            pass  # the packet will be refused by `decode`, and counted there
+        return runs
+
+    def _behind(self, timestamp: int, samples: int) -> int:
+        return (timestamp + samples * self._clock_rate_hz // self._sample_rate_hz) % 2**32

@@ -1,0 +1,47 @@
+"""RED: earlier payloads carried again by later packets (RFC 2198)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from domain.errors import PayloadInvalid
+from domain.rtp import RtpPacket
+
+
+def split_red(packet: RtpPacket) -> tuple[RtpPacket, list[RtpPacket]]:
+    """The packet that RED wraps, and the earlier ones that it carries again, oldest first.
+
+    A redundant block says how much older it is, but not of which packet it is a copy; senders
+    repeat the packets directly before (libwebrtc does), so the k-th block from the end is k
+    packets back. Blocks that are empty are left out. Raises `PayloadInvalid`.
+    """
+    data, position = packet.payload, 0
+    headers: list[tuple[int, int, int]] = []  # payload type, timestamp offset, length
+    while True:
+        if position >= len(data):
+            raise PayloadInvalid("RED headers are cut off")
+        if not data[position] & 0x80:
+            break
+        if position + 4 > len(data):
+            raise PayloadInvalid("a RED header is cut off")
+        fields = int.from_bytes(data[position + 1 : position + 4], "big")
+        headers.append((data[position] & 0x7F, fields >> 10, fields & 0x3FF))
+        position += 4
+    primary_type = data[position]
+    position += 1
+    copies: list[RtpPacket] = []
+    for index, (payload_type, offset, length) in enumerate(headers):
+        if position + length > len(data):
+            raise PayloadInvalid("a RED block is cut off")
+        if length:
+            copies.append(
+                replace(
+                    packet,
+                    payload_type=payload_type,
+                    sequence=(packet.sequence - (len(headers) - index)) % 2**16,
+                    timestamp=(packet.timestamp - offset) % 2**32,
+                    payload=data[position : position + length],
+                )
+            )
+        position += length
+    return replace(packet, payload_type=primary_type, payload=data[position:]), copies

@@ -1,0 +1,101 @@
+"""`gapless verify`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from domain.errors import InputUnreadable
+from domain.ledger import SampleKind
+from domain.verification import FileFacts, Limits, Verdict, verify
+from entrypoints.container import ToolsContainer
+from entrypoints.terminal import clock_time
+
+
+class _Share(click.ParamType[float]):
+    """A part of a recording: ``1%`` or ``0.01``."""
+
+    name = "SHARE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            self.fail(f"{text!r} is no share such as 1% or 0.01", param, ctx)
+        return share
+
+
+@click.command("verify")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+@click.option("--max-recovered", type=_Share(), default=1.0, help="Most that may be rebuilt.")
+@click.option("--max-concealed", type=_Share(), default=1.0, help="Most that may be concealed.")
+@click.option("--max-silence", type=_Share(), default=1.0, help="Most that may be missing.")
+@click.option("--max-gap", type=float, metavar="SECONDS", help="Longest hole allowed.")
+def verify_command(
+    files: tuple[str, ...],
+    as_json: bool,
+    max_recovered: float,
+    max_concealed: float,
+    max_silence: float,
+    max_gap: float | None,
+) -> None:
+    """Check recordings against their ledgers and say how whole they are.
+
+    Checks length, spans, hash and header. Prints how much was received, recovered, concealed, is
+    silence, or was DTX (the sender meant to be silent), and the longest hole and where it is.
+    Exit code 0 when all is sound and within the limits, 1 otherwise.
+
+    \b
+    Examples:
+      gapless verify ~/recordings/*.wav
+      gapless verify --max-concealed 1% --max-silence 0.1% --max-gap 0.5 talk.wav
+      gapless verify --json ~/recordings/*.wav | jq 'select(.ok | not)'
+    """
+    limits = Limits(
+        recovered=max_recovered,
+        concealed=max_concealed,
+        silence=max_silence,
+        gap_s=float("inf") if max_gap is None else max_gap,
+    )
+    inspect = ToolsContainer().inspect()
+    all_sound = True
+    for file in files:
+        try:
+            facts = inspect(file)
+        except InputUnreadable as error:
+            facts = FileFacts(file, None, 0, "", None, [str(error)])
+        verdict = verify(facts, limits)
+        all_sound &= verdict.ok
+        click.echo(json.dumps(verdict.as_json()) if as_json else _text(verdict))
+    if not all_sound:
+        sys.exit(1)
+
+
+def _text(verdict: Verdict) -> str:
+    lines = [f"{verdict.path}: {'sound' if verdict.ok else 'NOT SOUND'}"]
+    lines += [f"  problem    {problem}" for problem in verdict.problems]
+    if verdict.format is not None:
+        rate = verdict.format.sample_rate_hz
+        lines.append(f"  length     {clock_time(verdict.length / rate)}, {verdict.format}")
+        for kind in SampleKind:
+            count = verdict.samples[kind]
+            if count or kind is SampleKind.RECEIVED:
+                share = count / verdict.length if verdict.length else 0.0
+                lines.append(f"  {kind.value:<10} {share:8.3%}  {count / rate:.3f} s")
+        if verdict.longest_gap is not None:
+            gap = verdict.longest_gap
+            lines.append(
+                f"  longest hole {gap.length / rate:.3f} s at {clock_time(gap.start / rate)}"
+            )
+    if verdict.end_reason is not None:
+        lines.append(f"  ended      {verdict.end_reason}")
+    return "\n".join(lines)

@@ -1,0 +1,103 @@
+"""A simulated session of 24 hours, pure: wraps, skew, loss and outages, exact to the sample."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from domain.audio import AudioFormat, Samples
+from domain.ledger import Ledger, SampleKind
+from domain.reconstruct import Reconstructor
+from domain.recording import Appended, EndReason, GapFilled, Noted, Recording
+from domain.reorder import ReorderBuffer, Restarted
+from domain.rtp import ReceptionStatistics, RtpPacket
+
+RATE, FRAME = 48_000, 5760  # packets of 120 ms, so that a day has 720,000 of them
+FRAMES_A_DAY = 24 * 3600 * RATE // FRAME
+
+
+class Counting:
+    """A decoder without sound: it takes memory for none."""
+
+    _samples = np.broadcast_to(np.zeros((1, 1), dtype="<i2"), (FRAME, 1))
+
+    def decode(self, payload: bytes) -> Samples:
+        return self._samples
+
+    def recoverable(self, payload: bytes) -> int:
+        return 0
+
+    def recover(self, payload: bytes) -> Samples:
+        raise AssertionError
+
+    def conceal(self, length: int) -> Samples:
+        return self._samples[: min(length, 4800)]
+
+
+@pytest.mark.parametrize("ppm", [-200, 200])
+def test_a_day_is_a_day(ppm: float) -> None:
+    dice = random.Random(ppm)
+    reorder = ReorderBuffer(hold_s=0.2)
+    reconstructor = Reconstructor(Counting(), clock_rate_hz=RATE, sample_rate_hz=RATE, max_gap_s=60)
+    recording = Recording(max_gap_s=60)
+    recording.open(AudioFormat(RATE, 1), clock_rate_hz=RATE)
+    statistics = ReceptionStatistics(1, clock_rate_hz=RATE)
+    ledger = Ledger()
+    events: list[str] = []
+    first_sequence, first_timestamp = 65_000, 2**32 - 5 * RATE
+    outage_until = 0
+    received = 0
+    grown = 0
+
+    def apply(effects: list[object]) -> None:
+        for effect in effects:
+            match effect:
+                case Appended(samples, kind):
+                    ledger.add(kind, len(samples))
+                case GapFilled(length, kind):
+                    ledger.add(kind, length)
+                case Noted(event, _):
+                    events.append(event.type)
+
+    for n in range(FRAMES_A_DAY):
+        if n % 60_000 == 1000:
+            outage_until = n + 200  # 24 s, every two hours
+        if n < outage_until:
+            continue
+        received += 1
+        now = n * 0.12 / (1 + ppm / 1e6) + dice.uniform(0, 0.05)
+        packet = RtpPacket(
+            111, (first_sequence + n) % 2**16, (first_timestamp + n * FRAME) % 2**32, 1, b"p"
+        )
+        statistics.received(packet, now=now)
+        for slot in reorder.push(packet, now=now):
+            assert not isinstance(slot, Restarted)
+            for run in reconstructor.process(slot):
+                apply(recording.add(run))
+        if n == 650_000:
+            tracemalloc.start()
+        elif n == 670_000:
+            grown = tracemalloc.get_traced_memory()[0]
+            tracemalloc.stop()
+    for slot in reorder.flush():
+        for run in reconstructor.process(slot):
+            apply(recording.add(run))
+    ending = recording.end(EndReason.CLOSED, now=0.0)
+
+    assert recording.length == ledger.length == FRAMES_A_DAY * FRAME
+    assert "discontinuity" not in events
+    spans = list(ledger.spans())
+    assert sum(s.length for s in spans if s.kind is SampleKind.RECEIVED) == received * FRAME
+    outages = [s for s in spans if s.kind is SampleKind.SILENCE]
+    assert [s.length for s in outages] == [200 * FRAME - 4800] * 12
+    report = statistics.report()
+    assert report is not None
+    assert report.packets_lost == FRAMES_A_DAY - received
+    assert report.highest_sequence == first_sequence + FRAMES_A_DAY - 1
+    (clock,) = [e.event for e in ending if isinstance(e, Noted)]
+    assert clock.details["skew_ppm"] == pytest.approx(ppm, abs=2)
+    # forty minutes at the end of the day leave nothing behind but an anchor a minute
+    assert 0 < grown < 200_000

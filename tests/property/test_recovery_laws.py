@@ -1,0 +1,227 @@
+"""Recovery: whatever a dead process has left, a valid WAV with a ledger that fits comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import importlib.resources
+import json
+import pathlib
+import shutil
+import tempfile
+import wave
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adapters.storage.inspection import inspect_recording
+from adapters.storage.recovery import recover
+from adapters.storage.wav import WavStore
+from adapters.storage.wav_header import read_header
+from domain.audio import AudioFormat, SampleFormat
+from domain.ledger import Event, RecordingInfo, SampleKind
+from domain.recording import EndReason
+from domain.verification import Limits, verify
+
+ODD_WAVS = sorted(
+    pathlib.Path(str(path))
+    for path in (importlib.resources.files("scipy") / "io/tests/data").iterdir()
+    if path.name.endswith(".wav")
+)
+MONO = AudioFormat(8_000, 1)
+STARTED = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+
+
+def leave_unfinished(folder: pathlib.Path, audio_format: AudioFormat = MONO) -> None:
+    """A recording as a killed process leaves it: 100 received, 50 silent, 100 concealed."""
+
+    async def write() -> None:
+        store = WavStore(str(folder))
+        writer = store.create(RecordingInfo("id", "a", audio_format, "opus", STARTED))
+        samples = np.ones((100, audio_format.channels), dtype=audio_format.sample_format.dtype)
+        writer.append(samples, SampleKind.RECEIVED)
+        writer.append_silence(50, SampleKind.SILENCE)
+        writer.note(Event("discontinuity", 150))
+        writer.append(samples, SampleKind.CONCEALED)
+        writer._disk.close()  # type: ignore[attr-defined]
+        writer._recording.abandon()  # type: ignore[attr-defined]
+        store._threads[1].close()  # type: ignore[index]
+
+    asyncio.run(write())
+
+
+def hashes(folder: pathlib.Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def assert_recovered(folder: pathlib.Path) -> None:
+    """One recording, valid everywhere, its ledger fitting; and doing it again changes nothing."""
+    found = recover(folder)
+    assert found.failed == []
+    assert found.busy == []
+    assert not list(folder.glob("*.part")) and not list(folder.glob("*.journal"))
+    for path in folder.glob("*.wav"):
+        verdict = verify(inspect_recording(str(path)), Limits())
+        assert verdict.problems == []
+        assert verdict.end_reason == "recovered"
+        assert soundfile.info(path).frames == verdict.length
+    before = hashes(folder)
+    assert recover(folder).recovered == []
+    assert hashes(folder) == before
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("unfinished")
+    leave_unfinished(folder)
+    return folder
+
+
+def test_what_was_written_is_all_there_with_its_spans_and_events(
+    unfinished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(unfinished, folder)
+    assert_recovered(folder)
+    ledger = json.loads((folder / "a.json").read_text())
+    assert [(s["start"], s["length"], s["kind"]) for s in ledger["spans"]] == [
+        (0, 100, "received"),
+        (100, 50, "silence"),
+        (150, 100, "concealed"),
+    ]
+    assert ledger["events"] == [{"type": "discontinuity", "position": 150}]
+    assert (ledger["id"], ledger["codec"]) == ("id", "opus")
+    with wave.open(str(folder / "a.wav")) as file:
+        assert (file.getnframes(), file.getframerate(), file.getnchannels()) == (250, 8_000, 1)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_files_cut_off_anywhere_are_recovered(
+    unfinished: pathlib.Path, data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name) / "copy"
+        shutil.copytree(unfinished, folder)
+        for path in (folder / "a.wav.part", folder / "a.journal"):
+            content = path.read_bytes()
+            cut = data.draw(st.none() | st.integers(0, len(content)), label=path.name)
+            if cut is not None:
+                path.write_bytes(content[:cut])
+            elif path.suffix == ".journal" and data.draw(st.booleans(), label="no journal"):
+                path.unlink()
+        assert_recovered(folder)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    at=st.integers(0, 1200),
+    damage=st.binary(min_size=1, max_size=60),
+    journal=st.booleans(),
+)
+def test_a_damaged_header_is_rebuilt_and_the_sound_kept(
+    unfinished: pathlib.Path, at: int, damage: bytes, journal: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name) / "copy"
+        shutil.copytree(unfinished, folder)
+        part = folder / "a.wav.part"
+        content = part.read_bytes()
+        offset = json.loads((folder / "a.journal").read_text().splitlines()[0])["data_offset"]
+        at = min(at, offset - len(damage))
+        part.write_bytes(content[:at] + damage + content[at + len(damage) :])
+        if not journal:
+            (folder / "a.journal").unlink()
+        assert_recovered(folder)
+        if journal:
+            assert soundfile.info(folder / "a.wav").frames == 250
+            assert (folder / "a.wav").read_bytes()[offset:] == content[offset:]
+
+
+@pytest.mark.parametrize("odd", ODD_WAVS, ids=lambda path: path.name)
+def test_odd_wavs_do_not_break_recovery(odd: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copy(odd, tmp_path / "odd.wav.part")
+    with odd.open("rb") as file:
+        header = read_header(file.fileno())
+    assert_recovered(tmp_path)
+    if header is not None and not header.trailing:
+        kept = inspect_recording(str(tmp_path / "odd.wav"))
+        assert kept.format == header.format
+
+
+@settings(max_examples=100)
+@given(odd=st.sampled_from(ODD_WAVS), share=st.floats(0, 1))
+def test_odd_wavs_cut_off_anywhere_do_not_break_recovery(odd: pathlib.Path, share: float) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        content = odd.read_bytes()
+        path = pathlib.Path(name) / "odd.wav.part"
+        path.write_bytes(content[: round(len(content) * share)])
+        assert_recovered(pathlib.Path(name))
+
+
+@pytest.mark.parametrize("sample_format", [SampleFormat.S16, SampleFormat.S24, SampleFormat.U8])
+def test_every_format_is_recovered(tmp_path: pathlib.Path, sample_format: SampleFormat) -> None:
+    leave_unfinished(tmp_path, AudioFormat(16_000, 3, sample_format))
+    assert_recovered(tmp_path)
+    assert inspect_recording(str(tmp_path / "a.wav")).format == AudioFormat(
+        16_000, 3, sample_format
+    )
+
+
+def test_an_odd_byte_at_the_end_is_no_sample(tmp_path: pathlib.Path) -> None:
+    leave_unfinished(tmp_path)
+    with (tmp_path / "a.wav.part").open("ab") as file:
+        file.write(b"\x01")
+    assert_recovered(tmp_path)
+    assert soundfile.info(tmp_path / "a.wav").frames == 250
+
+
+def test_nothing_is_overwritten(tmp_path: pathlib.Path) -> None:
+    leave_unfinished(tmp_path)
+    (tmp_path / "a.wav").write_bytes(b"somebody else's")
+    recover(tmp_path)
+    assert (tmp_path / "a.wav").read_bytes() == b"somebody else's"
+    assert soundfile.info(tmp_path / "a-2.wav").frames == 250
+
+
+@pytest.mark.parametrize("step", ["linked", "renamed", "ledger begun", "ledger written"])
+def test_a_recovery_that_was_cut_off_is_gone_on_with(tmp_path: pathlib.Path, step: str) -> None:
+    leave_unfinished(tmp_path)
+    shutil.copytree(tmp_path, whole := tmp_path.parent / f"whole {step}")
+    recover(whole)
+    part, wav = tmp_path / "a.wav.part", tmp_path / "a.wav"
+    if step == "linked":
+        wav.hardlink_to(part)
+    else:
+        part.rename(wav)
+    if step == "ledger begun":
+        (tmp_path / "a.json.part").write_text('{"half')
+    if step == "ledger written":
+        shutil.copy(whole / "a.json", tmp_path / "a.json")
+    recover(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "a.json"}
+    assert wav.read_bytes() == (whole / "a.wav").read_bytes()
+
+
+async def test_what_is_being_written_is_left_alone(tmp_path: pathlib.Path) -> None:
+    store = WavStore(str(tmp_path))
+    writer = store.create(RecordingInfo("id", "a", AudioFormat(8_000, 1), "opus", STARTED))
+    writer.append(np.ones((100, 1), dtype="<i2"), SampleKind.RECEIVED)
+    opened = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    store._started()[0].submit(lambda: void(loop.call_soon_threadsafe(opened.set)))
+    await opened.wait()
+    found = recover(tmp_path)
+    assert found.busy == [str(tmp_path / "a.wav.part")]
+    assert found.recovered == []
+    await writer.finish(EndReason.CLOSED, STARTED)
+    store.close()
+    assert soundfile.info(tmp_path / "a.wav").frames == 100
+
+
+def void(_result: object) -> None:
+    """For calls whose result nobody wants."""

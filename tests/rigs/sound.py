@@ -1,0 +1,39 @@
+"""Sound to send."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from adapters.codec.libopus import OpusEncoder
+from domain.audio import AudioFormat, AudioFrame
+
+RATE = 48_000
+FRAME = 960
+SPEECH = pathlib.Path(__file__).parents[2] / "entrypoints/assets/speech.flac"
+
+
+def speech(seconds: float) -> npt.NDArray[np.int16]:
+    """Speech, s16, shape (n, 1); it begins again when it is over."""
+    samples, rate = soundfile.read(SPEECH, dtype="int16", always_2d=True)
+    assert rate == RATE
+    count = round(seconds * RATE)
+    return np.tile(samples, (count // len(samples) + 1, 1))[:count]
+
+
+def encode(samples: npt.NDArray[np.int16], *, fec: bool = True) -> list[bytes]:
+    """20 ms packets of 32 kbit/s mono speech."""
+    encoder = OpusEncoder(
+        channels=1, bitrate=32_000, fec=fec, expected_loss_percent=20, dtx=False,
+        application="voip",
+    )  # fmt: skip
+    audio_format = AudioFormat(RATE, 1)
+    packets = []
+    for start in range(0, len(samples) - FRAME + 1, FRAME):
+        packet = encoder.encode(AudioFrame(audio_format, samples[start : start + FRAME], start))
+        assert packet is not None
+        packets.append(packet.payload)
+    return packets

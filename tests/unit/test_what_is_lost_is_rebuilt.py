@@ -1,0 +1,218 @@
+"""Reconstruction, redundancy, and what an Opus packet says of itself."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.codec.libopus import OpusEncoder, _library
+from domain import opus
+from domain.audio import AudioFormat, AudioFrame, Samples
+from domain.errors import PayloadInvalid
+from domain.ledger import SampleKind
+from domain.reconstruct import Reconstructor, Run
+from domain.redundancy import split_red
+from domain.reorder import Lost, Received, Recovered, Restarted
+from domain.rtp import RtpPacket
+
+KINDS = SampleKind
+
+
+class ScriptedDecoder:
+    """Payloads are names: "x" is invalid, one that begins with "f" carries FEC."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def decode(self, payload: bytes) -> Samples:
+        if payload == b"x":
+            raise PayloadInvalid("x")
+        self.calls.append(f"decode {payload.decode()}")
+        return np.ones((960, 1), dtype="<i2")
+
+    def recoverable(self, payload: bytes) -> int:
+        return 960 if payload.startswith(b"f") else 0
+
+    def recover(self, payload: bytes) -> Samples:
+        self.calls.append(f"recover {payload.decode()}")
+        return np.full((960, 1), 2, dtype="<i2")
+
+    def conceal(self, length: int) -> Samples:
+        self.calls.append(f"conceal {length}")
+        return np.full((length - length % 120, 1), 3, dtype="<i2")
+
+
+def received(index: int, payload: bytes = b"p", *, timestamp: int | None = None) -> Received:
+    at = index * 960 if timestamp is None else timestamp
+    return Received(RtpPacket(111, index, at % 2**32, 1, payload), index * 0.02)
+
+
+def reconstructor() -> tuple[Reconstructor, ScriptedDecoder]:
+    decoder = ScriptedDecoder()
+    made = Reconstructor(decoder, clock_rate_hz=48_000, sample_rate_hz=48_000, max_gap_s=60)
+    made.process(received(0))
+    decoder.calls.clear()
+    return made, decoder
+
+
+def shape(runs: list[Run]) -> list[tuple[int, int, SampleKind]]:
+    return [(run.timestamp, len(run.samples), run.kind) for run in runs]
+
+
+def test_a_single_loss_is_rebuilt_from_the_next_packets_fec() -> None:
+    made, decoder = reconstructor()
+    assert made.process(Lost(1)) == []
+    runs = made.process(received(2, b"f"))
+    assert shape(runs) == [(960, 960, KINDS.RECOVERED), (1920, 960, KINDS.RECEIVED)]
+    assert decoder.calls == ["conceal 0", "recover f", "decode f"]
+
+
+def test_a_loss_without_fec_is_concealed() -> None:
+    made, _ = reconstructor()
+    made.process(Lost(1))
+    assert shape(made.process(received(2))) == [
+        (960, 960, KINDS.CONCEALED),
+        (1920, 960, KINDS.RECEIVED),
+    ]
+
+
+def test_a_long_loss_is_concealed_for_100_ms_then_silent_then_rebuilt() -> None:
+    made, decoder = reconstructor()
+    made.process(Lost(49))
+    runs = made.process(received(50, b"f"))
+    assert shape(runs) == [
+        (960, 4800, KINDS.CONCEALED),
+        (49 * 960, 960, KINDS.RECOVERED),
+        (50 * 960, 960, KINDS.RECEIVED),
+    ]
+    assert runs[1].gap_kind is KINDS.SILENCE
+    assert decoder.calls == ["conceal 4800", "recover f", "decode f"]
+
+
+def test_a_timestamp_jump_without_a_loss_is_dtx() -> None:
+    made, decoder = reconstructor()
+    (run,) = made.process(received(1, timestamp=96_000))
+    assert (run.kind, run.gap_kind) == (KINDS.RECEIVED, KINDS.DTX)
+    assert decoder.calls == ["decode p"]
+
+
+def test_a_broken_payload_is_as_good_as_lost() -> None:
+    made, _ = reconstructor()
+    assert made.process(received(1, b"x")) == []
+    assert shape(made.process(received(2, b"f"))) == [
+        (960, 960, KINDS.RECOVERED),
+        (1920, 960, KINDS.RECEIVED),
+    ]
+    assert made.rejected["payload"] == 1
+
+
+def test_a_copy_is_decoded_as_recovered() -> None:
+    made, _ = reconstructor()
+    copy = RtpPacket(111, 1, 960, 1, b"c")
+    assert shape(made.process(Recovered(copy, 0.1))) == [(960, 960, KINDS.RECOVERED)]
+    assert shape(made.process(received(2))) == [(1920, 960, KINDS.RECEIVED)]
+
+
+def test_after_a_restart_nothing_is_bridged() -> None:
+    made, decoder = reconstructor()
+    made.process(Lost(3))
+    made.process(Restarted())
+    assert shape(made.process(received(9, b"f", timestamp=5))) == [(5, 960, KINDS.RECEIVED)]
+    assert decoder.calls == ["decode f"]
+
+
+def test_gaps_are_measured_through_the_timestamp_wrap() -> None:
+    decoder = ScriptedDecoder()
+    made = Reconstructor(decoder, clock_rate_hz=48_000, sample_rate_hz=48_000, max_gap_s=60)
+    made.process(received(0, timestamp=2**32 - 1920))
+    made.process(Lost(1))
+    runs = made.process(received(2, timestamp=0))
+    assert shape(runs) == [(2**32 - 960, 960, KINDS.CONCEALED), (0, 960, KINDS.RECEIVED)]
+
+
+# -- RED -----------------------------------------------------------------------------------------
+
+
+def red(payload: bytes) -> RtpPacket:
+    return RtpPacket(63, 10, 5000, 1, payload)
+
+
+def header(payload_type: int, offset: int, length: int) -> bytes:
+    return bytes([0x80 | payload_type]) + (offset << 10 | length).to_bytes(3, "big")
+
+
+def test_red_carries_the_packets_before() -> None:
+    payload = header(111, 1920, 3) + header(111, 960, 2) + bytes([111]) + b"aaabbcccc"
+    primary, copies = split_red(red(payload))
+    assert (primary.payload_type, primary.sequence, primary.payload) == (111, 10, b"cccc")
+    assert [(c.sequence, c.timestamp, c.payload) for c in copies] == [
+        (8, 3080, b"aaa"),
+        (9, 4040, b"bb"),
+    ]
+
+
+def test_red_without_redundancy_is_its_payload() -> None:
+    primary, copies = split_red(red(bytes([111]) + b"cccc"))
+    assert (primary.payload, copies) == (b"cccc", [])
+
+
+def test_empty_blocks_are_no_copies() -> None:
+    assert split_red(red(header(111, 960, 0) + bytes([111]) + b"c"))[1] == []
+
+
+@given(st.binary(max_size=60))
+def test_any_red_payload_is_split_or_refused(payload: bytes) -> None:
+    try:
+        primary, copies = split_red(red(payload))
+    except PayloadInvalid:
+        return
+    carried = len(primary.payload) + sum(len(copy.payload) for copy in copies)
+    assert carried < len(payload)
+
+
+# -- Opus headers against libopus ----------------------------------------------------------------
+
+
+@given(st.binary(min_size=1, max_size=60))
+def test_packet_durations_are_those_that_libopus_sees(payload: bytes) -> None:
+    theirs = _library().opus_packet_get_nb_samples(payload, len(payload), 48_000)
+    try:
+        ours = opus.packet_samples(payload)
+    except PayloadInvalid:
+        assert theirs <= 0
+    else:
+        assert ours == theirs
+    assert opus.channels(payload) == _library().opus_packet_get_nb_channels(payload)
+    assert opus.frame_samples(payload) == _library().opus_packet_get_samples_per_frame(
+        payload, 48_000
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("milliseconds", [10, 20, 40, 60])
+@pytest.mark.parametrize("fec", [True, False])
+def test_fec_is_seen_where_libopus_sees_it(channels: int, milliseconds: int, fec: bool) -> None:
+    library = _library()
+    if not hasattr(library, "opus_packet_has_lbrr"):
+        pytest.skip("this libopus cannot be asked")
+    library.opus_packet_has_lbrr.argtypes = [ctypes.c_char_p, ctypes.c_int32]
+    encoder = OpusEncoder(
+        channels=channels, bitrate=24_000, fec=fec, expected_loss_percent=20, dtx=False,
+        application="voip",
+    )  # fmt: skip
+    rng = np.random.default_rng(3)
+    length = milliseconds * 48
+    seen = set()
+    for index in range(40):
+        tone = np.cumsum(rng.normal(0, 400, (length, channels)), axis=0)
+        samples = np.clip(tone - tone.mean(axis=0), -20_000, 20_000).astype("<i2")
+        packet = encoder.encode(AudioFrame(AudioFormat(48_000, channels), samples, index * length))
+        assert packet is not None
+        theirs = library.opus_packet_has_lbrr(packet.payload, len(packet.payload))
+        assert bool(opus.fec_samples(packet.payload)) == bool(theirs)
+        seen.add(theirs)
+    assert seen == ({0, 1} if fec else {0})
