@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
 import soundfile
+from playwright.async_api import Route
 
 from domain.comparison import compare
 from tests.rigs.browser import CHROMIUM, PUBLISH, WAIT_UNTIL_SENT, browser_page
+from tests.rigs.clients import local_server
+from tests.rigs.fidelity import Outcome
 from tests.rigs.processes import read, serving
+from tests.rigs.relay import Relay, random_loss
+from tests.rigs.sound import SPEECH
 
-SPEECH = pathlib.Path("entrypoints/assets/speech.flac").absolute()
 SECONDS = 5
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -29,6 +35,7 @@ async def test_what_a_browser_hears_is_what_is_recorded(tmp_path: pathlib.Path) 
             await page.evaluate(WAIT_UNTIL_SENT, SECONDS * 50)
             await page.evaluate("pc.close()")
             recording = server.recording()
+    assert soundfile.info(recording).channels == 1
     recorded, recorded_rate = read(recording)
     assert recorded_rate == rate
     assert SECONDS - 0.1 <= len(recorded) / rate <= SECONDS + 2
@@ -39,3 +46,42 @@ async def test_what_a_browser_hears_is_what_is_recorded(tmp_path: pathlib.Path) 
     assert result.correlation >= 0.90
     assert abs(result.level_difference_db) <= 1
     assert result.longest_hole == 0
+
+
+async def test_a_browser_behind_a_lossy_network_is_recovered_from_its_redundancy(
+    tmp_path: pathlib.Path,
+) -> None:
+    """10 % random loss; Chromium sends RED (RFC 2198) because the answer prefers it, and FEC."""
+    speech, rate = soundfile.read(SPEECH, dtype="int16")
+    soundfile.write(tmp_path / "microphone.wav", speech, rate)
+    network = Relay(random_loss(0.10))
+
+    async def through_the_network(route: Route) -> None:
+        offer = route.request.post_data_json
+        offer["sdp"] = re.sub(r"a=candidate:.*\r\n", "", offer["sdp"])
+        response = await route.fetch(post_data=json.dumps(offer))
+        answer = await response.json()
+        answer["sdp"] = await network.stand_before(answer["sdp"])
+        await route.fulfill(response=response, json=answer)
+
+    async with local_server() as server:
+        async with browser_page(tmp_path / "microphone.wav") as page:
+            await page.route("**/offer", through_the_network)
+            await page.route("**/ice-candidate", lambda route: route.fulfill(status=204))
+            await page.goto(f"{server.url}/health")
+            session = await page.evaluate(PUBLISH, {"token": None})
+            await page.evaluate(WAIT_UNTIL_SENT, 8 * 50)
+            await page.evaluate("pc.close()")
+            async with server.http.delete(f"{server.url}/sessions/{session}") as response:
+                assert response.status == 204
+        network.close()
+        assert server.seen.failures == []
+        (stored,) = server.container.store().recordings.values()
+    outcome = Outcome(network.log, stored)
+    assert outcome.length == outcome.expected_length
+    assert outcome.received == outcome.log.delivered
+    first, last = outcome.log.delivered[0], outcome.log.delivered[-1]
+    lost = [at for at in outcome.log.dropped if first < at < last]
+    recovered = [at for at in lost if outcome.kinds[at - first] == "recovered"]
+    assert len(recovered) > 0.8 * len(lost)
+    assert stored.info.format.channels == 1

@@ -1,0 +1,172 @@
+"""A bad network: a UDP relay between client and server that keeps a log of what it did.
+
+The client is given the relay's address instead of the server's, the server learns the relay as a
+peer-reflexive candidate. RTP headers are in the clear, so the log knows every packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Plan = Callable[[int], list[float]]
+"""What becomes of the n-th RTP packet: delays (s) after which copies arrive; lost without any."""
+
+
+@dataclass
+class Log:
+    """RTP packets by sequence number, in the order in which the client sent them."""
+
+    sent: list[tuple[int, int]] = field(default_factory=list)
+    """Sequence number and timestamp."""
+    dropped: set[int] = field(default_factory=set)
+    """Indexes into `sent`."""
+
+    @property
+    def delivered(self) -> list[int]:
+        return [index for index in range(len(self.sent)) if index not in self.dropped]
+
+
+class Relay:
+    """Between one client and one server."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.log = Log()
+        self._plan = plan
+        self._server: tuple[str, int] | None = None
+        self._client: tuple[str, int] | None = None
+        self._front: asyncio.DatagramTransport | None = None
+        self._back: asyncio.DatagramTransport | None = None
+
+    async def stand_before(self, answer_sdp: str) -> str:
+        """Listen, and return the answer with the relay's address in place of the server's."""
+        addresses = re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host", answer_sdp)
+        host, port = next((host, port) for host, port in addresses if ":" not in host)
+        self._server = (host, int(port))
+        loop = asyncio.get_running_loop()
+        self._front, _ = await loop.create_datagram_endpoint(
+            lambda: _Side(self._from_client), local_addr=(host, 0)
+        )
+        self._back, _ = await loop.create_datagram_endpoint(
+            lambda: _Side(self._from_server), local_addr=(host, 0)
+        )
+        own_host, own_port = self._front.get_extra_info("sockname")
+        stripped = re.sub(r"a=(candidate:.*|end-of-candidates)\r\n", "", answer_sdp)
+        return (
+            f"{stripped}a=candidate:1 1 udp 2130706431 {own_host} {own_port} typ host\r\n"
+            "a=end-of-candidates\r\n"
+        )
+
+    def close(self) -> None:
+        for transport in (self._front, self._back):
+            if transport is not None:
+                transport.close()
+
+    def _from_client(self, data: bytes, address: tuple[str, int]) -> None:
+        self._client = address
+        is_rtp = len(data) >= 12 and 128 <= data[0] <= 191 and not 192 <= data[1] <= 223
+        if not is_rtp:
+            self._to_server(data)
+            return
+        index = len(self.log.sent)
+        sequence, timestamp = int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:8], "big")
+        self.log.sent.append((sequence, timestamp))
+        delays = self._plan(index)
+        if not delays:
+            self.log.dropped.add(index)
+        for delay in delays:
+            if delay:
+                asyncio.get_running_loop().call_later(delay, self._to_server, data)
+            else:
+                self._to_server(data)
+
+    def _to_server(self, data: bytes) -> None:
+        if self._back is not None and not self._back.is_closing():
+            self._back.sendto(data, self._server)
+
+    def _from_server(self, data: bytes, _address: tuple[str, int]) -> None:
+        if self._client is not None and self._front is not None and not self._front.is_closing():
+            self._front.sendto(data, self._client)
+
+
+class _Side(asyncio.DatagramProtocol):
+    def __init__(self, received: Callable[[bytes, tuple[str, int]], None]) -> None:
+        self._received = received
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self._received(data, (addr[0], addr[1]))
+
+
+# -- what a network does -----------------------------------------------------------------------
+
+
+def clean(_index: int) -> list[float]:
+    return [0.0]
+
+
+def random_loss(share: float, *, seed: int = 1) -> Plan:
+    """Each packet is lost with the same chance; the same packets for the same seed."""
+    dice = random.Random(seed)
+    fates = _drawn(lambda: dice.random() < share)
+    return lambda index: [] if fates(index) else [0.0]
+
+
+def burst_loss(share: float, *, mean_length: float = 4.0, seed: int = 1) -> Plan:
+    """Gilbert-Elliott: bursts of `mean_length` packets on average, `share` of all lost."""
+    dice = random.Random(seed)
+    leave = 1 / mean_length
+    enter = leave * share / (1 - share)
+    bad = False
+
+    def step() -> bool:
+        nonlocal bad
+        bad = dice.random() >= leave if bad else dice.random() < enter
+        return bad
+
+    fates = _drawn(step)
+    return lambda index: [] if fates(index) else [0.0]
+
+
+def reordering(packets: int, *, seed: int = 1) -> Plan:
+    """Every packet may be overtaken by up to `packets` others (of 20 ms)."""
+    dice = random.Random(seed)
+    delays = _drawn(lambda: dice.uniform(0, 0.02 * packets * 0.95))
+    return lambda index: [delays(index)]
+
+
+def duplicates(share: float, *, seed: int = 1) -> Plan:
+    dice = random.Random(seed)
+    fates = _drawn(lambda: dice.random() < share)
+    return lambda index: [0.0, dice.uniform(0, 0.1)] if fates(index) else [0.0]
+
+
+def jitter(most_s: float, *, seed: int = 1) -> Plan:
+    dice = random.Random(seed)
+    delays = _drawn(lambda: dice.uniform(0, most_s))
+    return lambda index: [delays(index)]
+
+
+def both(first: Plan, second: Plan) -> Plan:
+    """Lost if one of them loses it, otherwise as the second has it."""
+    return lambda index: second(index) if first(index) else []
+
+
+def _drawn(draw: Callable[[], Any]) -> Callable[[int], Any]:
+    """The n-th draw, however often it is asked for."""
+
+    def endless() -> Iterator[Any]:
+        while True:
+            yield draw()
+
+    source, drawn = endless(), []
+
+    def at(index: int) -> Any:
+        while len(drawn) <= index:
+            drawn.append(next(source))
+        return drawn[index]
+
+    return at
