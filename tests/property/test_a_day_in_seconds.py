@@ -15,7 +15,7 @@ from domain.recording import Appended, EndReason, GapFilled, Noted, Recording
 from domain.reorder import ReorderBuffer, Restarted
 from domain.rtp import ReceptionStatistics, RtpPacket
 
-RATE, FRAME = 48_000, 5760  # packets of 120 ms, so that a day has 720,000 of them
+RATE, FRAME = 48_000, 23_040  # packets of 480 ms, so that a day has 180,000 of them
 FRAMES_A_DAY = 24 * 3600 * RATE // FRAME
 
 
@@ -63,12 +63,12 @@ def test_a_day_is_a_day(ppm: float) -> None:
                     events.append(event.type)
 
     for n in range(FRAMES_A_DAY):
-        if n % 60_000 == 1000:
-            outage_until = n + 200  # 24 s, every two hours
+        if n % 15_000 == 1000:
+            outage_until = n + 50  # 24 s, every two hours
         if n < outage_until:
             continue
         received += 1
-        now = n * 0.12 / (1 + ppm / 1e6) + dice.uniform(0, 0.05)
+        now = n * 0.48 / (1 + ppm / 1e6) + dice.uniform(0, 0.05)
         packet = RtpPacket(
             111, (first_sequence + n) % 2**16, (first_timestamp + n * FRAME) % 2**32, 1, b"p"
         )
@@ -77,9 +77,9 @@ def test_a_day_is_a_day(ppm: float) -> None:
             assert not isinstance(slot, Restarted)
             for run in reconstructor.process(slot):
                 apply(recording.add(run))
-        if n == 650_000:
+        if n == 160_000:
             tracemalloc.start()
-        elif n == 670_000:
+        elif n == 165_000:
             grown = tracemalloc.get_traced_memory()[0]
             tracemalloc.stop()
     for slot in reorder.flush():
@@ -92,7 +92,7 @@ def test_a_day_is_a_day(ppm: float) -> None:
     spans = list(ledger.spans())
     assert sum(s.length for s in spans if s.kind is SampleKind.RECEIVED) == received * FRAME
     outages = [s for s in spans if s.kind is SampleKind.SILENCE]
-    assert [s.length for s in outages] == [200 * FRAME - 4800] * 12
+    assert [s.length for s in outages] == [50 * FRAME - 4800] * 12
     report = statistics.report()
     assert report is not None
     assert report.packets_lost == FRAMES_A_DAY - received

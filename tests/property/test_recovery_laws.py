@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from adapters.storage.inspection import inspect_recording
 from adapters.storage.recovery import recover
-from adapters.storage.wav import WavStore
+from adapters.storage.wav import WavOptions, WavStore
 from adapters.storage.wav_header import read_header
 from domain.audio import AudioFormat, SampleFormat
 from domain.ledger import Event, RecordingInfo, SampleKind
@@ -36,11 +36,13 @@ MONO = AudioFormat(8_000, 1)
 STARTED = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
 
 
-def leave_unfinished(folder: pathlib.Path, audio_format: AudioFormat = MONO) -> None:
+def leave_unfinished(
+    folder: pathlib.Path, audio_format: AudioFormat = MONO, *, rf64: bool = False
+) -> None:
     """A recording as a killed process leaves it: 100 received, 50 silent, 100 concealed."""
 
     async def write() -> None:
-        store = WavStore(str(folder))
+        store = WavStore(str(folder), WavOptions(rf64=rf64))
         writer = store.create(RecordingInfo("id", "a", audio_format, "opus", STARTED))
         samples = np.ones((100, audio_format.channels), dtype=audio_format.sample_format.dtype)
         writer.append(samples, SampleKind.RECEIVED)
@@ -170,6 +172,12 @@ def test_every_format_is_recovered(tmp_path: pathlib.Path, sample_format: Sample
     assert inspect_recording(str(tmp_path / "a.wav")).format == AudioFormat(
         16_000, 3, sample_format
     )
+
+
+def test_an_rf64_is_recovered(tmp_path: pathlib.Path) -> None:
+    leave_unfinished(tmp_path, rf64=True)
+    assert_recovered(tmp_path)
+    assert soundfile.info(tmp_path / "a.wav").frames == 250
 
 
 def test_an_odd_byte_at_the_end_is_no_sample(tmp_path: pathlib.Path) -> None:

@@ -1,0 +1,157 @@
+"""Real codecs through the real receive path: every packet length, codec and change of channels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from adapters.codec.decoders import make_decoder
+from adapters.codec.libopus import OpusEncoder
+from adapters.storage.memory import MemoryStore, StoredRecording
+from domain.audio import AudioFormat, AudioFrame
+from domain.comparison import compare
+from domain.detection import CodecParameters
+from domain.recording import EndReason
+from domain.rtp import RtpPacket
+from domain.services.record import AudioTrackProcessor
+from tests.contracts.test_codec_contract import telephone_packets
+from tests.fakes.time import FakeClock
+from tests.rigs.sound import RATE, speech
+
+CODECS = {
+    111: CodecParameters("opus", 111, 48_000, 2),
+    0: CodecParameters("pcmu", 0, 8_000, 1),
+    8: CodecParameters("pcma", 8, 8_000, 1),
+    9: CodecParameters("g722", 9, 8_000, 1),
+}
+
+
+def encoder(channels: int, *, bitrate: int = 48_000) -> OpusEncoder:
+    return OpusEncoder(
+        channels=channels, bitrate=bitrate, fec=True, expected_loss_percent=20, dtx=False,
+        application="voip",
+    )  # fmt: skip
+
+
+def joined(payloads: Sequence[bytes]) -> bytes:
+    """Packets of one frame each as one packet of several (RFC 6716 § 3.2.5, VBR)."""
+    toc = payloads[0][0] & 0xFC | 3
+    assert len({payload[0] & 0xFC for payload in payloads}) == 1
+    frames = [payload[1:] for payload in payloads]
+    lengths = b"".join(
+        bytes([len(frame)]) if len(frame) < 252
+        else bytes([252 + (len(frame) & 3), (len(frame) - 252 - (len(frame) & 3)) // 4])
+        for frame in frames[:-1]
+    )  # fmt: skip
+    return bytes([toc, 0x80 | len(frames)]) + lengths + b"".join(frames)
+
+
+async def record(packets: Sequence[tuple[int, int, bytes]]) -> StoredRecording:
+    """Packets as (payload type, timestamp, payload), in order and without loss."""
+    clock, store = FakeClock(), MemoryStore()
+    processor = AudioTrackProcessor(
+        session_id="s", client_name="", codecs=CODECS, decoders=make_decoder, store=store,
+        clock=clock, reorder_hold_s=0.2, max_gap_s=60,
+    )  # fmt: skip
+    for sequence, (payload_type, timestamp, payload) in enumerate(packets):
+        packet = RtpPacket(payload_type, sequence, timestamp % 2**32, 1, payload)
+        processor.packet_received(packet, now=clock.now)
+        clock.advance(0.02)
+    assert await processor.end(EndReason.CLOSED, now=clock.now) is not None
+    assert not processor.rejected
+    (stored,) = store.recordings.values()
+    return stored
+
+
+def assert_all_received(stored: StoredRecording, length: int) -> None:
+    assert stored.ledger["spans"] == [{"start": 0, "length": length, "kind": "received"}]
+
+
+@pytest.mark.parametrize("frame", [120, 240, 480, 960, 1920, 2880])
+async def test_opus_frames_from_2_5_to_60_ms(frame: int) -> None:
+    spoken = speech(2)
+    opus = encoder(1, bitrate=128_000)  # short frames have less to work with
+    packets = []
+    for start in range(0, len(spoken) - frame + 1, frame):
+        made = opus.encode(AudioFrame(AudioFormat(RATE, 1), spoken[start : start + frame], start))
+        assert made is not None
+        packets.append((111, 2**32 - 5000 + start, made.payload))
+    stored = await record(packets)
+    assert_all_received(stored, len(packets) * frame)
+    result = compare(spoken[:, 0] / 32768, stored.samples[:, 0] / 32768, sample_rate_hz=RATE)
+    assert result.correlation > 0.9
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+async def test_opus_packets_of_several_frames_up_to_120_ms(count: int) -> None:
+    spoken = speech(3)
+    opus = encoder(1)
+    singles = []
+    for start in range(0, len(spoken) - 959, 960):
+        made = opus.encode(AudioFrame(AudioFormat(RATE, 1), spoken[start : start + 960], start))
+        assert made is not None
+        singles.append(made.payload)
+    packets, position = [], 0
+    # only frames of one configuration can share a packet
+    for _, run in itertools.groupby(singles, key=lambda payload: payload[0]):
+        same = list(run)
+        for start in range(0, len(same), count):
+            group = same[start : start + count]
+            packets.append((111, position, joined(group)))
+            position += 960 * len(group)
+    stored = await record(packets)
+    assert_all_received(stored, position)
+    result = compare(spoken[:, 0] / 32768, stored.samples[:, 0] / 32768, sample_rate_hz=RATE)
+    assert result.correlation > 0.9
+
+
+@pytest.mark.parametrize("first", [1, 2])
+async def test_a_change_between_mono_and_stereo_keeps_every_sample_in_its_place(first: int) -> None:
+    spoken = speech(4)
+    packets, encoders = [], {1: encoder(1), 2: encoder(2)}
+    for start in range(0, len(spoken) - 959, 960):
+        channels = first if start // 48_000 % 2 == 0 else 3 - first
+        piece = np.repeat(spoken[start : start + 960], channels, axis=1)
+        made = encoders[channels].encode(AudioFrame(AudioFormat(RATE, channels), piece, start))
+        assert made is not None
+        packets.append((111, start, made.payload))
+    stored = await record(packets)
+    assert stored.info.format.channels == first
+    assert_all_received(stored, len(packets) * 960)
+    result = compare(spoken[:, 0] / 32768, stored.samples[:, 0] / 32768, sample_rate_hz=RATE)
+    assert result.correlation > 0.85  # each encoder begins anew at each of its turns
+    assert abs(result.level_difference_db) < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "payload_type", "rate"), [("pcmu", 0, 8_000), ("pcma", 8, 8_000), ("g722", 9, 16_000)]
+)
+async def test_telephone_codecs_with_their_clocks(name: str, payload_type: int, rate: int) -> None:
+    payloads = telephone_packets(name)
+    stored = await record(
+        [(payload_type, index * 160, payload) for index, payload in enumerate(payloads)]
+    )
+    assert (stored.info.format.sample_rate_hz, stored.info.codec) == (rate, name)
+    assert_all_received(stored, len(payloads) * rate // 50)
+
+
+async def test_dtx_is_told_from_loss() -> None:
+    opus = OpusEncoder(
+        channels=1, bitrate=24_000, fec=False, expected_loss_percent=0, dtx=True,
+        application="voip",
+    )  # fmt: skip
+    spoken = np.concatenate([speech(1), np.zeros((2 * RATE, 1), dtype="<i2"), speech(1)])
+    packets = []
+    for start in range(0, len(spoken) - 959, 960):
+        made = opus.encode(AudioFrame(AudioFormat(RATE, 1), spoken[start : start + 960], start))
+        if made is not None:
+            packets.append((111, start, made.payload))
+    stored = await record(packets)
+    kinds = {span["kind"] for span in stored.ledger["spans"]}
+    silent = sum(s["length"] for s in stored.ledger["spans"] if s["kind"] == "dtx")
+    assert kinds == {"received", "dtx"}
+    assert silent > RATE
+    assert stored.ledger["length_samples"] == len(spoken) // 960 * 960
