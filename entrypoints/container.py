@@ -19,7 +19,8 @@ from adapters.signaling.server import SignalingServer
 from adapters.storage.inspection import inspect_recording
 from adapters.storage.memory import MemoryStore
 from adapters.storage.recovery import recover
-from adapters.storage.wav import WavOptions, WavStore
+from adapters.storage.wav import WavStore
+from adapters.storage.wav_parts import WavOptions
 from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
 from domain.audio import AudioFormat

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pathlib
 
-from adapters.storage.wav_header import MAX_RIFF_SIZE, WavHeader, read_header
+from adapters.storage.wav_header import MAX_RIFF_SIZE, WavHeader, hash_data, read_header
 from domain.errors import InputUnreadable
 from domain.verification import FileFacts
-
-_BLOCK = 1 << 20
 
 
 def inspect_recording(path: str) -> FileFacts:
@@ -30,13 +27,8 @@ def inspect_recording(path: str) -> FileFacts:
         problems += _header_problems(descriptor, header)
         size = min(header.data_size, max(0, os.fstat(descriptor).st_size - header.data_offset))
         length = size // header.format.bytes_per_frame
-        digest = hashlib.sha256()
-        position, left = header.data_offset, length * header.format.bytes_per_frame
-        while left and (block := os.pread(descriptor, min(left, _BLOCK), position)):
-            digest.update(block)
-            position += len(block)
-            left -= len(block)
-        return FileFacts(path, header.format, length, digest.hexdigest(), ledger, problems)
+        sha256 = hash_data(descriptor, header.data_offset, length * header.format.bytes_per_frame)
+        return FileFacts(path, header.format, length, sha256, ledger, problems)
     except OSError as error:
         raise InputUnreadable(f"cannot read {path}: {error.strerror}") from error
     finally:

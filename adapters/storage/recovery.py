@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import fcntl
-import hashlib
 import os
 import pathlib
 from dataclasses import replace
@@ -19,6 +18,7 @@ from adapters.storage.files import RecordingFiles, complete
 from adapters.storage.journal import FoundJournal, read_journal
 from adapters.storage.wav_header import (
     WavHeader,
+    hash_data,
     header_fits,
     read_header,
     write_header,
@@ -30,7 +30,6 @@ from domain.ledger import Event, RecordingInfo, document
 from domain.ports.storage import RecoveredRecording, Recovery
 from domain.recording import EndReason
 
-_BLOCK = 1 << 20
 _ASSUMED_FORMAT = AudioFormat(48_000, 1)
 """For a file whose header and journal are both gone: what Gapless records most."""
 _ASSUMED_OFFSET = 44
@@ -105,7 +104,7 @@ def _recover_one(files: RecordingFiles) -> RecoveredRecording | None:
                 ledger,
                 ended_at=ended_at,
                 end_reason=EndReason.RECOVERED.value,
-                sha256=_hash(descriptor, header),
+                sha256=hash_data(descriptor, header.data_offset, header.data_size),
             ),
         )
     finally:
@@ -164,16 +163,6 @@ def _opens(path: pathlib.Path, header: WavHeader) -> bool:
     frames = header.data_size // header.format.bytes_per_frame
     found = (info.samplerate, info.channels, info.frames)
     return found == (header.format.sample_rate_hz, header.format.channels, frames)
-
-
-def _hash(descriptor: int, header: WavHeader) -> str:
-    digest = hashlib.sha256()
-    position, left = header.data_offset, header.data_size
-    while left and (block := os.pread(descriptor, min(left, _BLOCK), position)):
-        digest.update(block)
-        position += len(block)
-        left -= len(block)
-    return digest.hexdigest()
 
 
 def _started_at(path: pathlib.Path, seconds: float) -> datetime.datetime:

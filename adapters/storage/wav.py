@@ -1,80 +1,26 @@
-"""Recordings as WAV files, written by libsndfile, each with its ledger."""
+"""Recordings as WAV files: the store, and the event loop's side of each recording."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import datetime
-import errno
-import fcntl
 import functools
-import hashlib
-import os
 import pathlib
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
-import numpy as np
-import soundfile
-
-from adapters.storage import libsndfile
 from adapters.storage.disk import DiskThread, SyncThread
-from adapters.storage.files import RecordingFiles, complete, create_private
-from adapters.storage.journal import Journal
 from adapters.storage.recovery import recover
-from adapters.storage.wav_header import read_header, write_sizes
-from domain.audio import AudioFormat, SampleFormat, Samples, silence
-from domain.conversion import convert, pack
+from adapters.storage.wav_parts import WavOptions, WavParts
+from domain.audio import Samples
 from domain.errors import StorageFailed, StorageFull
-from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, document
+from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.ports.storage import RecordingWriter, Recovery
 from domain.recording import EndReason
 
 QUEUE_S = 30.0
 """Sound that may wait for the disk, per recording; beyond that it becomes silence."""
-RESERVE_BYTES = 4 << 20
-"""Recordings stop when so little is free: enough to complete them and write their ledgers."""
-MAX_WAV_DATA_BYTES = 2**32 - 2**20
-"""What a WAV can hold, with room for its header: 12 h 25 min of 48 kHz mono s16."""
-CONTINUED = "continued"
-"""The end reason of all parts of a recording but the last."""
-
-_SILENCE_BLOCK = 48_000
-_SUBTYPES = {
-    SampleFormat.U8: "PCM_U8",
-    SampleFormat.S16: "PCM_16",
-    SampleFormat.S24: "PCM_24",
-    SampleFormat.S32: "PCM_32",
-    SampleFormat.F32: "FLOAT",
-    SampleFormat.F64: "DOUBLE",
-}
-# libsndfile is handed integers of 16 and 32 bits and keeps what the file's format has room for
-_WRITTEN_AS = {SampleFormat.U8: SampleFormat.S16, SampleFormat.S24: SampleFormat.S32}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WavOptions:
-    """How recordings are laid out on disk."""
-
-    min_free_bytes: int = 0
-    """No new recording when less is free."""
-    rf64: bool = False
-    """Past the size of a WAV go on as RF64 in the same file, instead of in a new part."""
-    max_data_bytes: int = MAX_WAV_DATA_BYTES
-    """Where a new part begins."""
-    rotate_s: float | None = None
-    """A new part after so much time, too."""
-    reserve_bytes: int = RESERVE_BYTES
-
-    def part_samples(self, audio_format: AudioFormat) -> int | None:
-        """Samples per channel that a part holds; None for no limit."""
-        limits = []
-        if not self.rf64:
-            limits.append(self.max_data_bytes // audio_format.bytes_per_frame)
-        if self.rotate_s is not None:
-            limits.append(round(self.rotate_s * audio_format.sample_rate_hz))
-        return max(1, min(limits)) if limits else None
 
 
 class WavStore:
@@ -134,7 +80,7 @@ class _WavWriter:
     ) -> None:
         self._disk = disk
         self._limit = round(QUEUE_S * info.format.sample_rate_hz)
-        self._recording = _Parts(folder, info, options, sync)
+        self._recording = WavParts(folder, info, options, sync)
         self._position = 0
         self._queued = 0  # samples; the event loop adds here,
         self._written = 0  # and the disk's thread here
@@ -216,227 +162,6 @@ class _WavWriter:
             self._recording.abandon()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_settle, done)
-
-
-class _Parts:
-    """A recording as one file, or as several that follow each other to the sample."""
-
-    def __init__(
-        self, folder: pathlib.Path, info: RecordingInfo, options: WavOptions, sync: SyncThread
-    ) -> None:
-        self._folder = folder
-        self._info = info
-        self._options = options
-        self._sync = sync
-        self._limit = options.part_samples(info.format)
-        self._number = 0
-        self._before = 0  # samples in the parts before this one
-        self._part: _Part | None = None
-        self.completed: pathlib.Path | None = None
-        """The first part, once it is complete."""
-
-    @property
-    def name(self) -> str:
-        return self._info.name
-
-    def open(self) -> None:
-        self._number += 1
-        # an underscore sorts behind the dot of the first part's name, a hyphen would not
-        suffix = "" if self._number == 1 else f"_part{self._number:03d}"
-        offset = datetime.timedelta(seconds=self._before / self._info.format.sample_rate_hz)
-        info = replace(
-            self._info,
-            name=self._info.name + suffix,
-            started_at=self._info.started_at + offset,
-        )
-        self._part = _Part(RecordingFiles(self._folder, info.name), info, self._options, self._sync)
-        if self._number > 1:
-            self.note(Event("continues", self._before, {"recording": self._info.name}))
-
-    def write(self, samples: Samples, kind: SampleKind) -> None:
-        while len(samples):
-            part = self._room()
-            taken = samples if self._limit is None else samples[: self._limit - part.length]
-            part.write(taken, kind)
-            samples = samples[len(taken) :]
-
-    def write_silence(self, length: int, kind: SampleKind) -> None:
-        block = silence(self._info.format, min(length, _SILENCE_BLOCK))
-        for start in range(0, length, _SILENCE_BLOCK):
-            self.write(block[: length - start], kind)
-
-    def note(self, event: Event) -> None:
-        """Positions count from the beginning of the recording; a part's from its own."""
-        assert self._part is not None
-        self._part.note(replace(event, position=max(0, event.position - self._before)))
-
-    def give_up(self, reason: str) -> None:
-        """Keep what could be written, and say why there is no more."""
-        if self._part is not None:
-            self._part.give_up(reason)
-
-    def finish(self, reason: str, ended_at: datetime.datetime) -> None:
-        if self._part is not None:
-            path = self._part.finish(reason, ended_at)
-            self.completed = self.completed or path
-
-    def abandon(self) -> None:
-        """Leave the files to recovery."""
-        if self._part is not None:
-            self._part.close()
-
-    def _room(self) -> _Part:
-        """The part that takes the next sample."""
-        assert self._part is not None
-        if self._limit is not None and self._part.length >= self._limit:
-            self._before += self._part.length
-            seconds = self._before / self._info.format.sample_rate_hz
-            cut_at = self._info.started_at + datetime.timedelta(seconds=seconds)
-            self.finish(CONTINUED, cut_at)
-            self._part = None
-            self.open()
-        assert self._part is not None
-        return self._part
-
-
-class _Part:
-    """One file with its journal."""
-
-    def __init__(
-        self, files: RecordingFiles, info: RecordingInfo, options: WavOptions, sync: SyncThread
-    ) -> None:
-        self._files = files
-        self._info = info
-        self._options = options
-        self._sync = sync
-        self._ledger = Ledger()
-        self._hash = hashlib.sha256()
-        self._synced: list[int] = []
-        self._journal: Journal | None = None
-        self._file: soundfile.SoundFile | None = None
-        if files.wav.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.wav))
-        self._descriptor = create_private(files.part)
-        try:
-            # whoever recovers a folder sees by the lock that this one is still being written
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            self._file = self._open_wav()
-            self._data_offset = os.fstat(self._descriptor).st_size
-            self._journal = Journal(files.journal, info, data_offset=self._data_offset)
-            self._synced = [sync.add(self._descriptor), sync.add(self._journal.descriptor)]
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def length(self) -> int:
-        return self._ledger.length
-
-    def write(self, samples: Samples, kind: SampleKind) -> None:
-        assert self._file is not None
-        assert self._journal is not None
-        if self._sync.free_bytes < self._options.reserve_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        start = self._ledger.length
-        if self._ledger.add(kind, len(samples)):
-            self._journal.span(start, kind)
-        sample_format = self._info.format.sample_format
-        storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
-        try:
-            self._file.write(np.ascontiguousarray(storable))
-        except Exception as error:
-            self._ledger.truncate(start)
-            # libsndfile says "System error" and keeps the reason to itself
-            if os.fstatvfs(self._descriptor).f_bavail == 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
-        self._hash.update(pack(samples, sample_format))
-
-    def note(self, event: Event) -> None:
-        assert self._journal is not None
-        self._ledger.events.append(event)
-        self._journal.event(event)
-
-    def give_up(self, reason: str) -> None:
-        self._ledger.events.append(Event("storage failed", self._ledger.length, {"reason": reason}))
-
-    def finish(self, reason: str, ended_at: datetime.datetime) -> pathlib.Path:
-        assert self._journal is not None
-        with contextlib.suppress(OSError):  # on a full disk the ledger has to do without
-            self._journal.end(reason, ended_at)
-        self._close_wav()
-        self._make_true()
-        os.fsync(self._descriptor)
-        complete(
-            self._files,
-            document(
-                self._info,
-                self._ledger,
-                ended_at=ended_at,
-                end_reason=reason,
-                sha256=self._hash.hexdigest(),
-            ),
-        )
-        self.close()
-        return self._files.wav
-
-    def close(self) -> None:
-        """Release everything; the files stay as they are."""
-        for own in self._synced:
-            self._sync.remove(own)
-        self._synced = []
-        self._close_wav()
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _open_wav(self) -> soundfile.SoundFile:
-        audio_format = self._info.format
-        file = soundfile.SoundFile(
-            self._descriptor,
-            "w",
-            samplerate=audio_format.sample_rate_hz,
-            channels=audio_format.channels,
-            subtype=_SUBTYPES[audio_format.sample_format],
-            format="RF64" if self._options.rf64 else "WAV",
-            closefd=False,
-        )
-        if self._options.rf64:
-            libsndfile.downgrade_when_small(file)
-        started_at = self._info.started_at
-        midnight = started_at.replace(hour=0, minute=0, second=0, microsecond=0)
-        since_midnight = (started_at - midnight).total_seconds()
-        libsndfile.set_broadcast_info(
-            file,
-            description=self._info.name,
-            originator="Gapless",
-            reference=self._info.id,
-            started_at=started_at,
-            time_reference=round(since_midnight * audio_format.sample_rate_hz),
-        )
-        file.title = self._info.name
-        file.software = "Gapless"
-        file.date = started_at.isoformat(timespec="milliseconds")
-        libsndfile.keep_header_true(file)
-        return file
-
-    def _close_wav(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(soundfile.LibsndfileError):
-                self._file.close()
-            self._file = None
-
-    def _make_true(self) -> None:
-        """After a write that failed half-way the file ends with what the ledger knows of."""
-        size = self._ledger.length * self._info.format.bytes_per_frame
-        end = self._data_offset + size + size % 2
-        if os.fstat(self._descriptor).st_size != end:
-            os.ftruncate(self._descriptor, end)
-            if (header := read_header(self._descriptor)) is not None:
-                write_sizes(self._descriptor, header, size)
 
 
 def _settle(done: asyncio.Future[None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ _FORMATS = {
     (_FLOAT, 64): SampleFormat.F64,
 }
 _MAX_CHUNKS = 1000
+_HASH_BLOCK = 1 << 20
 _MAX_CHANNELS, _MAX_RATE_HZ = 1024, 768_000  # beyond that it is damage
 
 
@@ -104,6 +106,16 @@ def write_header(descriptor: int, audio_format: AudioFormat, data_offset: int) -
         header += struct.pack("<4sI", b"JUNK", room - 8) + bytes(room - 8)
     os.pwrite(descriptor, header + b"data\0\0\0\0", 0)
     return WavHeader(audio_format, data_offset, 0)
+
+
+def hash_data(descriptor: int, offset: int, size: int) -> str:
+    """SHA-256 of `size` bytes of data that begin at `offset`."""
+    digest = hashlib.sha256()
+    while size and (block := os.pread(descriptor, min(size, _HASH_BLOCK), offset)):
+        digest.update(block)
+        offset += len(block)
+        size -= len(block)
+    return digest.hexdigest()
 
 
 def _parse_format(chunk: bytes) -> AudioFormat | None:

@@ -19,7 +19,8 @@ import soundfile
 
 from adapters.storage.inspection import inspect_recording
 from adapters.storage.memory import MemoryStore
-from adapters.storage.wav import WavOptions, WavStore
+from adapters.storage.wav import WavStore
+from adapters.storage.wav_parts import WavOptions
 from domain.audio import AudioFormat, SampleFormat, Samples
 from domain.conversion import convert, pack
 from domain.errors import StorageFailed

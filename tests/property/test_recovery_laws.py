@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from adapters.storage.inspection import inspect_recording
 from adapters.storage.recovery import recover
-from adapters.storage.wav import WavOptions, WavStore
+from adapters.storage.wav import WavStore
 from adapters.storage.wav_header import read_header
+from adapters.storage.wav_parts import WavOptions
 from domain.audio import AudioFormat, SampleFormat
 from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.recording import EndReason
