@@ -13,6 +13,8 @@ from typing import Any
 from domain.audio import AudioFormat
 
 LEDGER_VERSION = 1
+MAX_EVENTS = 10_000
+"""A peer that makes events without end gets so many; the rest is counted."""
 
 
 class SampleKind(enum.Enum):
@@ -65,6 +67,7 @@ class Ledger:
         self._starts = array("q")
         self._kinds = array("b")
         self.events: list[Event] = []
+        self.events_left_out = 0
         self.length = 0
         """Samples per channel."""
 
@@ -79,6 +82,14 @@ class Ledger:
             self._kinds.append(code)
         self.length += length
         return begins
+
+    def note(self, event: Event) -> bool:
+        """Keep an event; False when there are too many."""
+        if len(self.events) >= MAX_EVENTS:
+            self.events_left_out += 1
+            return False
+        self.events.append(event)
+        return True
 
     def spans(self) -> Iterator[Span]:
         """All spans in order."""
@@ -146,6 +157,10 @@ def document(
 
     `sha256` is of the PCM data as it stands in the file.
     """
+    left_out = []
+    if ledger.events_left_out:
+        details = {"count": ledger.events_left_out}
+        left_out.append(Event("events left out", ledger.length, details).as_json())
     return {
         "version": LEDGER_VERSION,
         **describe(info),
@@ -157,7 +172,7 @@ def document(
             {"start": span.start, "length": span.length, "kind": span.kind.value}
             for span in ledger.spans()
         ],
-        "events": [event.as_json() for event in ledger.events],
+        "events": [event.as_json() for event in ledger.events] + left_out,
     }
 
 

@@ -135,6 +135,9 @@ class Recording:
             self._anchored_at = run.arrived
             anchor = Event("anchor", before + placement.gap, {"rtp_timestamp": run.timestamp})
             effects.append(Noted(anchor, run.arrived))
+        if placement.overlap:
+            trimmed = Event("overlap", before, {"length": placement.overlap})
+            effects.append(Noted(trimmed, run.arrived))
         if placement.overlap < len(run.samples):
             effects.append(Appended(run.samples[placement.overlap :], run.kind))
         self._skew.observe(
@@ -144,8 +147,8 @@ class Recording:
 
     def restart(self, reason: str) -> None:
         """The sender began anew: the next timestamp is unrelated to the last."""
-        self._break_reason = reason
         if self._timeline is not None:
+            self._break_reason = reason
             self._timeline.restart()
 
     def end(self, reason: EndReason, *, now: float) -> list[Effect]:

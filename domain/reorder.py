@@ -10,10 +10,12 @@ from typing import TypeAlias
 from domain.rtp import RtpPacket
 
 MAX_DROPOUT = 3000
-"""A jump ahead of more packets than this is a restarted sender, not loss (RFC 3550 § A.1)."""
+"""A jump ahead of more packets than this may be a restarted sender (RFC 3550 § A.1)."""
 MAX_MISORDER = 100
-"""A packet further behind than this is a restarted sender, not a late one (RFC 3550 § A.1)."""
+"""A packet further behind than this may be of a restarted sender (RFC 3550 § A.1)."""
 _REMEMBERED_LOSSES = 1000
+_MAX_TICKS = 48_000 // 5
+"""A step between two packets beyond 200 ms is a pause, and tells nothing of their length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,12 @@ class ReorderBuffer:
     `hold_s`; then the hole is lost, or filled with copies from redundancy, and what waits goes
     on. The first packets wait as long, since nobody knows yet which one is the first.
 
-    Duplicates, and packets that come after their hole was given up, are counted and dropped. A
-    jump beyond `MAX_DROPOUT` or `MAX_MISORDER` is believed when a second packet follows it
-    (§ A.1), so that one stray packet cannot derail a stream; the first of the two is kept.
+    Duplicates, and packets that come after their hole was given up, are counted and dropped.
+
+    A jump beyond `MAX_DROPOUT` or `MAX_MISORDER` whose timestamp has jumped as far is the same
+    stream, after a long outage or by a long way round. Another one is a restart, when a second
+    packet follows the first (§ A.1), so that one stray packet cannot derail a stream; the first
+    of the two is kept.
     """
 
     def __init__(self, *, hold_s: float) -> None:
@@ -66,10 +71,15 @@ class ReorderBuffer:
         self._waiting: dict[int, Received] = {}
         self._copies: dict[int, RtpPacket] = {}
         self._given_up: deque[int] = deque(maxlen=_REMEMBERED_LOSSES)
-        self._suspect: Received | None = None
+        self._last: RtpPacket | None = None  # the latest that went through
+        self._ticks = 0  # by which timestamps go on from packet to packet
+        self.suspect: Received | None = None
+        """A packet that fits nowhere, as long as no second one confirms it."""
         self.late = 0
         """Packets that came after they were given up."""
         self.duplicates = 0
+        self.strays = 0
+        """Packets that fitted nowhere, and that nothing followed."""
 
     def push(
         self, packet: RtpPacket, *, now: float, copies: Sequence[RtpPacket] = ()
@@ -82,9 +92,10 @@ class ReorderBuffer:
             # whatever is up to MAX_MISORDER before it may still turn out to be the first
             self._next = packet.sequence - MAX_MISORDER
         ahead = _signed16(packet.sequence - self._next)
-        if ahead > MAX_DROPOUT or ahead < -MAX_MISORDER:
+        far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
+        if far and not self._goes_on(packet):
             return self._jumped(Received(packet, now))
-        self._suspect = None
+        self._drop_suspect()
         sequence = self._next + ahead
         for copy in copies:
             at = self._next + _signed16(copy.sequence - self._next)
@@ -96,6 +107,7 @@ class ReorderBuffer:
             self.duplicates += 1
         elif ahead == 0 and not self._waiting:
             self._next += 1
+            self._passed(packet)
             return [Received(packet, now)]
         else:
             self._waiting[sequence] = Received(packet, now)
@@ -147,6 +159,7 @@ class ReorderBuffer:
         slots: list[Slot] = []
         while (item := self._waiting.pop(self._next, None)) is not None:
             slots.append(item)
+            self._passed(item.packet)
             self._next += 1
         for sequence in [at for at in self._copies if at < self._next]:
             del self._copies[sequence]
@@ -159,17 +172,53 @@ class ReorderBuffer:
         else:
             self.duplicates += 1
 
+    def _passed(self, packet: RtpPacket) -> None:
+        if self._last is not None and _signed16(packet.sequence - self._last.sequence) == 1:
+            step = _signed32(packet.timestamp - self._last.timestamp)
+            if 0 < step <= _MAX_TICKS:
+                self._ticks = step
+        self._last = packet
+
+    def _goes_on(self, packet: RtpPacket) -> bool:
+        """Whether a packet far away has the timestamp that it would have in this stream."""
+        if self._last is None or not self._ticks:
+            return False
+        packets = _signed16(packet.sequence - self._last.sequence)
+        error = _signed32(packet.timestamp - self._last.timestamp - packets * self._ticks)
+        return abs(error) <= abs(packets) * self._ticks // 2
+
     def _jumped(self, item: Received) -> list[Slot]:
-        first, self._suspect = self._suspect, item
-        if first is None or _signed16(item.packet.sequence - first.packet.sequence) != 1:
-            return []
-        slots = [*self.flush(), Restarted(), first, item]
-        self._suspect = None
+        first = self.suspect
+        if first is not None:
+            follows = _signed16(item.packet.sequence - first.packet.sequence)
+            if 0 < follows <= MAX_MISORDER:
+                return self._restart(first, item)
+            self.strays += 1
+        self.suspect = item
+        return []
+
+    def _restart(self, first: Received, second: Received) -> list[Slot]:
+        slots = [*self.flush(), Restarted()]
+        self.suspect = None
+        self._last, self._ticks = None, 0
         self._copies.clear()
         self._given_up.clear()
-        self._next = item.packet.sequence + 1
+        self._next = first.packet.sequence
+        for item in (first, second):
+            at = self._next + _signed16(item.packet.sequence - self._next)
+            self._waiting[at] = item
+            slots += self._in_order()
         return slots
+
+    def _drop_suspect(self) -> None:
+        if self.suspect is not None:
+            self.strays += 1
+            self.suspect = None
 
 
 def _signed16(difference: int) -> int:
     return (difference + 0x8000) % 0x10000 - 0x8000
+
+
+def _signed32(difference: int) -> int:
+    return (difference + 0x80000000) % 0x100000000 - 0x80000000

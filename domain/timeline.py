@@ -11,9 +11,6 @@ MAX_LEAD_S = 2.0
 Beyond that they claim time which has not gone by."""
 MAX_SKEW = 0.001
 """And by so much of the time since the anchor: no sound card's clock is further off."""
-MAX_OVERLAP_S = 1.0
-"""A timestamp may run back by so much: sound that is there already. Beyond that it is another
-clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,6 @@ class Timeline:
         self._clock_rate_hz = clock_rate_hz
         self._sample_rate_hz = sample_rate_hz
         self._max_gap = round(max_gap_s * sample_rate_hz)
-        self._max_overlap = round(MAX_OVERLAP_S * sample_rate_hz)
         self._unwrapper = Unwrapper(bits=32)
         self._anchor_timestamp = 0
         self._anchor_position = 0
@@ -63,7 +59,9 @@ class Timeline:
         extended = self._unwrapper.unwrap(timestamp)
         offset = self._sample_of(extended) - self.position
         first = self._last_now is None
-        broken = self._broken or not self._is_plausible(offset, now)
+        # runs come in the order in which they were sent: one that lies in the past altogether
+        # says that the timestamps have stepped back
+        broken = self._broken or not self._is_plausible(offset, now) or -offset >= length
         if broken:
             offset = self._real_gap(length, now)
             self._anchor_timestamp = extended
@@ -78,7 +76,7 @@ class Timeline:
         return Placement(gap, overlap, discontinuity=broken and not first)
 
     def _is_plausible(self, offset: int, now: float) -> bool:
-        if not -self._max_overlap <= offset <= self._max_gap:
+        if offset > self._max_gap:
             return False
         lead = self._lead_s(self.position + offset, now)
         allowed = MAX_LEAD_S + MAX_SKEW * (now - self._anchored_at)

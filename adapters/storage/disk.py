@@ -72,11 +72,22 @@ class SyncThread:
         while not self._stop.wait(SYNC_INTERVAL_S):
             self.free_bytes = _free_bytes(self._folder)
             with self._lock:
-                copies = [os.dup(descriptor) for descriptor in self._descriptors]
-            for descriptor in copies:
-                with contextlib.suppress(OSError):  # whoever writes meets the same error
-                    os.fdatasync(descriptor)
-                os.close(descriptor)
+                descriptors = list(self._descriptors)
+            for descriptor in descriptors:
+                self._sync(descriptor)
+
+    def _sync(self, descriptor: int) -> None:
+        with self._lock:
+            if descriptor not in self._descriptors:
+                return  # finished meanwhile, and synced by that
+            try:
+                # a copy, so that a slow sync holds up nobody who wants to close the file
+                copy = os.dup(descriptor)
+            except OSError:
+                return  # out of descriptors: the next round may have more luck
+        with contextlib.suppress(OSError):  # whoever writes meets the same error
+            os.fdatasync(copy)
+        os.close(copy)
 
 
 def _free_bytes(folder: pathlib.Path) -> int:

@@ -18,10 +18,14 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class RecordingFiles:
-    """Where the files of the recording NAME are."""
+    """Where the files of the recording NAME are.
+
+    `final` is what it is to be called in the end, where NAME is taken by then.
+    """
 
     folder: pathlib.Path
     name: str
+    final: str | None = None
 
     @property
     def part(self) -> pathlib.Path:
@@ -33,11 +37,21 @@ class RecordingFiles:
 
     @property
     def wav(self) -> pathlib.Path:
-        return self.folder / f"{self.name}.wav"
+        return self.folder / f"{self.final or self.name}.wav"
 
     @property
     def ledger(self) -> pathlib.Path:
-        return self.folder / f"{self.name}.json"
+        return self.folder / f"{self.final or self.name}.json"
+
+    @property
+    def ledger_part(self) -> pathlib.Path:
+        return self.folder / f"{self.final or self.name}.json.part"
+
+    @property
+    def exist(self) -> bool:
+        """Whether there is any of them."""
+        files = (self.part, self.journal, self.wav, self.ledger, self.ledger_part)
+        return any(file.exists() for file in files)
 
 
 def create_private(path: pathlib.Path) -> int:
@@ -63,21 +77,29 @@ def rename_without_replacing(source: pathlib.Path, target: pathlib.Path) -> None
 def complete(files: RecordingFiles, ledger: Mapping[str, Any]) -> None:
     """From ``.part`` and journal to recording and ledger, each step safe to be cut off after.
 
-    The ``.part`` has to be closed and synced. `adapters.storage.recovery` goes on from any step.
+    The ``.part`` has to be closed and synced. `adapters.storage.recovery` goes on from any step:
+    once a ``.wav`` is there, so is its ledger, if perhaps as ``.json.part``. Raises
+    `FileExistsError` rather than replace anything.
     """
-    if files.part.exists():
-        rename_without_replacing(files.part, files.wav)
-        sync_folder(files.folder)
-    unfinished = files.ledger.with_suffix(".json.part")
+    if files.ledger.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.ledger))
     with contextlib.suppress(FileNotFoundError):
-        unfinished.unlink()  # of an attempt that was cut off
-    descriptor = create_private(unfinished)
+        files.ledger_part.unlink()  # of an attempt that was cut off
+    descriptor = create_private(files.ledger_part)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(ledger, file, separators=(",", ":"), ensure_ascii=False)
         file.write("\n")
         file.flush()
         os.fsync(descriptor)
-    rename_without_replacing(unfinished, files.ledger)
+    if files.part.exists():
+        rename_without_replacing(files.part, files.wav)
+        sync_folder(files.folder)
+    publish_ledger(files)
+
+
+def publish_ledger(files: RecordingFiles) -> None:
+    """The last steps: the ledger gets its name, and the journal has done its work."""
+    rename_without_replacing(files.ledger_part, files.ledger)
     sync_folder(files.folder)
     with contextlib.suppress(FileNotFoundError):
         files.journal.unlink()

@@ -20,6 +20,7 @@ from domain.audio import AudioFormat, SampleFormat
 from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, describe, timestamp
 
 VERSION = 1
+_MAX_HEADER_BYTES = 1 << 20
 
 
 class Journal:
@@ -27,7 +28,11 @@ class Journal:
 
     def __init__(self, path: pathlib.Path, info: RecordingInfo, *, data_offset: int) -> None:
         self.descriptor = create_private(path)
-        self._write({"journal": VERSION, **describe(info), "data_offset": data_offset})
+        try:
+            self._write({"journal": VERSION, **describe(info), "data_offset": data_offset})
+        except BaseException:
+            self.close()
+            raise
 
     def span(self, start: int, kind: SampleKind) -> None:
         self._write({"span": [start, kind.value]})
@@ -64,8 +69,8 @@ class FoundJournal:
         """The ledger of a file that has turned out to hold `length` samples."""
         ledger = Ledger()
         for index, (start, kind) in enumerate(self.starts):
-            following = self.starts[index + 1 :]
-            end = following[0][0] if following else length
+            last = index + 1 == len(self.starts)
+            end = length if last else self.starts[index + 1][0]
             if ledger.length < start:
                 ledger.add(SampleKind.SILENCE, min(start, length) - ledger.length)
             ledger.add(kind, min(end, length) - ledger.length)
@@ -77,18 +82,18 @@ class FoundJournal:
 
 
 def read_journal(path: pathlib.Path) -> FoundJournal:
-    """Read a journal; lines that are cut off or damaged are passed over."""
+    """Read a journal; lines that are cut off or damaged are passed over. Raises `OSError`."""
     found = FoundJournal()
     try:
         lines = path.read_bytes().split(b"\n")
-    except OSError:
+    except FileNotFoundError:
         return found
     for line in lines:
         try:
             entry = json.loads(line)
             if "journal" in entry:
                 found.info = _info(entry)
-                found.data_offset = int(entry["data_offset"])
+                found.data_offset = min(max(0, int(entry["data_offset"])), _MAX_HEADER_BYTES)
             elif "span" in entry:
                 start, kind = entry["span"]
                 if not found.starts or int(start) >= found.starts[-1][0]:
@@ -98,7 +103,7 @@ def read_journal(path: pathlib.Path) -> FoundJournal:
             elif "end" in entry:
                 found.end_reason = str(entry["end"]["reason"])
                 found.ended_at = datetime.datetime.fromisoformat(entry["end"]["ended_at"])
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except Exception:  # noqa: S112 (whatever damage makes of a line, it is that line's)
             continue
     return found
 

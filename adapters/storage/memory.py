@@ -83,7 +83,7 @@ class _MemoryWriter:
         self._add(silence(self._info.format, length), kind)
 
     def note(self, event: Event) -> None:
-        self._ledger.events.append(event)
+        self._ledger.note(event)
 
     async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
         if self.nameless:

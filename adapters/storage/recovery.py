@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import json
 import os
 import pathlib
 from dataclasses import replace
 
 import soundfile
 
-from adapters.storage.files import RecordingFiles, complete
+from adapters.storage.files import (
+    RecordingFiles,
+    complete,
+    publish_ledger,
+)
 from adapters.storage.journal import FoundJournal, read_journal
 from adapters.storage.wav_header import (
+    MAX_RIFF_SIZE,
     WavHeader,
     hash_data,
     header_fits,
@@ -48,7 +54,8 @@ def recover(folder: pathlib.Path) -> Recovery:
             found = _recover_one(files)
         except BlockingIOError:
             result.busy.append(str(files.part))
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            # whatever is wrong with this one, the others are recovered
             result.failed.append(StorageFailed(f"cannot recover {files.part}: {error}"))
         else:
             if found is not None:
@@ -59,7 +66,7 @@ def recover(folder: pathlib.Path) -> Recovery:
 def _unfinished(folder: pathlib.Path) -> set[str]:
     names = set()
     for path in folder.iterdir():
-        for suffix in (".wav.part", ".journal"):
+        for suffix in (".wav.part", ".journal", ".json.part"):
             if path.name.endswith(suffix):
                 names.add(path.name.removesuffix(suffix))
     return names
@@ -67,60 +74,75 @@ def _unfinished(folder: pathlib.Path) -> set[str]:
 
 def _recover_one(files: RecordingFiles) -> RecoveredRecording | None:
     journal = read_journal(files.journal)
-    if files.part.exists():
-        if files.wav.exists():
-            if not files.wav.samefile(files.part):
-                # another recording has the name: keep both
-                return _recover_beside(files)
-            files.part.unlink()  # cut off between the two steps of a rename: one file, two names
-    elif not files.wav.exists():
-        return None  # a journal without a recording: cut off before there was one
-    elif files.ledger.exists():
-        files.journal.unlink(missing_ok=True)  # complete but for this
-        return None
-    path = files.part if files.part.exists() else files.wav
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not files.part.exists():
+        return _go_on(files, journal)
+    descriptor = os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        header, notes = _make_valid(path, descriptor, journal)
-        os.fsync(descriptor)
-        frames = header.data_size // header.format.bytes_per_frame
-        ledger = journal.ledger(frames)
-        ledger.events += [Event(note, frames) for note in notes]
-        info = journal.info or RecordingInfo(
-            id="",
-            name=files.name,
-            format=header.format,
-            codec="",
-            started_at=_started_at(path, frames / header.format.sample_rate_hz),
-        )
-        ended_at = journal.ended_at or datetime.datetime.fromtimestamp(
-            path.stat().st_mtime, tz=datetime.UTC
-        )
-        complete(
-            files,
-            document(
-                info,
-                ledger,
-                ended_at=ended_at,
-                end_reason=EndReason.RECOVERED.value,
-                sha256=hash_data(descriptor, header.data_offset, header.data_size),
-            ),
-        )
+        if files.wav.exists() and files.wav.samefile(files.part):
+            files.part.unlink()  # cut off between the two steps of a rename: one file, two names
+            return _go_on(files, journal)
+        if files.wav.exists() or files.ledger.exists():
+            files = _beside(files)  # another recording has the name: keep both
+        return _complete(files, descriptor, journal)
     finally:
         os.close(descriptor)
-    return RecoveredRecording(str(files.wav), frames / header.format.sample_rate_hz)
 
 
-def _recover_beside(files: RecordingFiles) -> RecoveredRecording | None:
-    """Give an unfinished recording whose name is taken a name that is free."""
+def _go_on(files: RecordingFiles, journal: FoundJournal) -> RecoveredRecording | None:
+    """Without a ``.part`` all that can be missing is the last steps of `complete`."""
+    ours = journal.info is not None
+    if files.wav.exists() and files.ledger_part.exists() and not files.ledger.exists():
+        ledger = json.loads(files.ledger_part.read_text(encoding="utf-8"))
+        length, rate = int(ledger["length_samples"]), int(ledger["sample_rate_hz"])
+        publish_ledger(files)
+        return RecoveredRecording(str(files.wav), length / rate)
+    both = files.ledger.exists() and files.ledger_part.exists()
+    if both and files.ledger.samefile(files.ledger_part):
+        files.ledger_part.unlink()  # one file, two names, as above
+    if ours and files.wav.exists() and files.ledger.exists():
+        assert journal.info is not None
+        ledger = json.loads(files.ledger.read_text(encoding="utf-8"))
+        if ledger.get("id") == journal.info.id:
+            files.journal.unlink(missing_ok=True)
+    return None
+
+
+def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> RecoveredRecording:
+    written = datetime.datetime.fromtimestamp(os.fstat(descriptor).st_mtime, tz=datetime.UTC)
+    header, notes = _make_valid(files.part, descriptor, journal)
+    os.fsync(descriptor)
+    frames = header.data_size // header.format.bytes_per_frame
+    seconds = frames / header.format.sample_rate_hz
+    ledger = journal.ledger(frames)
+    for note in notes:
+        ledger.note(Event(note, frames))
+    info = journal.info or RecordingInfo(
+        id="",
+        name=files.name,
+        format=header.format,
+        codec="",
+        started_at=written - datetime.timedelta(seconds=seconds),
+    )
+    complete(
+        files,
+        document(
+            info,
+            ledger,
+            ended_at=journal.ended_at or written,
+            end_reason=EndReason.RECOVERED.value,
+            sha256=hash_data(descriptor, header.data_offset, header.data_size),
+        ),
+    )
+    return RecoveredRecording(str(files.wav), seconds)
+
+
+def _beside(files: RecordingFiles) -> RecordingFiles:
+    """The same unfinished files, to be finished under a name that is free altogether."""
     number = 2
-    while (free := RecordingFiles(files.folder, f"{files.name}-{number}")).wav.exists():
+    while RecordingFiles(files.folder, f"{files.name}-{number}").exist:
         number += 1
-    files.part.rename(free.part)
-    if files.journal.exists():
-        files.journal.rename(free.journal)
-    return _recover_one(free)
+    return replace(files, final=f"{files.name}-{number}")
 
 
 def _make_valid(
@@ -135,11 +157,14 @@ def _make_valid(
         header = _cut_to_size(descriptor, found, keep_trailing=journal.info is None)
         if _opens(path, header):
             return header, notes
+    if journal.info is None and _is_sound(path):
+        raise ValueError("it is no recording of ours, and it is left as it is")
     audio_format = journal.info.format if journal.info else _ASSUMED_FORMAT
     offset = journal.data_offset or (found.data_offset if found else _ASSUMED_OFFSET)
     if not header_fits(offset):
         offset = _ASSUMED_OFFSET
-    header = write_header(descriptor, audio_format, offset)
+    size = os.fstat(descriptor).st_size - offset
+    header = write_header(descriptor, audio_format, offset, large=size > MAX_RIFF_SIZE - offset)
     return _cut_to_size(descriptor, header, keep_trailing=False), [*notes, "header rebuilt"]
 
 
@@ -154,6 +179,14 @@ def _cut_to_size(descriptor: int, header: WavHeader, *, keep_trailing: bool) -> 
     return replace(header, data_size=size, trailing=False)
 
 
+def _is_sound(path: pathlib.Path) -> bool:
+    """Whether it is audio in some format or other."""
+    try:
+        return bool(soundfile.info(str(path)).frames)
+    except (soundfile.LibsndfileError, OSError, ValueError):
+        return False
+
+
 def _opens(path: pathlib.Path, header: WavHeader) -> bool:
     """Whether others can read it: a header may be damaged where we do not look."""
     try:
@@ -163,9 +196,3 @@ def _opens(path: pathlib.Path, header: WavHeader) -> bool:
     frames = header.data_size // header.format.bytes_per_frame
     found = (info.samplerate, info.channels, info.frames)
     return found == (header.format.sample_rate_hz, header.format.channels, frames)
-
-
-def _started_at(path: pathlib.Path, seconds: float) -> datetime.datetime:
-    """Without a journal: so long before the last write."""
-    written = datetime.datetime.fromtimestamp(path.stat().st_mtime, tz=datetime.UTC)
-    return written - datetime.timedelta(seconds=seconds)

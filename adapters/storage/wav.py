@@ -92,14 +92,16 @@ class _WavWriter:
         length = len(samples)
         if self._queued - self._written + length > self._limit:
             self._overflow += length
-            self.append_silence(length, SampleKind.SILENCE)
             return
-        self._note_overflow()
+        self._end_overflow()
         self._queued += length
         self._position += length
         self._submit(functools.partial(self._write, samples, kind))
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
+        if self._overflow:
+            self._overflow += length  # what was to be silent in it makes no difference
+            return
         self._position += length
         self._submit(functools.partial(self._recording.write_silence, length, kind))
 
@@ -107,7 +109,7 @@ class _WavWriter:
         self._submit(functools.partial(self._recording.note, event))
 
     async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
-        self._note_overflow()
+        self._end_overflow()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._disk.submit(
             functools.partial(self._complete, reason, ended_at, done.get_loop(), done)
@@ -118,11 +120,12 @@ class _WavWriter:
             raise self.failure
         return str(self._recording.completed)
 
-    def _note_overflow(self) -> None:
-        if self._overflow:
-            start = self._position - self._overflow
-            self.note(Event("overflow", start, {"length": self._overflow}))
+    def _end_overflow(self) -> None:
+        """One step for all that was left out, however long the disk stalled."""
+        if length := self._overflow:
             self._overflow = 0
+            self.note(Event("overflow", self._position, {"length": length}))
+            self.append_silence(length, SampleKind.SILENCE)
 
     # -- in the disk's thread ------------------------------------------------------------------
 

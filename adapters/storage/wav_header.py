@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from domain.audio import AudioFormat, SampleFormat
 
 CANONICAL_SIZE = 44
+_DS64_SIZE = 36
 MAX_RIFF_SIZE = 2**32 - 1
 _PCM, _FLOAT, _EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
 _FORMATS = {
@@ -88,16 +89,22 @@ def header_fits(data_offset: int) -> bool:
     return data_offset == CANONICAL_SIZE or data_offset >= CANONICAL_SIZE + 8
 
 
-def write_header(descriptor: int, audio_format: AudioFormat, data_offset: int) -> WavHeader:
+def write_header(
+    descriptor: int, audio_format: AudioFormat, data_offset: int, *, large: bool = False
+) -> WavHeader:
     """Put a new header in front of data that begin at `data_offset`; the sizes are still 0.
 
     What room there is beyond the canonical header (see `header_fits`) is filled by a JUNK chunk.
     """
     assert header_fits(data_offset)
-    room = data_offset - CANONICAL_SIZE
+    # what is too large for RIFF becomes RF64, where there is room for its sizes
+    ds64 = large and data_offset >= CANONICAL_SIZE + _DS64_SIZE + 8
+    room = data_offset - CANONICAL_SIZE - (_DS64_SIZE if ds64 else 0)
     tag = _FLOAT if audio_format.sample_format.is_float else _PCM
     width = audio_format.bytes_per_frame
-    header = b"RIFF\0\0\0\0WAVE"
+    header = b"RF64\0\0\0\0WAVE" if ds64 else b"RIFF\0\0\0\0WAVE"
+    if ds64:
+        header += struct.pack("<4sI", b"ds64", _DS64_SIZE - 8) + bytes(_DS64_SIZE - 8)
     header += struct.pack(
         "<4sIHHIIHH", b"fmt ", 16, tag, audio_format.channels, audio_format.sample_rate_hz,
         audio_format.sample_rate_hz * width, width, audio_format.sample_format.bits,
@@ -105,7 +112,7 @@ def write_header(descriptor: int, audio_format: AudioFormat, data_offset: int) -
     if room:
         header += struct.pack("<4sI", b"JUNK", room - 8) + bytes(room - 8)
     os.pwrite(descriptor, header + b"data\0\0\0\0", 0)
-    return WavHeader(audio_format, data_offset, 0)
+    return WavHeader(audio_format, data_offset, 0, ds64_offset=20 if ds64 else None)
 
 
 def hash_data(descriptor: int, offset: int, size: int) -> str:

@@ -144,10 +144,11 @@ class WavParts:
             self._before += self._part.length
             seconds = self._before / self._info.format.sample_rate_hz
             cut_at = self._info.started_at + datetime.timedelta(seconds=seconds)
-            self.finish(CONTINUED, cut_at)
-            self._part = None
+            full = self._part
+            # the next part first: should there be none, this one says why it is the last
             self.open()
-        assert self._part is not None
+            path = full.finish(CONTINUED, cut_at)
+            self.completed = self.completed or path
         return self._part
 
 
@@ -175,7 +176,8 @@ class _Part:
             self._file = self._open_wav()
             self._data_offset = os.fstat(self._descriptor).st_size
             self._journal = Journal(files.journal, info, data_offset=self._data_offset)
-            self._synced = [sync.add(self._descriptor), sync.add(self._journal.descriptor)]
+            for descriptor in (self._descriptor, self._journal.descriptor):
+                self._synced.append(sync.add(descriptor))
         except BaseException:
             self.close()
             raise
@@ -190,11 +192,11 @@ class _Part:
         if self._sync.free_bytes < self._options.reserve_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         start = self._ledger.length
-        if self._ledger.add(kind, len(samples)):
-            self._journal.span(start, kind)
         sample_format = self._info.format.sample_format
         storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
         try:
+            if self._ledger.add(kind, len(samples)):
+                self._journal.span(start, kind)
             self._file.write(np.ascontiguousarray(storable))
         except Exception as error:
             self._ledger.truncate(start)
@@ -206,8 +208,8 @@ class _Part:
 
     def note(self, event: Event) -> None:
         assert self._journal is not None
-        self._ledger.events.append(event)
-        self._journal.event(event)
+        if self._ledger.note(event):
+            self._journal.event(event)
 
     def give_up(self, reason: str) -> None:
         self._ledger.events.append(Event("storage failed", self._ledger.length, {"reason": reason}))

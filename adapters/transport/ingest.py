@@ -80,7 +80,7 @@ class _IngestConnection:
         self._closed = asyncio.Event()
         self._early: deque[bytes] = deque(maxlen=_MAX_EARLY_PACKETS)
         self._ssrc = random.getrandbits(32)
-        self._sender_report: tuple[int, float] | None = None
+        self._sender_report: tuple[int, int, float] | None = None
         self.answer_sdp = answer
         self.rejected = 0
         """Packets that were no valid SRTP."""
@@ -143,7 +143,7 @@ class _IngestConnection:
             else:
                 packet = parse_rtp(keys.unprotect(data))
                 self._sink.packet_received(packet, now=self._clock.monotonic())
-        except (pylibsrtp.Error, PacketInvalid):
+        except (pylibsrtp.Error, PacketInvalid, ValueError):  # ValueError: longer than 1500 bytes
             self.rejected += 1
 
     def _rtcp_received(self, data: bytes) -> None:
@@ -155,7 +155,7 @@ class _IngestConnection:
         for packet in packets:
             if isinstance(packet, RtcpSrPacket):
                 middle = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
-                self._sender_report = (middle, self._clock.monotonic())
+                self._sender_report = (packet.ssrc, middle, self._clock.monotonic())
 
     async def _send_report(self, sink: MediaSink) -> None:
         """A receiver report (RFC 3550 § 6.4.2), with the CNAME that has to go with it."""
@@ -163,8 +163,8 @@ class _IngestConnection:
         if report is None:
             return
         lsr, delay = 0, 0
-        if self._sender_report is not None:
-            lsr, received_at = self._sender_report
+        if self._sender_report is not None and self._sender_report[0] == report.ssrc:
+            _, lsr, received_at = self._sender_report
             delay = round((self._clock.monotonic() - received_at) * 65536) & 0xFFFFFFFF
         info = RtcpReceiverInfo(
             ssrc=report.ssrc,

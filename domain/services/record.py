@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,8 +28,12 @@ from domain.recording import (
     State,
 )
 from domain.redundancy import split_red
-from domain.reorder import Received, Recovered, ReorderBuffer, Restarted, Slot
+from domain.reorder import Lost, Received, Recovered, ReorderBuffer, Restarted, Slot
 from domain.rtp import ReceptionReport, ReceptionStatistics, RtpPacket
+
+RETURN_AFTER_S = 1.0
+"""A source that was left can take over again when the one after it has been silent so long."""
+_REMEMBERED_SOURCES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,14 @@ class AudioTrackProcessor:
         self._reconstructor: Reconstructor | None = None
         self._writer: RecordingWriter | None = None
         self._statistics: ReceptionStatistics | None = None
-        self._late = self._duplicates = 0
+        self._left_out: Counter[str] = Counter()
+        self._left: deque[int] = deque(maxlen=_REMEMBERED_SOURCES)
+        self._newcomer: tuple[RtpPacket, float, list[RtpPacket]] | None = None
+        self._active_at = 0.0
         # dates are told by one look at each clock, so that they move on as steadily as time does
         self._utc_origin = clock.utc()
         self._origin = clock.monotonic()
+        self._started_at = self._utc_origin
         self.format: AudioFormat | None = None
         self.rejected: Counter[str] = Counter()
 
@@ -109,13 +117,8 @@ class AudioTrackProcessor:
         if codec is None or codec.name == "red" or (self._codec and codec is not self._codec):
             self.rejected["payload type"] += 1
             return
-        self._codec = codec
-        if self._statistics is None or self._statistics.ssrc != packet.ssrc:
-            self._change_source(packet.ssrc, codec)
-        assert self._statistics is not None
-        self._statistics.received(packet, now=now)
-        own = [copy for copy in copies if copy.payload_type == packet.payload_type]
-        self._consume(self._reorder.push(packet, now=now, copies=own))
+        for item, arrived, repeated in self._admitted(packet, copies, codec, now):
+            self._order(item, repeated, arrived)
 
     def poll(self, *, now: float) -> None:
         """Let packets go that have waited long enough for the ones before them."""
@@ -140,16 +143,56 @@ class AudioTrackProcessor:
         location = await self._writer.finish(reason, self._utc(now))
         return FinishedRecording(location, self._recording.length, self.format)
 
+    def _admitted(
+        self, packet: RtpPacket, copies: list[RtpPacket], codec: CodecParameters, now: float
+    ) -> list[tuple[RtpPacket, float, list[RtpPacket]]]:
+        """What may go on: packets of the source that is recorded, or of one that takes over.
+
+        A new SSRC takes over with its second packet, and its first is not lost by that. What
+        still comes of a source that was left is late, unless the one that is recorded is silent.
+        """
+        arrival = (packet, now, copies)
+        if self._statistics is not None and packet.ssrc == self._statistics.ssrc:
+            self._active_at = now
+            return [arrival]
+        admitted = [arrival]
+        if self._statistics is not None:
+            if packet.ssrc in self._left and now - self._active_at < RETURN_AFTER_S:
+                self.rejected["left source"] += 1
+                return []
+            first, self._newcomer = self._newcomer, arrival
+            if first is None or first[0].ssrc != packet.ssrc:
+                self.rejected["stray source"] += first is not None
+                return []
+            self._newcomer = None
+            self._left.append(self._statistics.ssrc)
+            admitted.insert(0, first)
+        self._change_source(packet.ssrc, codec)
+        self._active_at = now
+        return admitted
+
     def _change_source(self, ssrc: int, codec: CodecParameters) -> None:
         """A new SSRC has a sequence and a clock of its own (RFC 3550 § 3)."""
         self._consume(self._reorder.flush())
-        self._late += self._reorder.late
-        self._duplicates += self._reorder.duplicates
+        self._count_left_out()
         self._reorder = ReorderBuffer(hold_s=self._reorder_hold_s)
         self._recording.restart("source")
         if self._reconstructor is not None:
             self._reconstructor.restart()
         self._statistics = ReceptionStatistics(ssrc, clock_rate_hz=codec.clock_rate_hz)
+
+    def _order(self, packet: RtpPacket, copies: list[RtpPacket], arrived: float) -> None:
+        assert self._statistics is not None
+        own = [copy for copy in copies if copy.payload_type == packet.payload_type]
+        slots = self._reorder.push(packet, now=arrived, copies=own)
+        if any(isinstance(slot, Restarted) for slot in slots):
+            # another sequence begins: its statistics do, too (RFC 3550 § A.1)
+            rate = self._codecs[packet.payload_type].clock_rate_hz
+            self._statistics = ReceptionStatistics(packet.ssrc, clock_rate_hz=rate)
+        suspect = self._reorder.suspect
+        if suspect is None or suspect.packet is not packet:
+            self._statistics.received(packet, now=arrived)
+        self._consume(slots)
 
     def _consume(self, slots: list[Slot]) -> None:
         for slot in slots:
@@ -159,17 +202,29 @@ class AudioTrackProcessor:
                 if not isinstance(slot, Received | Recovered):
                     continue  # nothing was lost before the first packet
                 try:
-                    self._begin(slot.packet)
+                    self._begin(slot.packet, slot.arrived)
                 except PayloadInvalid:
                     self.rejected["payload"] += 1
                     continue
             assert self._reconstructor is not None
+            assert self._codec is not None
+            if (
+                isinstance(slot, Received | Recovered)
+                and slot.packet.payload_type != self._codec.payload_type
+            ):
+                # it came before it was known which codec this is
+                self.rejected["payload type"] += 1
+                slot = Lost(1)
             for run in self._reconstructor.process(slot):
                 self._apply(self._recording.add(run))
 
-    def _begin(self, packet: RtpPacket) -> None:
+    def _begin(self, packet: RtpPacket, arrived: float) -> None:
         codec = self._codecs[packet.payload_type]
+        if not packet.payload:
+            raise PayloadInvalid("an empty packet")
         audio_format = detect_format(codec, packet.payload)
+        self._codec = codec
+        self._started_at = self._utc(arrived)
         self._reconstructor = Reconstructor(
             self._decoders(codec, audio_format),
             clock_rate_hz=codec.clock_rate_hz,
@@ -199,25 +254,33 @@ class AudioTrackProcessor:
 
     def _note_counts(self, now: float) -> None:
         """What was left out of the recording, where anything was."""
+        self._count_left_out()
         rejected = self.rejected.copy()
         if self._reconstructor is not None:
             rejected += self._reconstructor.rejected
-        counts = {
-            "late": self._late + self._reorder.late,
-            "duplicates": self._duplicates + self._reorder.duplicates,
-            **{f"rejected_{reason.replace(' ', '_')}": n for reason, n in rejected.items()},
-        }
-        if any(counts.values()) and self._writer is not None:
-            event = Event("packets left out", self._recording.length, counts)
+        counts = +self._left_out + Counter(
+            {f"rejected_{reason.replace(' ', '_')}": n for reason, n in rejected.items()}
+        )
+        if counts and self._writer is not None:
+            event = Event("packets left out", self._recording.length, dict(counts))
             self._apply([Noted(event, now)])
+
+    def _count_left_out(self) -> None:
+        """Before a source's buffer is given up: what it dropped."""
+        self._left_out["late"] += self._reorder.late
+        self._left_out["duplicates"] += self._reorder.duplicates
+        self._left_out["strays"] += self._reorder.strays
 
     def _utc(self, monotonic: float) -> datetime.datetime:
         return self._utc_origin + datetime.timedelta(seconds=monotonic - self._origin)
 
     def _info(self, audio_format: AudioFormat) -> RecordingInfo:
         assert self._codec is not None
-        started_at = self._clock.utc()
         name = recording_name(
-            started_at=started_at, client_name=self._client_name, session_id=self._session_id
+            started_at=self._started_at,
+            client_name=self._client_name,
+            session_id=self._session_id,
         )
-        return RecordingInfo(self._session_id, name, audio_format, self._codec.name, started_at)
+        return RecordingInfo(
+            self._session_id, name, audio_format, self._codec.name, self._started_at
+        )

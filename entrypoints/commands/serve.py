@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 
 import click
@@ -33,7 +34,14 @@ def serve(settings: ServerSettings) -> None:
       gapless serve --host 0.0.0.0 --token SECRET --tls-cert cert.pem --tls-key key.pem
       GAPLESS_INACTIVITY_TIMEOUT_S=10 gapless serve --config gapless.toml
     """
+    _allow_files()
     asyncio.run(_serve(settings))
+
+
+def _allow_files() -> None:
+    """As many descriptors as this process may have: a session takes about ten."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(settings: ServerSettings) -> None:

@@ -105,11 +105,45 @@ def test_a_copy_stands_in_for_a_packet_only_when_that_is_given_up() -> None:
 
 def test_one_stray_packet_derails_nothing_and_a_restart_loses_nothing() -> None:
     buffer = started()
-    assert buffer.push(packet(30_000), now=0.02) == []
+    stray = RtpPacket(111, 30_000, 123, 1, b"y")
+    other = [RtpPacket(111, 40_000 + n, 77 + n * 960, 1, b"z") for n in range(2)]
+    assert buffer.push(stray, now=0.02) == []
     assert buffer.push(packet(1), now=0.04) == [Received(packet(1), 0.04)]
-    assert buffer.push(packet(40_000), now=0.06) == []
-    assert buffer.push(packet(40_001), now=0.08) == [
+    assert buffer.strays == 1
+    assert buffer.push(other[0], now=0.06) == []
+    assert buffer.push(other[1], now=0.08) == [
         Restarted(),
-        Received(packet(40_000), 0.06),
-        Received(packet(40_001), 0.08),
+        Received(other[0], 0.06),
+        Received(other[1], 0.08),
+    ]
+
+
+def test_packets_that_come_very_late_together_are_late_and_no_restart() -> None:
+    buffer = started()
+    for n in range(1, 200):
+        buffer.push(packet(n), now=n * 0.02)
+    for n in range(20, 30):
+        assert buffer.push(packet(n), now=4.0) == []
+    assert buffer.duplicates == 10
+    assert buffer.push(packet(200), now=4.02) == [Received(packet(200), 4.02)]
+
+
+def test_an_outage_of_any_length_is_loss_when_the_timestamps_say_so() -> None:
+    buffer = started()
+    for n in range(1, 10):
+        buffer.push(packet(n), now=n * 0.02)
+    assert buffer.push(packet(8000), now=160.0) == []
+    assert buffer.poll(now=160.3) == [Lost(7990), Received(packet(8000), 160.0)]
+
+
+def test_a_restart_is_believed_even_when_packets_between_are_lost() -> None:
+    buffer = started()
+    foreign = [RtpPacket(111, 30_000 + n, 5 + n * 960, 1, b"y") for n in (0, 2, 3)]
+    assert buffer.push(foreign[0], now=0.1) == []
+    assert buffer.push(foreign[1], now=0.12) == [Restarted(), Received(foreign[0], 0.1)]
+    assert buffer.push(foreign[2], now=0.14) == []
+    assert buffer.poll(now=0.4) == [
+        Lost(1),
+        Received(foreign[1], 0.12),
+        Received(foreign[2], 0.14),
     ]

@@ -137,12 +137,24 @@ def test_a_damaged_header_is_rebuilt_and_the_sound_kept(
         offset = json.loads((folder / "a.journal").read_text().splitlines()[0])["data_offset"]
         at = min(at, offset - len(damage))
         part.write_bytes(content[:at] + damage + content[at + len(damage) :])
-        if not journal:
-            (folder / "a.journal").unlink()
-        assert_recovered(folder)
         if journal:
+            assert_recovered(folder)
             assert soundfile.info(folder / "a.wav").frames == 250
             assert (folder / "a.wav").read_bytes()[offset:] == content[offset:]
+        else:
+            (folder / "a.journal").unlink()
+            recovered_or_left_alone(folder, part.read_bytes())
+
+
+def recovered_or_left_alone(folder: pathlib.Path, content: bytes) -> bool:
+    """A stranger's file: in a format that is ours, or any that others read, and then untouched."""
+    if not recover(folder).failed:
+        assert_recovered(folder)
+        return True
+    (part,) = folder.glob("*.wav.part")
+    assert part.read_bytes() == content
+    assert soundfile.info(part).frames > 0
+    return False
 
 
 @pytest.mark.parametrize("odd", ODD_WAVS, ids=lambda path: path.name)
@@ -150,8 +162,8 @@ def test_odd_wavs_do_not_break_recovery(odd: pathlib.Path, tmp_path: pathlib.Pat
     shutil.copy(odd, tmp_path / "odd.wav.part")
     with odd.open("rb") as file:
         header = read_header(file.fileno())
-    assert_recovered(tmp_path)
-    if header is not None and not header.trailing:
+    done = recovered_or_left_alone(tmp_path, odd.read_bytes())
+    if done and header is not None and not header.trailing:
         kept = inspect_recording(str(tmp_path / "odd.wav"))
         assert kept.format == header.format
 
@@ -161,9 +173,9 @@ def test_odd_wavs_do_not_break_recovery(odd: pathlib.Path, tmp_path: pathlib.Pat
 def test_odd_wavs_cut_off_anywhere_do_not_break_recovery(odd: pathlib.Path, share: float) -> None:
     with tempfile.TemporaryDirectory() as name:
         content = odd.read_bytes()
-        path = pathlib.Path(name) / "odd.wav.part"
-        path.write_bytes(content[: round(len(content) * share)])
-        assert_recovered(pathlib.Path(name))
+        content = content[: round(len(content) * share)]
+        (pathlib.Path(name) / "odd.wav.part").write_bytes(content)
+        recovered_or_left_alone(pathlib.Path(name), content)
 
 
 @pytest.mark.parametrize("sample_format", [SampleFormat.S16, SampleFormat.S24, SampleFormat.U8])
@@ -197,6 +209,42 @@ def test_nothing_is_overwritten(tmp_path: pathlib.Path) -> None:
     assert soundfile.info(tmp_path / "a-2.wav").frames == 250
 
 
+def test_a_name_that_is_taken_by_another_unfinished_recording_is_not_free(
+    tmp_path: pathlib.Path,
+) -> None:
+    leave_unfinished(tmp_path)
+    (tmp_path / "a.wav.part").rename(tmp_path / "a-2.wav.part")
+    (tmp_path / "a.journal").rename(tmp_path / "a-2.journal")
+    leave_unfinished(tmp_path)
+    (tmp_path / "a.wav").write_bytes(b"somebody else's")
+    assert len(recover(tmp_path).recovered) == 2
+    assert {p.name for p in tmp_path.glob("*.wav")} == {"a.wav", "a-2.wav", "a-3.wav"}
+
+
+def test_other_peoples_files_are_left_alone(tmp_path: pathlib.Path) -> None:
+    telephone = np.zeros(8000)
+    soundfile.write(tmp_path / "talk.wav", telephone, 8000, subtype="ULAW")
+    (tmp_path / "talk.json").write_text('{"mine": true}')
+    (tmp_path / "talk.journal").write_text("dear diary")
+    (tmp_path / "note.journal").write_text("dear diary")
+    soundfile.write(tmp_path / "draft.wav", telephone, 8000, subtype="ULAW")
+    (tmp_path / "draft.wav").rename(tmp_path / "draft.wav.part")
+    before = hashes(tmp_path)
+    found = recover(tmp_path)
+    assert (found.recovered, len(found.failed)) == ([], 1)
+    assert hashes(tmp_path) == before
+
+
+def test_a_journal_that_is_damaged_beyond_measure_costs_only_its_own(
+    tmp_path: pathlib.Path,
+) -> None:
+    leave_unfinished(tmp_path)
+    with (tmp_path / "a.journal").open("a") as file:
+        file.write("[" * 200_000 + '\n{"span": [1e999, "received"]}\n')
+    assert_recovered(tmp_path)
+    assert soundfile.info(tmp_path / "a.wav").frames == 250
+
+
 @pytest.mark.parametrize("step", ["linked", "renamed", "ledger begun", "ledger written"])
 def test_a_recovery_that_was_cut_off_is_gone_on_with(tmp_path: pathlib.Path, step: str) -> None:
     leave_unfinished(tmp_path)
@@ -205,12 +253,14 @@ def test_a_recovery_that_was_cut_off_is_gone_on_with(tmp_path: pathlib.Path, ste
     part, wav = tmp_path / "a.wav.part", tmp_path / "a.wav"
     if step == "linked":
         wav.hardlink_to(part)
-    else:
+    elif step != "ledger begun":
         part.rename(wav)
     if step == "ledger begun":
         (tmp_path / "a.json.part").write_text('{"half')
+    else:
+        shutil.copy(whole / "a.json", tmp_path / "a.json.part")
     if step == "ledger written":
-        shutil.copy(whole / "a.json", tmp_path / "a.json")
+        (tmp_path / "a.json").hardlink_to(tmp_path / "a.json.part")
     recover(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "a.json"}
     assert wav.read_bytes() == (whole / "a.wav").read_bytes()

@@ -45,8 +45,16 @@ def test_what_is_there_already_is_not_written_twice() -> None:
     line = timeline()
     line.place(0, 960, now=0.0)
     assert line.place(480, 960, now=0.02) == Placement(gap=0, overlap=480)
-    assert line.place(0, 960, now=0.04) == Placement(gap=0, overlap=960)
     assert line.position == 1440
+
+
+def test_a_run_that_lies_in_the_past_altogether_is_a_step_back_and_is_kept() -> None:
+    line = timeline()
+    for n in range(100):
+        line.place(n * 960, 960, now=n * 0.02)
+    stepped = line.place(60 * 960, 960, now=2.0)
+    assert stepped == Placement(gap=0, overlap=0, discontinuity=True)
+    assert line.position == 101 * 960
 
 
 def test_a_jump_of_a_day_fills_only_the_time_that_really_went_by() -> None:

@@ -104,19 +104,23 @@ async def test_broken_and_foreign_packets_cost_only_themselves(server: Server) -
     session = await server.offer()
     broken = RtpPacket(111, 2, 960 * 2, 1, b"")
     foreign = RtpPacket(96, 3, 960 * 3, 1, payload(99))
-    other_codec = RtpPacket(0, 3, 960 * 3, 1, payload(99))
-    server.receive(packet(1), broken, foreign, other_codec, packet(3))
+    other_codec = RtpPacket(0, 4, 960 * 4, 1, payload(99))
+    server.receive(packet(1), broken, foreign, other_codec, packet(5))
     await server.ingest.delete(session)
-    np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 960), (3, 960)))
+    np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 2880), (5, 960)))
 
 
 async def test_a_new_source_goes_on_in_real_time(server: Server) -> None:
     session = await server.offer()
     server.receive(packet(1))
     server.clock.advance(1)
-    server.receive(packet(2, ssrc=9, sequence=40_000, timestamp=123_456))
+    for n in (2, 3):
+        server.receive(packet(n, ssrc=9, sequence=40_000, timestamp=123_456))
+    server.receive(packet(1))  # late, of the source that was left
     await server.ingest.delete(session)
-    np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 48_000), (2, 960)))
+    np.testing.assert_array_equal(
+        server.only_recording, values((1, 960), (0, 48_000), (2, 960), (3, 960))
+    )
     (stored,) = server.store.recordings.values()
     breaks = [event for event in stored.ledger["events"] if event["type"] == "discontinuity"]
     assert [(event["position"], event["reason"]) for event in breaks] == [(960, "source")]
@@ -307,3 +311,46 @@ async def test_reports_are_about_the_packets_that_came(server: Server) -> None:
     report = sink.reception_report()
     assert report is not None
     assert report.packets_lost == 1
+
+
+async def test_sources_that_take_turns_make_one_break_and_no_sound_twice(server: Server) -> None:
+    session = await server.offer()
+    server.receive(*(packet(n) for n in range(20)))
+    for n in range(20, 60):
+        server.receive(packet(n, ssrc=9))
+        server.receive(packet(n - 20))  # the one that was left still sends
+    await server.ingest.delete(session)
+    (stored,) = server.store.recordings.values()
+    breaks = [event for event in stored.ledger["events"] if event["type"] == "discontinuity"]
+    assert len(breaks) == 1
+    assert stored.ledger["events"][-1]["rejected_left_source"] >= 38
+    assert set(server.only_recording.tolist()) == set(range(60))
+
+
+async def test_the_start_is_when_the_first_packet_came(server: Server) -> None:
+    session = await server.offer()
+    began = server.clock.utc()
+    server.receive(*(packet(n) for n in range(20)))
+    await server.ingest.delete(session)
+    (stored,) = server.store.recordings.values()
+    assert stored.info.started_at == began
+    assert stored.ledger["events"][0]["at"] == stored.ledger["started_at"]
+
+
+async def test_an_empty_packet_first_decides_nothing(server: Server) -> None:
+    session = await server.offer()
+    server.receive(RtpPacket(0, 0, 0, 1, b""))
+    server.receive(*(packet(n) for n in range(1, 20)))
+    await server.ingest.delete(session)
+    assert len(server.only_recording) == 19 * 960
+
+
+async def test_reports_begin_anew_with_a_restarted_sequence(server: Server) -> None:
+    await server.offer()
+    sink = server.transport.connections[0].sink
+    assert sink is not None
+    server.receive(*(packet(n) for n in range(20)))
+    server.receive(*(packet(n, sequence=20_000, timestamp=77) for n in range(20, 40)))
+    report = sink.reception_report()
+    assert report is not None
+    assert (report.packets_lost, report.fraction_lost) == (0, 0)
