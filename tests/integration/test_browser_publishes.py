@@ -70,7 +70,7 @@ async def test_a_browser_behind_a_lossy_network_is_recovered_from_its_redundancy
             await page.route("**/ice-candidate", lambda route: route.fulfill(status=204))
             await page.goto(f"{server.url}/health")
             session = await page.evaluate(PUBLISH, {"token": None})
-            await page.evaluate(WAIT_UNTIL_SENT, 8 * 50)
+            await page.evaluate(WAIT_UNTIL_SENT, 6 * 50)
             await page.evaluate("pc.close()")
             async with server.http.delete(f"{server.url}/sessions/{session}") as response:
                 assert response.status == 204

@@ -17,7 +17,7 @@ from tests.rigs.fidelity import Outcome, media_recorder, through
 from tests.rigs.relay import Plan
 from tests.rigs.sound import RATE, encode, speech
 
-SECONDS = 8
+SECONDS = 6
 
 CASES: dict[str, Plan] = {
     "clean": relay.clean,
@@ -62,7 +62,7 @@ async def test_every_sample_is_accounted_for_whatever_the_network_does() -> None
 
 async def test_half_a_second_of_jitter_costs_nothing_when_the_recorder_waits_longer() -> None:
     async with local_server(reorder_hold_s=0.7) as server:
-        assert_exact(await through(server, encode(speech(5)), relay.jitter(0.5)))
+        assert_exact(await through(server, encode(speech(4)), relay.jitter(0.5)))
 
 
 async def test_others_write_a_shorter_file_from_the_same_packets() -> None:

@@ -44,7 +44,7 @@ def test_what_is_spoken_is_what_is_recorded(
     tmp_path: pathlib.Path, microphone: rig.Microphone, backend: str
 ) -> None:
     speech, rate = read(SPEECH)
-    seconds = 5
+    seconds = 4
     soundfile.write(tmp_path / "spoken.wav", speech[: seconds * rate], rate)
     with serving(tmp_path / "recordings") as server:
         arguments = ("stream", "--server", server.url, "--capture", backend, "--device", "default")

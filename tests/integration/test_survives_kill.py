@@ -23,7 +23,7 @@ from tests.property.test_recovery_laws import hashes
 from tests.rigs.clients import Publishing, Remote
 from tests.rigs.processes import environment, gapless, serving
 
-KILLS = int(os.environ.get("KILLS", "6"))
+KILLS = int(os.environ.get("KILLS", "4"))
 SESSIONS = 3
 
 
