@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,10 +30,7 @@ from domain.recording import (
 from domain.redundancy import split_red
 from domain.reorder import Lost, Received, Recovered, ReorderBuffer, Restarted, Slot
 from domain.rtp import ReceptionReport, ReceptionStatistics, RtpPacket
-
-RETURN_AFTER_S = 1.0
-"""A source that was left can take over again when the one after it has been silent so long."""
-_REMEMBERED_SOURCES = 16
+from domain.sources import Arrival, SourceGate
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +83,7 @@ class AudioTrackProcessor:
         self._writer: RecordingWriter | None = None
         self._statistics: ReceptionStatistics | None = None
         self._left_out: Counter[str] = Counter()
-        self._left: deque[int] = deque(maxlen=_REMEMBERED_SOURCES)
-        self._newcomer: tuple[RtpPacket, float, list[RtpPacket]] | None = None
-        self._active_at = 0.0
+        self._gate = SourceGate()
         # dates are told by one look at each clock, so that they move on as steadily as time does
         self._utc_origin = clock.utc()
         self._origin = clock.monotonic()
@@ -117,8 +112,10 @@ class AudioTrackProcessor:
         if codec is None or codec.name == "red" or (self._codec and codec is not self._codec):
             self.rejected["payload type"] += 1
             return
-        for item, arrived, repeated in self._admitted(packet, copies, codec, now):
-            self._order(item, repeated, arrived)
+        for arrival in self._gate.admit(Arrival(packet, copies, now)):
+            if self._statistics is None or self._statistics.ssrc != arrival.packet.ssrc:
+                self._change_source(arrival.packet.ssrc, codec)
+            self._order(arrival)
 
     def poll(self, *, now: float) -> None:
         """Let packets go that have waited long enough for the ones before them."""
@@ -143,34 +140,6 @@ class AudioTrackProcessor:
         location = await self._writer.finish(reason, self._utc(now))
         return FinishedRecording(location, self._recording.length, self.format)
 
-    def _admitted(
-        self, packet: RtpPacket, copies: list[RtpPacket], codec: CodecParameters, now: float
-    ) -> list[tuple[RtpPacket, float, list[RtpPacket]]]:
-        """What may go on: packets of the source that is recorded, or of one that takes over.
-
-        A new SSRC takes over with its second packet, and its first is not lost by that. What
-        still comes of a source that was left is late, unless the one that is recorded is silent.
-        """
-        arrival = (packet, now, copies)
-        if self._statistics is not None and packet.ssrc == self._statistics.ssrc:
-            self._active_at = now
-            return [arrival]
-        admitted = [arrival]
-        if self._statistics is not None:
-            if packet.ssrc in self._left and now - self._active_at < RETURN_AFTER_S:
-                self.rejected["left source"] += 1
-                return []
-            first, self._newcomer = self._newcomer, arrival
-            if first is None or first[0].ssrc != packet.ssrc:
-                self.rejected["stray source"] += first is not None
-                return []
-            self._newcomer = None
-            self._left.append(self._statistics.ssrc)
-            admitted.insert(0, first)
-        self._change_source(packet.ssrc, codec)
-        self._active_at = now
-        return admitted
-
     def _change_source(self, ssrc: int, codec: CodecParameters) -> None:
         """A new SSRC has a sequence and a clock of its own (RFC 3550 § 3)."""
         self._consume(self._reorder.flush())
@@ -181,17 +150,18 @@ class AudioTrackProcessor:
             self._reconstructor.restart()
         self._statistics = ReceptionStatistics(ssrc, clock_rate_hz=codec.clock_rate_hz)
 
-    def _order(self, packet: RtpPacket, copies: list[RtpPacket], arrived: float) -> None:
+    def _order(self, arrival: Arrival) -> None:
         assert self._statistics is not None
-        own = [copy for copy in copies if copy.payload_type == packet.payload_type]
-        slots = self._reorder.push(packet, now=arrived, copies=own)
+        packet = arrival.packet
+        own = [copy for copy in arrival.copies if copy.payload_type == packet.payload_type]
+        slots = self._reorder.push(packet, now=arrival.at, copies=own)
         if any(isinstance(slot, Restarted) for slot in slots):
             # another sequence begins: its statistics do, too (RFC 3550 § A.1)
             rate = self._codecs[packet.payload_type].clock_rate_hz
             self._statistics = ReceptionStatistics(packet.ssrc, clock_rate_hz=rate)
         suspect = self._reorder.suspect
         if suspect is None or suspect.packet is not packet:
-            self._statistics.received(packet, now=arrived)
+            self._statistics.received(packet, now=arrival.at)
         self._consume(slots)
 
     def _consume(self, slots: list[Slot]) -> None:
@@ -255,7 +225,7 @@ class AudioTrackProcessor:
     def _note_counts(self, now: float) -> None:
         """What was left out of the recording, where anything was."""
         self._count_left_out()
-        rejected = self.rejected.copy()
+        rejected = self.rejected + self._gate.rejected
         if self._reconstructor is not None:
             rejected += self._reconstructor.rejected
         counts = +self._left_out + Counter(

@@ -1,0 +1,59 @@
+"""Which of the sources (SSRCs) that send in one session is the one that is recorded."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from domain.rtp import RtpPacket
+
+RETURN_AFTER_S = 1.0
+"""A source that was left can take over again when the one after it has been silent so long."""
+_REMEMBERED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A packet, the earlier ones that it carries again, and when it came (monotonic seconds)."""
+
+    packet: RtpPacket
+    copies: Sequence[RtpPacket]
+    at: float
+
+
+class SourceGate:
+    """Lets the packets of one source at a time through.
+
+    The first source is the first packet's. Another takes over with its second packet, and its
+    first is not lost by that, so that one stray packet derails nothing. What still comes of a
+    source that was left is late, unless the one that is recorded has fallen silent.
+    """
+
+    def __init__(self) -> None:
+        self.current: int | None = None
+        """The SSRC that is recorded."""
+        self.rejected: Counter[str] = Counter()
+        self._active_at = 0.0
+        self._newcomer: Arrival | None = None
+        self._left: deque[int] = deque(maxlen=_REMEMBERED)
+
+    def admit(self, arrival: Arrival) -> list[Arrival]:
+        """What goes on now; look at `current` to see whether another source has taken over."""
+        ssrc = arrival.packet.ssrc
+        admitted = [arrival]
+        if self.current not in (None, ssrc):
+            if ssrc in self._left and arrival.at - self._active_at < RETURN_AFTER_S:
+                self.rejected["left source"] += 1
+                return []
+            first, self._newcomer = self._newcomer, arrival
+            if first is None or first.packet.ssrc != ssrc:
+                self.rejected["stray source"] += first is not None
+                return []
+            self._newcomer = None
+            assert self.current is not None
+            self._left.append(self.current)
+            admitted.insert(0, first)
+        self.current = ssrc
+        self._active_at = arrival.at
+        return admitted
