@@ -15,11 +15,7 @@ from dataclasses import replace
 
 import soundfile
 
-from adapters.storage.files import (
-    RecordingFiles,
-    complete,
-    publish_ledger,
-)
+from adapters.storage.files import RecordingFiles, complete, publish_ledger
 from adapters.storage.journal import FoundJournal, read_journal
 from adapters.storage.wav_header import (
     MAX_RIFF_SIZE,
@@ -153,12 +149,13 @@ def _make_valid(
     found = read_header(descriptor)
     if journal.info is not None and found is not None and found.format != journal.info.format:
         found = None  # the journal was written once, and by us
+    if journal.info is None and _is_foreign(path, found):
+        raise ValueError("it is no recording of ours, and it is left as it is")
     if found is not None:
         header = _cut_to_size(descriptor, found, keep_trailing=journal.info is None)
-        if _opens(path, header):
+        frames = header.data_size // header.format.bytes_per_frame
+        if _read_by_others(path) == (*_rate_and_channels(header), frames):
             return header, notes
-    if journal.info is None and _is_sound(path):
-        raise ValueError("it is no recording of ours, and it is left as it is")
     audio_format = journal.info.format if journal.info else _ASSUMED_FORMAT
     offset = journal.data_offset or (found.data_offset if found else _ASSUMED_OFFSET)
     if not header_fits(offset):
@@ -179,20 +176,24 @@ def _cut_to_size(descriptor: int, header: WavHeader, *, keep_trailing: bool) -> 
     return replace(header, data_size=size, trailing=False)
 
 
-def _is_sound(path: pathlib.Path) -> bool:
-    """Whether it is audio in some format or other."""
-    try:
-        return bool(soundfile.info(str(path)).frames)
-    except (soundfile.LibsndfileError, OSError, ValueError):
+def _is_foreign(path: pathlib.Path, header: WavHeader | None) -> bool:
+    """Whether others read sound in it that we do not, or read differently."""
+    read = _read_by_others(path)
+    if read is None or not read[2]:
         return False
+    return header is None or read[:2] != _rate_and_channels(header)
 
 
-def _opens(path: pathlib.Path, header: WavHeader) -> bool:
-    """Whether others can read it: a header may be damaged where we do not look."""
+def _read_by_others(path: pathlib.Path) -> tuple[int, int, int] | None:
+    """Rate, channels and frames as libsndfile has them: a header may be damaged where we do not
+    look. None for what it cannot open.
+    """
     try:
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, OSError, ValueError):
-        return False
-    frames = header.data_size // header.format.bytes_per_frame
-    found = (info.samplerate, info.channels, info.frames)
-    return found == (header.format.sample_rate_hz, header.format.channels, frames)
+        return None
+    return info.samplerate, info.channels, info.frames
+
+
+def _rate_and_channels(header: WavHeader) -> tuple[int, int]:
+    return header.format.sample_rate_hz, header.format.channels

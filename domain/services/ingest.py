@@ -19,8 +19,6 @@ from domain.settings import ServerSettings
 
 _ID_BYTES = 8
 _RESUME_BYTES = 32
-
-
 _OUTCOME_S = 60.0
 """How long a session that is over can still be asked for."""
 
@@ -240,8 +238,7 @@ class _LiveSession:
             self.session.packet_received(now=now)
             self.processor.packet_received(packet, now=now)
         except Exception as error:
-            self._faulty = True
-            self._ingest.fault(self, error)
+            self._fault(error)
             return
         if not was_recording and self.processor.format is not None:
             self._ingest.recording_started(self)
@@ -253,10 +250,17 @@ class _LiveSession:
         return self.session.due(now=now)
 
     def poll(self, *, now: float) -> None:
+        if self._faulty:
+            return
         try:
             self.processor.poll(now=now)
         except Exception as error:
-            self._ingest.fault(self, error)
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
+        """Whatever it was would happen again: nothing more goes into this recording."""
+        self._faulty = True
+        self._ingest.fault(self, error)
 
     def connection_closed(self) -> None:
         self._ingest.end(self, SessionEvent.CONNECTION_CLOSED)
