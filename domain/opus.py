@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from domain.errors import PayloadInvalid
 
-RATE_HZ = 48_000
 MAX_PACKET_SAMPLES = 5760
 """120 ms, the longest packet there is (§ 3.2.5)."""
 

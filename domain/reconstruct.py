@@ -10,7 +10,7 @@ from domain.errors import PayloadInvalid
 from domain.ledger import SampleKind
 from domain.ports.codec import Decoder
 from domain.reorder import Lost, Received, Recovered, Slot
-from domain.rtp import RtpPacket
+from domain.rtp import RtpPacket, signed
 
 MAX_CONCEALED_S = 0.1
 """Concealment fades out within this; silence that calls itself silence is truer after it."""
@@ -86,7 +86,7 @@ class Reconstructor:
         """What can be said of the time between the last sound and a packet behind a loss."""
         if self._expected is None:
             return []
-        ticks = (packet.timestamp - self._expected + 2**31) % 2**32 - 2**31
+        ticks = signed(packet.timestamp - self._expected, bits=32)
         gap = ticks * self._sample_rate_hz // self._clock_rate_hz
         if not 0 < gap <= self._max_gap:
             return []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from domain.rtp import RtpPacket
+from domain.rtp import RtpPacket, signed
 
 MAX_DROPOUT = 3000
 """A jump ahead of more packets than this may be a restarted sender (RFC 3550 § A.1)."""
@@ -91,14 +91,14 @@ class ReorderBuffer:
         if self._next is None:
             # whatever is up to MAX_MISORDER before it may still turn out to be the first
             self._next = packet.sequence - MAX_MISORDER
-        ahead = _signed16(packet.sequence - self._next)
+        ahead = signed(packet.sequence - self._next, bits=16)
         far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
         if far and not self._goes_on(packet):
             return self._jumped(Received(packet, now))
         self._drop_suspect()
         sequence = self._next + ahead
         for copy in copies:
-            at = self._next + _signed16(copy.sequence - self._next)
+            at = self._next + signed(copy.sequence - self._next, bits=16)
             if self._next <= at < sequence:
                 self._copies[at] = copy
         if ahead < 0:
@@ -173,8 +173,8 @@ class ReorderBuffer:
             self.duplicates += 1
 
     def _passed(self, packet: RtpPacket) -> None:
-        if self._last is not None and _signed16(packet.sequence - self._last.sequence) == 1:
-            step = _signed32(packet.timestamp - self._last.timestamp)
+        if self._last is not None and signed(packet.sequence - self._last.sequence, bits=16) == 1:
+            step = signed(packet.timestamp - self._last.timestamp, bits=32)
             if 0 < step <= _MAX_TICKS:
                 self._ticks = step
         self._last = packet
@@ -183,14 +183,14 @@ class ReorderBuffer:
         """Whether a packet far away has the timestamp that it would have in this stream."""
         if self._last is None or not self._ticks:
             return False
-        packets = _signed16(packet.sequence - self._last.sequence)
-        error = _signed32(packet.timestamp - self._last.timestamp - packets * self._ticks)
+        packets = signed(packet.sequence - self._last.sequence, bits=16)
+        error = signed(packet.timestamp - self._last.timestamp - packets * self._ticks, bits=32)
         return abs(error) <= abs(packets) * self._ticks // 2
 
     def _jumped(self, item: Received) -> list[Slot]:
         first = self.suspect
         if first is not None:
-            follows = _signed16(item.packet.sequence - first.packet.sequence)
+            follows = signed(item.packet.sequence - first.packet.sequence, bits=16)
             if 0 < follows <= MAX_MISORDER:
                 return self._restart(first, item)
             self.strays += 1
@@ -205,7 +205,7 @@ class ReorderBuffer:
         self._given_up.clear()
         self._next = first.packet.sequence
         for item in (first, second):
-            at = self._next + _signed16(item.packet.sequence - self._next)
+            at = self._next + signed(item.packet.sequence - self._next, bits=16)
             self._waiting[at] = item
             slots += self._in_order()
         return slots
@@ -214,11 +214,3 @@ class ReorderBuffer:
         if self.suspect is not None:
             self.strays += 1
             self.suspect = None
-
-
-def _signed16(difference: int) -> int:
-    return (difference + 0x8000) % 0x10000 - 0x8000
-
-
-def _signed32(difference: int) -> int:
-    return (difference + 0x80000000) % 0x100000000 - 0x80000000

@@ -61,6 +61,12 @@ def is_rtcp(data: bytes) -> bool:
     return len(data) >= 2 and 192 <= data[1] <= 223
 
 
+def signed(difference: int, *, bits: int) -> int:
+    """The difference of two counters that wrap at `bits`, taken the short way round."""
+    half = 1 << (bits - 1)
+    return (difference + half) % (half << 1) - half
+
+
 class Unwrapper:
     """Turns a wrapping counter into one that goes on for ever.
 
@@ -68,7 +74,7 @@ class Unwrapper:
     """
 
     def __init__(self, *, bits: int) -> None:
-        self._modulus = 1 << bits
+        self._bits = bits
         self._last: int | None = None
 
     def unwrap(self, value: int) -> int:
@@ -76,9 +82,7 @@ class Unwrapper:
         if self._last is None:
             self._last = value
             return value
-        half = self._modulus >> 1
-        delta = (value - self._last + half) % self._modulus - half
-        self._last += delta
+        self._last += signed(value - self._last, bits=self._bits)
         return self._last
 
 

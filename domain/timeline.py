@@ -67,7 +67,7 @@ class Timeline:
             self._anchor_timestamp = extended
             self._anchor_position = self.position + offset
             self._broken = False
-        gap, overlap = max(offset, 0), min(max(-offset, 0), length)
+        gap, overlap = max(offset, 0), max(-offset, 0)
         self.position += gap + length - overlap
         self._last_now = now
         if broken:

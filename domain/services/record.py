@@ -73,7 +73,6 @@ class AudioTrackProcessor:
         self._codecs = codecs
         self._decoders = decoders
         self._store = store
-        self._clock = clock
         self._reorder_hold_s = reorder_hold_s
         self._max_gap_s = max_gap_s
         self._recording = Recording(max_gap_s=max_gap_s)
