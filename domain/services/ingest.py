@@ -226,6 +226,7 @@ class _LiveSession:
         """Done when everything of the session is, once it has ended."""
         self._ingest = ingest
         self._faulty = False
+        self._announced = False
 
     def connection_established(self, *, now: float) -> None:
         self.session.connected(now=now)
@@ -233,15 +234,13 @@ class _LiveSession:
     def packet_received(self, packet: RtpPacket, *, now: float) -> None:
         if self._faulty:
             return
-        was_recording = self.processor.format is not None
         try:
             self.session.packet_received(now=now)
             self.processor.packet_received(packet, now=now)
         except Exception as error:
             self._fault(error)
             return
-        if not was_recording and self.processor.format is not None:
-            self._ingest.recording_started(self)
+        self._announce()
 
     def due(self, *, now: float) -> SessionEvent | None:
         """What ends the session now, if anything does."""
@@ -256,6 +255,14 @@ class _LiveSession:
             self.processor.poll(now=now)
         except Exception as error:
             self._fault(error)
+            return
+        self._announce()
+
+    def _announce(self) -> None:
+        """The first packets wait, and may be let go by a packet or by the clock."""
+        if not self._announced and self.processor.format is not None:
+            self._announced = True
+            self._ingest.recording_started(self)
 
     def _fault(self, error: Exception) -> None:
         """Whatever it was would happen again: nothing more goes into this recording."""

@@ -354,3 +354,16 @@ async def test_reports_begin_anew_with_a_restarted_sequence(server: Server) -> N
     report = sink.reception_report()
     assert report is not None
     assert (report.packets_lost, report.fraction_lost) == (0, 0)
+
+
+@pytest.mark.parametrize("let_go_by", ["packet", "clock"])
+async def test_the_start_of_a_recording_is_told_once(server: Server, let_go_by: str) -> None:
+    await server.offer()
+    server.receive(packet(1), packet(2))
+    assert server.seen.started == []
+    server.clock.advance(0.2)
+    if let_go_by == "clock":
+        server.ingest.tick()
+    server.receive(packet(3), packet(4))
+    server.ingest.tick()
+    assert server.seen.started == [AudioFormat(48_000, 1)]
