@@ -139,6 +139,20 @@ class ServerUnreachable(GaplessError):
     """Nobody answers at the server's address."""
 
 
+class NoRelay(PeerError):
+    """Media is to go through a TURN server, and there is none that serves us."""
+
+    status = 502
+
+
+class WrongServer(ServerUnreachable):
+    """Who answers at the address is not the server that is meant."""
+
+
+class SessionOver(GaplessError):
+    """The server has ended the session, and said so."""
+
+
 class ServerRefused(GaplessError):
     """The server answered with a refusal."""
 
@@ -151,8 +165,8 @@ class ConnectionFailed(GaplessError):
     """The media path could not be established."""
 
 
-class ConnectionLost(GaplessError):
-    """The media path was there and is gone."""
+class EndUnconfirmed(GaplessError):
+    """The server could not be asked whether the recording is complete."""
 
 
 class PortInUse(GaplessError):

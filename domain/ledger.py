@@ -143,6 +143,8 @@ class RecordingInfo:
     codec: str
     started_at: datetime.datetime
     """UTC, of the first sample."""
+    resume_digest: str = ""
+    """SHA-256 (hex) of the secret with which its client may go on with it; not in the ledger."""
 
 
 def document(

@@ -35,7 +35,7 @@ class Reconstructor:
     Behind a loss: concealment right after the last sound, up to `MAX_CONCEALED_S`; the time
     directly before the next packet from that packet's FEC, where it carries any; silence in
     between. A jump of the timestamps without a loss is DTX. A payload that cannot be decoded is
-    as good as lost.
+    as good as lost; an empty one says that its sender lives and has had no sound (RFC 6263).
     """
 
     def __init__(
@@ -46,14 +46,16 @@ class Reconstructor:
         self._sample_rate_hz = sample_rate_hz
         self._max_gap = round(max_gap_s * sample_rate_hz)
         self._max_concealed = round(MAX_CONCEALED_S * sample_rate_hz)
-        self._expected: int | None = None  # the timestamp behind the last sound
+        self._expected: int | None = None  # the timestamp behind what there was last
+        self._was_sound = False
         self._lossy = False
         self.rejected: Counter[str] = Counter()
 
     def restart(self) -> None:
-        """What follows has nothing to do with what was."""
+        """What follows has nothing to do with what was; time in between is lost, not DTX."""
         self._expected = None
-        self._lossy = False
+        self._was_sound = False
+        self._lossy = True
 
     def process(self, slot: Slot) -> list[Run]:
         """The runs that a slot makes."""
@@ -69,6 +71,8 @@ class Reconstructor:
         return []
 
     def _packet(self, packet: RtpPacket, kind: SampleKind, arrived: float) -> list[Run]:
+        if not packet.payload:
+            return self._keep_alive(packet, arrived)
         runs = self._bridge(packet, arrived) if self._lossy else []
         try:
             samples = self._decoder.decode(packet.payload)
@@ -79,8 +83,18 @@ class Reconstructor:
         gap_kind = SampleKind.SILENCE if self._lossy else SampleKind.DTX
         runs.append(Run(packet.timestamp, samples, kind, gap_kind, arrived))
         self._expected = self._behind(packet.timestamp, len(samples))
+        self._was_sound = True
         self._lossy = False
         return runs
+
+    def _keep_alive(self, packet: RtpPacket, arrived: float) -> list[Run]:
+        """The time up to the packet has gone by without a sound that could be sent."""
+        self._lossy = True
+        if self._expected is None or signed(packet.timestamp - self._expected, bits=32) <= 0:
+            return []
+        self._expected, self._was_sound = packet.timestamp, False
+        nothing = self._decoder.conceal(0)
+        return [Run(packet.timestamp, nothing, SampleKind.SILENCE, SampleKind.SILENCE, arrived)]
 
     def _bridge(self, packet: RtpPacket, arrived: float) -> list[Run]:
         """What can be said of the time between the last sound and a packet behind a loss."""
@@ -94,7 +108,8 @@ class Reconstructor:
         try:
             rebuilt = self._decoder.recoverable(packet.payload)
             rebuilt = rebuilt if rebuilt <= gap else 0
-            concealed = self._decoder.conceal(min(gap - rebuilt, self._max_concealed))
+            most = self._max_concealed if self._was_sound else 0
+            concealed = self._decoder.conceal(min(gap - rebuilt, most))
             if len(concealed):
                 runs.append(
                     Run(

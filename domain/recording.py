@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from domain.audio import AudioFormat, Samples
 from domain.ledger import Event, SampleKind
@@ -14,6 +14,8 @@ from domain.timeline import Timeline
 
 ANCHOR_INTERVAL_S = 60.0
 """An anchor of RTP time on the wall clock goes into the ledger so often."""
+OUTAGE_S = 1.0
+"""So much time without anything is an outage, and an event in the ledger."""
 
 
 class EndReason(enum.Enum):
@@ -76,6 +78,27 @@ class Finished:
 Effect: TypeAlias = Opened | Appended | GapFilled | Noted | Finished
 
 
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Where a sender's RTP time stands in a recording."""
+
+    position: int
+    rtp_timestamp: int
+    ssrc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a recording had come when its process was killed."""
+
+    length: int
+    """Samples per channel."""
+    ended_at: float
+    """When its last sample arrived, in monotonic seconds of this process."""
+    anchor: Anchor | None
+    """The latest; timestamps ran on from it without a break."""
+
+
 class State(enum.Enum):
     WAITING = "waiting"
     RECORDING = "recording"
@@ -96,6 +119,7 @@ class Recording:
         self._skew = SkewEstimator()
         self._anchored_at = float("-inf")
         self._break_reason = "timestamp"
+        self._ssrc = 0
         self.state = State.WAITING
 
     @property
@@ -115,6 +139,28 @@ class Recording:
         self.state = State.RECORDING
         return [Opened(audio_format)]
 
+    def go_on(
+        self, audio_format: AudioFormat, *, clock_rate_hz: int, progress: Progress, ssrc: int
+    ) -> None:
+        """Take up a recording that another process began; its file is there already.
+
+        The source `ssrc` follows: where it is the one that was recorded, its timestamps say how
+        long the outage was, otherwise the wall clock does.
+        """
+        self.open(audio_format, clock_rate_hz=clock_rate_hz)
+        assert self._timeline is not None
+        timestamp, anchor = None, progress.anchor
+        if anchor is not None and anchor.ssrc == ssrc:
+            samples = progress.length - anchor.position
+            timestamp = anchor.rtp_timestamp + samples * clock_rate_hz // self._sample_rate_hz
+        self._timeline.go_on(
+            position=progress.length,
+            timestamp=None if timestamp is None else timestamp % 2**32,
+            ended_at=progress.ended_at,
+        )
+        self._break_reason = "source"
+        self._ssrc = ssrc
+
     def add(self, run: Run) -> list[Effect]:
         """The next run of samples."""
         assert self._timeline is not None
@@ -130,11 +176,15 @@ class Recording:
             self._break_reason = "timestamp"
             self._skew.reset()
         if placement.gap:
+            if gap_kind is SampleKind.SILENCE and placement.gap >= OUTAGE_S * self._sample_rate_hz:
+                outage = Event("outage", before, {"length": placement.gap})
+                effects.append(Noted(outage, run.arrived))
             effects.append(GapFilled(placement.gap, gap_kind))
         if run.arrived - self._anchored_at >= ANCHOR_INTERVAL_S:
             self._anchored_at = run.arrived
-            anchor = Event("anchor", before + placement.gap, {"rtp_timestamp": run.timestamp})
-            effects.append(Noted(anchor, run.arrived))
+            details = {"rtp_timestamp": run.timestamp, "ssrc": self._ssrc}
+            at = before + placement.gap - placement.overlap
+            effects.append(Noted(Event("anchor", at, details), run.arrived))
         if placement.overlap:
             trimmed = Event("overlap", before, {"length": placement.overlap})
             effects.append(Noted(trimmed, run.arrived))
@@ -145,11 +195,22 @@ class Recording:
         )
         return effects
 
+    def change_source(self, ssrc: int) -> None:
+        """Another source follows, with a clock of its own (RFC 3550 § 3)."""
+        self._ssrc = ssrc
+        self.restart("source")
+
     def restart(self, reason: str) -> None:
         """The sender began anew: the next timestamp is unrelated to the last."""
         if self._timeline is not None:
             self._break_reason = reason
             self._timeline.restart()
+
+    def note(self, event_type: str, *, now: float, **details: Any) -> list[Effect]:
+        """Something to remember of this moment."""
+        if self.state is not State.RECORDING:
+            return []
+        return [Noted(Event(event_type, self.length, details), now)]
 
     def end(self, reason: EndReason, *, now: float) -> list[Effect]:
         """Nothing follows. Ending twice has no further effect."""

@@ -2,7 +2,8 @@
 
 Rules that hold for the table:
 1. A session is made by an offer and ends once; ENDED has no way out.
-2. The recording belongs to the session, the connection serves it.
+2. The recording belongs to the session; connections (its attempts) only serve it, and may
+   follow one another.
 3. What keeps a session alive is packets, nothing else: a connection that claims to be up but
    brings nothing runs into the inactivity time-out.
 """
@@ -10,35 +11,43 @@ Rules that hold for the table:
 from __future__ import annotations
 
 import enum
+import hashlib
 from dataclasses import dataclass
 
 from domain.recording import EndReason
+
+SILENT_AFTER_S = 2.0
+"""Without a packet for so long a session counts as silent: any network hiccup is shorter."""
 
 
 class SessionState(enum.Enum):
     CONNECTING = "connecting"
     """Answered; no media path yet."""
-    CONNECTED = "connected"
-    """The media path is there, but it brings nothing."""
+    SILENT = "silent"
+    """Connected, but the media path brings nothing: not yet, or not any more."""
     RECORDING = "recording"
     """Packets are coming in."""
+    INTERRUPTED = "interrupted"
+    """An earlier process was killed while it recorded; the client has not come back yet."""
     ENDED = "ended"
 
 
 class SessionEvent(enum.Enum):
     CONNECTED = "connected"
     PACKET_RECEIVED = "packet received"
+    PACKETS_CEASED = "packets ceased"
     CONNECTION_CLOSED = "connection closed"
     DELETED = "deleted"
     CONNECT_DEADLINE_PASSED = "connect deadline passed"
     INACTIVITY_DEADLINE_PASSED = "inactivity deadline passed"
+    NEVER_RESUMED = "never resumed"
     SHUT_DOWN = "shut down"
     FAILED = "failed"
     STORAGE_FAILED = "storage failed"
 
 
-_C, _S = SessionState.CONNECTING, SessionState.CONNECTED
-_R, _E = SessionState.RECORDING, SessionState.ENDED
+_C, _S = SessionState.CONNECTING, SessionState.SILENT
+_R, _I, _E = SessionState.RECORDING, SessionState.INTERRUPTED, SessionState.ENDED
 
 TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
     (_C, SessionEvent.CONNECTED): _S,
@@ -56,13 +65,20 @@ TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
     (_S, SessionEvent.SHUT_DOWN): _E,
     (_S, SessionEvent.FAILED): _E,
     (_S, SessionEvent.STORAGE_FAILED): _E,
-    (_R, SessionEvent.PACKET_RECEIVED): _R,
+    (_R, SessionEvent.PACKETS_CEASED): _S,
     (_R, SessionEvent.CONNECTION_CLOSED): _E,
     (_R, SessionEvent.DELETED): _E,
     (_R, SessionEvent.INACTIVITY_DEADLINE_PASSED): _E,
     (_R, SessionEvent.SHUT_DOWN): _E,
     (_R, SessionEvent.FAILED): _E,
     (_R, SessionEvent.STORAGE_FAILED): _E,
+    (_I, SessionEvent.PACKET_RECEIVED): _R,
+    (_I, SessionEvent.CONNECTION_CLOSED): _E,
+    (_I, SessionEvent.DELETED): _E,
+    (_I, SessionEvent.NEVER_RESUMED): _E,
+    (_I, SessionEvent.SHUT_DOWN): _E,
+    (_I, SessionEvent.FAILED): _E,
+    (_I, SessionEvent.STORAGE_FAILED): _E,
 }
 
 END_REASONS: dict[SessionEvent, EndReason] = {
@@ -70,10 +86,16 @@ END_REASONS: dict[SessionEvent, EndReason] = {
     SessionEvent.DELETED: EndReason.DELETED,
     SessionEvent.CONNECT_DEADLINE_PASSED: EndReason.INACTIVE,
     SessionEvent.INACTIVITY_DEADLINE_PASSED: EndReason.INACTIVE,
+    SessionEvent.NEVER_RESUMED: EndReason.RECOVERED,
     SessionEvent.SHUT_DOWN: EndReason.SHUTDOWN,
     SessionEvent.FAILED: EndReason.FAILED,
     SessionEvent.STORAGE_FAILED: EndReason.STORAGE_FAILED,
 }
+
+
+def digest_of(secret: str) -> str:
+    """What is kept of a resume secret: enough to know it again, too little to show it (hex)."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -81,17 +103,17 @@ class Session:
     """One client's session, from its offer to its end. Times are monotonic seconds."""
 
     id: str
-    resume: str
-    """The secret with which this client, and no other, may take the session up again."""
+    resume_digest: str
+    """Of the secret with which this client, and no other, may take the session up again."""
     name: str
     connect_deadline: float
     inactivity_timeout_s: float
     state: SessionState = SessionState.CONNECTING
     active_at: float = 0.0
-    """When the latest packet came, or the media path did."""
+    """When the latest packet came, or the media path did, or this process took the session up."""
 
     def handle(self, event: SessionEvent) -> bool:
-        """Go where the table says; False when the event changes nothing (the session is over)."""
+        """Go where the table says; False when the event changes nothing."""
         target = TRANSITIONS.get((self.state, event))
         if target is None:
             return False
@@ -99,7 +121,7 @@ class Session:
         return True
 
     def connected(self, *, now: float) -> None:
-        """The media path is there."""
+        """A media path is there."""
         if self.handle(SessionEvent.CONNECTED):
             self.active_at = now
 
@@ -111,11 +133,16 @@ class Session:
 
     def due(self, *, now: float) -> SessionEvent | None:
         """The deadline that has passed at `now`, if one has."""
-        if self.state is SessionState.CONNECTING and now >= self.connect_deadline:
-            return SessionEvent.CONNECT_DEADLINE_PASSED
-        if (
-            self.state in (SessionState.CONNECTED, SessionState.RECORDING)
-            and now - self.active_at >= self.inactivity_timeout_s
-        ):
-            return SessionEvent.INACTIVITY_DEADLINE_PASSED
+        idle_s = now - self.active_at
+        match self.state:
+            case SessionState.CONNECTING if now >= self.connect_deadline:
+                return SessionEvent.CONNECT_DEADLINE_PASSED
+            case SessionState.INTERRUPTED if idle_s >= self.inactivity_timeout_s:
+                return SessionEvent.NEVER_RESUMED
+            case SessionState.SILENT | SessionState.RECORDING if (
+                idle_s >= self.inactivity_timeout_s
+            ):
+                return SessionEvent.INACTIVITY_DEADLINE_PASSED
+            case SessionState.RECORDING if idle_s >= SILENT_AFTER_S:
+                return SessionEvent.PACKETS_CEASED
         return None

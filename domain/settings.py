@@ -26,8 +26,33 @@ class IceServer:
         scheme = self.url.partition(":")[0]
         if scheme not in ("stun", "stuns", "turn", "turns") or not self.url.partition(":")[2]:
             raise SettingInvalid("ice_servers", f"{self.url!r} is no stun: or turn: address")
-        if scheme.startswith("turn") and not (self.username and self.credential):
-            raise SettingInvalid("ice_servers", f"{self.url} needs a username and a credential")
+        if bool(self.username) != bool(self.credential):
+            raise SettingInvalid("ice_servers", f"{self.url}: username and credential go together")
+
+    @property
+    def is_turn(self) -> bool:
+        return self.url.startswith("turn")
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """UDP ports, from the first to the last."""
+
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 1024 <= self.first <= self.last <= 65535:
+            raise SettingInvalid("udp_ports", f"{self} is no range of ports from 1024 to 65535")
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+def _check_turn_credentials(servers: tuple[IceServer, ...]) -> None:
+    for server in servers:
+        if server.is_turn and server.username is None:
+            raise SettingInvalid("ice_servers", f"{server.url} needs a username and a credential")
 
 
 def _setting(
@@ -74,6 +99,18 @@ class ServerSettings:
     ice_servers: tuple[IceServer, ...] = _setting(
         (), "STUN and TURN servers; the first of each is used."
     )
+    turn_secret: str | None = _setting(
+        None, "Secret shared with the TURN servers: clients get credentials of their own."
+    )
+    turn_ttl_s: float = _setting(
+        43_200.0, "How long those credentials are good for.", low=60, high=7 * 86_400
+    )
+    ice_policy: str = _setting(
+        "all", "relay: media goes through TURN servers only.", choices=("all", "relay")
+    )
+    udp_ports: PortRange | None = _setting(  # noqa: RUF009 (it is a field, as all of them)
+        None, "UDP ports for media, as 50000-50999; one for each address of each session."
+    )
     inactivity_timeout_s: float = _setting(
         30.0, "End a session that has brought no packet for so long.", low=0.5, high=86_400
     )
@@ -86,6 +123,12 @@ class ServerSettings:
     max_gap_s: float = _setting(
         60.0, "Longest silence to fill in when timestamps jump.", low=1, high=86_400
     )
+    fec: bool = _setting(True, "Ask publishers for forward error correction (Opus).")
+    dtx: bool = _setting(False, "Ask publishers to send next to nothing while it is silent.")
+    bitrate: int | None = _setting(
+        None, "Opus bit rate to ask publishers for, in bit/s.", low=6_000, high=510_000
+    )
+    stereo: bool = _setting(False, "Ask publishers for two channels, also of a mono microphone.")
     min_free_mb: int = _setting(64, "Refuse new recordings when less is free on the disk.", low=0)
     large_files: str = _setting(
         "parts",
@@ -106,6 +149,8 @@ class ServerSettings:
             raise SettingInvalid(missing, "tls_cert and tls_key go together")
         if self.token is not None and not self.token:
             raise SettingInvalid("token", "is empty")
+        if not self.turn_secret:
+            _check_turn_credentials(self.ice_servers)
         if not (self.token or self.allow_anyone or is_loopback(self.host)):
             raise SettingInvalid(
                 "token",
@@ -144,11 +189,15 @@ class ClientSettings:
         2.0, "Sound that may wait between capture and encoder.", low=0.1, high=60
     )
     ice_servers: tuple[IceServer, ...] = _setting(
-        (), "STUN and TURN servers; the first of each is used."
+        (), "STUN and TURN servers; without any, those that the server names."
+    )
+    ice_policy: str = _setting(
+        "all", "relay: media goes through TURN servers only.", choices=("all", "relay")
     )
 
     def __post_init__(self) -> None:
         _check_limits(self)
+        _check_turn_credentials(self.ice_servers)
         if not self.server.startswith(("http://", "https://")):
             raise SettingInvalid("server", f"{self.server!r} is no http:// or https:// address")
         if self.capture == "file" and not self.input:

@@ -27,7 +27,8 @@ class SourceGate:
 
     The first source is the first packet's. Another takes over with its second packet, and its
     first is not lost by that, so that one stray packet derails nothing. What still comes of a
-    source that was left is late, unless the one that is recorded has fallen silent.
+    source that was left is late, unless the one that is recorded has fallen silent. Another
+    connection may bring another source with its first packet.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,11 @@ class SourceGate:
         self._active_at = 0.0
         self._newcomer: Arrival | None = None
         self._left: deque[int] = deque(maxlen=_REMEMBERED)
+
+    def reopen(self) -> None:
+        """The packets that follow come by another connection: whatever it brings is the source."""
+        self.current = None
+        self._newcomer = None
 
     def admit(self, arrival: Arrival) -> list[Arrival]:
         """What goes on now; look at `current` to see whether another source has taken over."""

@@ -48,6 +48,21 @@ class Timeline:
         self.position = 0
         """Samples placed so far, gaps included: the length of the recording."""
 
+    def go_on(self, *, position: int, timestamp: int | None, ended_at: float) -> None:
+        """Go on with a recording that another process began and was killed over.
+
+        It is `position` samples long, and its last sample arrived at `ended_at`. `timestamp` is
+        the RTP timestamp that belongs to its end; None where the stream cannot be the same.
+        """
+        self.position = position
+        self._last_now = ended_at
+        self._anchor_position = position
+        self._anchor_lead_s = self._lead_s(position, ended_at)
+        self._anchored_at = ended_at
+        if timestamp is not None:
+            self._anchor_timestamp = self._unwrapper.unwrap(timestamp)
+            self._broken = False
+
     def restart(self) -> None:
         """The sender began anew: the next timestamp says nothing about the ones before it."""
         self._broken = True

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from domain.errors import SettingInvalid
-from domain.settings import ClientSettings, IceServer, ServerSettings
+from domain.settings import ClientSettings, IceServer, PortRange, ServerSettings
 
 ENVIRONMENT_PREFIX = "GAPLESS_"
 CONFIG_VARIABLE = "GAPLESS_CONFIG"
@@ -140,6 +140,13 @@ def _truth(value: Any) -> bool:
     raise ValueError(f"{value!r} is neither true nor false")
 
 
+def _port_range(value: Any) -> PortRange:
+    first, dash, last = _text(value).partition("-")
+    if not (first.strip().isdigit() and (not dash or last.strip().isdigit())):
+        raise ValueError(f"{value!r} is no range of ports such as 50000-50999")
+    return PortRange(int(first), int(last if dash else first))
+
+
 def _ice_servers(value: Any) -> tuple[IceServer, ...]:
     """Addresses with commas between them, or RTCIceServer objects (in text: as JSON)."""
     if isinstance(value, str):
@@ -168,4 +175,5 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     float: _number,
     bool: _truth,
     tuple[IceServer, ...]: _ice_servers,
+    PortRange: _port_range,
 }

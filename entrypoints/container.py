@@ -5,7 +5,9 @@ Swap an adapter by a word of configuration, or override a provider in a test.
 
 from __future__ import annotations
 
+import random
 import secrets
+import urllib.parse
 
 from dependency_injector import containers, providers
 
@@ -21,13 +23,17 @@ from adapters.storage.memory import MemoryStore
 from adapters.storage.recovery import recover
 from adapters.storage.wav import WavStore
 from adapters.storage.wav_parts import WavOptions
+from adapters.transport.ice import IceOptions
 from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
+from adapters.transport.sdp import OpusWishes
 from domain.audio import AudioFormat
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.observers import ServerObserver, StreamObserver
+from domain.rtp import Packetizer
 from domain.services.ingest import Ingest
 from domain.services.publish import RTP_RATE_HZ, Publisher
+from domain.services.uplink import Uplink
 from domain.settings import ClientSettings, ServerSettings, is_loopback
 from entrypoints.version import VERSION
 
@@ -49,11 +55,24 @@ def _megabytes(count: int) -> int:
     return count << 20
 
 
-def _is_local(server: str) -> bool:
-    """Whether a server's address is on this machine."""
-    host = server.partition("://")[2].partition("/")[0]
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return is_loopback(name)
+def _loopback_of(host: str) -> tuple[str, ...]:
+    """The loopback address to find paths on, where a host is on this machine."""
+    if not is_loopback(host):
+        return ()
+    return ("::1",) if ":" in host else ("127.0.0.1",)
+
+
+def _host_of(server: str) -> str:
+    """The host of a server's address."""
+    return urllib.parse.urlsplit(server).hostname or ""
+
+
+def _new_packetizer() -> Packetizer:
+    return Packetizer(
+        ssrc=secrets.randbits(32),
+        first_sequence=secrets.randbits(16),
+        first_timestamp=secrets.randbits(32),
+    )
 
 
 class ServerContainer(containers.DeclarativeContainer):
@@ -84,8 +103,19 @@ class ServerContainer(containers.DeclarativeContainer):
     )
     transport = providers.Singleton(
         AiortcIngest,
-        ice_servers=settings.provided.ice_servers,
-        loopback=providers.Callable(is_loopback, settings.provided.host),
+        providers.Factory(
+            IceOptions,
+            loopback=providers.Callable(_loopback_of, settings.provided.host),
+            relay_only=providers.Callable("relay".__eq__, settings.provided.ice_policy),
+            ports=settings.provided.udp_ports,
+        ),
+        wishes=providers.Factory(
+            OpusWishes,
+            fec=settings.provided.fec,
+            dtx=settings.provided.dtx,
+            bitrate=settings.provided.bitrate,
+            stereo=settings.provided.stereo,
+        ),
         clock=clock,
         spawner=spawner,
     )
@@ -108,7 +138,7 @@ class ServerContainer(containers.DeclarativeContainer):
         token=settings.provided.token,
         tls_cert=settings.provided.tls_cert,
         tls_key=settings.provided.tls_key,
-        ice_servers=settings.provided.ice_servers,
+        allow_anyone=settings.provided.allow_anyone,
         version=VERSION,
     )
 
@@ -145,23 +175,45 @@ class ClientContainer(containers.DeclarativeContainer):
         dtx=settings.provided.dtx,
         application=settings.provided.application,
     )
+    clock = providers.Singleton(SystemClock)
+    spawner = providers.Singleton(BackgroundTasks)
     transport = providers.Factory(
         AiortcPublisher,
+        providers.Factory(
+            IceOptions,
+            loopback=providers.Callable(
+                _loopback_of, providers.Callable(_host_of, settings.provided.server)
+            ),
+            relay_only=providers.Callable("relay".__eq__, settings.provided.ice_policy),
+        ),
         ice_servers=settings.provided.ice_servers,
-        loopback=providers.Callable(_is_local, settings.provided.server),
         channels=settings.provided.channels,
+        clock=clock,
     )
     signaling = providers.Factory(
         HttpSignaling, server=settings.provided.server, token=settings.provided.token
     )
-    publisher = providers.Factory(
-        Publisher,
-        encoder=encoder,
+    uplink = providers.Factory(
+        Uplink,
         transport=transport,
         signaling=signaling,
+        clock=clock,
+        spawner=spawner,
+        observer=observer,
+        random=providers.Object(random.random),
+        name=settings.provided.name,
+    )
+    publisher = providers.Factory(
+        Publisher,
+        capture=capture,
+        request=capture_request,
+        resampler=resampler.provider,
+        encoder=encoder,
+        packetizer=providers.Factory(_new_packetizer),
+        uplink=uplink,
+        clock=clock,
         observer=observer,
         channels=settings.provided.channels,
-        name=settings.provided.name,
         duration_s=settings.provided.duration,
     )
 

@@ -64,6 +64,8 @@ def _metavar(name: str, hint: Any) -> str:
         return "FILE"
     if name == "ice_servers":
         return "URL,..."
+    if name == "udp_ports":
+        return "FIRST-LAST"
     if name in ("duration",) or name.endswith("_s"):
         return "SECONDS"
     return "NUMBER" if hint in (int, float) else "TEXT"

@@ -13,6 +13,7 @@ from domain.levels import FLOOR_DBFS
 from domain.ports.observers import StreamProgress
 from domain.ports.storage import Recovery
 from domain.recording import EndReason
+from domain.session import SessionState
 
 _METER_WIDTH = 24
 _REDRAW_S = 0.1
@@ -54,6 +55,21 @@ class StreamView:
     def connected(self, session_id: str) -> None:
         self._say(f"connected, session {session_id}; streaming (Ctrl-C to stop)")
 
+    def waiting(self, reason: str, retry_in_s: float) -> None:
+        self._say(f"{reason}; trying again in {retry_in_s:.1f} s")
+
+    def interrupted(self) -> None:
+        self._say("the server is not heard of any more; looking for a way back to it")
+
+    def resumed(self, after_s: float) -> None:
+        self._say(f"back after {after_s:.1f} s, in the same recording")
+
+    def device_lost(self, reason: str) -> None:
+        self._say(f"{reason}; silent until it is back")
+
+    def device_back(self, after_s: float) -> None:
+        self._say(f"the device is back after {after_s:.1f} s")
+
     def progressed(self, progress: StreamProgress) -> None:
         self._clipped |= progress.levels.clipped
         interval = _REDRAW_S if self._live else _PLAIN_S
@@ -61,7 +77,7 @@ class StreamView:
             return
         self._drawn_at = progress.seconds
         levels = progress.levels
-        trouble = f"  {progress.overrun_s:.1f} s lost" if progress.overrun_s else ""
+        trouble = f"  {progress.lost_s:.1f} s lost" if progress.lost_s else ""
         trouble += "  clipping" if self._clipped else ""
         self._clipped = False
         if self._live:
@@ -101,6 +117,15 @@ class ServerView:
         shown = "".join(character for character in name if character.isprintable())
         self._say(f"{session_id}  session opened" + (f" by {shown!r}" if shown else ""))
 
+    def session_changed(self, session_id: str, state: SessionState) -> None:
+        if state is SessionState.SILENT:
+            self._say(f"{session_id}  connected, but silent")
+        elif state is SessionState.RECORDING:
+            self._say(f"{session_id}  packets are coming in")
+
+    def session_resumed(self, session_id: str, attempt: int) -> None:
+        self._say(f"{session_id}  the client is back, with connection {attempt}")
+
     def recording_started(self, session_id: str, audio_format: AudioFormat) -> None:
         self._say(f"{session_id}  recording, {audio_format}")
 
@@ -123,6 +148,9 @@ def show_recovery(found: Recovery) -> None:
     """What became of recordings that nobody had finished; nothing when there were none."""
     for recording in found.recovered:
         click.echo(f"recovered {clock_time(recording.seconds)} in {recording.location}")
+    for interrupted in found.interrupted:
+        seconds = interrupted.length / interrupted.info.format.sample_rate_hz
+        click.echo(f"waiting for the client of {interrupted.info.name} ({clock_time(seconds)})")
     for location in found.busy:
         click.echo(f"still being written: {location}")
     for error in found.failed:

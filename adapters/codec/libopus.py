@@ -32,6 +32,7 @@ _SET_INBAND_FEC = 4012
 _SET_PACKET_LOSS_PERC = 4014
 _SET_DTX = 4016
 _GET_LOOKAHEAD = 4027
+_RESET_STATE = 4028
 
 
 class OpusEncoder:
@@ -73,6 +74,9 @@ class OpusEncoder:
         if self._dtx and size <= _NOTHING_TO_SEND and not last:
             return None
         return EncodedPacket(self._buffer.raw[:size], frame.position)
+
+    def reset(self) -> None:
+        self._control(_RESET_STATE, 0)  # it takes no value, and does not look at one
 
     def _control(self, request: int, value: int) -> None:
         result = self._library.opus_encoder_ctl(self._state, request, ctypes.c_int(value))

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import logging
 import time
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 _log = logging.getLogger("gapless")
@@ -19,15 +19,26 @@ class SystemClock:
     def utc(self) -> datetime.datetime:
         return datetime.datetime.now(tz=datetime.UTC)
 
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
-class _End:
-    """The end of a task: who waits for it may be cancelled, the task is not."""
+
+class _Work:
+    """A task: who waits for it may be cancelled, the task is not by that."""
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self._task = task
 
     def __await__(self) -> Generator[Any, None, None]:
         return asyncio.shield(self._task).__await__()
+
+    @property
+    def done(self) -> bool:
+        return self._task.done()
+
+    async def cancel(self) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
 
 
 class BackgroundTasks:
@@ -36,11 +47,11 @@ class BackgroundTasks:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> Awaitable[None]:
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> _Work:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return _End(task)
+        return _Work(task)
 
     async def join(self) -> None:
         while self._tasks:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 
-from domain.errors import ServerRefused, ServerUnreachable
+from adapters.signaling.offers import SECONDS_HEADER
+from domain.errors import ServerRefused, ServerUnreachable, SettingInvalid, WrongServer
 from domain.ports.signaling import Answer
 from domain.ports.transport import IceCandidate
+from domain.settings import IceServer
 
 REQUEST_S = 10.0
 
@@ -22,12 +25,21 @@ class HttpSignaling:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def offer(self, sdp: str, *, name: str) -> Answer:
-        body = await self._call("POST", "/offer", {"sdp": sdp, "type": "offer", "name": name})
+    async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
+        offer = {"sdp": sdp, "type": "offer", "name": name}
+        body, _ = await self._call("POST", "/offer", offer | ({"resume": resume} if resume else {}))
         try:
-            return Answer(sdp=body["sdp"], session_id=body["id"], resume=body["resume"])
-        except (KeyError, TypeError) as error:
-            raise ServerUnreachable(f"{self._server} is no Gapless server") from error
+            return Answer(
+                sdp=body["sdp"],
+                session_id=body["id"],
+                resume=body["resume"],
+                ice_servers=tuple(
+                    IceServer(item["urls"], item.get("username"), item.get("credential"))
+                    for item in body["iceServers"]
+                ),
+            )
+        except (KeyError, TypeError, AttributeError, SettingInvalid) as error:
+            raise WrongServer(f"{self._server} is no Gapless server") from error
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         await self._call(
@@ -41,19 +53,25 @@ class HttpSignaling:
             },
         )
 
-    async def delete(self, session_id: str) -> None:
+    async def delete(self, session_id: str) -> float | None:
         try:
-            await self._call("DELETE", f"/sessions/{session_id}", None)
+            _, headers = await self._call("DELETE", f"/sessions/{session_id}", None)
+            return float(headers[SECONDS_HEADER])
         except ServerRefused as error:
             if error.status != 404:
                 raise
+        except (KeyError, ValueError):
+            pass  # a server that does not say
+        return None
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    async def _call(
+        self, method: str, path: str, body: dict[str, Any] | None
+    ) -> tuple[Any, Mapping[str, str]]:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers, timeout=aiohttp.ClientTimeout(total=REQUEST_S)
@@ -65,21 +83,23 @@ class HttpSignaling:
                 text = await response.text(errors="replace")
                 if response.status >= 300:
                     raise ServerRefused(response.status, _reason(text, response.reason))
-                return _parse(text)
+                return _parse(text), response.headers
         except TimeoutError as error:
             raise ServerUnreachable(
                 f"no answer from {self._server} within {REQUEST_S:g} s"
             ) from error
         except aiohttp.ClientConnectorCertificateError as error:
-            raise ServerUnreachable(
+            raise WrongServer(
                 f"the certificate of {self._server} is not trusted: {error.certificate_error}"
             ) from error
         except aiohttp.ClientConnectorError as error:
             raise ServerUnreachable(
                 f"no server at {self._server}: {error.os_error.strerror or error.os_error}"
             ) from error
-        except (aiohttp.ClientError, ValueError) as error:
+        except aiohttp.ClientError as error:
             raise ServerUnreachable(f"cannot talk to {self._server}: {error}") from error
+        except ValueError as error:
+            raise WrongServer(f"{self._server} is no Gapless server: {error}") from error
 
 
 def _parse(text: str) -> Any:

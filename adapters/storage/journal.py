@@ -1,8 +1,9 @@
 """What is known of an unfinished recording, written as it happens.
 
 Lines of JSON: first what the recording is, then ``{"span": [start, kind]}`` where a span begins
-(the last one goes on to the end of the file), ``{"event": {...}}``, and ``{"end": {...}}`` when
-the recording is being completed. A line is written before the samples it speaks of.
+(the last one goes on to the end of the file), ``{"event": {...}}``, ``{"reopened": length}`` where
+another process has gone on, and ``{"end": {...}}`` when the recording is being completed. A line is
+written before the samples it speaks of.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from adapters.storage.files import create_private
 from domain.audio import AudioFormat, SampleFormat
 from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, describe, timestamp
+from domain.recording import Anchor
 
 VERSION = 1
 _MAX_HEADER_BYTES = 1 << 20
@@ -26,13 +28,33 @@ _MAX_HEADER_BYTES = 1 << 20
 class Journal:
     """A journal being written."""
 
-    def __init__(self, path: pathlib.Path, info: RecordingInfo, *, data_offset: int) -> None:
-        self.descriptor = create_private(path)
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    @classmethod
+    def create(cls, path: pathlib.Path, info: RecordingInfo, *, data_offset: int) -> Journal:
+        """Begin a journal."""
+        journal = cls(create_private(path))
+        begin = {"journal": VERSION, **describe(info), "data_offset": data_offset}
         try:
-            self._write({"journal": VERSION, **describe(info), "data_offset": data_offset})
+            journal._write(begin | {"resume_digest": info.resume_digest})
         except BaseException:
-            self.close()
+            journal.close()
             raise
+        return journal
+
+    @classmethod
+    def reopen(cls, path: pathlib.Path, *, length: int) -> Journal:
+        """Go on with a journal whose recording has turned out to hold `length` samples."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        journal = cls(os.open(path, flags))
+        try:
+            os.write(journal.descriptor, b"\n")  # the last line may have been cut off
+            journal._write({"reopened": length})
+        except BaseException:
+            journal.close()
+            raise
+        return journal
 
     def span(self, start: int, kind: SampleKind) -> None:
         self._write({"span": [start, kind.value]})
@@ -64,6 +86,25 @@ class FoundJournal:
     events: list[Event] = field(default_factory=list)
     end_reason: str | None = None
     ended_at: datetime.datetime | None = None
+
+    @property
+    def anchor(self) -> Anchor | None:
+        """The latest anchor."""
+        for event in reversed(self.events):
+            if event.type == "anchor":
+                details = event.details
+                return Anchor(event.position, int(details["rtp_timestamp"]), int(details["ssrc"]))
+        return None
+
+    @property
+    def attempts(self) -> int:
+        """Connections that have served the recording."""
+        return 1 + sum(event.type == "reconnected" for event in self.events)
+
+    def forget_behind(self, length: int) -> None:
+        """The file has turned out to be this long; what was to come behind it never came."""
+        self.starts = [(start, kind) for start, kind in self.starts if start < length]
+        self.events = [event for event in self.events if event.position <= length]
 
     def ledger(self, length: int) -> Ledger:
         """The ledger of a file that has turned out to hold `length` samples."""
@@ -100,6 +141,8 @@ def read_journal(path: pathlib.Path) -> FoundJournal:
                     found.starts.append((int(start), SampleKind(kind)))
             elif "event" in entry:
                 found.events.append(_event(entry["event"]))
+            elif "reopened" in entry:
+                found.forget_behind(int(entry["reopened"]))
             elif "end" in entry:
                 found.end_reason = str(entry["end"]["reason"])
                 found.ended_at = datetime.datetime.fromisoformat(entry["end"]["ended_at"])
@@ -119,6 +162,7 @@ def _info(entry: Mapping[str, Any]) -> RecordingInfo:
         ),
         codec=str(entry["codec"]),
         started_at=datetime.datetime.fromisoformat(entry["started_at"]),
+        resume_digest=str(entry.get("resume_digest", "")),
     )
 
 

@@ -6,7 +6,9 @@ Held by `tests/contracts/test_private_names.py`.
 from __future__ import annotations
 
 import datetime
+import os
 import struct
+from collections.abc import Callable
 
 import soundfile
 
@@ -27,7 +29,38 @@ def keep_header_true(file: soundfile.SoundFile) -> None:
     module see an empty file (5 µs a write, measured).
     """
     _command(file, _SFC_SET_UPDATE_HEADER_AUTO, soundfile._snd.SF_TRUE)
-    _command(file, _SFC_UPDATE_HEADER_NOW, 0)
+    for _ in range(2):  # the first one does not count the chunks that it writes
+        _command(file, _SFC_UPDATE_HEADER_NOW, 0)
+
+
+def reopen(
+    descriptor: int,
+    create: Callable[[int], soundfile.SoundFile],
+    *,
+    data_offset: int,
+    frames: int,
+) -> soundfile.SoundFile:
+    """Go on with a file that another process has written, behind its `frames`th sample.
+
+    `create` makes on a descriptor what that process has made. Raises `ValueError`, before it
+    touches anything, when that has become another header.
+
+    libsndfile's own way, opening for reading and writing, refuses every WAV with tags. So the
+    header is made anew in memory, and the descriptor that libsndfile holds is then turned into
+    one of the real file: libsndfile knows it by its number alone, and buffers nothing.
+    """
+    stand_in = os.memfd_create("wav header", os.MFD_CLOEXEC)
+    file = create(stand_in)
+    try:
+        if os.fstat(stand_in).st_size != data_offset:
+            raise ValueError("the header has another length by now")
+        os.dup2(descriptor, stand_in, inheritable=False)
+        file.truncate(frames)
+        _command(file, _SFC_UPDATE_HEADER_NOW, 0)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def downgrade_when_small(file: soundfile.SoundFile) -> None:

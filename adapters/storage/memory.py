@@ -39,7 +39,7 @@ class MemoryStore:
     def check(self) -> None:
         """Memory is always there."""
 
-    def recover(self) -> Recovery:
+    def recover(self, *, resumable_since: datetime.datetime) -> Recovery:
         """What a process had in memory went with it."""
         return Recovery()
 

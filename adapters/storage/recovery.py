@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import pathlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import soundfile
@@ -20,6 +21,7 @@ from adapters.storage.journal import FoundJournal, read_journal
 from adapters.storage.wav_header import (
     MAX_RIFF_SIZE,
     WavHeader,
+    frames_in,
     hash_data,
     header_fits,
     read_header,
@@ -37,7 +39,11 @@ _ASSUMED_FORMAT = AudioFormat(48_000, 1)
 _ASSUMED_OFFSET = 44
 
 
-def recover(folder: pathlib.Path) -> Recovery:
+TakeUp = Callable[[RecordingFiles, FoundJournal], bool]
+"""Goes on with an unfinished recording instead of completing it; False when it cannot."""
+
+
+def recover(folder: pathlib.Path, take_up: TakeUp | None = None) -> Recovery:
     """Complete every unfinished recording in a folder. Raises `StorageFailed` without a folder."""
     result = Recovery()
     try:
@@ -47,7 +53,7 @@ def recover(folder: pathlib.Path) -> Recovery:
     for name in names:
         files = RecordingFiles(folder, name)
         try:
-            found = _recover_one(files)
+            found = _recover_one(files, take_up)
         except BlockingIOError:
             result.busy.append(str(files.part))
         except Exception as error:
@@ -68,10 +74,13 @@ def _unfinished(folder: pathlib.Path) -> set[str]:
     return names
 
 
-def _recover_one(files: RecordingFiles) -> RecoveredRecording | None:
+def _recover_one(files: RecordingFiles, take_up: TakeUp | None) -> RecoveredRecording | None:
     journal = read_journal(files.journal)
     if not files.part.exists():
         return _go_on(files, journal)
+    taken = files.wav.exists() or files.ledger.exists()
+    if take_up is not None and not taken and take_up(files, journal):
+        return None
     descriptor = os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -169,8 +178,8 @@ def _cut_to_size(descriptor: int, header: WavHeader, *, keep_trailing: bool) -> 
     """Whole samples to the end of the file, and a header that says so."""
     if header.trailing and keep_trailing:
         return header  # somebody else's file: chunks behind the data are no sound
-    size = max(0, os.fstat(descriptor).st_size - header.data_offset)
-    size -= size % header.format.bytes_per_frame
+    frames = frames_in(descriptor, header.format, header.data_offset)
+    size = frames * header.format.bytes_per_frame
     os.ftruncate(descriptor, header.data_offset + size + size % 2)
     write_sizes(descriptor, header, size)
     return replace(header, data_size=size, trailing=False)

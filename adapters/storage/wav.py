@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 import functools
 import pathlib
@@ -11,12 +12,14 @@ import tempfile
 from collections.abc import Callable
 
 from adapters.storage.disk import DiskThread, SyncThread
+from adapters.storage.files import RecordingFiles
+from adapters.storage.journal import FoundJournal
 from adapters.storage.recovery import recover
 from adapters.storage.wav_parts import WavOptions, WavParts
 from domain.audio import Samples
 from domain.errors import StorageFailed, StorageFull
 from domain.ledger import Event, RecordingInfo, SampleKind
-from domain.ports.storage import RecordingWriter, Recovery
+from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
 from domain.recording import EndReason
 
 QUEUE_S = 30.0
@@ -41,9 +44,39 @@ class WavStore:
                 f"cannot write recordings to {self._folder}: {error.strerror}"
             ) from error
 
-    def recover(self) -> Recovery:
-        """Complete what an earlier process has left unfinished."""
-        return recover(self._folder)
+    def recover(self, *, resumable_since: datetime.datetime) -> Recovery:
+        interrupted: list[InterruptedRecording] = []
+
+        def take_up(files: RecordingFiles, found: FoundJournal) -> bool:
+            info = found.info
+            if info is None or not info.resume_digest or found.end_reason is not None:
+                return False
+            ended_at = datetime.datetime.fromtimestamp(files.part.stat().st_mtime, tz=datetime.UTC)
+            if ended_at < resumable_since or not WavParts.is_last(files):
+                return False
+            disk, sync = self._started()
+            try:
+                parts = WavParts.reopen(files, found, self._options, sync)
+            except BlockingIOError:
+                raise
+            except (OSError, ValueError):
+                return False  # then it is completed as it is
+            anchor = found.anchor
+            interrupted.append(
+                InterruptedRecording(
+                    info=parts.info,
+                    length=parts.length,
+                    ended_at=ended_at,
+                    anchor=anchor
+                    and dataclasses.replace(anchor, position=anchor.position + parts.before),
+                    attempts=found.attempts,
+                    writer=_WavWriter(parts, disk),
+                )
+            )
+            return True
+
+        found = recover(self._folder, take_up)
+        return dataclasses.replace(found, interrupted=interrupted)
 
     def check_room(self) -> None:
         _, sync = self._started()
@@ -52,7 +85,10 @@ class WavStore:
 
     def create(self, info: RecordingInfo) -> RecordingWriter:
         disk, sync = self._started()
-        return _WavWriter(self._folder, info, self._options, disk, sync)
+        parts = WavParts(self._folder, info, self._options, sync)
+        writer = _WavWriter(parts, disk)
+        writer.begin()
+        return writer
 
     def close(self) -> None:
         if self._threads is not None:
@@ -70,22 +106,18 @@ class WavStore:
 class _WavWriter:
     """The event loop's side of a recording: a queue of steps for the disk's thread."""
 
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        info: RecordingInfo,
-        options: WavOptions,
-        disk: DiskThread,
-        sync: SyncThread,
-    ) -> None:
+    def __init__(self, recording: WavParts, disk: DiskThread) -> None:
         self._disk = disk
-        self._limit = round(QUEUE_S * info.format.sample_rate_hz)
-        self._recording = WavParts(folder, info, options, sync)
-        self._position = 0
+        self._limit = round(QUEUE_S * recording.info.format.sample_rate_hz)
+        self._recording = recording
+        self._position = recording.length
         self._queued = 0  # samples; the event loop adds here,
         self._written = 0  # and the disk's thread here
         self._overflow = 0  # samples left out at the end of what there is so far
         self.failure: StorageFailed | None = None
+
+    def begin(self) -> None:
+        """Make the files of a new recording."""
         self._submit(self._recording.open)
 
     def append(self, samples: Samples, kind: SampleKind) -> None:

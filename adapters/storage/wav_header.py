@@ -22,7 +22,7 @@ _FORMATS = {
     (_FLOAT, 64): SampleFormat.F64,
 }
 _MAX_CHUNKS = 1000
-_HASH_BLOCK = 1 << 20
+_HASH_BLOCK = 1 << 24  # other threads run between two blocks, and then want their time
 _MAX_CHANNELS, _MAX_RATE_HZ = 1024, 768_000  # beyond that it is damage
 
 
@@ -82,6 +82,16 @@ def write_sizes(descriptor: int, header: WavHeader, data_size: int) -> None:
                   header.ds64_offset)  # fmt: skip
     os.pwrite(descriptor, struct.pack("<I", min(riff_size, MAX_RIFF_SIZE)), 4)
     os.pwrite(descriptor, struct.pack("<I", min(data_size, MAX_RIFF_SIZE)), header.data_offset - 4)
+
+
+def frames_in(descriptor: int, audio_format: AudioFormat, data_offset: int) -> int:
+    """Whole samples per channel in a file whose data go on to its end, pad byte left out."""
+    size = os.fstat(descriptor).st_size - data_offset
+    header = read_header(descriptor)
+    if header is not None and header.data_offset == data_offset:
+        padded = header.data_size % 2 == 1 and size == header.data_size + 1
+        size -= padded
+    return max(0, size) // audio_format.bytes_per_frame
 
 
 def header_fits(data_offset: int) -> bool:

@@ -9,10 +9,13 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import pathlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import soundfile
@@ -20,8 +23,8 @@ import soundfile
 from adapters.storage import libsndfile
 from adapters.storage.disk import SyncThread
 from adapters.storage.files import RecordingFiles, complete, create_private
-from adapters.storage.journal import Journal
-from adapters.storage.wav_header import read_header, write_sizes
+from adapters.storage.journal import FoundJournal, Journal
+from adapters.storage.wav_header import frames_in, hash_data, read_header, write_sizes
 from domain.audio import AudioFormat, SampleFormat, Samples, silence
 from domain.conversion import convert, pack
 from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, document
@@ -87,23 +90,71 @@ class WavParts:
         self.completed: pathlib.Path | None = None
         """The first part, once it is complete."""
 
+    @classmethod
+    def reopen(
+        cls,
+        files: RecordingFiles,
+        found: FoundJournal,
+        options: WavOptions,
+        sync: SyncThread,
+    ) -> WavParts:
+        """Go on with a recording that another process has left, from its last part.
+
+        Raises `BlockingIOError` when somebody is still writing it, and `ValueError` or `OSError`
+        when it cannot be gone on with; nothing has been changed then.
+        """
+        info = found.info
+        if info is None or found.data_offset is None:
+            raise ValueError("it has no journal")
+        base, number = _split_name(info.name)
+        before = next(
+            (int(event.details["samples"]) for event in found.events if event.type == "continues"),
+            0,
+        )
+        offset = datetime.timedelta(seconds=before / info.format.sample_rate_hz)
+        whole = replace(info, name=base, started_at=info.started_at - offset)
+        parts = cls(files.folder, whole, options, sync)
+        parts._number, parts._before = number, before
+        parts._part = _Part.reopen(files, info, found, options, sync)
+        return parts
+
+    @staticmethod
+    def is_last(files: RecordingFiles) -> bool:
+        """Whether a recording ends with this part, as far as it was written."""
+        base, number = _split_name(files.name)
+        return not RecordingFiles(files.folder, _part_name(base, number + 1)).exist
+
     @property
     def name(self) -> str:
         return self._info.name
 
+    @property
+    def info(self) -> RecordingInfo:
+        return self._info
+
+    @property
+    def length(self) -> int:
+        """Samples per channel, of all parts."""
+        return self._before + (self._part.length if self._part is not None else 0)
+
+    @property
+    def before(self) -> int:
+        """Samples in the parts before this one."""
+        return self._before
+
     def open(self) -> None:
         self._number += 1
-        # an underscore sorts behind the dot of the first part's name, a hyphen would not
-        suffix = "" if self._number == 1 else f"_part{self._number:03d}"
         offset = datetime.timedelta(seconds=self._before / self._info.format.sample_rate_hz)
         info = replace(
             self._info,
-            name=self._info.name + suffix,
+            name=_part_name(self._info.name, self._number),
             started_at=self._info.started_at + offset,
         )
-        self._part = _Part(RecordingFiles(self._folder, info.name), info, self._options, self._sync)
+        files = RecordingFiles(self._folder, info.name)
+        self._part = _Part.create(files, info, self._options, self._sync)
         if self._number > 1:
-            self.note(Event("continues", self._before, {"recording": self._info.name}))
+            details = {"recording": self._info.name, "samples": self._before}
+            self.note(Event("continues", self._before, details))
 
     def write(self, samples: Samples, kind: SampleKind) -> None:
         while len(samples):
@@ -152,6 +203,22 @@ class WavParts:
         return self._part
 
 
+def _part_name(base: str, number: int) -> str:
+    # an underscore sorts behind the dot of the first part's name, a hyphen would not
+    return base if number == 1 else f"{base}_part{number:03d}"
+
+
+def _split_name(name: str) -> tuple[str, int]:
+    """The recording's name, and the number of the part."""
+    base, separator, number = name.rpartition("_part")
+    return (base, int(number)) if separator and number.isdigit() else (name, 1)
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
 class _Part:
     """One file with its journal."""
 
@@ -162,25 +229,59 @@ class _Part:
         self._info = info
         self._options = options
         self._sync = sync
+        self._descriptor = -1
+        self._data_offset = 0
         self._ledger = Ledger()
-        self._hash = hashlib.sha256()
+        self._hash: _Hash | None = None
         self._synced: list[int] = []
         self._journal: Journal | None = None
         self._file: soundfile.SoundFile | None = None
+
+    @classmethod
+    def create(
+        cls, files: RecordingFiles, info: RecordingInfo, options: WavOptions, sync: SyncThread
+    ) -> _Part:
         if files.wav.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.wav))
-        self._descriptor = create_private(files.part)
-        try:
+        part = cls(files, info, options, sync)
+        part._descriptor = create_private(files.part)
+        part._hash = hashlib.sha256()
+        with part._closed_on_failure():
             # whoever recovers a folder sees by the lock that this one is still being written
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            self._file = self._open_wav()
-            self._data_offset = os.fstat(self._descriptor).st_size
-            self._journal = Journal(files.journal, info, data_offset=self._data_offset)
-            for descriptor in (self._descriptor, self._journal.descriptor):
-                self._synced.append(sync.add(descriptor))
-        except BaseException:
-            self.close()
-            raise
+            fcntl.flock(part._descriptor, fcntl.LOCK_EX)
+            part._file = part._open_wav(part._descriptor, closefd=False)
+            part._data_offset = os.fstat(part._descriptor).st_size
+            part._journal = Journal.create(files.journal, info, data_offset=part._data_offset)
+            part._sync_both()
+        return part
+
+    @classmethod
+    def reopen(
+        cls,
+        files: RecordingFiles,
+        info: RecordingInfo,
+        found: FoundJournal,
+        options: WavOptions,
+        sync: SyncThread,
+    ) -> _Part:
+        assert found.data_offset is not None
+        part = cls(files, info, options, sync)
+        part._descriptor = os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        part._data_offset = found.data_offset
+        with part._closed_on_failure():
+            fcntl.flock(part._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            frames = frames_in(part._descriptor, info.format, found.data_offset)
+            part._file = libsndfile.reopen(
+                part._descriptor,
+                functools.partial(part._open_wav, closefd=True),
+                data_offset=found.data_offset,
+                frames=frames,
+            )
+            found.forget_behind(frames)
+            part._ledger = found.ledger(frames)
+            part._journal = Journal.reopen(files.journal, length=frames)
+            part._sync_both()
+        return part
 
     @property
     def length(self) -> int:
@@ -204,7 +305,8 @@ class _Part:
             if os.fstatvfs(self._descriptor).f_bavail == 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
-        self._hash.update(pack(samples, sample_format))
+        if self._hash is not None:
+            self._hash.update(pack(samples, sample_format))
 
     def note(self, event: Event) -> None:
         assert self._journal is not None
@@ -228,7 +330,7 @@ class _Part:
                 self._ledger,
                 ended_at=ended_at,
                 end_reason=reason,
-                sha256=self._hash.hexdigest(),
+                sha256=self._digest(),
             ),
         )
         self.close()
@@ -247,16 +349,36 @@ class _Part:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _open_wav(self) -> soundfile.SoundFile:
+    @contextlib.contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _sync_both(self) -> None:
+        assert self._journal is not None
+        for descriptor in (self._descriptor, self._journal.descriptor):
+            self._synced.append(self._sync.add(descriptor))
+
+    def _digest(self) -> str:
+        if self._hash is not None:
+            return self._hash.hexdigest()
+        # what was there before it was reopened is hashed only now: nobody had to wait for it
+        size = self._ledger.length * self._info.format.bytes_per_frame
+        return hash_data(self._descriptor, self._data_offset, size)
+
+    def _open_wav(self, descriptor: int, *, closefd: bool) -> soundfile.SoundFile:
         audio_format = self._info.format
         file = soundfile.SoundFile(
-            self._descriptor,
+            descriptor,
             "w",
             samplerate=audio_format.sample_rate_hz,
             channels=audio_format.channels,
             subtype=_SUBTYPES[audio_format.sample_format],
             format="RF64" if self._options.rf64 else "WAV",
-            closefd=False,
+            closefd=closefd,
         )
         if self._options.rf64:
             libsndfile.downgrade_when_small(file)

@@ -1,47 +1,69 @@
-"""ICE: aioice's agent, guarded, as the transport under aiortc's DTLS.
+"""ICE: aioice's agents, guarded, as the transport under aiortc's DTLS.
 
 `RTCDtlsTransport` asks its ICE object for no more than `role`, `_recv()` and `_send()`, so this
 one stands in for `RTCIceTransport`: it hands media packets over without a queue, it drops what
-would bring the stock stack down, and it can gather loopback addresses.
+would bring the stock stack down, and it can restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+import random
+import secrets
+import socket
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aioice
-from aioice.ice import StunProtocol
+from aioice import stun
+from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.ice import (
+    CONSENT_FAILURES,
+    CONSENT_INTERVAL,
+    StunProtocol,
+    get_host_addresses,
+    relayed_candidate,
+    server_reflexive_candidate,
+)
+from aioice.turn import UDP_SOCKET_BUFFER_SIZE, TurnTransport
 
 from domain.errors import CandidateRejected
-from domain.settings import IceServer
+from domain.ports.transport import IceDescription
+from domain.settings import IceServer, PortRange
 
-LOOPBACK = "127.0.0.1"
 GATHER_S = 1.0
 """A STUN or TURN server that does not answer holds gathering back by no more than this."""
+RESTART_S = 30.0
+"""An ICE restart that has found no path by then is given up; the old path is still there."""
+RELEASE_S = 1.0
+"""A TURN server that does not answer holds closing back by no more than this."""
 MAX_REMOTE_CANDIDATES = 50
 """Checks are quadratic in candidates, and each is a probe of an address the peer chose."""
 _MAX_WAITING = 64
 
 
-class IceTransport:
-    """One ICE agent and the path that it finds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IceOptions:
+    """Where paths are looked for."""
 
-    def __init__(
-        self,
-        *,
-        controlling: bool,
-        ice_servers: Sequence[IceServer],
-        loopback: bool,
-    ) -> None:
+    loopback: Sequence[str] = ()
+    """Loopback addresses to gather, too: where both ends are on one machine."""
+    relay_only: bool = False
+    ports: PortRange | None = None
+
+
+class IceTransport:
+    """The ICE session of one connection, over restarts, and the path that it has found."""
+
+    def __init__(self, options: IceOptions, *, controlling: bool) -> None:
+        self._options = options
         self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._agent = _Agent(
-            self, loopback=loopback, ice_controlling=controlling, **_server_arguments(ice_servers)
-        )
+        self._agent = _Agent(self, options, ice_controlling=controlling)
+        self._next: _Agent | None = None
+        self._restarting: asyncio.Task[None] | None = None
         self._closed = False
-        self._offered = 0
         self.is_lost = False
         """Whether the path went away by itself: consent to send expired, or the socket is gone."""
         self.on_media: Callable[[bytes], None] | None = None
@@ -50,43 +72,112 @@ class IceTransport:
 
     @property
     def username(self) -> str:
-        return self._agent.local_username
+        return self._latest.local_username
 
     @property
     def password(self) -> str:
-        return self._agent.local_password
+        return self._latest.local_password
 
-    async def gather(self) -> list[str]:
-        """Find the local candidates, as they are written in SDP behind ``a=candidate:``."""
-        await self._agent.gather_candidates()
-        return [candidate.to_sdp() for candidate in self._agent.local_candidates]
+    @property
+    def remote(self) -> IceDescription:
+        """The peer's credentials; none before `set_remote`."""
+        latest = self._latest
+        return IceDescription(latest.remote_username or "", latest.remote_password or "")
 
-    async def add_remote_candidate(self, candidate: aioice.Candidate | None) -> None:
-        """Take a remote candidate, or None for the end of them.
+    @property
+    def problems(self) -> Sequence[str]:
+        """Why STUN and TURN servers have given no candidates, where they have not."""
+        return self._latest.problems
 
-        Those beyond `MAX_REMOTE_CANDIDATES`, behind the end, or for RTCP on a port of its own
-        are ignored.
-        """
-        if self._closed or self._agent.remote_candidates_ended:
-            return
-        if candidate is not None:
-            self._offered += 1
-            if candidate.component != 1 or self._offered > MAX_REMOTE_CANDIDATES:
-                return
-        with contextlib.suppress(OSError):  # a name cannot be asked for where port 5353 is taken
-            await self._agent.add_remote_candidate(candidate)
-
-    async def connect(self, *, username: str, password: str) -> None:
-        """Check the candidates until a pair works; raises `ConnectionError` when none does."""
+    def set_remote(self, username: str, password: str) -> None:
+        """The peer's credentials."""
         self._agent.remote_username = username
         self._agent.remote_password = password
-        await self._agent.connect()
+
+    async def gather_own(self, found: Callable[[str], None]) -> None:
+        """Find the candidates of this machine; `connect` may begin with them.
+
+        `found` is called with each, as it is written in SDP behind ``a=candidate:``.
+        """
+        await self._agent.gather_own(found)
+
+    async def ask(self, servers: Sequence[IceServer], found: Callable[[str], None]) -> None:
+        """Find those that STUN and TURN servers give, within `GATHER_S`."""
+        await self._agent.ask(servers, found)
+
+    async def gather(self, servers: Sequence[IceServer]) -> list[str]:
+        """Find all local candidates."""
+        return await self._agent.gather(servers)
+
+    async def add_remote_candidate(
+        self, candidate: aioice.Candidate | None, *, username: str | None = None
+    ) -> None:
+        """Take a remote candidate, or None for the end of them.
+
+        Those of another ICE session than `username` names, beyond `MAX_REMOTE_CANDIDATES`,
+        behind the end, or for RTCP on a port of its own are ignored.
+        """
+        agent = self._latest
+        if username is not None and agent.remote_username != username:
+            return
+        if not self._closed:
+            await agent.take(candidate)
+
+    async def connect(self) -> None:
+        """Check the candidates until a pair works; raises `ConnectionError` when none does."""
+        try:
+            await self._agent.connect()
+        except ConnectionError:
+            if self._restarting is None:
+                raise
+            await asyncio.wait({self._restarting})  # the ICE session after it may find one
+            if self._agent.selected is None:
+                raise
+
+    async def restart(
+        self,
+        remote: IceDescription,
+        candidates: Iterable[aioice.Candidate],
+        servers: Sequence[IceServer],
+    ) -> IceDescription:
+        """Begin a new ICE session (RFC 8445 § 9), and return this end of it.
+
+        In the background it finds a path and takes over; until then, and if it finds none, the
+        old path serves.
+        """
+        agent = _Agent(self, self._options, ice_controlling=self._agent.ice_controlling)
+        agent.remote_username, agent.remote_password = remote.username, remote.password
+        try:
+            found = await agent.gather(servers)
+        except BaseException:
+            await agent.close()
+            raise
+        await self._drop_restart()
+        if self._closed:
+            await agent.close()
+            raise CandidateRejected("the connection is closed")
+        self._next = agent
+        for candidate in candidates:
+            await agent.take(candidate)
+        if remote.complete:
+            await agent.take(None)
+        self._restarting = asyncio.create_task(self._switch(agent), name="restart ICE")
+        return IceDescription(agent.local_username, agent.local_password, found, complete=True)
+
+    def send(self, data: bytes) -> bool:
+        """Send a packet at once; False when there is no path."""
+        pair = self._agent.selected
+        if pair is None:
+            return False
+        pair.protocol.transport.sendto(data, pair.remote_addr)
+        return True
 
     async def close(self) -> None:
         """Stop, close the sockets and wake whoever waits."""
         if not self._closed:
             self._closed = True
             self.on_media = None
+            await self._drop_restart()
             await self._agent.close()
 
     # -- what RTCDtlsTransport sees ------------------------------------------------------------
@@ -107,9 +198,10 @@ class IceTransport:
         return data
 
     async def _send(self, data: bytes) -> None:
-        await self._agent.send(data)
+        if not self.send(data):
+            raise ConnectionError("there is no path")
 
-    # -- what the agent reports ----------------------------------------------------------------
+    # -- what the agents report ----------------------------------------------------------------
 
     def datagram_received(self, data: bytes, *, from_peer: bool) -> None:
         """A datagram that is not STUN (RFC 7983 § 7 tells them apart by their first byte)."""
@@ -125,39 +217,238 @@ class IceTransport:
         if self._waiting.qsize() < _MAX_WAITING:
             self._waiting.put_nowait(data)
 
-    def path_lost(self) -> None:
-        """The agent has closed, or the selected socket is gone."""
-        self.is_lost = not self._closed
-        self._waiting.put_nowait(None)
+    def path_lost(self, agent: _Agent) -> None:
+        """An agent has closed, or its selected socket is gone."""
+        if agent is self._agent:
+            self.is_lost = not self._closed
+            self._waiting.put_nowait(None)
+
+    # -- restarts ------------------------------------------------------------------------------
+
+    @property
+    def _latest(self) -> _Agent:
+        return self._next or self._agent
+
+    async def _switch(self, agent: _Agent) -> None:
+        try:
+            async with asyncio.timeout(RESTART_S):
+                await agent.connect()
+        except (ConnectionError, TimeoutError):
+            self._next = None
+            await agent.close()
+            return
+        old, self._agent, self._next = self._agent, agent, None
+        await old.close()
+
+    async def _drop_restart(self) -> None:
+        """A restart under way has been overtaken."""
+        task, self._restarting = self._restarting, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait({task})
+        agent, self._next = self._next, None
+        if agent is not None:
+            await agent.close()
 
 
 class _Agent(aioice.Connection):
-    """The agent: aioice's connection with a guard in front of each of its sockets."""
+    """aioice's connection with a guard in front of each of its sockets, and its own gathering.
 
-    def __init__(self, owner: IceTransport, *, loopback: bool, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    aioice finds all candidates before it shows the first; here those of the machine are usable
+    at once, and what STUN and TURN servers bring is added to the checks under way.
+    """
+
+    def __init__(self, owner: IceTransport, options: IceOptions, *, ice_controlling: bool) -> None:
+        super().__init__(ice_controlling=ice_controlling)
         self._owner = owner
-        self._loopback = loopback
+        self._options = options
+        self._gathering = False
+        self._offered: set[tuple[str, int, str]] = set()
+        self._asking: set[asyncio.Task[None]] = set()
+        self._checked_at = 0.0  # when the peer's latest check came
+        self.problems: list[str] = []
 
     @property
-    def remote_candidates_ended(self) -> bool:
-        return self._remote_candidates_end
+    def selected(self) -> aioice.ice.CandidatePair | None:
+        """The pair that carries data."""
+        return self._nominated.get(1)
 
-    async def get_component_candidates(
-        self, component: int, addresses: list[str], timeout: int = 5
-    ) -> list[aioice.Candidate]:
-        # aioice leaves loopback out; it is wanted where both ends are on one machine, and
-        # where there is no other address at all
-        if self._loopback or not addresses:
-            addresses = [*addresses, LOOPBACK]
-        candidates = await super().get_component_candidates(
-            component,
-            addresses,
-            GATHER_S,  # type: ignore[arg-type]
-        )
-        for protocol in self._protocols:
-            self._guard(protocol)
+    async def take(self, candidate: aioice.Candidate | None) -> None:
+        """Take a remote candidate, or None for the end of them."""
+        if self._remote_candidates_end:
+            return
+        if candidate is not None:
+            # trickled fragments repeat what was said before (RFC 8840 § 4.4)
+            self._offered.add((candidate.host, candidate.port, candidate.transport.lower()))
+            if candidate.component != 1 or len(self._offered) > MAX_REMOTE_CANDIDATES:
+                return
+        with contextlib.suppress(OSError):  # a name cannot be asked for where port 5353 is taken
+            await self.add_remote_candidate(candidate)
+
+    async def gather(self, servers: Sequence[IceServer]) -> list[str]:
+        candidates: list[str] = []
+        await self.gather_own(candidates.append)
+        await self.ask(servers, candidates.append)
         return candidates
+
+    async def gather_own(self, found: Callable[[str], None]) -> None:
+        if not self._options.relay_only:
+            addresses = get_host_addresses(use_ipv4=True, use_ipv6=True)
+            # aioice leaves loopback out; it is wanted where both ends are on one machine, and
+            # where there is no other address at all
+            for address in [*addresses, *(self._options.loopback or _if_alone(addresses))]:
+                if (protocol := await self._bind(address)) is not None:
+                    self._add_local(protocol.local_candidate, protocol, found)
+        self._local_candidates_start = self._local_candidates_end = True
+
+    async def ask(self, servers: Sequence[IceServer], found: Callable[[str], None]) -> None:
+        self._gathering = True
+        try:
+            await self._ask_all(servers, found)
+        finally:
+            self._gathering = False
+        if self._early_checks_done:
+            self._check_list_maybe_fail()
+
+    async def _bind(self, address: str) -> StunProtocol | None:
+        loop = asyncio.get_running_loop()
+        for port in _ports(self._options.ports):
+            try:
+                _, protocol = await loop.create_datagram_endpoint(
+                    lambda: StunProtocol(self), local_addr=(address, port)
+                )
+            except OSError:
+                continue
+            transport = protocol.transport
+            transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_SOCKET_BUFFER_SIZE
+            )
+            host, port = transport.get_extra_info("sockname")[:2]
+            protocol.local_candidate = aioice.Candidate(
+                foundation=candidate_foundation("host", "udp", host),
+                component=1,
+                transport="udp",
+                priority=candidate_priority(1, "host"),
+                host=host,
+                port=port,
+                type="host",
+            )
+            return protocol
+        self.problems.append(f"no UDP port could be bound on {address}")
+        return None
+
+    async def _ask_all(self, servers: Sequence[IceServer], found: Callable[[str], None]) -> None:
+        """Ask all STUN and TURN servers at once, for at most `GATHER_S`."""
+
+        async def ask(
+            server: IceServer, question: Coroutine[Any, Any, tuple[aioice.Candidate, Any]]
+        ) -> None:
+            try:
+                async with asyncio.timeout(GATHER_S):
+                    candidate, protocol = await question
+            except Exception as error:
+                # OSError, TimeoutError and the TransactionErrors of STUN; whatever a server
+                # answers, it costs us no more than its candidate
+                self.problems.append(f"{server.url} {_reason(error)}")
+                return
+            if self._closing:
+                if protocol is not None:
+                    protocol.transport.close()
+                return
+            self._add_local(candidate, protocol, found)
+
+        questions = []
+        hosts = [item for item in self._protocols if ":" not in item.local_candidate.host]
+        for server in servers:
+            if server.is_turn:
+                questions.append(ask(server, self._ask_turn(server)))
+            else:
+                host, port, _ = _parts(server)
+                questions += [
+                    ask(server, server_reflexive_candidate(protocol, (host, port)))
+                    for protocol in hosts
+                    if not self._options.relay_only
+                ]
+        self._asking = {asyncio.create_task(question) for question in questions}
+        try:
+            if self._asking:
+                await asyncio.wait(self._asking)
+        finally:
+            for task in self._asking:
+                task.cancel()
+
+    def _ask_turn(
+        self, server: IceServer
+    ) -> Coroutine[Any, Any, tuple[aioice.Candidate, StunProtocol]]:
+        host, port, transport = _parts(server)
+        return relayed_candidate(
+            component=1,
+            hide_related_address=self._options.relay_only,
+            protocol_factory=lambda: StunProtocol(self),
+            turn_server=(host, port),
+            turn_username=server.username,
+            turn_password=server.credential,
+            turn_ssl=server.url.startswith("turns"),
+            turn_transport=transport,
+        )
+
+    def _add_local(
+        self,
+        candidate: aioice.Candidate,
+        protocol: StunProtocol | None,
+        found: Callable[[str], None],
+    ) -> None:
+        """Take a candidate into the list, and its socket (if it has one) into the checks."""
+        known = {(item.host, item.port) for item in self._local_candidates}
+        if (candidate.host, candidate.port) in known:
+            return  # no NAT between here and the STUN server
+        self._local_candidates.append(candidate)
+        if protocol is not None:
+            self._guard(protocol)
+            self._protocols.append(protocol)
+            if self._early_checks_done:
+                for remote in self._remote_candidates:
+                    self._pair_remote_candidate(remote)
+                self.sort_check_list()
+        found(candidate.to_sdp())
+
+    def _remote_candidates_expected(self) -> bool:
+        # as long as there may be more pairs, checks go on, and have not failed
+        return self._gathering or super()._remote_candidates_expected()
+
+    def check_incoming(
+        self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
+    ) -> None:
+        # FFmpeg's first WHIP muxers leave PRIORITY out, which aioice takes for granted
+        message.attributes.setdefault("PRIORITY", candidate_priority(1, "prflx"))
+        super().check_incoming(message, addr, protocol)
+        self._checked_at = asyncio.get_running_loop().time()
+
+    async def query_consent(self) -> None:
+        """Keep asking whether we may go on to send (RFC 7675).
+
+        aioice's own loop, with one more proof of consent: FFmpeg's WHIP muxer answers no checks
+        once it sends media, but goes on with its own, which are authenticated as well.
+        """
+        assert self.remote_password is not None
+        clock, failures = asyncio.get_running_loop(), 0
+        while failures < CONSENT_FAILURES:
+            await asyncio.sleep(CONSENT_INTERVAL * random.uniform(0.8, 1.2))  # noqa: S311
+            for pair in list(self._nominated.values()):
+                asked_at = clock.time()
+                try:
+                    await pair.protocol.request(
+                        self.build_request(pair, nominate=False),
+                        pair.remote_addr,
+                        integrity_key=self.remote_password.encode(),
+                        retransmissions=0,
+                    )
+                    failures = 0
+                except stun.TransactionError:
+                    is_alive = self._checked_at > asked_at - 2 * CONSENT_INTERVAL
+                    failures = 0 if is_alive else failures + 1
+        self._query_consent_task = None
+        await self.close()
 
     def _guard(self, protocol: StunProtocol) -> None:
         """Look at each datagram before aioice does: STUN goes on to it, the rest is ours."""
@@ -184,11 +475,31 @@ class _Agent(aioice.Connection):
 
     def protocol_lost(self, protocol: StunProtocol) -> None:
         if any(pair.protocol is protocol for pair in self._nominated.values()):
-            self._owner.path_lost()
+            self._owner.path_lost(self)
 
     async def close(self) -> None:
-        await super().close()
-        self._owner.path_lost()
+        self._closing = True
+        for task in self._asking:
+            task.cancel()
+        if self._asking:
+            await asyncio.wait(self._asking)
+        # a TURN server is told that its allocation is not needed any more; one that is gone would
+        # be told so for a minute, one allocation after the other
+        transports: list[Any] = [item.transport for item in self._protocols]
+        relays = [item for item in transports if isinstance(item, TurnTransport)]
+        for relay in relays:
+            relay.close()
+
+        def give_up() -> None:
+            for relay in relays:
+                relay._TurnTransport__close_task.cancel()  # type: ignore[attr-defined]
+
+        timer = asyncio.get_running_loop().call_later(RELEASE_S, give_up)
+        try:
+            await super().close()
+        finally:
+            timer.cancel()
+        self._owner.path_lost(self)
 
 
 def parse_candidate(text: str) -> aioice.Candidate:
@@ -203,25 +514,28 @@ def parse_candidate(text: str) -> aioice.Candidate:
     return candidate
 
 
-def _server_arguments(ice_servers: Sequence[IceServer]) -> dict[str, Any]:
-    """The arguments for aioice; it uses one STUN and one TURN server, the first of each."""
-    arguments: dict[str, Any] = {}
-    for server in ice_servers:
-        scheme, _, rest = server.url.partition(":")
-        address, _, query = rest.partition("?")
-        secure = scheme.endswith("s")
-        host, port = _host_and_port(address, default=5349 if secure else 3478)
-        if scheme.startswith("stun"):
-            arguments.setdefault("stun_server", (host, port))
-        elif "turn_server" not in arguments:
-            arguments |= {
-                "turn_server": (host, port),
-                "turn_username": server.username,
-                "turn_password": server.credential,
-                "turn_ssl": secure,
-                "turn_transport": "tcp" if secure or query == "transport=tcp" else "udp",
-            }
-    return arguments
+def _if_alone(addresses: Sequence[str]) -> Sequence[str]:
+    return () if addresses else ("127.0.0.1",)
+
+
+def _ports(allowed: PortRange | None) -> Iterator[int]:
+    """The ports to try: any that is free, or all of a range, beginning somewhere in it."""
+    if allowed is None:
+        yield 0
+        return
+    count = allowed.last - allowed.first + 1
+    start = secrets.randbelow(count)
+    for index in range(count):
+        yield allowed.first + (start + index) % count
+
+
+def _parts(server: IceServer) -> tuple[str, int, str]:
+    """Host, port and transport of a STUN or TURN address (RFC 7064, RFC 7065)."""
+    scheme, _, rest = server.url.partition(":")
+    address, _, query = rest.partition("?")
+    secure = scheme.endswith("s")
+    host, port = _host_and_port(address, default=5349 if secure else 3478)
+    return host, port, "tcp" if secure or query == "transport=tcp" else "udp"
 
 
 def _host_and_port(address: str, *, default: int) -> tuple[str, int]:
@@ -229,3 +543,12 @@ def _host_and_port(address: str, *, default: int) -> tuple[str, int]:
     if colon and port.isdigit() and not host.endswith(":"):
         return host.strip("[]"), int(port)
     return address.strip("[]"), default
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, stun.TransactionFailed):
+        code, text = error.response.attributes.get("ERROR-CODE", (0, ""))
+        return f"refuses the credentials ({code} {text})" if code == 401 else f"says {code} {text}"
+    if isinstance(error, TimeoutError | stun.TransactionTimeout):
+        return f"has not answered within {GATHER_S:g} s"
+    return f"cannot be reached: {error}"

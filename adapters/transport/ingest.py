@@ -9,35 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 import pylibsrtp
-from aiortc.rtp import (
-    RtcpPacket,
-    RtcpReceiverInfo,
-    RtcpRrPacket,
-    RtcpSdesPacket,
-    RtcpSourceInfo,
-    RtcpSrPacket,
-)
+from aiortc.rtp import RtcpPacket, RtcpSrPacket
 
-from adapters.transport.ice import parse_candidate
+from adapters.transport.ice import IceOptions, parse_candidate
 from adapters.transport.link import SecureLink
-from adapters.transport.sdp import RemoteAudio, parse_offer, write_answer
+from adapters.transport.rtcp import receiver_report
+from adapters.transport.sdp import OpusWishes, RemoteAudio, parse_offer, write_answer
 from domain.detection import CodecParameters
-from domain.errors import ConnectionFailed, PacketInvalid
+from domain.errors import CandidateRejected, ConnectionFailed, NoRelay, PacketInvalid
 from domain.ports.clock import Clock, Spawner
-from domain.ports.transport import IceCandidate, IngestConnection, MediaSink
+from domain.ports.transport import (
+    IceCandidate,
+    IceDescription,
+    IngestConnection,
+    MediaSink,
+)
 from domain.rtp import is_rtcp, parse_rtp
 from domain.settings import IceServer
 
-REPORT_INTERVAL_S = 1.0
+_log = logging.getLogger("gapless")
+
+REPORT_INTERVAL_S = 0.5
+"""Reports are heartbeats, too: a client that hears none for some of these has lost its way."""
 DRAIN_S = 0.2
 _MAX_EARLY_PACKETS = 64
 """Packets kept while the last flight of the handshake is still under way (1.3 s of 20 ms)."""
-_SDES_CNAME = 1
 
 
 class AiortcIngest:
@@ -45,35 +47,48 @@ class AiortcIngest:
 
     def __init__(
         self,
+        options: IceOptions,
         *,
-        ice_servers: Sequence[IceServer],
-        loopback: bool,
+        wishes: OpusWishes,
         clock: Clock,
         spawner: Spawner,
     ) -> None:
-        self._ice_servers = ice_servers
-        self._loopback = loopback
+        self._options = options
+        self._wishes = wishes
         self._clock = clock
         self._spawner = spawner
 
-    async def accept(self, offer_sdp: str) -> IngestConnection:
+    async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> IngestConnection:
         remote = parse_offer(offer_sdp)
-        link = SecureLink(controlling=False, ice_servers=self._ice_servers, loopback=self._loopback)
+        link = SecureLink(self._options, controlling=False)
+        link.ice.set_remote(remote.username, remote.password)
         try:
-            candidates = await link.ice.gather()
+            candidates = await link.ice.gather(ice_servers)
+            for problem in link.ice.problems:
+                _log.warning("%s", problem)
+            if self._options.relay_only and not candidates:
+                raise NoRelay("; ".join(link.ice.problems) or "no TURN server is named")
         except BaseException:
             await link.close()
             raise
-        answer = write_answer(remote, link.describe(candidates=candidates, complete=True))
-        return _IngestConnection(remote, link, answer, self._clock, self._spawner)
+        local = link.describe(candidates=candidates, complete=True)
+        answer = write_answer(remote, local, self._wishes)
+        return _IngestConnection(remote, link, answer, ice_servers, self._clock, self._spawner)
 
 
 class _IngestConnection:
     def __init__(
-        self, remote: RemoteAudio, link: SecureLink, answer: str, clock: Clock, spawner: Spawner
+        self,
+        remote: RemoteAudio,
+        link: SecureLink,
+        answer: str,
+        ice_servers: Sequence[IceServer],
+        clock: Clock,
+        spawner: Spawner,
     ) -> None:
         self._remote = remote
         self._link = link
+        self._ice_servers = ice_servers
         self._clock = clock
         self._spawner = spawner
         self._sink: MediaSink | None = None
@@ -89,6 +104,14 @@ class _IngestConnection:
     def codecs(self) -> Mapping[int, CodecParameters]:
         return self._remote.codecs
 
+    @property
+    def ice_tag(self) -> str:
+        return f"{self._link.ice.username}{self._link.ice.remote.username}"
+
+    @property
+    def remote_ice(self) -> IceDescription:
+        return self._link.ice.remote
+
     def start(self, sink: MediaSink) -> None:
         self._sink = sink
         self._link.ice.on_media = self._media_received
@@ -97,8 +120,17 @@ class _IngestConnection:
 
     def add_candidate(self, candidate: IceCandidate) -> None:
         parsed = parse_candidate(candidate.candidate) if candidate.candidate else None
+        username = candidate.username or _username_in(candidate.candidate or "")
         # an mDNS name takes up to a second to resolve, which must not hold up the signaling
-        self._spawner.spawn(self._link.ice.add_remote_candidate(parsed), name="add candidate")
+        self._spawner.spawn(
+            self._link.ice.add_remote_candidate(parsed, username=username), name="add candidate"
+        )
+
+    async def restart_ice(self, remote: IceDescription) -> IceDescription:
+        candidates = [parse_candidate(item) for item in remote.candidates]
+        if self._closed.is_set():
+            raise CandidateRejected("the connection is closed")
+        return await self._link.ice.restart(remote, candidates, self._ice_servers)
 
     async def drain(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -123,7 +155,7 @@ class _IngestConnection:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REPORT_INTERVAL_S):
                     await self._closed.wait()
-            await self._send_report(sink)
+            self._send_report(sink)
 
     def _lost(self) -> None:
         if not self._closed.is_set():
@@ -142,7 +174,8 @@ class _IngestConnection:
                 self._rtcp_received(keys.unprotect_rtcp(data))
             else:
                 packet = parse_rtp(keys.unprotect(data))
-                self._sink.packet_received(packet, now=self._clock.monotonic())
+                if packet.payload_type not in self._remote.unwanted:
+                    self._sink.packet_received(packet, now=self._clock.monotonic())
         except (pylibsrtp.Error, PacketInvalid, ValueError):  # ValueError: longer than 1500 bytes
             self.rejected += 1
 
@@ -157,26 +190,24 @@ class _IngestConnection:
                 middle = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
                 self._sender_report = (packet.ssrc, middle, self._clock.monotonic())
 
-    async def _send_report(self, sink: MediaSink) -> None:
-        """A receiver report (RFC 3550 § 6.4.2), with the CNAME that has to go with it."""
+    def _send_report(self, sink: MediaSink) -> None:
         report = sink.reception_report()
-        if report is None:
-            return
         lsr, delay = 0, 0
-        if self._sender_report is not None and self._sender_report[0] == report.ssrc:
+        if (
+            report is not None
+            and self._sender_report is not None
+            and self._sender_report[0] == report.ssrc
+        ):
             _, lsr, received_at = self._sender_report
             delay = round((self._clock.monotonic() - received_at) * 65536) & 0xFFFFFFFF
-        info = RtcpReceiverInfo(
-            ssrc=report.ssrc,
-            fraction_lost=report.fraction_lost,
-            packets_lost=report.packets_lost,
-            highest_sequence=report.highest_sequence,
-            jitter=report.jitter,
-            lsr=lsr,
-            dlsr=delay,
+        self._link.send(
+            receiver_report(ssrc=self._ssrc, cname="gapless", report=report, lsr=lsr, dlsr=delay)
         )
-        name = RtcpSourceInfo(ssrc=self._ssrc, items=[(_SDES_CNAME, b"gapless")])
-        await self._link.send_rtcp(
-            bytes(RtcpRrPacket(ssrc=self._ssrc, reports=[info]))
-            + bytes(RtcpSdesPacket(chunks=[name]))
-        )
+
+
+def _username_in(candidate: str) -> str | None:
+    """The ``ufrag`` extension of a candidate line, as browsers write it."""
+    words = candidate.split()
+    if "ufrag" in words[:-1]:
+        return words[words.index("ufrag") + 1]
+    return None

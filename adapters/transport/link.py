@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import pylibsrtp
 from aiortc import RTCCertificate, RTCDtlsFingerprint, RTCDtlsTransport
 
-from adapters.transport.ice import IceTransport
+from adapters.transport.ice import IceOptions, IceTransport
 from adapters.transport.sdp import LocalTransport, RemoteAudio
 from domain.errors import ConnectionFailed
-from domain.settings import IceServer
+from domain.rtp import is_rtcp
 
 _CLOSE_S = 2.0
 
@@ -24,10 +24,8 @@ class SecureLink:
     once when the peer closes, not for one's own `close`, nor for a path that is lost.
     """
 
-    def __init__(
-        self, *, controlling: bool, ice_servers: Sequence[IceServer], loopback: bool
-    ) -> None:
-        self.ice = IceTransport(controlling=controlling, ice_servers=ice_servers, loopback=loopback)
+    def __init__(self, options: IceOptions, *, controlling: bool) -> None:
+        self.ice = IceTransport(options, controlling=controlling)
         # a certificate for each connection: nobody can link two of them by it
         certificate = RTCCertificate.generateCertificate()
         self._fingerprint = certificate.getFingerprints()[0]
@@ -60,10 +58,11 @@ class SecureLink:
         )
 
     async def connect(self, remote: RemoteAudio, *, dtls_role: str) -> None:
-        """Find a path and make it secure; local candidates have to be gathered before.
+        """Find a path and make it secure; this machine's candidates have to be gathered before.
 
         Raises `ConnectionFailed`. There is no time-out in here: cancel it, or close the link.
         """
+        self.ice.set_remote(remote.username, remote.password)
         self._adding = [
             asyncio.create_task(self.ice.add_remote_candidate(candidate), name="add candidate")
             for candidate in (*remote.candidates, *([None] if remote.candidates_complete else []))
@@ -71,7 +70,7 @@ class SecureLink:
         await asyncio.sleep(0)  # plain addresses are added at once
         self.dtls._set_role(dtls_role)
         try:
-            await self.ice.connect(username=remote.username, password=remote.password)
+            await self.ice.connect()
             await self.dtls.start(remote.dtls)
         except Exception as error:
             # ConnectionError when there is no path; others over what a peer sends in checks
@@ -79,24 +78,32 @@ class SecureLink:
         if not self.is_open:
             raise ConnectionFailed("the DTLS handshake failed")
 
-    async def send_rtcp(self, packet: bytes) -> None:
-        """Protect and send an RTCP compound packet; one that cannot be sent is dropped."""
-        with contextlib.suppress(ConnectionError, pylibsrtp.Error):
-            await self.dtls._send_rtp(packet)
+    def send(self, packet: bytes) -> None:
+        """Protect and send an RTP packet or an RTCP compound packet at once.
 
-    async def close(self) -> None:
+        One that cannot be sent is lost, as on any network.
+        """
+        keys = self.dtls._tx_srtp
+        if self.is_open and keys is not None:
+            with contextlib.suppress(pylibsrtp.Error):
+                self.ice.send(
+                    keys.protect_rtcp(packet) if is_rtcp(packet) else keys.protect(packet)
+                )
+
+    async def close(self, *, goodbye: bool = True) -> None:
         """Say goodbye and release everything, within `_CLOSE_S`. May be called twice."""
         self.on_closed = None
         if self._closing is None:
-            self._closing = asyncio.create_task(self._close(), name="close link")
+            self._closing = asyncio.create_task(self._close(goodbye), name="close link")
         # a close that is cancelled half-way would leave sockets and tasks behind
         await asyncio.wait({self._closing}, timeout=_CLOSE_S)
 
-    async def _close(self) -> None:
+    async def _close(self, goodbye: bool) -> None:
         for task in self._adding:
             task.cancel()
-        with contextlib.suppress(ConnectionError):
-            await self.dtls.stop()
+        if goodbye:
+            with contextlib.suppress(ConnectionError):
+                await self.dtls.stop()
         await self.ice.close()
         self.dtls.remove_all_listeners()
 

@@ -1,4 +1,4 @@
-"""The client's end of a connection: ready-encoded Opus through aiortc's RTP sender."""
+"""The client's end of a connection: ready-made RTP packets over ICE and DTLS-SRTP."""
 
 from __future__ import annotations
 
@@ -6,148 +6,167 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from fractions import Fraction
-from typing import Any
 
-import av
-from aiortc import RTCRtpSender
-from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from aiortc.rtcrtpparameters import (
-    RTCRtcpParameters,
-    RTCRtpCodecParameters,
-    RTCRtpSendParameters,
-)
+import pylibsrtp
+from aiortc.rtp import RtcpPacket, RtcpRrPacket
 
+from adapters.transport.ice import IceOptions
 from adapters.transport.link import SecureLink
-from adapters.transport.sdp import OPUS_PAYLOAD_TYPE, RemoteAudio, parse_answer, write_offer
-from domain.errors import ConnectionFailed, ConnectionLost, OfferRejected
-from domain.ports.codec import EncodedPacket
+from adapters.transport.rtcp import sender_report
+from adapters.transport.sdp import RemoteAudio, parse_answer, write_offer
+from domain.errors import ConnectionFailed, OfferRejected
+from domain.ports.clock import Clock
 from domain.ports.transport import IceCandidate, PublisherConnection
+from domain.rtp import OPUS_PAYLOAD_TYPE, RtpPacket, is_rtcp, write_rtp
 from domain.settings import IceServer
 
 CONNECT_S = 15.0
-_DRAIN_S = 2.0
-_TIME_BASE = Fraction(1, 48_000)
-
-
-class OpusStreamTrack(MediaStreamTrack):
-    """A track of ready-encoded packets: aiortc's sender takes them as they are.
-
-    `recv` is the sender's clock; it waits for the encoder, which waits for the microphone.
-    """
-
-    kind = "audio"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._packets: asyncio.Queue[av.Packet[Any]] = asyncio.Queue()
-        self._handed_over = False
-
-    def put(self, packet: EncodedPacket) -> None:
-        """Queue a packet to be sent at once."""
-        ready = av.Packet(packet.payload)
-        ready.pts = packet.timestamp
-        ready.time_base = _TIME_BASE
-        self._packets.put_nowait(ready)
-
-    async def recv(self) -> av.Packet[Any]:
-        if self.readyState != "live":
-            raise MediaStreamError
-        if self._handed_over:
-            self._packets.task_done()  # the sender asks for the next one: the last one is sent
-            self._handed_over = False
-        packet = await self._packets.get()
-        self._handed_over = True
-        return packet
-
-    async def drain(self) -> None:
-        """Wait until every packet has been sent."""
-        await self._packets.join()
+REPORT_INTERVAL_S = 1.0
 
 
 class AiortcPublisher:
     """Opens connections to servers."""
 
-    def __init__(self, *, ice_servers: Sequence[IceServer], loopback: bool, channels: int) -> None:
+    def __init__(
+        self,
+        options: IceOptions,
+        *,
+        ice_servers: Sequence[IceServer],
+        channels: int,
+        clock: Clock,
+    ) -> None:
+        self._options = options
         self._ice_servers = ice_servers
-        self._loopback = loopback
         self._channels = channels
+        self._clock = clock
 
     def open(self) -> PublisherConnection:
-        link = SecureLink(controlling=True, ice_servers=self._ice_servers, loopback=self._loopback)
-        return _PublisherConnection(link, channels=self._channels)
+        link = SecureLink(self._options, controlling=True)
+        offer = write_offer(link.describe(), channels=self._channels)
+        return _PublisherConnection(link, offer, self._ice_servers, self._clock)
 
 
 class _PublisherConnection:
-    def __init__(self, link: SecureLink, *, channels: int) -> None:
+    def __init__(
+        self, link: SecureLink, offer: str, ice_servers: Sequence[IceServer], clock: Clock
+    ) -> None:
         self._link = link
-        self._track = OpusStreamTrack()
-        self._sender: RTCRtpSender | None = None
-        self.offer_sdp = write_offer(link.describe(), channels=channels)
+        self._own_servers = ice_servers
+        self._clock = clock
+        self._cname = secrets.token_hex(8)
+        self._last: RtpPacket | None = None
+        self._last_at = 0.0
+        self._packets = 0
+        self._octets = 0
+        self._reporting: asyncio.Task[None] | None = None
+        self.offer_sdp = offer
+        self.is_closed_by_server = False
+        self.heard_at = 0.0
+        self.highest_reported: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._link.is_open
 
     async def connect(
-        self, answer_sdp: str, send_candidate: Callable[[IceCandidate], Awaitable[None]]
+        self,
+        answer_sdp: str,
+        *,
+        ice_servers: Sequence[IceServer],
+        send_candidate: Callable[[IceCandidate], Awaitable[None]],
     ) -> None:
-        try:
-            answer = parse_answer(answer_sdp)
-        except OfferRejected as error:
-            raise ConnectionFailed(f"the server's answer is of no use: {error}") from error
-        candidates = await self._link.ice.gather()
-        trickle = asyncio.create_task(_trickle(candidates, send_candidate))
-        path = asyncio.create_task(self._link.connect(answer, dtls_role=answer.dtls_role))
+        answer = _parse(answer_sdp)
+        found: asyncio.Queue[str | None] = asyncio.Queue()
+        await self._link.ice.gather_own(found.put_nowait)
+        asking = asyncio.create_task(
+            self._ask(self._own_servers or ice_servers, found), name="gather candidates"
+        )
+        trickling = asyncio.create_task(_trickle(found, send_candidate), name="trickle")
+        path = asyncio.create_task(
+            self._link.connect(answer, dtls_role=answer.dtls_role), name="connect"
+        )
         try:
             async with asyncio.timeout(CONNECT_S):
-                await trickle
-                await path
-        except TimeoutError:
-            raise ConnectionFailed(
-                f"no media path to the server within {CONNECT_S:g} s (is UDP blocked?)"
-            ) from None
+                await asyncio.gather(trickling, path)
+        except (TimeoutError, ConnectionFailed) as error:
+            problems = "; ".join(self._link.ice.problems) or "is UDP blocked?"
+            raise ConnectionFailed(f"no media path to the server ({problems})") from error
         finally:
-            trickle.cancel()
-            path.cancel()
-            await asyncio.gather(trickle, path, return_exceptions=True)
-        await self._start_sender(answer)
+            for task in (asking, trickling, path):
+                task.cancel()
+            await asyncio.gather(asking, trickling, path, return_exceptions=True)
+        self.heard_at = self._clock.monotonic()
+        self._link.ice.on_media = self._media_received
+        self._link.on_closed = self._closed_by_server
+        self._reporting = asyncio.create_task(self._report(), name="send reports")
 
-    async def send(self, packet: EncodedPacket) -> None:
-        if not self._link.is_open or self._track.readyState != "live":
-            raise ConnectionLost("the server closed the connection, or cannot be reached any more")
-        self._track.put(packet)
+    def send(self, packet: RtpPacket) -> None:
+        self._last, self._last_at = packet, self._clock.monotonic()
+        self._packets += 1
+        self._octets += len(packet.payload)
+        self._link.send(write_rtp(packet))
 
-    async def close(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_S):
-                if self._link.is_open:
-                    await self._track.drain()
-                if self._sender is not None:
-                    await self._sender.stop()
-        self._track.stop()
-        await self._link.close()
+    async def close(self, *, goodbye: bool = True) -> None:
+        if self._reporting is not None:
+            self._reporting.cancel()
+        await self._link.close(goodbye=goodbye)
 
-    async def _start_sender(self, answer: RemoteAudio) -> None:
-        codec = answer.codecs.get(OPUS_PAYLOAD_TYPE)
-        if codec is None or codec.name != "opus":
-            raise ConnectionFailed("the server did not take Opus")
-        # every RTCP packet reaches the sender through aiortc's own router, as on a stock stack
-        self._sender = RTCRtpSender(self._track, self._link.dtls)
-        await self._sender.send(
-            RTCRtpSendParameters(
-                codecs=[
-                    RTCRtpCodecParameters(
-                        mimeType="audio/opus",
-                        clockRate=codec.clock_rate_hz,
-                        channels=codec.channels,
-                        payloadType=codec.payload_type,
-                    )
-                ],
-                rtcp=RTCRtcpParameters(cname=secrets.token_hex(8)),
+    def _closed_by_server(self) -> None:
+        self.is_closed_by_server = True
+
+    async def _ask(self, servers: Sequence[IceServer], found: asyncio.Queue[str | None]) -> None:
+        try:
+            await self._link.ice.ask(servers, found.put_nowait)
+        finally:
+            found.put_nowait(None)
+
+    def _media_received(self, data: bytes) -> None:
+        """What the server sends: its reports, which say that it is there and how far it is."""
+        keys = self._link.receive_keys
+        if keys is None or not is_rtcp(data):
+            return
+        with contextlib.suppress(pylibsrtp.Error, ValueError):
+            for packet in RtcpPacket.parse(keys.unprotect_rtcp(data)):
+                if isinstance(packet, RtcpRrPacket):
+                    self.heard_at = self._clock.monotonic()
+                    for report in packet.reports:
+                        if self._last is not None and report.ssrc == self._last.ssrc:
+                            self.highest_reported = report.highest_sequence & 0xFFFF
+
+    async def _report(self) -> None:
+        """Tell the server what it should have."""
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL_S)
+            if (last := self._last) is None:
+                continue
+            since = round((self._clock.monotonic() - self._last_at) * 48_000)
+            self._link.send(
+                sender_report(
+                    ssrc=last.ssrc,
+                    cname=self._cname,
+                    rtp_timestamp=last.timestamp + since,
+                    packets=self._packets,
+                    octets=self._octets,
+                    at=self._clock.utc(),
+                )
             )
-        )
+
+
+def _parse(answer_sdp: str) -> RemoteAudio:
+    try:
+        answer = parse_answer(answer_sdp)
+    except OfferRejected as error:
+        raise ConnectionFailed(f"the server's answer is of no use: {error}") from error
+    codec = answer.codecs.get(OPUS_PAYLOAD_TYPE)
+    if codec is None or codec.name != "opus":
+        raise ConnectionFailed("the server did not take Opus")
+    return answer
 
 
 async def _trickle(
-    candidates: Sequence[str], send_candidate: Callable[[IceCandidate], Awaitable[None]]
+    found: asyncio.Queue[str | None], send_candidate: Callable[[IceCandidate], Awaitable[None]]
 ) -> None:
-    for candidate in candidates:
+    """Each candidate as it comes, and the end of them."""
+    while (candidate := await found.get()) is not None:
         await send_candidate(IceCandidate(f"candidate:{candidate}", sdp_mid="0", sdp_mline_index=0))
     await send_candidate(IceCandidate(None, sdp_mid="0", sdp_mline_index=0))

@@ -12,8 +12,8 @@ from aiortc import RTCDtlsFingerprint, RTCDtlsParameters
 from adapters.transport.ice import parse_candidate
 from domain.detection import CodecParameters, is_supported, static_codec
 from domain.errors import CandidateRejected, OfferRejected
+from domain.rtp import OPUS_PAYLOAD_TYPE
 
-OPUS_PAYLOAD_TYPE = 111
 MAX_SDP_BYTES = 100_000
 MAX_SDP_LINES = 1000
 # what nobody here reads; aiortc's parser takes time quadratic in some of it
@@ -41,6 +41,18 @@ class LocalTransport:
     """No more candidates follow."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpusWishes:
+    """How we would like Opus to be sent to us (RFC 7587 § 6.1); browsers obey it."""
+
+    fec: bool = True
+    dtx: bool = False
+    bitrate: int | None = None
+    """In bit/s; None leaves it to the sender."""
+    stereo: bool = False
+    """Also from a sender that has not offered it; two channels would be made of one."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteAudio:
     """What the other end's description says of its audio stream."""
@@ -57,6 +69,12 @@ class RemoteAudio:
     media_lines: Sequence[tuple[str, str, str]]
     """Kind, profile and formats of every m-line, for the answer to mirror."""
     mids: Sequence[str]
+    carrier: int
+    """The m-line whose transport the stream uses: its own, or that of its bundle."""
+    carrier_codecs: Sequence[str]
+    """The attributes of that m-line's codecs, where it is another one."""
+    unwanted: frozenset[int]
+    """Payload types of what is not recorded: it may be sent all the same."""
 
     @property
     def dtls_role(self) -> str:
@@ -90,33 +108,42 @@ def write_offer(local: LocalTransport, *, channels: int) -> str:
     return _session(["0"], [audio])
 
 
-def write_answer(offer: RemoteAudio, local: LocalTransport) -> str:
-    """The answer that takes the offer's audio stream and declines everything else."""
+def write_answer(offer: RemoteAudio, local: LocalTransport, wishes: OpusWishes) -> str:
+    """The answer that takes the offer's audio stream and declines everything else.
+
+    But for an m-line that carries the stream's transport: it cannot be declined (RFC 9143 § 7.3),
+    what it brings is dropped.
+    """
     media = []
+    setup = "passive" if offer.dtls_role == "server" else "active"
+    transport = ["c=IN IP4 0.0.0.0", "a=recvonly", "a=rtcp-mux"]
+    transport += _transport_lines(local, setup=setup)
     for index, (kind, profile, formats) in enumerate(offer.media_lines):
-        if index != offer.index:
-            declined = [f"m={kind} 0 {profile} {formats}", "c=IN IP4 0.0.0.0", "a=inactive"]
-            if offer.mids[index]:
-                declined.append(f"a=mid:{offer.mids[index]}")
-            media.append(declined)
+        mid = [f"a=mid:{offer.mids[index]}"] if offer.mids[index] else []
+        if index == offer.carrier != offer.index:
+            media.append(
+                [f"m={kind} 9 {profile} {formats}", *transport, *mid, *offer.carrier_codecs]
+            )
             continue
-        setup = "passive" if offer.dtls_role == "server" else "active"
+        if index != offer.index:
+            media.append(
+                [f"m={kind} 0 {profile} {formats}", "c=IN IP4 0.0.0.0", "a=inactive", *mid]
+            )
+            continue
         media.append(
             [
                 f"m=audio 9 {profile} {' '.join(map(str, offer.codecs))}",
-                "c=IN IP4 0.0.0.0",
-                *([f"a=mid:{offer.mid}"] if offer.mid else []),
-                "a=recvonly",
-                "a=rtcp-mux",
+                *transport,
+                *mid,
                 *(
                     line
                     for codec in offer.codecs.values()
-                    for line in _codec_lines(codec, offer.codecs)
+                    for line in _codec_lines(codec, offer.codecs, wishes)
                 ),
-                *_transport_lines(local, setup=setup),
             ]
         )
-    return _session([offer.mid], media)
+    accepted = [offer.mids[index] for index in sorted({offer.index, offer.carrier})]
+    return _session(accepted, media)
 
 
 def _parse(text: str, *, directions: tuple[str, ...]) -> RemoteAudio:
@@ -133,47 +160,88 @@ def _parse(text: str, *, directions: tuple[str, ...]) -> RemoteAudio:
         # aiortc's parser has no error of its own: whatever a stranger's text makes of it
         # (AssertionError, KeyError, StopIteration, AttributeError, ...) is the stranger's fault
         raise OfferRejected("the SDP cannot be read") from error
+    sections = _sections(lines)
     for index, media in enumerate(description.media):
-        if media.kind == "audio" and media.port and (media.direction or "sendrecv") in directions:
-            return _audio(description, index, media)
+        # in a bundle only the first m-line has a port and a transport (RFC 9143 § 7.2)
+        is_bundled = "a=bundle-only" in sections[index]
+        is_there = media.port or is_bundled
+        if media.kind == "audio" and is_there and (media.direction or "sendrecv") in directions:
+            carrier = _carrier(description, index) if is_bundled else index
+            return _audio(description, index, carrier, sections)
     raise OfferRejected("the SDP has no audio to record")
 
 
+def _sections(lines: Sequence[str]) -> list[list[str]]:
+    """The lines of each m-line."""
+    sections: list[list[str]] = []
+    for line in lines:
+        if line.startswith("m="):
+            sections.append([])
+        elif sections:
+            sections[-1].append(line.strip())
+    return sections
+
+
+def _carrier(description: aiortc.sdp.SessionDescription, index: int) -> int:
+    """The m-line that has the transport for one that is bundled with it."""
+    mid = description.media[index].rtp.muxId
+    mids = [media.rtp.muxId for media in description.media]
+    for group in description.group:
+        if group.semantic == "BUNDLE" and mid in group.items and group.items[0] in mids:
+            return mids.index(str(group.items[0]))
+    return index
+
+
 def _audio(
-    description: aiortc.sdp.SessionDescription, index: int, media: aiortc.sdp.MediaDescription
+    description: aiortc.sdp.SessionDescription,
+    index: int,
+    carrier: int,
+    sections: Sequence[Sequence[str]],
 ) -> RemoteAudio:
-    if media.ice is None or not (media.ice.usernameFragment and media.ice.password):
+    media, transport = description.media[index], description.media[carrier]
+    if transport.ice is None or not (transport.ice.usernameFragment and transport.ice.password):
         raise OfferRejected("the SDP has no ICE credentials")
     fingerprints = [
         item
-        for item in (media.dtls.fingerprints if media.dtls else [])
+        for item in (transport.dtls.fingerprints if transport.dtls else [])
         if item.algorithm.lower() in _SUPPORTED_HASHES
     ]
     if not fingerprints:
         raise OfferRejected("the SDP has no fingerprint, or no setup role, for DTLS")
-    assert media.dtls is not None
+    assert transport.dtls is not None
     codecs = _codecs(media)
     if not codecs:
         raise OfferRejected("the SDP has no codec that can be recorded (Opus, PCMU, PCMA, G722)")
     try:
         candidates = [
-            parse_candidate(aiortc.sdp.candidate_to_sdp(item)) for item in media.ice_candidates
+            parse_candidate(aiortc.sdp.candidate_to_sdp(item)) for item in transport.ice_candidates
         ]
     except CandidateRejected as error:
         raise OfferRejected(str(error)) from error
     return RemoteAudio(
         index=index,
         mid=media.rtp.muxId,
-        username=media.ice.usernameFragment,
-        password=media.ice.password,
-        dtls=RTCDtlsParameters(fingerprints=fingerprints, role=media.dtls.role),
+        username=transport.ice.usernameFragment,
+        password=transport.ice.password,
+        dtls=RTCDtlsParameters(fingerprints=fingerprints, role=transport.dtls.role),
         codecs=codecs,
         candidates=candidates,
-        candidates_complete=media.ice_candidates_complete,
+        candidates_complete=transport.ice_candidates_complete,
         media_lines=[
             (item.kind, item.profile, " ".join(map(str, item.fmt))) for item in description.media
         ],
         mids=[item.rtp.muxId for item in description.media],
+        carrier=carrier,
+        carrier_codecs=[
+            line for line in sections[carrier] if line.startswith(("a=rtpmap:", "a=fmtp:"))
+        ],
+        unwanted=frozenset(
+            payload_type
+            for item in description.media
+            for payload_type in item.fmt
+            if item is not media and isinstance(payload_type, int)
+        )
+        - frozenset(codecs),
     )
 
 
@@ -215,13 +283,19 @@ def _wrapped_by(red: CodecParameters, codecs: Mapping[int, CodecParameters]) -> 
     return None
 
 
-def _codec_lines(codec: CodecParameters, codecs: Mapping[int, CodecParameters]) -> list[str]:
+def _codec_lines(
+    codec: CodecParameters, codecs: Mapping[int, CodecParameters], wishes: OpusWishes
+) -> list[str]:
     channels = f"/{codec.channels}" if codec.channels > 1 else ""
     lines = [f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_rate_hz}{channels}"]
     if codec.name == "opus":
-        # what we would like to be sent; browsers obey it, and would make two channels of one
-        stereo = int("1" in (codec.fmtp.get("stereo"), codec.fmtp.get("sprop-stereo")))
-        fmtp = f"minptime=10;useinbandfec=1;stereo={stereo}"
+        offered = "1" in (codec.fmtp.get("stereo"), codec.fmtp.get("sprop-stereo"))
+        fmtp = (
+            f"minptime=10;useinbandfec={int(wishes.fec)};usedtx={int(wishes.dtx)}"
+            f";stereo={int(offered or wishes.stereo)}"
+        )
+        if wishes.bitrate is not None:
+            fmtp += f";maxaveragebitrate={wishes.bitrate}"
         lines.append(f"a=fmtp:{codec.payload_type} {fmtp}")
     if codec.name == "red":
         wrapped = _wrapped_by(codec, codecs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine, Generator
 from typing import Any, Protocol
 
 
@@ -14,12 +14,28 @@ class Clock(Protocol):
     def utc(self) -> datetime.datetime:
         """The date and time, in UTC."""
 
+    async def sleep(self, seconds: float) -> None:
+        """Let so much time go by."""
+
+
+class Work(Protocol):
+    """Work that goes on in the background; who wants to can wait for its end."""
+
+    def __await__(self) -> Generator[Any, None, None]: ...
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    async def cancel(self) -> None:
+        """End it early; returns when it has ended."""
+
 
 class Spawner(Protocol):
     """Runs work in the background; a failure there is logged, never lost."""
 
-    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> Awaitable[None]:
-        """Start `work`; who wants to can wait for its end."""
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> Work:
+        """Start `work`."""
 
     async def join(self) -> None:
         """Wait until all that was started has ended."""

@@ -32,6 +32,9 @@ class Encoder(Protocol):
         The `last` one is always sent: without it the silence before it would have no end.
         """
 
+    def reset(self) -> None:
+        """What follows is not the continuation of what was encoded."""
+
 
 class Resampler(Protocol):
     """Brings blocks of any format to the one format that the encoder takes."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from domain.audio import AudioFormat
 from domain.levels import Levels
 from domain.recording import EndReason
+from domain.session import SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,8 @@ class StreamProgress:
     """Sound sent so far."""
     levels: Levels
     """Of the latest frame."""
-    overrun_s: float
-    """Sound lost so far because it was not read from the device in time."""
+    lost_s: float
+    """Sound lost so far before it could be sent: the device had gone, or was not read in time."""
 
 
 class StreamObserver(Protocol):
@@ -30,6 +31,21 @@ class StreamObserver(Protocol):
 
     def connected(self, session_id: str) -> None:
         """The media path is there; sound is being sent."""
+
+    def waiting(self, reason: str, retry_in_s: float) -> None:
+        """The server cannot be reached yet, or not again; it will be tried after a while."""
+
+    def interrupted(self) -> None:
+        """The server is not heard of any more; a way back to it is looked for."""
+
+    def resumed(self, after_s: float) -> None:
+        """The server is heard of again, in the same session."""
+
+    def device_lost(self, reason: str) -> None:
+        """The device has gone; silence is sent until it is back."""
+
+    def device_back(self, after_s: float) -> None:
+        """The device is back; its sound goes on."""
 
     def progressed(self, progress: StreamProgress) -> None:
         """Another frame was sent."""
@@ -43,6 +59,12 @@ class ServerObserver(Protocol):
 
     def session_opened(self, session_id: str, name: str) -> None:
         """An offer was answered."""
+
+    def session_changed(self, session_id: str, state: SessionState) -> None:
+        """The session has a media path, brings packets, or has ceased to."""
+
+    def session_resumed(self, session_id: str, attempt: int) -> None:
+        """Another connection serves the session: its `attempt`th."""
 
     def recording_started(self, session_id: str, audio_format: AudioFormat) -> None:
         """The first packet of a session was decoded."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from domain.audio import Samples
 from domain.errors import StorageFailed
 from domain.ledger import Event, RecordingInfo, SampleKind
-from domain.recording import EndReason
+from domain.recording import Anchor, EndReason
 
 
 class RecordingWriter(Protocol):
@@ -49,6 +49,22 @@ class RecoveredRecording:
 
 
 @dataclass(frozen=True, slots=True)
+class InterruptedRecording:
+    """A recording whose process was killed, and whose client may still come back."""
+
+    info: RecordingInfo
+    length: int
+    """Samples per channel."""
+    ended_at: datetime.datetime
+    """UTC, when the last of it was written."""
+    anchor: Anchor | None
+    attempts: int
+    """Connections that have served it."""
+    writer: RecordingWriter
+    """It goes on behind the last sample."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recovery:
     """What was found of recordings that nobody had finished."""
 
@@ -56,14 +72,20 @@ class Recovery:
     failed: list[StorageFailed] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     """Those that another process is still writing."""
+    interrupted: list[InterruptedRecording] = field(default_factory=list)
+    """Those that can be gone on with; finish them when nobody comes."""
 
 
 class RecordingStore(Protocol):
     def check(self) -> None:
         """Raise `StorageFailed` when recordings cannot be kept here at all."""
 
-    def recover(self) -> Recovery:
-        """Complete what earlier processes have left unfinished."""
+    def recover(self, *, resumable_since: datetime.datetime) -> Recovery:
+        """Complete what earlier processes have left unfinished.
+
+        Recordings that were written to after `resumable_since`, and whose client can come back
+        to them, are taken up instead.
+        """
 
     def check_room(self) -> None:
         """Raise `StorageFull` when there is no room for one more recording."""

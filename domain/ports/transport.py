@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from domain.detection import CodecParameters
-from domain.ports.codec import EncodedPacket
 from domain.rtp import ReceptionReport, RtpPacket
+from domain.settings import IceServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,20 @@ class IceCandidate:
     candidate: str | None
     sdp_mid: str | None = None
     sdp_mline_index: int | None = None
+    username: str | None = None
+    """The username fragment of the ICE session that it belongs to, where that is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class IceDescription:
+    """One end of an ICE session: its credentials and candidates (RFC 8839, RFC 8840)."""
+
+    username: str
+    password: str
+    candidates: Sequence[str] = ()
+    """As in SDP, behind ``candidate:``."""
+    complete: bool = False
+    """No more candidates follow."""
 
 
 class MediaSink(Protocol):
@@ -50,11 +64,30 @@ class IngestConnection(Protocol):
     def answer_sdp(self) -> str:
         """The answer to the offer, all local candidates included."""
 
+    @property
+    def ice_tag(self) -> str:
+        """Names the ICE session; another one after a restart."""
+
+    @property
+    def remote_ice(self) -> IceDescription:
+        """The peer's credentials in the present ICE session."""
+
     def start(self, sink: MediaSink) -> None:
         """Connect in the background and deliver to `sink`."""
 
+    async def restart_ice(self, remote: IceDescription) -> IceDescription:
+        """Begin a new ICE session with a peer that has (RFC 8445 § 9); returns this end of it.
+
+        Media goes on over the old path until the new one is there, DTLS and SRTP stay as they
+        are. Raises `CandidateRejected`; the old session stays then.
+        """
+
     def add_candidate(self, candidate: IceCandidate) -> None:
-        """Take a remote candidate; raises `CandidateRejected` for one that cannot be read."""
+        """Take a remote candidate; raises `CandidateRejected` for one that cannot be read.
+
+        One that is known, of another ICE session, beyond the cap, or behind the end of the list
+        is ignored.
+        """
 
     async def drain(self) -> None:
         """Wait, for a fraction of a second at most, until what is on its way has arrived."""
@@ -64,27 +97,53 @@ class IngestConnection(Protocol):
 
 
 class IngestTransport(Protocol):
-    async def accept(self, offer_sdp: str) -> IngestConnection:
-        """Prepare the answer to an offer. Raises `OfferRejected`; nothing is left behind then."""
+    async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> IngestConnection:
+        """Prepare the answer to an offer, with all candidates that are found within a second.
+
+        Raises `OfferRejected` or `NoRelay`; nothing is left behind then.
+        """
 
 
 class PublisherConnection(Protocol):
-    """The client's connection to the server. Raises `ConnectionFailed`, `ConnectionLost`."""
+    """The client's connection to the server."""
 
     @property
     def offer_sdp(self) -> str:
         """The offer. Its candidates follow through `connect`."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether packets can be sent: it is made, and neither closed nor given up."""
+
+    @property
+    def is_closed_by_server(self) -> bool:
+        """Whether the server has said goodbye."""
+
+    @property
+    def heard_at(self) -> float:
+        """When the server was last heard of (it reports twice a second); monotonic seconds."""
+
+    @property
+    def highest_reported(self) -> int | None:
+        """The highest sequence number that the server has said it has; 16 bits."""
+
     async def connect(
-        self, answer_sdp: str, send_candidate: Callable[[IceCandidate], Awaitable[None]]
+        self,
+        answer_sdp: str,
+        *,
+        ice_servers: Sequence[IceServer],
+        send_candidate: Callable[[IceCandidate], Awaitable[None]],
     ) -> None:
-        """Find the candidates and hand them over; return when packets can be sent."""
+        """Hand candidates over as they are found; return when packets can be sent.
 
-    async def send(self, packet: EncodedPacket) -> None:
-        """Send a packet at once."""
+        Raises `ConnectionFailed`, and what `send_candidate` raises.
+        """
 
-    async def close(self) -> None:
-        """Send what waits, say goodbye and release everything, within bounded time."""
+    def send(self, packet: RtpPacket) -> None:
+        """Send a packet at once; without a path it is lost, and that is no error."""
+
+    async def close(self, *, goodbye: bool = True) -> None:
+        """Release everything within bounded time, and say so to the server if `goodbye`."""
 
 
 class PublisherTransport(Protocol):

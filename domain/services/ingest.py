@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import datetime
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from domain.errors import RecordingFailed, ServerFull, SessionUnknown
+from domain.errors import (
+    OfferRejected,
+    PeerError,
+    RecordingFailed,
+    ServerFull,
+    SessionUnknown,
+)
 from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import DecoderFactory
 from domain.ports.observers import ServerObserver
-from domain.ports.storage import RecordingStore
+from domain.ports.storage import InterruptedRecording, RecordingStore, Recovery
 from domain.ports.transport import IceCandidate, IngestConnection, IngestTransport
 from domain.recording import EndReason
 from domain.rtp import ReceptionReport, RtpPacket
 from domain.services.record import AudioTrackProcessor
-from domain.session import END_REASONS, Session, SessionEvent, SessionState
-from domain.settings import ServerSettings
+from domain.session import END_REASONS, Session, SessionEvent, SessionState, digest_of
+from domain.settings import IceServer, ServerSettings
+from domain.turn import with_credentials
 
 _ID_BYTES = 8
 _RESUME_BYTES = 32
@@ -25,17 +34,22 @@ _OUTCOME_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
+    resume_digest: str
     failure: Exception | None
+    seconds: float
     until: float
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A session that was made."""
+    """An offer that was answered."""
 
     session_id: str
     resume: str
+    """The secret with which the session can be taken up again, and the attempt be reached."""
     answer_sdp: str
+    ice_servers: Sequence[IceServer]
+    """What the client may use to find a path."""
 
 
 class Ingest:
@@ -65,6 +79,8 @@ class Ingest:
         self._observer = observer
         self._new_secret = new_secret
         self._sessions: dict[str, _LiveSession] = {}
+        self._ids: dict[str, str] = {}  # by the digests of the secrets
+        self._answers: dict[str, _Answering] = {}
         self._outcomes: dict[str, _Outcome] = {}
         self._being_offered = 0
         self._closing = False
@@ -74,50 +90,65 @@ class Ingest:
         """Sessions that have not ended."""
         return sum(live.session.state is not SessionState.ENDED for live in self._sessions.values())
 
-    async def offer(self, sdp: str, *, name: str) -> Accepted:
-        """Answer an offer with a new session.
+    def states(self) -> dict[str, int]:
+        """How many sessions are in each of the states that are not the end."""
+        counts = Counter(live.session.state for live in self._sessions.values())
+        return {
+            state.value: counts[state] for state in SessionState if state is not SessionState.ENDED
+        }
 
-        Raises `OfferRejected`, `ServerFull` or `StorageFull`.
+    def recover(self) -> Recovery:
+        """Complete what earlier processes have left; go on with what its client may come back to.
+
+        Call it before the first offer.
         """
-        self._refuse_when_closing()
-        if len(self._sessions) + self._being_offered >= self._settings.max_sessions:
-            raise ServerFull(f"all {self._settings.max_sessions} sessions are taken")
-        self._store.check_room()
-        self._being_offered += 1
-        try:
-            connection = await self._transport.accept(sdp)
-        finally:
-            self._being_offered -= 1
-        try:
-            self._refuse_when_closing()
-        except ServerFull:
-            await connection.close()
-            raise
-        session = Session(
-            id=self._new_secret(_ID_BYTES),
-            resume=self._new_secret(_RESUME_BYTES),
-            name=name,
-            connect_deadline=self._clock.monotonic() + self._settings.connect_timeout_s,
-            inactivity_timeout_s=self._settings.inactivity_timeout_s,
-        )
-        live = _LiveSession(session, connection, self._processor(session, connection), self)
-        self._sessions[session.id] = live
-        self._observer.session_opened(session.id, name)
-        connection.start(live)
-        return Accepted(session.id, session.resume, connection.answer_sdp)
+        since = self._clock.utc() - datetime.timedelta(seconds=self._settings.max_gap_s)
+        found = self._store.recover(resumable_since=since)
+        for interrupted in found.interrupted:
+            self._take_up(interrupted)
+        return found
+
+    async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Accepted:
+        """Answer an offer: with a new session, or with a new attempt of the one of `resume`.
+
+        The same offer gets the same answer, as long as its session lives. Raises `OfferRejected`,
+        `SessionUnknown`, `ServerFull` or `StorageFull`.
+        """
+        key = digest_of(f"{resume or ''} {sdp}")
+        answering = self._answers.get(key)
+        if answering is None:
+            # in the background: whoever asked may be gone before there is an answer, and may
+            # come back for it
+            answering = self._answers[key] = _Answering()
+            answering.done = self._spawner.spawn(
+                self._answer(key, answering, sdp, name, resume), name="answer offer"
+            )
+        await answering.done
+        if answering.error is not None:
+            raise answering.error
+        assert answering.accepted is not None
+        return answering.accepted
 
     def add_candidate(self, session_id: str, candidate: IceCandidate) -> None:
-        """Hand a client's candidate to its connection.
+        """Hand a client's candidate to its latest connection.
 
         Raises `SessionUnknown` or `CandidateRejected`.
         """
-        live = self._find(session_id)
-        if live.session.state is SessionState.ENDED:
-            raise SessionUnknown("the session is over")
-        live.connection.add_candidate(candidate)
+        self._find(session_id).latest.add_candidate(candidate)
 
-    async def delete(self, session_id: str) -> None:
-        """End a session at its client's wish; returns when the recording is complete.
+    def connection_of(self, secret: str) -> IngestConnection:
+        """The latest connection of the session that `secret` opens. Raises `SessionUnknown`."""
+        return self._find(self.session_of(secret)).latest
+
+    def session_of(self, secret: str) -> str:
+        """The id of the session that `secret` opens. Raises `SessionUnknown`."""
+        session_id = self._ids.get(digest_of(secret))
+        if session_id is None:
+            raise SessionUnknown("there is no such session, or it is over")
+        return session_id
+
+    async def delete(self, session_id: str) -> float:
+        """End a session at its client's wish; returns when the recording is complete: its seconds.
 
         A client that closes its connection just before has ended the session already, by
         packets that may come later than this request: they are waited for. What became of a
@@ -125,30 +156,43 @@ class Ingest:
         `RecordingFailed`.
         """
         if session_id not in self._outcomes:
-            live = self._find(session_id)
-            await live.connection.drain()
+            live = self._sessions.get(session_id)
+            if live is None:
+                raise SessionUnknown("there is no such session, or it is over")
+            for attempt in list(live.attempts):
+                await attempt.connection.drain()
             self.end(live, SessionEvent.DELETED)
             assert live.finished is not None
             await live.finished
-        if (failure := self._outcomes[session_id].failure) is not None:
-            raise RecordingFailed(f"the recording could not be completed: {failure}")
+        outcome = self._outcomes[session_id]
+        if outcome.failure is not None:
+            raise RecordingFailed(f"the recording could not be completed: {outcome.failure}")
+        return outcome.seconds
 
     def tick(self) -> None:
         """Keep the deadlines."""
         now = self._clock.monotonic()
         for session_id in [key for key, outcome in self._outcomes.items() if now >= outcome.until]:
-            del self._outcomes[session_id]
+            del self._ids[self._outcomes.pop(session_id).resume_digest]
         for live in list(self._sessions.values()):
             live.poll(now=now)
-            if (event := live.due(now=now)) is not None:
+            if (event := live.due(now=now)) is SessionEvent.PACKETS_CEASED:
+                live.session.handle(event)
+                self._observer.session_changed(live.session.id, live.session.state)
+            elif event is not None:
                 self.end(live, event)
 
     def end(self, live: _LiveSession, event: SessionEvent) -> None:
         """End a session in the background; does nothing for one that has ended."""
         if live.session.handle(event):
+            self._forget_answers(live)
             live.finished = self._spawner.spawn(
                 self._finish(live, END_REASONS[event]), name=f"finish {live.session.id}"
             )
+
+    def release(self, connection: IngestConnection) -> None:
+        """Close a connection that serves nothing any more, in the background."""
+        self._spawner.spawn(connection.close(), name="close connection")
 
     async def shut_down(self) -> None:
         """Take no more offers, complete all recordings and release everything."""
@@ -162,9 +206,115 @@ class Ingest:
         self._observer.failed(live.session.id, error)
         self.end(live, SessionEvent.FAILED)
 
+    def changed(self, live: _LiveSession) -> None:
+        """The session's state is another."""
+        self._observer.session_changed(live.session.id, live.session.state)
+
     def recording_started(self, live: _LiveSession) -> None:
         assert live.processor.format is not None
         self._observer.recording_started(live.session.id, live.processor.format)
+
+    def resumed(self, live: _LiveSession, attempt: int) -> None:
+        self._observer.session_resumed(live.session.id, attempt)
+
+    async def _answer(
+        self, key: str, answering: _Answering, sdp: str, name: str, resume: str | None
+    ) -> None:
+        try:
+            live = self._resumable(resume) if resume is not None else None
+            answering.accepted = await self._accept(sdp, name, resume, live)
+        except Exception as error:
+            answering.error = error
+            del self._answers[key]
+        else:
+            self._sessions[answering.accepted.session_id].answers.append(key)
+
+    async def _accept(
+        self, sdp: str, name: str, resume: str | None, live: _LiveSession | None
+    ) -> Accepted:
+        self._refuse_when_closing()
+        if live is None:
+            if len(self._sessions) + self._being_offered >= self._settings.max_sessions:
+                raise ServerFull(f"all {self._settings.max_sessions} sessions are taken")
+            self._store.check_room()
+        session_id = self._new_secret(_ID_BYTES) if live is None else live.session.id
+        ice_servers = self._ice_servers(session_id)
+        self._being_offered += live is None
+        try:
+            connection = await self._transport.accept(sdp, ice_servers=ice_servers)
+        finally:
+            self._being_offered -= live is None
+        try:
+            self._refuse_when_closing()
+            if live is not None:
+                if live.session.state is SessionState.ENDED:
+                    raise SessionUnknown("the session is over")
+                if not live.processor.can_record(connection.codecs):
+                    raise OfferRejected("the recording cannot go on with another codec")
+        except PeerError:
+            await connection.close()
+            raise
+        if live is None or resume is None:
+            resume = self._new_secret(_RESUME_BYTES)
+            live = self._open(session_id, name, resume)
+        live.add_attempt(connection, now=self._clock.monotonic())
+        return Accepted(session_id, resume, connection.answer_sdp, ice_servers)
+
+    def _ice_servers(self, session_id: str) -> tuple[IceServer, ...]:
+        until = self._clock.utc() + datetime.timedelta(seconds=self._settings.turn_ttl_s)
+        return with_credentials(
+            self._settings.ice_servers,
+            secret=self._settings.turn_secret,
+            name=session_id,
+            until=until,
+        )
+
+    def _open(self, session_id: str, name: str, resume: str) -> _LiveSession:
+        session = Session(
+            id=session_id,
+            resume_digest=digest_of(resume),
+            name=name,
+            connect_deadline=self._clock.monotonic() + self._settings.connect_timeout_s,
+            inactivity_timeout_s=self._settings.inactivity_timeout_s,
+        )
+        live = self._keep(session)
+        self._observer.session_opened(session.id, name)
+        return live
+
+    def _take_up(self, interrupted: InterruptedRecording) -> None:
+        now = self._clock.monotonic()
+        session = Session(
+            id=interrupted.info.id,
+            resume_digest=interrupted.info.resume_digest,
+            name="",
+            connect_deadline=now,
+            inactivity_timeout_s=self._settings.inactivity_timeout_s,
+            state=SessionState.INTERRUPTED,
+            active_at=now,
+        )
+        self._keep(session).processor.take_up(interrupted)
+
+    def _keep(self, session: Session) -> _LiveSession:
+        live = _LiveSession(
+            session,
+            self._processor(session),
+            self,
+            connect_timeout_s=self._settings.connect_timeout_s,
+        )
+        self._sessions[session.id] = live
+        self._ids[session.resume_digest] = session.id
+        return live
+
+    def _forget_answers(self, live: _LiveSession) -> None:
+        """The same offer again is a new one."""
+        for key in live.answers:
+            self._answers.pop(key, None)
+
+    def _resumable(self, resume: str) -> _LiveSession:
+        live = self._sessions.get(self._ids.get(digest_of(resume), ""))
+        if live is None or live.session.state is SessionState.ENDED:
+            raise SessionUnknown("the session to resume is over")
+        return live
 
     def _refuse_when_closing(self) -> None:
         if self._closing:
@@ -172,84 +322,147 @@ class Ingest:
 
     def _find(self, session_id: str) -> _LiveSession:
         live = self._sessions.get(session_id)
-        if live is None:
+        if live is None or live.session.state is SessionState.ENDED or not live.attempts:
             raise SessionUnknown("there is no such session, or it is over")
         return live
 
     async def _finish(self, live: _LiveSession, reason: EndReason) -> None:
         session_id = live.session.id
         failure: Exception | None = None
+        seconds = 0.0
         try:
             finished = await live.processor.end(reason, now=self._clock.monotonic())
             if finished is not None:
-                self._observer.recording_finished(session_id, finished.location, finished.seconds)
+                seconds = finished.seconds
+                self._observer.recording_finished(session_id, finished.location, seconds)
             failure = live.processor.failure
         except Exception as error:
             failure = error
         if failure is not None:
             self._observer.failed(session_id, failure)
         try:
-            await live.connection.close()
+            for attempt in live.attempts:
+                await attempt.connection.close()
         finally:
             until = self._clock.monotonic() + _OUTCOME_S
-            self._outcomes[session_id] = _Outcome(failure, until)
+            self._outcomes[session_id] = _Outcome(
+                live.session.resume_digest, failure, seconds, until
+            )
             del self._sessions[session_id]
             self._observer.session_ended(session_id, reason)
 
-    def _processor(self, session: Session, connection: IngestConnection) -> AudioTrackProcessor:
+    def _processor(self, session: Session) -> AudioTrackProcessor:
+        # a silence that is as long as a session may be without a packet is real, and is filled
+        longest_s = self._settings.max_gap_s + self._settings.inactivity_timeout_s
         return AudioTrackProcessor(
             session_id=session.id,
             client_name=session.name,
-            codecs=connection.codecs,
+            resume_digest=session.resume_digest,
             decoders=self._decoders,
             store=self._store,
             clock=self._clock,
             reorder_hold_s=self._settings.reorder_hold_s,
-            max_gap_s=self._settings.max_gap_s,
+            max_gap_s=longest_s,
         )
 
 
+class _Answering:
+    """An offer on its way to an answer, for all who ask with the same one."""
+
+    def __init__(self) -> None:
+        self.done: Awaitable[None]
+        self.accepted: Accepted | None = None
+        self.error: Exception | None = None
+
+
 class _LiveSession:
-    """A session with what serves it: the sink of its connection."""
+    """A session with what serves it: a processor, and the connections that feed it.
+
+    There are two connections at most: the one that serves, and one that is to take its place
+    with its first packet. From then on nothing of the old one counts.
+    """
 
     def __init__(
         self,
         session: Session,
-        connection: IngestConnection,
         processor: AudioTrackProcessor,
         ingest: Ingest,
+        *,
+        connect_timeout_s: float,
     ) -> None:
         self.session = session
-        self.connection = connection
         self.processor = processor
+        self.attempts: list[_Attempt] = []
+        """In their order, the one that serves first."""
+        self.answers: list[str] = []
+        """The offers that were answered with this session."""
         self.finished: Awaitable[None] | None = None
         """Done when everything of the session is, once it has ended."""
         self._ingest = ingest
+        self._connect_timeout_s = connect_timeout_s
+        self._count = 0
+        self._serving: _Attempt | None = None
         self._faulty = False
         self._announced = False
 
-    def connection_established(self, *, now: float) -> None:
-        self.session.connected(now=now)
+    @property
+    def latest(self) -> IngestConnection:
+        return self.attempts[-1].connection
 
-    def packet_received(self, packet: RtpPacket, *, now: float) -> None:
-        if self._faulty:
+    def add_attempt(self, connection: IngestConnection, *, now: float) -> None:
+        """Another connection is on its way; it replaces one that was so before it."""
+        for attempt in self.attempts:
+            if attempt is not self._serving:
+                self._drop(attempt)
+        self._count += 1
+        self.session.connect_deadline = now + self._connect_timeout_s
+        attempt = _Attempt(self, connection, self.session.connect_deadline)
+        self.attempts.append(attempt)
+        connection.start(attempt)
+
+    def established(self, attempt: _Attempt, *, now: float) -> None:
+        attempt.is_connected = True
+        if self.session.state is SessionState.CONNECTING:
+            self.session.connected(now=now)
+            self._ingest.changed(self)
+
+    def received(self, attempt: _Attempt, packet: RtpPacket, *, now: float) -> None:
+        if self._faulty or self.session.state is SessionState.ENDED:
             return
         try:
+            if attempt is not self._serving and not self._serve(attempt, now=now):
+                return
+            was = self.session.state
             self.session.packet_received(now=now)
+            if was is not self.session.state:
+                self._ingest.changed(self)
             self.processor.packet_received(packet, now=now)
         except Exception as error:
             self._fault(error)
             return
         self._announce()
 
+    def closed(self, attempt: _Attempt) -> None:
+        """A goodbye ends the session, unless another connection is there to go on with."""
+        if attempt not in self.attempts:
+            return
+        if len(self.attempts) == 1 and (attempt.is_connected or self._count == 1):
+            self._ingest.end(self, SessionEvent.CONNECTION_CLOSED)
+        else:
+            self._drop(attempt)
+
     def due(self, *, now: float) -> SessionEvent | None:
         """What ends the session now, if anything does."""
+        for attempt in self.attempts:
+            is_late = not attempt.is_connected and now >= attempt.connect_deadline
+            if is_late and self.session.state is not SessionState.CONNECTING:
+                self._drop(attempt)
         if self.processor.failure is not None:
             return SessionEvent.STORAGE_FAILED
         return self.session.due(now=now)
 
     def poll(self, *, now: float) -> None:
-        if self._faulty:
+        if self._faulty or self.session.state is SessionState.ENDED:
             return
         try:
             self.processor.poll(now=now)
@@ -257,6 +470,30 @@ class _LiveSession:
             self._fault(error)
             return
         self._announce()
+
+    def report(self, attempt: _Attempt) -> ReceptionReport | None:
+        if attempt is not self._serving or self.session.state is SessionState.ENDED:
+            return None
+        return self.processor.reception_report()
+
+    def _serve(self, attempt: _Attempt, *, now: float) -> bool:
+        """The first packet of an attempt: it takes over, unless a later one has."""
+        if attempt not in self.attempts:
+            return False
+        for old in self.attempts[: self.attempts.index(attempt)]:
+            self._drop(old)
+        self._serving = attempt
+        attempt.is_connected = True
+        self.processor.connect(attempt.connection.codecs, now=now)
+        if self.processor.attempt > 1:
+            self._ingest.resumed(self, self.processor.attempt)
+        return True
+
+    def _drop(self, attempt: _Attempt) -> None:
+        self.attempts = [other for other in self.attempts if other is not attempt]
+        if attempt is self._serving:
+            self._serving = None
+        self._ingest.release(attempt.connection)
 
     def _announce(self) -> None:
         """The first packets wait, and may be let go by a packet or by the clock."""
@@ -269,10 +506,29 @@ class _LiveSession:
         self._faulty = True
         self._ingest.fault(self, error)
 
+
+class _Attempt:
+    """One connection of a session: the sink of what it brings."""
+
+    def __init__(
+        self,
+        live: _LiveSession,
+        connection: IngestConnection,
+        connect_deadline: float,
+    ) -> None:
+        self.connection = connection
+        self.connect_deadline = connect_deadline
+        self.is_connected = False
+        self._live = live
+
+    def connection_established(self, *, now: float) -> None:
+        self._live.established(self, now=now)
+
+    def packet_received(self, packet: RtpPacket, *, now: float) -> None:
+        self._live.received(self, packet, now=now)
+
     def connection_closed(self) -> None:
-        self._ingest.end(self, SessionEvent.CONNECTION_CLOSED)
+        self._live.closed(self)
 
     def reception_report(self) -> ReceptionReport | None:
-        if self.session.state is SessionState.ENDED:
-            return None
-        return self.processor.reception_report()
+        return self._live.report(self)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from domain.audio import AudioFormat, AudioFrame, SampleFormat, silence
-from domain.errors import CaptureError, ServerUnreachable
+from domain.errors import CaptureError, DeviceLost, GaplessError
 from domain.framing import Framer
 from domain.levels import measure
-from domain.ports.capture import AudioSource
+from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
+from domain.ports.clock import Clock
 from domain.ports.codec import Encoder, Resampler
 from domain.ports.observers import StreamObserver, StreamProgress
-from domain.ports.signaling import SignalingClient
-from domain.ports.transport import IceCandidate, PublisherConnection, PublisherTransport
+from domain.rtp import Packetizer
+from domain.services.uplink import Uplink
 
 RTP_RATE_HZ = 48_000
 """Opus' RTP clock (RFC 7587 § 4.1), and the rate at which frames are encoded."""
@@ -23,6 +25,8 @@ FRAME_SAMPLES = 960
 """20 ms."""
 STEP_SAMPLES = 480
 """10 ms, the shortest frame that leaves Opus in the mode in which it is."""
+REOPEN_S = 0.5
+"""A device that has gone is looked for so often; the server hears as often that we live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,108 +35,204 @@ class StreamSummary:
 
     session_id: str
     seconds: float
-    overrun_s: float
+    lost_s: float
+    """Sound that was lost before it could be sent."""
+    safe_s: float | None
+    """What the server has recorded and completed, where it said so."""
 
 
 class Publisher:
     """Streams one source in one session, from the first block to a clean end.
 
     Positions are kept from the source to the RTP timestamps: what was lost before it could be
-    encoded is missing on the recording's timeline, and does not shorten it.
+    encoded is missing on the recording's timeline, and does not shorten it. That holds for a
+    device that goes and comes back, too: the clock says how long it was gone.
     """
 
     def __init__(
         self,
         *,
-        source: AudioSource,
-        resampler: Resampler,
+        capture: CaptureBackend,
+        request: CaptureRequest,
+        resampler: Callable[[AudioFormat], Resampler],
         encoder: Encoder,
-        transport: PublisherTransport,
-        signaling: SignalingClient,
+        packetizer: Packetizer,
+        uplink: Uplink,
+        clock: Clock,
         observer: StreamObserver,
         channels: int,
-        name: str,
         duration_s: float | None,
     ) -> None:
-        self._source = source
-        self._resampler = resampler
+        self._capture = capture
+        self._request = request
+        self._new_resampler = resampler
         self._encoder = encoder
-        self._transport = transport
-        self._signaling = signaling
+        self._packetizer = packetizer
+        self._uplink = uplink
+        self._clock = clock
         self._observer = observer
-        self._name = name
         self._format = AudioFormat(RTP_RATE_HZ, channels, SampleFormat.S16)
         self._framer = Framer(self._format, frame_samples=FRAME_SAMPLES)
         self._limit = None if duration_s is None else round(duration_s * RTP_RATE_HZ)
+        self._source: AudioSource | None = None
+        self._resampler: Resampler | None = None
+        self._shift = 0  # from the source's positions to the stream's
         self._end = 0  # position behind the last sample sent
-        self._complete = False
+        self._read_at = 0.0
+        self._read_to = 0  # position behind the last sample read
+        self._lost = 0  # samples, of sources that are closed
+        self._stopped = False
         self.streaming = False
         """Whether the connection is made, and sound is on its way."""
 
     def stop(self) -> None:
         """End the source: what is captured is still sent, then `run` returns."""
-        self._source.stop()
+        self._stopped = True
+        if self._source is not None:
+            self._source.stop()
 
     async def run(self) -> StreamSummary:
         """Connect, stream until the source ends or `stop` is called, and end the session.
 
-        Raises what the ports raise; everything is released in any case, the source as well.
+        A server that is not there is waited for. Raises what the ports raise; everything is
+        released in any case, the source as well.
         """
-        session_id: str | None = None
-        connection: PublisherConnection | None = None
         try:
+            # a wrong device is told of before anybody is called
+            await self._open_source()
             self._observer.connecting()
-            connection = self._transport.open()
-            answer = await self._signaling.offer(connection.offer_sdp, name=self._name)
-            session_id = answer.session_id
-
-            async def send_candidate(candidate: IceCandidate) -> None:
-                await self._signaling.send_candidate(answer.session_id, candidate)
-
-            await connection.connect(answer.sdp, send_candidate)
+            while not await self._uplink.open():
+                # nobody listens: the microphone is let go until somebody does
+                await self._close_source()
+            if self._source is None:
+                await self._open_source()
             self.streaming = True
-            self._observer.connected(session_id)
-            await self._stream(connection)
+            failure = await self._stream()
+            await self._close_source()
             self._observer.finishing()
+            safe_s = await self._uplink.close()
         finally:
-            await self._release(connection, session_id)
-        return StreamSummary(session_id, self._end / RTP_RATE_HZ, self._overrun_s)
+            async with contextlib.AsyncExitStack() as releasing:  # each of them, whatever fails
+                releasing.push_async_callback(self._uplink.abandon)
+                releasing.push_async_callback(self._close_source)
+        if failure is not None:
+            raise failure
+        seconds = self._end / RTP_RATE_HZ
+        return StreamSummary(self._uplink.session_id, seconds, self._lost_s, safe_s)
 
     @property
-    def _overrun_s(self) -> float:
-        return self._source.overrun_samples / self._source.format.sample_rate_hz
+    def _lost_s(self) -> float:
+        lost = self._lost
+        if self._source is not None:
+            rate = self._source.format.sample_rate_hz
+            lost += self._source.overrun_samples * RTP_RATE_HZ // rate
+        return lost / RTP_RATE_HZ
 
-    async def _stream(self, connection: PublisherConnection) -> None:
-        """Send until the source ends; what was captured before a device was lost is sent, too."""
-        lost: CaptureError | None = None
+    # -- the source ----------------------------------------------------------------------------
+
+    async def _open_source(self) -> None:
+        self._source = await self._capture.open(self._request)
+        self._resampler = self._new_resampler(self._source.format)
+
+    async def _close_source(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            self._lost += source.overrun_samples * RTP_RATE_HZ // source.format.sample_rate_hz
+            await source.close()
+
+    async def _stream(self) -> GaplessError | None:
+        """Send until the source ends; what was captured before it failed is sent, too."""
+        failure: GaplessError | None = None
+        self._read_at = self._clock.monotonic()
+        while self._source is not None and not self._is_over:
+            try:
+                block = await self._source.read()
+            except DeviceLost as error:
+                await self._wait_for_device(error)
+                continue
+            except CaptureError as error:
+                failure = error
+                break
+            if block is None:
+                break
+            self._push(block)
+        self._flush_resampler()
+        self._send_tail()
+        return self._uplink.failure or failure
+
+    async def _wait_for_device(self, error: DeviceLost) -> None:
+        """Until it is back, or `stop` is called: no sound, but the server hears that we live."""
+        self._observer.device_lost(str(error))
+        lost_at, ended_at = self._read_at, self._read_to
+        self._flush_resampler()
+        await self._close_source()
+        alive_to = self._end
+        while not self._stopped and not self._is_over:
+            now = ended_at + round((self._clock.monotonic() - lost_at) * RTP_RATE_HZ)
+            if now > alive_to:
+                alive_to = now
+                self._read_to = now
+                self._packetizer.skip()
+                self._uplink.send(self._packetizer.packet(b"", alive_to))
+            with contextlib.suppress(CaptureError):
+                await self._open_source()
+            if self._source is not None and await self._begin_again(lost_at, ended_at, alive_to):
+                self._lost += self._shift - ended_at
+                self._observer.device_back(self._clock.monotonic() - lost_at)
+                return
+            await self._clock.sleep(REOPEN_S)
+
+    async def _begin_again(self, lost_at: float, ended_at: int, alive_to: int) -> bool:
+        """Whether the reopened device delivers; its first block tells where it goes on."""
+        assert self._source is not None
         try:
-            while not self._complete and (block := await self._source.read()) is not None:
-                for part in self._resampler.push(block):
-                    await self._send_frames(connection, part)
-        except CaptureError as error:
-            lost = error
-        for part in self._resampler.flush():
-            await self._send_frames(connection, part)
-        await self._send_tail(connection)
-        if lost is not None:
-            raise lost
+            block = await self._source.read()
+        except CaptureError:
+            block = None
+        if block is None:
+            await self._close_source()
+            return False
+        elapsed = round((self._clock.monotonic() - lost_at) * RTP_RATE_HZ)
+        length = len(block) * RTP_RATE_HZ // block.format.sample_rate_hz
+        self._shift = max(alive_to, ended_at + elapsed - length)
+        self._push(block)
+        return True
 
-    async def _send_frames(self, connection: PublisherConnection, part: AudioFrame) -> None:
-        if self._limit is not None and part.end >= self._limit:
-            part = AudioFrame(
-                part.format, part.samples[: max(0, self._limit - part.position)], part.position
-            )
-            self._complete = True
-        if not len(part):
+    # -- from blocks to packets ----------------------------------------------------------------
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing more is wanted, by us or by the server."""
+        is_complete = self._limit is not None and self._read_to >= self._limit
+        return is_complete or self._uplink.failure is not None
+
+    def _push(self, block: AudioFrame) -> None:
+        assert self._resampler is not None
+        for part in self._resampler.push(block):
+            self._send_frames(part)
+        self._read_at = self._clock.monotonic()
+        self._read_to = self._shift + block.end * RTP_RATE_HZ // block.format.sample_rate_hz
+
+    def _flush_resampler(self) -> None:
+        if self._resampler is not None:
+            for part in self._resampler.flush():
+                self._send_frames(part)
+            self._resampler = None
+
+    def _send_frames(self, part: AudioFrame) -> None:
+        position = part.position + self._shift
+        samples = part.samples
+        if self._limit is not None:
+            samples = samples[: max(0, self._limit - position)]
+        if not len(samples):
             return
-        for frame in self._framer.push(part):
-            await self._send(connection, frame)
-            self._end = frame.end
+        for frame in self._framer.push(AudioFrame(part.format, samples, position)):
+            self._send(frame)
             self._observer.progressed(
-                StreamProgress(self._end / RTP_RATE_HZ, measure(frame), self._overrun_s)
+                StreamProgress(self._end / RTP_RATE_HZ, measure(frame), self._lost_s)
             )
 
-    async def _send_tail(self, connection: PublisherConnection) -> None:
+    def _send_tail(self) -> None:
         """Send what is left, and enough silence to bring out what the encoder still holds.
 
         In steps of 10 ms, so that the recording is at most 16.5 ms longer than the source.
@@ -142,34 +242,19 @@ class Publisher:
         position = self._end if tail is None else tail.position
         if not position and not len(samples):
             return  # there was no sound at all
-        self._end = position + len(samples)
         missing = -(len(samples) + self._encoder.look_ahead) % STEP_SAMPLES
         filler = silence(self._format, self._encoder.look_ahead + missing)
         rest = np.concatenate([samples, filler])
         for start in range(0, len(rest), FRAME_SAMPLES):
             part = rest[start : start + FRAME_SAMPLES]
             frame = AudioFrame(self._format, part, position + start)
-            await self._send(connection, frame, last=start + FRAME_SAMPLES >= len(rest))
+            self._send(frame, last=start + FRAME_SAMPLES >= len(rest))
+        self._end = position + len(samples)
 
-    async def _send(
-        self, connection: PublisherConnection, frame: AudioFrame, *, last: bool = False
-    ) -> None:
+    def _send(self, frame: AudioFrame, *, last: bool = False) -> None:
+        if frame.position > self._end and self._end:
+            self._packetizer.skip()
+            self._encoder.reset()  # its redundancy would speak of what was before the hole
+        self._end = frame.end
         if (packet := self._encoder.encode(frame, last=last)) is not None:
-            await connection.send(packet)
-
-    async def _release(
-        self, connection: PublisherConnection | None, session_id: str | None
-    ) -> None:
-        async with contextlib.AsyncExitStack() as releasing:  # each of them, whatever fails
-            releasing.push_async_callback(self._source.close)
-            releasing.push_async_callback(self._signaling.close)
-            if session_id is not None:
-                # asks what became of the recording, and ends it should the goodbye be lost
-                releasing.push_async_callback(self._end_session, session_id)
-            if connection is not None:
-                releasing.push_async_callback(connection.close)
-
-    async def _end_session(self, session_id: str) -> None:
-        # a server that is gone by now has heard the goodbye, or will miss the packets
-        with contextlib.suppress(ServerUnreachable):
-            await self._signaling.delete(session_id)
+            self._uplink.send(self._packetizer.packet(packet.payload, packet.timestamp))

@@ -14,7 +14,7 @@ from domain.ledger import Event, RecordingInfo, timestamp
 from domain.naming import recording_name
 from domain.ports.clock import Clock
 from domain.ports.codec import DecoderFactory
-from domain.ports.storage import RecordingStore, RecordingWriter
+from domain.ports.storage import InterruptedRecording, RecordingStore, RecordingWriter
 from domain.reconstruct import Reconstructor
 from domain.recording import (
     Appended,
@@ -24,6 +24,7 @@ from domain.recording import (
     GapFilled,
     Noted,
     Opened,
+    Progress,
     Recording,
     State,
 )
@@ -61,7 +62,7 @@ class AudioTrackProcessor:
         *,
         session_id: str,
         client_name: str,
-        codecs: Mapping[int, CodecParameters],
+        resume_digest: str,
         decoders: DecoderFactory,
         store: RecordingStore,
         clock: Clock,
@@ -70,7 +71,8 @@ class AudioTrackProcessor:
     ) -> None:
         self._session_id = session_id
         self._client_name = client_name
-        self._codecs = codecs
+        self._resume_digest = resume_digest
+        self._codecs: Mapping[int, CodecParameters] = {}
         self._decoders = decoders
         self._store = store
         self._reorder_hold_s = reorder_hold_s
@@ -78,6 +80,10 @@ class AudioTrackProcessor:
         self._recording = Recording(max_gap_s=max_gap_s)
         self._reorder = ReorderBuffer(hold_s=reorder_hold_s)
         self._codec: CodecParameters | None = None
+        self._ssrc: int | None = None
+        self.attempt = 0
+        """Connections that have served the recording so far."""
+        self._interrupted: InterruptedRecording | None = None
         self._reconstructor: Reconstructor | None = None
         self._writer: RecordingWriter | None = None
         self._statistics: ReceptionStatistics | None = None
@@ -94,6 +100,31 @@ class AudioTrackProcessor:
     def failure(self) -> StorageFailed | None:
         """What keeps the recording from being written, once there is something."""
         return self._writer.failure if self._writer else None
+
+    def take_up(self, interrupted: InterruptedRecording) -> None:
+        """Go on with a recording that an earlier process was killed over, once packets come."""
+        self._interrupted = interrupted
+        self._writer = interrupted.writer
+        self._started_at = interrupted.info.started_at
+        self.attempt = interrupted.attempts
+        self.format = interrupted.info.format
+
+    def can_record(self, codecs: Mapping[int, CodecParameters]) -> bool:
+        """Whether a connection with these codecs can serve what is recorded already."""
+        return self._kept_name is None or self._find_kept(codecs) is not None
+
+    def connect(self, codecs: Mapping[int, CodecParameters], *, now: float) -> None:
+        """A connection begins to serve: its first packet is next, and is admitted at once."""
+        kept = self._find_kept(codecs)
+        if self._codec is not None and kept is not None:
+            if kept.payload_type != self._codec.payload_type:
+                self._consume(self._reorder.flush())  # while its numbers still have their meaning
+            self._codec = kept
+        self._codecs = codecs
+        self._gate.reopen()
+        self.attempt += 1
+        if self.attempt > 1:
+            self._apply(self._recording.note("reconnected", now=now, attempt=self.attempt))
 
     def packet_received(self, packet: RtpPacket, *, now: float) -> None:
         """Take a packet that arrived at `now` (monotonic seconds)."""
@@ -112,7 +143,7 @@ class AudioTrackProcessor:
             self.rejected["payload type"] += 1
             return
         for arrival in self._gate.admit(Arrival(packet, copies, now)):
-            if self._statistics is None or self._statistics.ssrc != arrival.packet.ssrc:
+            if self._ssrc != arrival.packet.ssrc:
                 self._change_source(arrival.packet.ssrc, codec)
             self._order(arrival)
 
@@ -130,6 +161,10 @@ class AudioTrackProcessor:
         Raises `StorageFailed` when the recording could not be completed.
         """
         self._consume(self._reorder.flush())
+        if self._interrupted is not None:  # nobody came back to it
+            found = self._interrupted
+            location = await found.writer.finish(reason, found.ended_at)
+            return FinishedRecording(location, found.length, found.info.format)
         self._note_counts(now)
         effects = self._recording.end(reason, now=now)
         self._apply(effects)
@@ -144,9 +179,10 @@ class AudioTrackProcessor:
         self._consume(self._reorder.flush())
         self._count_left_out()
         self._reorder = ReorderBuffer(hold_s=self._reorder_hold_s)
-        self._recording.restart("source")
+        self._recording.change_source(ssrc)
         if self._reconstructor is not None:
             self._reconstructor.restart()
+        self._ssrc = ssrc
         self._statistics = ReceptionStatistics(ssrc, clock_rate_hz=codec.clock_rate_hz)
 
     def _order(self, arrival: Arrival) -> None:
@@ -191,9 +227,13 @@ class AudioTrackProcessor:
         codec = self._codecs[packet.payload_type]
         if not packet.payload:
             raise PayloadInvalid("an empty packet")
-        audio_format = detect_format(codec, packet.payload)
+        interrupted, self._interrupted = self._interrupted, None
+        if interrupted is not None:
+            audio_format = interrupted.info.format
+        else:
+            audio_format = detect_format(codec, packet.payload)
+            self._started_at = self._utc(arrived)
         self._codec = codec
-        self._started_at = self._utc(arrived)
         self._reconstructor = Reconstructor(
             self._decoders(codec, audio_format),
             clock_rate_hz=codec.clock_rate_hz,
@@ -201,7 +241,18 @@ class AudioTrackProcessor:
             max_gap_s=self._max_gap_s,
         )
         self.format = audio_format
-        self._apply(self._recording.open(audio_format, clock_rate_hz=codec.clock_rate_hz))
+        rate = codec.clock_rate_hz
+        if interrupted is None:
+            self._apply(self._recording.open(audio_format, clock_rate_hz=rate))
+            return
+        assert self._ssrc is not None
+        self._reconstructor.restart()  # what is missing before the first packet is no DTX
+        progress = Progress(
+            interrupted.length, self._monotonic(interrupted.ended_at), interrupted.anchor
+        )
+        self._recording.go_on(audio_format, clock_rate_hz=rate, progress=progress, ssrc=self._ssrc)
+        self._apply(self._recording.note("process restarted", now=arrived))
+        self._apply(self._recording.note("reconnected", now=arrived, attempt=self.attempt))
 
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -240,6 +291,19 @@ class AudioTrackProcessor:
         self._left_out["duplicates"] += self._reorder.duplicates
         self._left_out["strays"] += self._reorder.strays
 
+    @property
+    def _kept_name(self) -> str | None:
+        """The codec that the recording is made from, once there is one."""
+        if self._interrupted is not None:
+            return self._interrupted.info.codec
+        return None if self._codec is None else self._codec.name
+
+    def _find_kept(self, codecs: Mapping[int, CodecParameters]) -> CodecParameters | None:
+        return next((item for item in codecs.values() if item.name == self._kept_name), None)
+
+    def _monotonic(self, utc: datetime.datetime) -> float:
+        return self._origin + (utc - self._utc_origin).total_seconds()
+
     def _utc(self, monotonic: float) -> datetime.datetime:
         return self._utc_origin + datetime.timedelta(seconds=monotonic - self._origin)
 
@@ -251,5 +315,10 @@ class AudioTrackProcessor:
             session_id=self._session_id,
         )
         return RecordingInfo(
-            self._session_id, name, audio_format, self._codec.name, self._started_at
+            self._session_id,
+            name,
+            audio_format,
+            self._codec.name,
+            self._started_at,
+            self._resume_digest,
         )

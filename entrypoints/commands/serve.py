@@ -51,7 +51,7 @@ async def _serve(settings: ServerSettings) -> None:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     store.check()
-    show_recovery(store.recover())
+    show_recovery(ingest.recover())
     try:
         address = await signaling.start()
         click.echo(f"gapless is listening on {address} (Ctrl-C to stop)")

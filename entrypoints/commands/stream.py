@@ -20,8 +20,9 @@ from entrypoints.terminal import StreamView, clock_time
 def stream(settings: ClientSettings) -> None:
     """Stream a microphone (or a file, or a tone) to a server.
 
-    Streams until Ctrl-C, the end of the file, or --duration. What was captured is sent before
-    it ends.
+    Streams until Ctrl-C, the end of the file, or --duration; what was captured is sent before it
+    ends. A server that is not there is waited for; one that is lost is looked for, and the same
+    recording goes on, silent for as long as it took.
 
     \b
     Examples:
@@ -31,26 +32,25 @@ def stream(settings: ClientSettings) -> None:
       gapless stream --capture tone --duration 10
     """
     summary = asyncio.run(_stream(settings))
-    click.echo(f"done: {clock_time(summary.seconds)} streamed")
-    if summary.overrun_s:
-        click.echo(
-            f"{summary.overrun_s:.1f} s could not be taken from the device in time and are silent"
-        )
+    safe = "" if summary.safe_s is None else f", {clock_time(summary.safe_s)} safe on the server"
+    click.echo(f"done: {clock_time(summary.seconds)} streamed{safe}")
+    if summary.lost_s:
+        click.echo(f"{summary.lost_s:.1f} s could not be taken from the device and are silent")
 
 
 async def _stream(settings: ClientSettings) -> StreamSummary:
     view = StreamView(server=settings.server)
     container = ClientContainer(settings=settings, observer=view)
-    source = await container.capture().open(container.capture_request())
-    publisher: Publisher = container.publisher(
-        source=source, resampler=container.resampler(source.format)
-    )
+    publisher: Publisher = container.publisher()
     running = asyncio.ensure_future(publisher.run())
+    stopping = False
 
     def interrupt() -> None:
-        if publisher.streaming:
+        nonlocal stopping
+        if publisher.streaming and not stopping:
+            stopping = True
             publisher.stop()
-        else:
+        else:  # there is nothing to save yet, or somebody does not want to wait for it
             running.cancel()
 
     for signal_number in (signal.SIGINT, signal.SIGTERM):
@@ -58,6 +58,7 @@ async def _stream(settings: ClientSettings) -> StreamSummary:
     try:
         return await running
     except asyncio.CancelledError:
-        raise ConnectionFailed("stopped before the connection was made") from None
+        when = "the recording was complete" if stopping else "the connection was made"
+        raise ConnectionFailed(f"stopped before {when}") from None
     finally:
         view.close()

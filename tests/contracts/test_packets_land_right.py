@@ -53,9 +53,10 @@ async def record(packets: Sequence[tuple[int, int, bytes]]) -> StoredRecording:
     """Packets as (payload type, timestamp, payload), in order and without loss."""
     clock, store = FakeClock(), MemoryStore()
     processor = AudioTrackProcessor(
-        session_id="s", client_name="", codecs=CODECS, decoders=make_decoder, store=store,
+        session_id="s", client_name="", resume_digest="", decoders=make_decoder, store=store,
         clock=clock, reorder_hold_s=0.2, max_gap_s=60,
     )  # fmt: skip
+    processor.connect(CODECS, now=clock.now)
     for sequence, (payload_type, timestamp, payload) in enumerate(packets):
         packet = RtpPacket(payload_type, sequence, timestamp % 2**32, 1, payload)
         processor.packet_received(packet, now=clock.now)

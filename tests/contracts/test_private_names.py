@@ -8,11 +8,17 @@ import pathlib
 import aioice
 import numpy as np
 import soundfile
-from aioice.ice import StunProtocol
+from aioice.ice import (
+    StunProtocol,
+    get_host_addresses,
+    relayed_candidate,
+    server_reflexive_candidate,
+)
+from aioice.turn import TurnTransport
 from aiortc import RTCCertificate, RTCDtlsTransport
 
 from adapters.storage import libsndfile
-from adapters.transport.ice import IceTransport
+from adapters.transport.ice import IceOptions, IceTransport
 
 
 def test_aiortc_dtls_asks_its_transport_for_role_recv_and_send_only() -> None:
@@ -26,12 +32,12 @@ def test_aiortc_dtls_asks_its_transport_for_role_recv_and_send_only() -> None:
 
 
 async def test_aiortc_dtls_has_the_private_names_that_are_used() -> None:
-    ice = IceTransport(controlling=True, ice_servers=(), loopback=True)
+    ice = IceTransport(IceOptions(), controlling=True)
     dtls = RTCDtlsTransport(ice, [RTCCertificate.generateCertificate()])  # type: ignore[arg-type]
     assert dtls._rx_srtp is None
     dtls._set_role("server")
     assert dtls._role == "server"
-    assert inspect.iscoroutinefunction(dtls._send_rtp)
+    assert dtls._tx_srtp is None
     await ice.close()
 
 
@@ -41,8 +47,20 @@ async def test_aioice_has_the_private_names_that_are_used() -> None:
     assert connection._remote_candidates == []
     assert connection._remote_candidates_end is False
     assert connection._nominated == {}
-    parameters = inspect.signature(connection.get_component_candidates).parameters
-    assert list(parameters) == ["component", "addresses", "timeout"]
+    assert connection._local_candidates == []
+    assert connection._local_candidates_start is connection._local_candidates_end is False
+    assert connection._early_checks_done is connection._closing is False
+    for name in ("_pair_remote_candidate", "_remote_candidates_expected", "_check_list_maybe_fail"):
+        assert callable(getattr(connection, name))
+    parameters = inspect.signature(server_reflexive_candidate).parameters
+    assert list(parameters) == ["protocol", "stun_server"]
+    parameters = inspect.signature(relayed_candidate).parameters
+    assert set(parameters) == {
+        "component", "hide_related_address", "protocol_factory", "turn_server", "turn_username",
+        "turn_password", "turn_ssl", "turn_transport",
+    }  # fmt: skip
+    assert get_host_addresses(use_ipv4=False, use_ipv6=False) == []
+    assert "__close_task" in inspect.getsource(TurnTransport.close)
     candidate = aioice.Candidate.from_sdp("1 1 udp 1 192.0.2.1 9 typ host")
     assert candidate._network_host == "192.0.2.1"
     assert list(inspect.signature(StunProtocol.datagram_received).parameters) == [

@@ -11,9 +11,15 @@ import pytest
 
 from adapters.signaling.client import HttpSignaling
 from adapters.signaling.server import SignalingServer
-from domain.errors import OfferRejected, ServerRefused, ServerUnreachable, SessionUnknown
+from domain.errors import (
+    OfferRejected,
+    ServerRefused,
+    ServerUnreachable,
+    SessionUnknown,
+    WrongServer,
+)
 from domain.ports.signaling import SignalingClient
-from domain.ports.transport import IceCandidate
+from domain.ports.transport import IceCandidate, IngestConnection
 from domain.settings import IceServer
 from tests.fakes.signaling import FakeSignaling
 from tests.rigs.tls import self_signed
@@ -24,6 +30,7 @@ class Accepted:
     session_id: str = "session"
     resume: str = "secret"
     answer_sdp: str = "v=0 answer"
+    ice_servers: tuple[IceServer, ...] = (IceServer("turn:t", "u", "c"),)
 
 
 class Service:
@@ -34,27 +41,39 @@ class Service:
     def __init__(self) -> None:
         self.offers: list[tuple[str, str]] = []
         self.candidates: list[tuple[str, IceCandidate]] = []
+        self.resumed: list[str | None] = []
         self.deleted: list[str] = []
 
-    async def offer(self, sdp: str, *, name: str) -> Accepted:
+    def states(self) -> dict[str, int]:
+        return {}
+
+    async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Accepted:
         if sdp == "bad":
             raise OfferRejected("it is bad")
         self.offers.append((sdp, name))
+        self.resumed.append(resume)
         return Accepted()
+
+    def connection_of(self, secret: str) -> IngestConnection:
+        raise SessionUnknown(secret)
+
+    def session_of(self, secret: str) -> str:
+        raise SessionUnknown(secret)
 
     def add_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         self.candidates.append((session_id, candidate))
 
-    async def delete(self, session_id: str) -> None:
+    async def delete(self, session_id: str) -> float:
         if session_id in self.deleted:
             raise SessionUnknown("over")
         self.deleted.append(session_id)
+        return 1.0
 
 
 def http_server(service: Service, token: str | None = None) -> SignalingServer:
     return SignalingServer(
         service, host="127.0.0.1", port=0, token=token, tls_cert=None, tls_key=None,
-        ice_servers=[IceServer("turn:t", "u", "c")], version="1",
+        allow_anyone=False, version="1",
     )  # fmt: skip
 
 
@@ -82,6 +101,17 @@ async def test_an_offer_is_answered(
     answer = await client.offer("v=0 offer", name="Küche")
     assert (answer.sdp, answer.session_id, answer.resume) == ("v=0 answer", "session", "secret")
     assert heard.offers == [("v=0 offer", "Küche")]
+    await client.offer("v=0 another", name="", resume="secret")
+    assert heard.resumed == [None, "secret"]
+
+
+async def test_the_answer_names_stun_and_turn_servers() -> None:
+    server = http_server(Service())
+    client = HttpSignaling(server=await server.start(), token=None)
+    answer = await client.offer("v=0 offer", name="")
+    assert answer.ice_servers == (IceServer("turn:t", "u", "c"),)
+    await client.close()
+    await server.stop()
 
 
 async def test_candidates_arrive_in_order_and_so_does_their_end(
@@ -98,7 +128,7 @@ async def test_deleting_twice_is_no_error(
     joined: tuple[SignalingClient, Service | FakeSignaling],
 ) -> None:
     client, heard = joined
-    await client.delete("session")
+    assert await client.delete("session") == 1.0
     await client.delete("session")
     assert heard.deleted[0] == "session"
 
@@ -139,12 +169,12 @@ async def test_over_tls_only_a_certificate_that_is_trusted_will_do(tmp_path: pat
     certificate, key = self_signed(tmp_path)
     server = SignalingServer(
         Service(), host="127.0.0.1", port=0, token=None, tls_cert=certificate, tls_key=key,
-        ice_servers=[], version="1",
+        allow_anyone=False, version="1",
     )  # fmt: skip
     url = await server.start()
     assert url.startswith("https://")
     stranger = HttpSignaling(server=url, token=None)
-    with pytest.raises(ServerUnreachable, match="not trusted"):
+    with pytest.raises(WrongServer, match="not trusted"):
         await stranger.offer("x", name="")
     await stranger.close()
     await server.stop()

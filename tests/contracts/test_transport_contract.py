@@ -8,18 +8,22 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
+from adapters.transport.ice import IceOptions
 from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
-from domain.errors import CandidateRejected, ConnectionLost, OfferRejected
-from domain.ports.codec import EncodedPacket
+from adapters.transport.sdp import OpusWishes
+from domain.errors import CandidateRejected, OfferRejected
 from domain.ports.transport import (
     IceCandidate,
+    IceDescription,
     IngestConnection,
     IngestTransport,
     PublisherConnection,
 )
 from domain.rtp import ReceptionReport, ReceptionStatistics, RtpPacket
 from tests.fakes.media import FakeIngestTransport
+
+OPTIONS = IceOptions(loopback=("127.0.0.1",))
 
 
 class Heard:
@@ -59,11 +63,12 @@ class Heard:
 
 
 def real_ingest(spawner: BackgroundTasks) -> AiortcIngest:
-    return AiortcIngest(ice_servers=(), loopback=True, clock=SystemClock(), spawner=spawner)
+    return AiortcIngest(OPTIONS, wishes=OpusWishes(), clock=SystemClock(), spawner=spawner)
 
 
 def real_publisher() -> PublisherConnection:
-    return AiortcPublisher(ice_servers=(), loopback=True, channels=1).open()
+    publisher = AiortcPublisher(OPTIONS, ice_servers=(), channels=1, clock=SystemClock())
+    return publisher.open()
 
 
 @pytest.fixture(params=["aiortc", "fake"])
@@ -78,13 +83,13 @@ async def joined() -> AsyncIterator[tuple[PublisherConnection, IngestConnection,
     """Both ends, connected."""
     spawner, heard = BackgroundTasks(), Heard()
     publisher = real_publisher()
-    server = await real_ingest(spawner).accept(publisher.offer_sdp)
+    server = await real_ingest(spawner).accept(publisher.offer_sdp, ice_servers=())
     server.start(heard)
 
     async def send_candidate(candidate: IceCandidate) -> None:
         server.add_candidate(candidate)
 
-    await publisher.connect(server.answer_sdp, send_candidate)
+    await publisher.connect(server.answer_sdp, ice_servers=(), send_candidate=send_candidate)
     yield publisher, server, heard
     await publisher.close()
     await server.close()
@@ -94,13 +99,13 @@ async def joined() -> AsyncIterator[tuple[PublisherConnection, IngestConnection,
 async def test_an_offer_that_is_none_is_refused_and_leaves_nothing(ingest: IngestTransport) -> None:
     before = len(asyncio.all_tasks())
     with pytest.raises(OfferRejected):
-        await ingest.accept("bad")
+        await ingest.accept("bad", ice_servers=())
     assert len(asyncio.all_tasks()) == before
 
 
 async def test_an_offer_is_answered_with_the_codecs_to_expect(ingest: IngestTransport) -> None:
     publisher = real_publisher()
-    server = await ingest.accept(publisher.offer_sdp)
+    server = await ingest.accept(publisher.offer_sdp, ice_servers=())
     assert server.answer_sdp.startswith("v=0")
     assert server.codecs[111].name == "opus"
     for _ in range(2):
@@ -113,16 +118,49 @@ async def test_packets_arrive_once_in_order_with_their_timestamps(
 ) -> None:
     publisher, _, heard = joined
     payloads = [bytes([0x78, n]) for n in range(50)]
-    for n, payload in enumerate(payloads):
-        await publisher.send(EncodedPacket(payload, n * 960))
+    sent = [
+        RtpPacket(111, 65_530 + n & 0xFFFF, n * 960, 7, item) for n, item in enumerate(payloads)
+    ]
+    for packet in sent:
+        publisher.send(packet)
     await heard.until(lambda: len(heard.packets) == 50)
     assert heard.established == 1
-    assert [packet.payload for packet in heard.packets] == payloads
-    first = heard.packets[0]
-    for n, packet in enumerate(heard.packets):
-        assert packet.sequence == (first.sequence + n) % 2**16
-        assert packet.timestamp == (first.timestamp + n * 960) % 2**32
-        assert (packet.ssrc, packet.payload_type) == (first.ssrc, 111)
+    assert heard.packets == sent
+
+
+async def test_the_server_is_heard_of_and_says_what_it_has(
+    joined: tuple[PublisherConnection, IngestConnection, Heard],
+) -> None:
+    publisher, _, _ = joined
+    connected_at = publisher.heard_at
+    async with asyncio.timeout(10):
+        while publisher.heard_at == connected_at:  # before there was a packet
+            await asyncio.sleep(0.05)
+        assert publisher.highest_reported is None
+        publisher.send(RtpPacket(111, 500, 0, 7, b"\x78x"))
+        while publisher.highest_reported != 500:
+            await asyncio.sleep(0.05)
+
+
+async def test_who_goes_without_a_goodbye_is_not_heard_to_close(
+    joined: tuple[PublisherConnection, IngestConnection, Heard],
+) -> None:
+    publisher, server, heard = joined
+    await publisher.close(goodbye=False)
+    await server.drain()
+    assert heard.closed == 0
+
+
+async def test_media_goes_on_over_an_ice_restart(
+    joined: tuple[PublisherConnection, IngestConnection, Heard],
+) -> None:
+    _, server, _ = joined
+    before = server.ice_tag
+    answer = await server.restart_ice(IceDescription("abcd", "x" * 22))
+    assert server.ice_tag != before
+    assert (server.remote_ice.username, server.remote_ice.password) == ("abcd", "x" * 22)
+    assert answer.candidates
+    assert answer.complete
 
 
 async def test_what_was_sent_before_a_close_arrives_before_it_and_the_close_is_heard_once(
@@ -130,7 +168,7 @@ async def test_what_was_sent_before_a_close_arrives_before_it_and_the_close_is_h
 ) -> None:
     publisher, server, heard = joined
     for n in range(20):
-        await publisher.send(EncodedPacket(b"\x78x", n * 960))
+        publisher.send(RtpPacket(111, n, n * 960, 7, b"\x78x"))
     await publisher.close()
     await heard.until(lambda: heard.closed > 0)
     assert len(heard.packets) == 20
@@ -139,21 +177,16 @@ async def test_what_was_sent_before_a_close_arrives_before_it_and_the_close_is_h
     assert heard.closed == 1
 
 
-async def test_a_server_that_closes_is_noticed_when_something_is_sent(
+async def test_a_server_that_closes_is_noticed(
     joined: tuple[PublisherConnection, IngestConnection, Heard],
 ) -> None:
     publisher, server, heard = joined
-    await publisher.send(EncodedPacket(b"\x78x", 0))
+    assert publisher.is_open
     await server.close()
-
-    async def send_on() -> None:
-        async with asyncio.timeout(10):
-            while True:
-                await publisher.send(EncodedPacket(b"\x78x", 960))
-                await asyncio.sleep(0.01)
-
-    with pytest.raises(ConnectionLost):
-        await send_on()
+    async with asyncio.timeout(10):
+        while publisher.is_open:
+            await asyncio.sleep(0.01)
+    publisher.send(RtpPacket(111, 0, 0, 7, b"\x78x"))  # goes nowhere, and is no error
     assert heard.closed == 0  # nobody is told of what they did themselves
 
 

@@ -3,16 +3,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from domain.audio import AudioFormat, AudioFrame
+from domain.ports.capture import AudioSource, CaptureRequest, InputDevice
+from tests.fakes.time import FakeClock
 
 
 class FakeSource:
-    """Delivers a script of blocks and errors, then ends."""
+    """Delivers a script of blocks and errors, each when it would have been spoken, then ends."""
 
-    def __init__(self, audio_format: AudioFormat, script: Sequence[AudioFrame | Exception]) -> None:
+    def __init__(
+        self,
+        audio_format: AudioFormat,
+        script: Sequence[AudioFrame | Exception],
+        clock: FakeClock | None = None,
+    ) -> None:
         self.format = audio_format
         self.overrun_samples = 0
         self.closed = 0
         self._script = list(script)
+        self._clock = clock
+        self._opened_at = clock.now if clock is not None else 0.0
 
     async def read(self) -> AudioFrame | None:
         if not self._script:
@@ -20,7 +29,10 @@ class FakeSource:
         step = self._script.pop(0)
         if isinstance(step, Exception):
             raise step
-        self.overrun_samples = max(self.overrun_samples, 0)
+        if self._clock is not None:
+            due = self._opened_at + step.end / self.format.sample_rate_hz
+            if due > self._clock.now:
+                await self._clock.sleep(due - self._clock.now)
         return step
 
     def stop(self) -> None:
@@ -28,3 +40,21 @@ class FakeSource:
 
     async def close(self) -> None:
         self.closed += 1
+
+
+class FakeCapture:
+    """Opens the sources of a script, one after the other; an error in it is raised instead."""
+
+    def __init__(self, *script: FakeSource | Exception) -> None:
+        self._script = list(script)
+        self.opened: list[FakeSource] = []
+
+    def devices(self) -> Sequence[InputDevice]:
+        return []
+
+    async def open(self, request: CaptureRequest) -> AudioSource:
+        step = self._script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        self.opened.append(step)
+        return step

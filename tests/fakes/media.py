@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -8,8 +8,10 @@ from domain.audio import AudioFormat, AudioFrame, Samples
 from domain.detection import CodecParameters
 from domain.errors import OfferRejected, PayloadInvalid
 from domain.ports.codec import EncodedPacket
-from domain.ports.transport import IceCandidate, MediaSink
+from domain.ports.transport import IceCandidate, IceDescription, MediaSink
 from domain.rtp import RtpPacket
+from domain.settings import IceServer
+from tests.fakes.time import FakeClock
 
 OPUS = CodecParameters("opus", 111, 48_000, 2)
 PCMU = CodecParameters("pcmu", 0, 8_000, 1)
@@ -22,6 +24,9 @@ class PlainEncoder:
 
     def encode(self, frame: AudioFrame, *, last: bool = False) -> EncodedPacket | None:
         return EncodedPacket(frame.samples.tobytes(), frame.position)
+
+    def reset(self) -> None:
+        """There is nothing to forget."""
 
 
 class PassingResampler:
@@ -80,9 +85,10 @@ def packet(
 class FakeConnection:
     """A server's connection that is fed by the test."""
 
-    answer_sdp = "v=0 answer"
-
-    def __init__(self, codecs: Mapping[int, CodecParameters]) -> None:
+    def __init__(self, codecs: Mapping[int, CodecParameters], number: int) -> None:
+        self.answer_sdp = f"v=0 answer {number}"
+        self.ice_tag = f"tag{number}"
+        self.remote_ice = IceDescription("user", "password")
         self.codecs = codecs
         self.sink: MediaSink | None = None
         self.candidates: list[IceCandidate] = []
@@ -94,6 +100,11 @@ class FakeConnection:
 
     def add_candidate(self, candidate: IceCandidate) -> None:
         self.candidates.append(candidate)
+
+    async def restart_ice(self, remote: IceDescription) -> IceDescription:
+        self.remote_ice = remote
+        self.ice_tag += "+"
+        return IceDescription("ours", "secret", complete=True)
 
     async def drain(self) -> None:
         self.drained += 1
@@ -107,48 +118,85 @@ class FakeIngestTransport:
 
     def __init__(self) -> None:
         self.connections: list[FakeConnection] = []
+        self.ice_servers: Sequence[IceServer] = ()
 
-    async def accept(self, offer_sdp: str) -> FakeConnection:
+    async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> FakeConnection:
         if offer_sdp == "bad":
             raise OfferRejected("bad")
-        connection = FakeConnection({OPUS.payload_type: OPUS, PCMU.payload_type: PCMU})
+        self.ice_servers = ice_servers
+        codecs = {OPUS.payload_type: OPUS, PCMU.payload_type: PCMU}
+        if "pcmu only" in offer_sdp:
+            del codecs[OPUS.payload_type]
+        connection = FakeConnection(codecs, len(self.connections) + 1)
         self.connections.append(connection)
         return connection
 
 
 class FakePublisherConnection:
-    """A client's connection that keeps what is sent; `fail` is raised instead of connecting."""
+    """A client's connection that keeps what is sent; `fail` is raised instead of connecting.
+
+    The server is heard of at once after each packet, until the connection is `dead`.
+    """
 
     offer_sdp = "v=0 offer"
 
-    def __init__(self, fail: Exception | None = None, fail_after: int | None = None) -> None:
-        self.sent: list[EncodedPacket] = []
+    def __init__(self, clock: FakeClock, fail: Exception | None = None) -> None:
+        self.sent: list[RtpPacket] = []
         self.answers: list[str] = []
-        self.closed = 0
+        self.closed: list[bool] = []
+        self.is_open = False
+        self.is_dead = False
+        self.is_closed_by_server = False
+        self.highest_reported: int | None = None
+        self._clock = clock
+        self._died_at = 0.0
         self._fail = fail
-        self._fail_after = fail_after
+
+    @property
+    def heard_at(self) -> float:
+        return self._died_at if self.is_dead else self._clock.now
+
+    def die(self) -> None:
+        """From now on nothing arrives, either way."""
+        self.is_dead, self._died_at = True, self._clock.now
+
+    def close_by_server(self) -> None:
+        self.is_open, self.is_closed_by_server = False, True
+
+    def revive(self) -> None:
+        self.is_dead = False
 
     async def connect(
-        self, answer_sdp: str, send_candidate: Callable[[IceCandidate], Awaitable[None]]
+        self,
+        answer_sdp: str,
+        *,
+        ice_servers: Sequence[IceServer],
+        send_candidate: Callable[[IceCandidate], Awaitable[None]],
     ) -> None:
         self.answers.append(answer_sdp)
-        if self._fail is not None and self._fail_after is None:
+        if self._fail is not None:
             raise self._fail
         await send_candidate(IceCandidate("candidate:1", "0", 0))
         await send_candidate(IceCandidate(None, "0", 0))
+        self.is_open = True
 
-    async def send(self, packet: EncodedPacket) -> None:
-        if self._fail is not None and len(self.sent) == self._fail_after:
-            raise self._fail
+    def send(self, packet: RtpPacket) -> None:
         self.sent.append(packet)
+        if not self.is_dead:
+            self.highest_reported = packet.sequence
 
-    async def close(self) -> None:
-        self.closed += 1
+    async def close(self, *, goodbye: bool = True) -> None:
+        self.closed.append(goodbye)
+        self.is_open = False
 
 
 class FakePublisherTransport:
-    def __init__(self, connection: FakePublisherConnection) -> None:
-        self.connection = connection
+    """Opens the connections of a script; the last one again and again."""
+
+    def __init__(self, *connections: FakePublisherConnection) -> None:
+        self._script = list(connections)
+        self.opened: list[FakePublisherConnection] = []
 
     def open(self) -> FakePublisherConnection:
-        return self.connection
+        self.opened.append(self._script.pop(0) if len(self._script) > 1 else self._script[0])
+        return self.opened[-1]

@@ -5,6 +5,7 @@ import asyncio
 from domain.audio import AudioFormat
 from domain.ports.observers import StreamProgress
 from domain.recording import EndReason
+from domain.session import SessionState
 
 
 class SeenByServer:
@@ -15,6 +16,8 @@ class SeenByServer:
         self.started: list[AudioFormat] = []
         self.finished: list[tuple[str, float]] = []
         self.ended: list[EndReason] = []
+        self.states: list[SessionState] = []
+        self.resumed: list[int] = []
         self.failures: list[Exception] = []
         self._endings: asyncio.Queue[EndReason] = asyncio.Queue()
 
@@ -24,6 +27,12 @@ class SeenByServer:
 
     def session_opened(self, session_id: str, name: str) -> None:
         self.opened.append(name)
+
+    def session_changed(self, session_id: str, state: SessionState) -> None:
+        self.states.append(state)
+
+    def session_resumed(self, session_id: str, attempt: int) -> None:
+        self.resumed.append(attempt)
 
     def recording_started(self, session_id: str, audio_format: AudioFormat) -> None:
         self.started.append(audio_format)
@@ -45,12 +54,31 @@ class SeenByClient:
     def __init__(self) -> None:
         self.states: list[str] = []
         self.progress: list[StreamProgress] = []
+        self.delays: list[float] = []
+        self.outages: list[float] = []
 
     def connecting(self) -> None:
         self.states.append("connecting")
 
     def connected(self, session_id: str) -> None:
         self.states.append("connected")
+
+    def waiting(self, reason: str, retry_in_s: float) -> None:
+        self.states.append(f"waiting: {reason}")
+        self.delays.append(retry_in_s)
+
+    def interrupted(self) -> None:
+        self.states.append("interrupted")
+
+    def resumed(self, after_s: float) -> None:
+        self.states.append("resumed")
+        self.outages.append(after_s)
+
+    def device_lost(self, reason: str) -> None:
+        self.states.append(f"device lost: {reason}")
+
+    def device_back(self, after_s: float) -> None:
+        self.states.append("device back")
 
     def progressed(self, progress: StreamProgress) -> None:
         self.progress.append(progress)

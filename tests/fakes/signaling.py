@@ -5,26 +5,33 @@ from domain.ports.transport import IceCandidate
 
 
 class FakeSignaling:
-    """A server that takes every offer, or raises `refuse`."""
+    """A server that takes every offer, but for those for which `refusals` has an error."""
 
-    def __init__(self, refuse: Exception | None = None) -> None:
-        self.refuse = refuse
+    def __init__(self, *refusals: Exception | None) -> None:
+        self._refusals = list(refusals)
         self.offers: list[tuple[str, str]] = []
+        self.resumed: list[str | None] = []
         self.candidates: list[tuple[str, IceCandidate]] = []
         self.deleted: list[str] = []
+        self.unreachable: Exception | None = None
         self.closed = 0
 
-    async def offer(self, sdp: str, *, name: str) -> Answer:
-        if self.refuse is not None:
-            raise self.refuse
+    async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
+        refusal = self._refusals.pop(0) if self._refusals else None
+        if (error := self.unreachable or refusal) is not None:
+            raise error
         self.offers.append((sdp, name))
+        self.resumed.append(resume)
         return Answer("v=0 answer", "session", "secret")
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         self.candidates.append((session_id, candidate))
 
-    async def delete(self, session_id: str) -> None:
+    async def delete(self, session_id: str) -> float | None:
+        if self.unreachable is not None:
+            raise self.unreachable
         self.deleted.append(session_id)
+        return 1.0
 
     async def close(self) -> None:
         self.closed += 1

@@ -2,20 +2,36 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 EPOCH = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+_STEP_S = 0.05
+_TURNS = 10
 
 
 class FakeClock:
-    """Stands still until told to go on."""
+    """Stands still until told to go on; who sleeps is woken when his time has come."""
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+        for due, sleeper in list(self._sleepers):
+            if due <= self.now:
+                self._sleepers.remove((due, sleeper))
+                if not sleeper.done():
+                    sleeper.set_result(None)
+
+    async def run(self, seconds: float) -> None:
+        """Let time go by in small steps, and everybody do what there is to do in each."""
+        until = self.now + seconds
+        while self.now < until - 1e-9:
+            self.advance(min(_STEP_S, until - self.now))
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
 
     def monotonic(self) -> float:
         return self.now
@@ -23,18 +39,45 @@ class FakeClock:
     def utc(self) -> datetime.datetime:
         return EPOCH + datetime.timedelta(seconds=self.now - 1000.0)
 
+    async def sleep(self, seconds: float) -> None:
+        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self.now + seconds, sleeper))
+        await sleeper
+
+
+class SpawnedWork:
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return asyncio.shield(self._task).__await__()
+
+    @property
+    def done(self) -> bool:
+        return self._task.done()
+
+    @property
+    def was_cancelled(self) -> bool:
+        return self._task.cancelled()
+
+    async def cancel(self) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
 
 class Spawned:
     """Background work, awaited by `join`; failures are raised there instead of logged."""
 
     def __init__(self) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
+        self._work: list[SpawnedWork] = []
 
-    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> Awaitable[None]:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.append(task)
-        return task
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> SpawnedWork:
+        spawned = SpawnedWork(asyncio.get_running_loop().create_task(work, name=name))
+        self._work.append(spawned)
+        return spawned
 
     async def join(self) -> None:
-        while self._tasks:
-            await self._tasks.pop(0)
+        while self._work:
+            work = self._work.pop(0)
+            if not (work.done and work.was_cancelled):
+                await work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -22,12 +23,16 @@ def failing(*arguments: str, env: dict[str, str] | None = None, code: int) -> st
     return said[0]
 
 
-def test_no_server() -> None:
+def test_a_server_that_is_not_there_is_waited_for_until_one_does_not_want_to() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        said = failing("stream", "--server", url, "--capture", "tone", code=1)
-    assert f"no server at {url}" in said
+        with gapless("stream", "--server", url, "--capture", "tone") as client:
+            assert "trying again in" in client.wait_for(f"no server at {url}")
+            client.wait_for(f"no server at {url}")
+            client.process.send_signal(signal.SIGINT)
+            assert client.end() == 1
+    assert client.errors == ["gapless: stopped before the connection was made"]
 
 
 def test_something_else_at_the_servers_address(tmp_path: pathlib.Path) -> None:

@@ -38,7 +38,7 @@ async def stream(client: Publishing, seconds: float) -> None:
     began = time.monotonic()
     while client.sent * 0.02 < seconds:
         await asyncio.sleep(max(0.0, began + client.sent * 0.02 - time.monotonic()))
-        await client.send(1)
+        client.send(1)
 
 
 async def health(server: Remote) -> int:

@@ -31,7 +31,7 @@ async def stream(client: Publishing, stop: asyncio.Event) -> None:
     began = time.monotonic()
     while not stop.is_set():
         await asyncio.sleep(max(0.0, began + client.sent * 0.02 - time.monotonic()))
-        await client.send(1)
+        client.send(1)
 
 
 async def kill_while_recording(folder: pathlib.Path, seed: int) -> float:
@@ -103,6 +103,25 @@ async def test_a_killed_server_loses_at_most_a_second(tmp_path: pathlib.Path, se
 
 async def test_a_server_that_is_started_again_recovers_by_itself(tmp_path: pathlib.Path) -> None:
     await kill_while_recording(tmp_path, seed=1)
+    command = ("serve", "--port", "0", "--recordings", str(tmp_path))
+    with gapless(*command, "--inactivity-timeout-s", "1") as server:
+        server.wait_for("listening on")
+        assert sum(line.startswith("waiting for the client") for line in server.lines) == SESSIONS
+        for _ in range(SESSIONS):
+            assert "recovered" in server.wait_for("session ended")
+        assert server.stop() == 0
+    assert len(list(tmp_path.glob("*.json"))) == SESSIONS
+    for path in tmp_path.glob("*.wav"):
+        opens_everywhere(path)
+    with gapless("verify", *map(str, tmp_path.glob("*.wav"))) as verifying:
+        assert verifying.end() == 0, verifying.lines
+
+
+async def test_what_nobody_can_come_back_to_is_recovered_at_once(tmp_path: pathlib.Path) -> None:
+    await kill_while_recording(tmp_path, seed=1)
+    long_ago = time.time() - 3600
+    for path in tmp_path.glob("*.part"):
+        os.utime(path, (long_ago, long_ago))
     with gapless("serve", "--port", "0", "--recordings", str(tmp_path)) as server:
         server.wait_for("listening on")
         assert sum(line.startswith("recovered") for line in server.lines) == SESSIONS

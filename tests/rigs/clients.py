@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import pathlib
+import random
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +14,8 @@ from typing import Any
 
 import aiohttp
 
-from domain.ports.codec import EncodedPacket
 from domain.ports.transport import IceCandidate, PublisherConnection
+from domain.rtp import Packetizer
 from domain.settings import ClientSettings, ServerSettings
 from entrypoints.container import ClientContainer, ServerContainer
 from tests.fakes.observers import SeenByClient, SeenByServer
@@ -57,31 +58,55 @@ class Publishing:
         self.server = server
         self.connection = server.open_connection()
         self.packets = encode(speech(1))
+        self.packetizer = new_packetizer()
         self.sent = 0
         self.id = ""
+        self.resume = ""
         self.answer = ""
 
     async def start(self) -> None:
-        status, body = await self.server.post("/offer", sdp=self.connection.offer_sdp, type="offer")
-        assert status == 200
-        self.id, self.answer = body["id"], body["sdp"]
+        status, body = await self.server.post(
+            "/offer", sdp=self.connection.offer_sdp, type="offer", resume=self.resume
+        )
+        assert status == 200, body
+        self.id, self.resume, self.answer = body["id"], body["resume"], body["sdp"]
+        await self.connect(self.answer)
 
+    async def connect(self, answer: str) -> None:
         async def send(candidate: IceCandidate) -> None:
             status, _ = await self.server.post(
                 "/ice-candidate", id=self.id, candidate=candidate.candidate
             )
             assert status == 204
 
-        await self.connection.connect(self.answer, send)
+        await self.connection.connect(answer, ice_servers=(), send_candidate=send)
 
-    async def send(self, count: int) -> None:
+    def send(self, count: int) -> None:
         for _ in range(count):
-            payload = self.packets[self.sent % len(self.packets)]
-            await self.connection.send(EncodedPacket(payload, self.sent * 960))
-            self.sent += 1
+            self.send_payload(self.packets[self.sent % len(self.packets)])
+
+    def send_payload(self, payload: bytes) -> None:
+        self.connection.send(self.packetizer.packet(payload, self.sent * 960))
+        self.sent += 1
+
+    async def come_back(self) -> None:
+        """Another connection for the same session; the old one is left without a goodbye."""
+        old, self.connection = self.connection, self.server.open_connection()
+        await self.start()
+        self.send(1)
+        await old.close(goodbye=False)
 
     async def close(self) -> None:
         await self.connection.close()
+
+
+def new_packetizer() -> Packetizer:
+    chance = random.Random()
+    return Packetizer(
+        ssrc=chance.getrandbits(32),
+        first_sequence=chance.getrandbits(16),
+        first_timestamp=chance.getrandbits(32),
+    )
 
 
 @asynccontextmanager

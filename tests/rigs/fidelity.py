@@ -17,19 +17,18 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaRecorder
 
 from adapters.storage.memory import MemoryStore, StoredRecording
-from domain.ports.codec import EncodedPacket
 from domain.ports.transport import IceCandidate, PublisherConnection
-from tests.rigs.clients import Local
+from tests.rigs.clients import Local, new_packetizer
 from tests.rigs.relay import Log, Plan, Relay
 from tests.rigs.sound import FRAME
 
 
 async def send(connection: PublisherConnection, packets: list[bytes]) -> None:
     """In real time, as a microphone would."""
-    began = time.monotonic()
+    began, packetizer = time.monotonic(), new_packetizer()
     for index, payload in enumerate(packets):
         await asyncio.sleep(max(0.0, began + index * 0.02 - time.monotonic()))
-        await connection.send(EncodedPacket(payload, index * FRAME))
+        connection.send(packetizer.packet(payload, index * FRAME))
 
 
 async def no_candidates(_candidate: IceCandidate) -> None:
@@ -81,7 +80,9 @@ async def through(server: Local, packets: list[bytes], plan: Plan) -> Outcome:
     status, answer = await server.post("/offer", sdp=connection.offer_sdp, type="offer")
     assert status == 200, answer
     try:
-        await connection.connect(await relay.stand_before(answer["sdp"]), no_candidates)
+        await connection.connect(
+            await relay.stand_before(answer["sdp"]), ice_servers=(), send_candidate=no_candidates
+        )
         await send(connection, packets)
         await asyncio.sleep(1.0)  # what the network still holds back
         await connection.close()
@@ -124,7 +125,7 @@ async def media_recorder(server: Local, packets: list[bytes], plan: Plan) -> flo
                 await peer.setLocalDescription(await peer.createAnswer())
             await recorder.start()
             answer = await relay.stand_before(peer.localDescription.sdp)
-            await connection.connect(answer, no_candidates)
+            await connection.connect(answer, ice_servers=(), send_candidate=no_candidates)
             await send(connection, packets)
             await asyncio.sleep(1.0)  # what the network still holds back
             await connection.close()

@@ -27,7 +27,10 @@ class Microphone:
         self.environ = {"XDG_RUNTIME_DIR": str(runtime), "HOME": str(runtime)}
         self._all = os.environ | self.environ
         (runtime / ".asoundrc").write_text("pcm.!default pulse\nctl.!default pulse\n")
-        self._daemon = subprocess.Popen(
+        self._daemon = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [
                 "pulseaudio", "--exit-idle-time=-1", "--disable-shm", "-n", "--log-level=error",
                 "-L", "module-null-sink sink_name=virt rate=48000 channels=1",
@@ -50,6 +53,11 @@ class Microphone:
     def play(self, path: pathlib.Path) -> subprocess.Popen[bytes]:
         """Start to play a file into the microphone."""
         return subprocess.Popen(["paplay", "--device=virt", str(path)], env=self._all)
+
+    def plug_in(self) -> None:
+        """The device is back."""
+        self._daemon = self._start()
+        self.wait()
 
     def unplug(self) -> None:
         """The device is gone."""

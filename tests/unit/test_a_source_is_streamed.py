@@ -1,15 +1,33 @@
-"""The client's service with fake adapters."""
+"""The client's service with fake adapters: no sockets, no sleeping, time told by the test."""
 
 from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
 
 from domain.audio import AudioFormat, AudioFrame
-from domain.errors import ConnectionFailed, ConnectionLost, DeviceLost, ServerRefused
-from domain.ports.capture import AudioSource
-from domain.services.publish import Publisher
-from tests.fakes.capture import FakeSource
+from domain.errors import (
+    ConnectionFailed,
+    DeviceLost,
+    DeviceUnusable,
+    EndUnconfirmed,
+    GaplessError,
+    InputUnreadable,
+    ServerRefused,
+    ServerUnreachable,
+    SessionOver,
+    WrongServer,
+)
+from domain.ports.capture import CaptureRequest
+from domain.rtp import Packetizer, RtpPacket
+from domain.services.publish import Publisher, StreamSummary
+from domain.services.uplink import DEAD_AFTER_S, Uplink
+from tests.fakes.capture import FakeCapture, FakeSource
 from tests.fakes.media import (
     FakePublisherConnection,
     FakePublisherTransport,
@@ -18,6 +36,7 @@ from tests.fakes.media import (
 )
 from tests.fakes.observers import SeenByClient
 from tests.fakes.signaling import FakeSignaling
+from tests.fakes.time import FakeClock, Spawned
 
 MONO = AudioFormat(48_000, 1)
 
@@ -26,125 +45,367 @@ def block(position: int, length: int, value: int = 7) -> AudioFrame:
     return AudioFrame(MONO, np.full((length, 1), value, dtype="<i2"), position)
 
 
+def seconds(count: float) -> list[AudioFrame]:
+    """So much sound in blocks of 20 ms."""
+    return [block(n * 960, 960) for n in range(round(count * 50))]
+
+
 class Client:
+    """A `Publisher` with everything around it."""
+
     def __init__(
         self,
         *script: AudioFrame | Exception,
-        connection: FakePublisherConnection | None = None,
         signaling: FakeSignaling | None = None,
         duration_s: float | None = None,
+        live: bool = False,
     ) -> None:
-        self.source = FakeSource(MONO, script)
-        self.connection = connection or FakePublisherConnection()
+        self.clock = FakeClock()
+        self.source = FakeSource(MONO, script, self.clock if live else None)
+        self.capture = FakeCapture(self.source)
+        self.connection = FakePublisherConnection(self.clock)
+        self.transport = FakePublisherTransport(self.connection)
         self.signaling = signaling or FakeSignaling()
         self.seen = SeenByClient()
-        source: AudioSource = self.source
-        self.publisher = Publisher(
-            source=source,
-            resampler=PassingResampler(),
-            encoder=PlainEncoder(),
-            transport=FakePublisherTransport(self.connection),
+        self.spawned = Spawned()
+        self.duration_s = duration_s
+        self.running: asyncio.Task[StreamSummary] | None = None
+
+    def make(self) -> Publisher:
+        uplink = Uplink(
+            transport=self.transport,
             signaling=self.signaling,
+            clock=self.clock,
+            spawner=self.spawned,
+            observer=self.seen,
+            random=lambda: 1.0,
+            name="desk",
+        )
+        self.publisher = Publisher(
+            capture=self.capture,
+            request=CaptureRequest(48_000, 1),
+            resampler=lambda _format: PassingResampler(),
+            encoder=PlainEncoder(),
+            packetizer=Packetizer(ssrc=5, first_sequence=65_535, first_timestamp=0),
+            uplink=uplink,
+            clock=self.clock,
             observer=self.seen,
             channels=1,
-            name="desk",
-            duration_s=duration_s,
+            duration_s=self.duration_s,
         )
+        return self.publisher
+
+    async def run(self) -> StreamSummary:
+        """To the end, as time goes by."""
+        self.running = asyncio.create_task(self.make().run())
+        while not self.running.done():
+            await self.clock.run(0.05)
+        return await self.running
+
+    @contextlib.asynccontextmanager
+    async def started(self) -> AsyncIterator[None]:
+        self.running = asyncio.create_task(self.make().run())
+        try:
+            yield
+        finally:
+            self.running.cancel()
+            await asyncio.wait({self.running})
+
+    async def until_done(self) -> StreamSummary:
+        assert self.running is not None
+        while not self.running.done():
+            await self.clock.run(0.05)
+        return await self.running
 
     @property
-    def packets(self) -> list[tuple[int, int]]:
+    def packets(self) -> list[RtpPacket]:
+        return [packet for item in self.transport.opened for packet in item.sent]
+
+    @property
+    def sent(self) -> list[tuple[int, int]]:
         """Timestamps and lengths of what was sent."""
-        return [(item.timestamp, len(item.payload) // 2) for item in self.connection.sent]
+        return [(packet.timestamp, len(packet.payload) // 2) for packet in self.packets]
 
     def assert_released(self) -> None:
-        assert self.source.closed == 1
-        assert self.connection.closed == 1
+        assert all(source.closed == 1 for source in self.capture.opened)
+        assert all(item.closed for item in self.transport.opened)
         assert self.signaling.closed == 1
 
 
 async def test_blocks_are_framed_sent_and_the_session_ended() -> None:
     client = Client(block(0, 1000), block(1000, 1000), block(2000, 880))
-    summary = await client.publisher.run()
+    summary = await client.run()
     # 2880 samples are three frames; 10 ms more bring out the encoder's look-ahead of 312
-    assert client.packets == [(0, 960), (960, 960), (1920, 960), (2880, 480)]
-    assert summary.seconds == 0.06
+    assert client.sent == [(0, 960), (960, 960), (1920, 960), (2880, 480)]
+    assert [packet.sequence for packet in client.packets] == [65_535, 0, 1, 2]
+    assert [packet.marker for packet in client.packets] == [True, False, False, False]
+    assert (summary.seconds, summary.safe_s) == (0.06, 1.0)
     assert client.signaling.offers == [("v=0 offer", "desk")]
     assert [c.candidate for _, c in client.signaling.candidates] == ["candidate:1", None]
     assert client.connection.answers == ["v=0 answer"]
     assert client.signaling.deleted == ["session"]
     assert client.seen.states == ["connecting", "connected", "finishing"]
+    assert client.connection.closed == [True]
     client.assert_released()
 
 
 @pytest.mark.parametrize("length", range(1, 2000, 37))
 async def test_a_tail_costs_at_most_16_5_ms(length: int) -> None:
     client = Client(block(0, length))
-    summary = await client.publisher.run()
-    total = sum(size for _, size in client.packets)
+    summary = await client.run()
+    total = sum(size for _, size in client.sent)
     assert length + 312 <= total < length + 312 + 480
-    assert all(size in (480, 960) for _, size in client.packets)
+    assert all(size in (480, 960) for _, size in client.sent)
     assert summary.seconds == length / 48_000
 
 
-async def test_an_overrun_moves_the_timestamps_on_by_the_missing_time() -> None:
+async def test_an_overrun_moves_the_timestamps_on_and_leaves_a_hole_in_the_sequence() -> None:
     client = Client(block(0, 960), block(960 + 4800, 960))
     client.source.overrun_samples = 4800
-    summary = await client.publisher.run()
-    assert [timestamp for timestamp, _ in client.packets] == [0, 5760, 6720]
-    assert summary.overrun_s == 0.1
-    assert client.seen.progress[-1].overrun_s == 0.1
+    summary = await client.run()
+    assert [timestamp for timestamp, _ in client.sent] == [0, 5760, 6720]
+    assert [packet.sequence for packet in client.packets] == [65_535, 1, 2]
+    assert summary.lost_s == 0.1
+    assert client.seen.progress[-1].lost_s == 0.1
 
 
 async def test_a_duration_is_kept_to_the_sample() -> None:
     client = Client(*(block(n * 700, 700) for n in range(1000)), duration_s=0.05)
-    summary = await client.publisher.run()
+    summary = await client.run()
     assert summary.seconds == 0.05
 
 
 async def test_no_sound_sends_nothing_and_ends_cleanly() -> None:
     client = Client()
-    assert (await client.publisher.run()).seconds == 0
-    assert client.packets == []
+    assert (await client.run()).seconds == 0
+    assert client.sent == []
     client.assert_released()
 
 
-async def test_an_unplugged_device_ends_the_session_with_all_it_had() -> None:
-    client = Client(block(0, 1000), DeviceLost("unplugged"))
-    with pytest.raises(DeviceLost):
-        await client.publisher.run()
-    assert sum(size for _, size in client.packets) >= 1000
+async def test_a_source_that_fails_ends_the_session_with_all_it_had() -> None:
+    client = Client(block(0, 1000), InputUnreadable("damaged"))
+    with pytest.raises(InputUnreadable):
+        await client.run()
+    assert sum(size for _, size in client.sent) >= 1000
     assert client.signaling.deleted == ["session"]
     client.assert_released()
 
 
-async def test_a_refused_offer_releases_the_device() -> None:
-    client = Client(block(0, 960), signaling=FakeSignaling(ServerRefused(401, "no")))
-    with pytest.raises(ServerRefused):
-        await client.publisher.run()
+@pytest.mark.parametrize(
+    "error",
+    [*(ServerRefused(status, "no") for status in (400, 401, 403, 404, 501)), WrongServer("no")],
+)
+async def test_a_refused_offer_releases_the_device(error: GaplessError) -> None:
+    client = Client(block(0, 960), signaling=FakeSignaling(error))
+    with pytest.raises(type(error)):
+        await client.run()
     assert client.signaling.deleted == []
     client.assert_released()
 
 
-async def test_a_path_that_is_not_found_ends_the_session_on_the_server_too() -> None:
-    failing = FakePublisherConnection(ConnectionFailed("no path"))
-    client = Client(block(0, 960), connection=failing)
-    with pytest.raises(ConnectionFailed):
-        await client.publisher.run()
-    assert client.signaling.deleted == ["session"]
-    client.assert_released()
-
-
-async def test_a_lost_connection_is_told() -> None:
-    failing = FakePublisherConnection(ConnectionLost("gone"), fail_after=2)
-    client = Client(*(block(n * 960, 960) for n in range(10)), connection=failing)
-    with pytest.raises(ConnectionLost):
-        await client.publisher.run()
-    client.assert_released()
-
-
 async def test_stopping_sends_what_was_captured() -> None:
-    client = Client(block(0, 960), block(960, 960))
-    client.publisher.stop()
-    summary = await client.publisher.run()
-    assert summary.seconds == 0
+    client = Client(*seconds(60), live=True)
+    async with client.started():
+        await client.clock.run(1.0)
+        client.publisher.stop()
+        summary = await client.until_done()
+    assert summary.seconds == pytest.approx(1.0, abs=0.1)
+    client.assert_released()
+
+
+async def test_being_cancelled_releases_everything() -> None:
+    client = Client(*seconds(60), live=True)
+    async with client.started():
+        await client.clock.run(1.0)
+    client.assert_released()
+
+
+# -- the server ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [ServerUnreachable("nobody"), ServerRefused(503, "full")], ids=["gone", "full"]
+)
+async def test_a_server_that_is_not_there_is_waited_for_with_the_device_let_go(
+    error: GaplessError,
+) -> None:
+    client = Client(*seconds(1), live=True, signaling=FakeSignaling(*[error] * 6))
+    again = FakeSource(MONO, seconds(1))
+    client.capture = FakeCapture(client.source, again)
+    async with client.started():
+        await client.clock.run(1.0)
+        assert client.source.closed == 1
+        summary = await client.until_done()
+    assert client.seen.delays == [0.5, 1, 2, 4, 8, 8]
+    assert client.seen.states[1:7] == [f"waiting: {error}"] * 6
+    assert summary.seconds == 1.0
+    assert client.sent[0][0] == 0
+    client.assert_released()
+
+
+async def test_a_path_that_is_not_found_ends_the_session_on_the_server_and_is_tried_again() -> None:
+    client = Client(block(0, 960))
+    failing = FakePublisherConnection(client.clock, ConnectionFailed("no path"))
+    client.transport = FakePublisherTransport(failing, client.connection)
+    client.capture = FakeCapture(client.source, FakeSource(MONO, [block(0, 960)]))
+    await client.run()
+    assert client.signaling.deleted == ["session", "session"]
+    assert client.signaling.resumed == [None, None]
+    assert failing.closed == [False]
+    client.assert_released()
+
+
+async def test_a_dead_path_is_noticed_within_three_seconds_and_replaced() -> None:
+    client = Client(*seconds(20), live=True)
+    second = FakePublisherConnection(client.clock)
+    client.transport = FakePublisherTransport(client.connection, second)
+    async with client.started():
+        await client.clock.run(5.0)
+        client.connection.die()
+        await client.clock.run(DEAD_AFTER_S + 0.4)
+        assert client.seen.states[-2:] == ["interrupted", "resumed"]
+        await client.until_done()
+    assert client.signaling.resumed == [None, "secret"]
+    assert client.connection.closed == [False]  # a goodbye might still arrive, and end it all
+    # one sequence, one clock, one source over both connections
+    packets = client.packets
+    assert {packet.ssrc for packet in packets} == {5}
+    assert [p.sequence for p in packets] == [(65_535 + n) % 2**16 for n in range(len(packets))]
+    assert [packet.timestamp for packet in packets] == [n * 960 for n in range(len(packets))]
+    client.assert_released()
+
+
+async def test_a_path_that_comes_back_by_itself_carries_on() -> None:
+    client = Client(*seconds(20), live=True)
+    stuck = FakePublisherConnection(client.clock, ConnectionFailed("no path"))
+    client.transport = FakePublisherTransport(client.connection, stuck)
+    async with client.started():
+        await client.clock.run(2.0)
+        client.connection.die()
+        await client.clock.run(6.0)
+        client.connection.revive()
+        await client.clock.run(0.3)
+        assert client.seen.states[-1] == "resumed"
+        await client.until_done()
+    assert client.connection.closed == [True]
+    assert [p.timestamp for p in client.connection.sent] == [n * 960 for n in range(1001)]
+    client.assert_released()
+
+
+async def test_an_attempt_that_hangs_is_given_up_for_another() -> None:
+    client = Client(*seconds(20), live=True)
+    hanging = FakePublisherConnection(client.clock)
+
+    async def hang(*_arguments: object, **_more: object) -> None:
+        await asyncio.Event().wait()
+
+    hanging.connect = hang  # type: ignore[method-assign]
+    third = FakePublisherConnection(client.clock)
+    client.transport = FakePublisherTransport(client.connection, hanging, third)
+    async with client.started():
+        await client.clock.run(2.0)
+        client.connection.die()
+        await client.clock.run(9.0)
+        assert third.is_open
+        await client.until_done()
+    assert hanging.closed == [False]
+    client.assert_released()
+
+
+async def test_a_session_that_is_over_ends_the_client_with_the_servers_words() -> None:
+    over = ServerRefused(404, "the session is over")
+    client = Client(*seconds(60), live=True, signaling=FakeSignaling(None, over))
+    async with client.started():
+        await client.clock.run(2.0)
+        client.connection.die()
+        with pytest.raises(ServerRefused, match="over"):
+            await client.until_done()
+    assert client.signaling.deleted == []
+    client.assert_released()
+
+
+async def test_a_server_that_says_goodbye_ends_the_client() -> None:
+    client = Client(*seconds(60), live=True)
+    async with client.started():
+        await client.clock.run(2.0)
+        client.connection.close_by_server()
+        with pytest.raises(SessionOver):
+            await client.until_done()
+    assert client.signaling.resumed == [None]
+    client.assert_released()
+
+
+async def test_a_server_that_is_gone_at_the_end_is_asked_for_a_while() -> None:
+    client = Client(*seconds(60), live=True)
+    async with client.started():
+        await client.clock.run(2.0)
+        client.connection.die()
+        client.signaling.unreachable = ServerUnreachable("nobody")
+        await client.clock.run(5.0)
+        client.publisher.stop()
+        stopped_at = client.clock.now
+        with pytest.raises(EndUnconfirmed, match="nobody"):
+            await client.until_done()
+    assert 5 < client.clock.now - stopped_at < 15
+    client.assert_released()
+
+
+async def test_at_the_end_the_server_is_given_time_to_have_the_last_packet() -> None:
+    client = Client(*seconds(2), live=True)
+    send = client.connection.send
+
+    def send_without_report(packet: RtpPacket) -> None:
+        send(packet)
+        client.connection.highest_reported = None
+
+    client.connection.send = send_without_report  # type: ignore[method-assign]
+    async with client.started():
+        await client.clock.run(3.0)
+        assert client.connection.closed == []
+        client.connection.highest_reported = client.packets[-1].sequence
+        await client.clock.run(0.2)
+        assert client.connection.closed == [True]
+        await client.until_done()
+
+
+# -- the device ----------------------------------------------------------------------------------
+
+
+async def test_a_device_that_comes_back_goes_on_where_the_clock_says() -> None:
+    client = Client(*seconds(1), DeviceLost("unplugged"), live=True)
+    again = FakeSource(MONO, [], client.clock)
+    again._script = list(seconds(1))
+    missing = [DeviceUnusable("not there")] * 5
+    client.capture = FakeCapture(client.source, *missing, again)
+    again._opened_at = client.clock.now + 3.5  # after five tries at half a second each
+    summary = await client.run()
+    assert client.seen.states[2:5] == ["device lost: unplugged", "device back", "finishing"]
+    heartbeats = [p for p in client.packets if not p.payload]
+    assert len(heartbeats) >= 5
+    sounding = [p for p in client.packets if p.payload]
+    jumps = [
+        (b.timestamp - a.timestamp - 960) / 48_000
+        for a, b in itertools.pairwise(sounding)
+        if b.timestamp - a.timestamp > 960
+    ]
+    assert jumps == [pytest.approx(2.5, abs=0.3)]
+    assert summary.lost_s == pytest.approx(2.5, abs=0.3)
+    assert summary.seconds == pytest.approx(4.5, abs=0.3)
+    # the hole is in the sequence, too: it was not meant to be silent
+    assert [p.sequence for p in client.packets] != [
+        (65_535 + n) % 2**16 for n in range(len(client.packets))
+    ]
+    assert [p.timestamp for p in client.packets] == sorted(p.timestamp for p in client.packets)
+    client.assert_released()
+
+
+async def test_stopping_while_the_device_is_gone_ends_the_stream() -> None:
+    client = Client(*seconds(1), DeviceLost("unplugged"), live=True)
+    client.capture = FakeCapture(client.source, *[DeviceUnusable("not there")] * 1000)
+    async with client.started():
+        await client.clock.run(3.0)
+        client.publisher.stop()
+        summary = await client.until_done()
+    assert summary.seconds == 1.0
+    assert client.signaling.deleted == ["session"]
     client.assert_released()

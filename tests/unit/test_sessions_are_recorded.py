@@ -32,6 +32,7 @@ class Server:
     def __init__(self, **changes: object) -> None:
         self.transport, self.store, self.clock = FakeIngestTransport(), MemoryStore(), FakeClock()
         self.spawned, self.seen = Spawned(), SeenByServer()
+        self.offered = 0
         numbers = itertools.count()
         self.ingest = Ingest(
             settings=ServerSettings(**changes),  # type: ignore[arg-type]
@@ -45,7 +46,9 @@ class Server:
         )
 
     async def offer(self, name: str = "") -> str:
-        return (await self.ingest.offer("v=0", name=name)).session_id
+        """A new session; each offer is another one, as ICE credentials make it."""
+        self.offered += 1
+        return (await self.ingest.offer(f"v=0 {self.offered}", name=name)).session_id
 
     def receive(self, *packets: RtpPacket, connection: int = -1) -> None:
         sink = self.transport.connections[connection].sink

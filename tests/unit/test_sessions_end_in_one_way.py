@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import itertools
 
-from domain.session import END_REASONS, TRANSITIONS, Session, SessionEvent, SessionState
+from domain.recording import EndReason
+from domain.session import (
+    END_REASONS,
+    TRANSITIONS,
+    Session,
+    SessionEvent,
+    SessionState,
+    digest_of,
+)
 
 
 def session() -> Session:
-    return Session(id="a", resume="b", name="", connect_deadline=115.0, inactivity_timeout_s=30.0)
+    return Session(
+        id="a",
+        resume_digest=digest_of("b"),
+        name="",
+        connect_deadline=115.0,
+        inactivity_timeout_s=30.0,
+    )
 
 
 def test_an_ended_session_stays_ended() -> None:
@@ -43,10 +57,34 @@ def test_packets_keep_a_session_alive_and_nothing_else_does() -> None:
     live = session()
     live.packet_received(now=110.0)
     assert live.state is SessionState.RECORDING
-    assert live.due(now=139.9) is None
+    assert live.due(now=111.9) is None
     live.packet_received(now=130.0)
+    live.handle(SessionEvent.PACKETS_CEASED)
+    live.connected(now=140.0)  # another connection, which brings nothing either
     assert live.due(now=159.9) is None
     assert live.due(now=160.0) is SessionEvent.INACTIVITY_DEADLINE_PASSED
+
+
+def test_a_session_that_brings_nothing_any_more_is_seen_to_be_silent() -> None:
+    live = session()
+    live.connected(now=100.0)
+    assert live.state is SessionState.SILENT
+    live.packet_received(now=110.0)
+    assert live.due(now=112.0) is SessionEvent.PACKETS_CEASED
+    assert live.handle(SessionEvent.PACKETS_CEASED)
+    assert live.state is SessionState.SILENT
+    live.packet_received(now=120.0)
+    assert live.state is SessionState.RECORDING
+
+
+def test_an_interrupted_session_waits_for_its_client_and_then_is_recovered() -> None:
+    found = session()
+    found.state, found.active_at = SessionState.INTERRUPTED, 100.0
+    found.connected(now=110.0)
+    assert found.due(now=129.9) is None
+    due = found.due(now=130.0)
+    assert due is SessionEvent.NEVER_RESUMED
+    assert END_REASONS[due] is EndReason.RECOVERED
 
 
 def test_an_event_after_the_end_changes_nothing() -> None:

@@ -1,0 +1,131 @@
+"""What every request has around it: errors, authorization, CORS, bodies with limits."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from domain.errors import PeerError, ServerFull, Unauthorized
+from domain.settings import is_loopback
+
+_log = logging.getLogger("gapless")
+
+MAX_BODY_BYTES = 256 * 1024
+BODY_S = 10.0
+"""A request whose body is not there by then is given up: aiohttp itself would wait for ever."""
+RETRY_AFTER_S = 5
+_ALLOWED_HEADERS = "Authorization, Content-Type, If-Match"
+_EXPOSED_HEADERS = "Accept-Patch, ETag, Link, Location"
+_PREFLIGHT_AGE_S = 600
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Each error as JSON, with the status that says whose fault it is."""
+    try:
+        return await handler(request)
+    except PeerError as error:
+        headers: dict[str, str] = {}
+        if isinstance(error, Unauthorized):
+            headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="gapless"'
+        if isinstance(error, ServerFull):
+            headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
+        return _error(error.status, str(error), headers)
+    except web.HTTPException as error:
+        kept = ("Allow", "Accept-Patch", "Accept-Post")
+        headers = {name: error.headers[name] for name in kept if name in error.headers}
+        return _error(error.status, error.text or error.reason, headers)
+    except Exception:
+        _log.exception("%s %s failed", request.method, request.path)
+        return _error(500, "there is a fault in the server; its log has more", {})
+
+
+def authorize(*, token: str | None, host: str) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """Who may ask: whoever shows the token; without one, programs on this machine."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if token is None and is_loopback(host):
+            # a name that somebody's DNS points at this machine is how a foreign page gets here
+            if not is_loopback(request.url.host or ""):
+                raise Unauthorized("without a token this server answers to loopback names only")
+        elif token is not None and request.path != "/health" and request.method != "OPTIONS":
+            expected = f"Bearer {token}".encode()
+            given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+            if not hmac.compare_digest(expected, given):
+                raise Unauthorized("a bearer token is needed, and this is not the one")
+        return await handler(request)
+
+    return check
+
+
+def allow_pages(*, everywhere: bool) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """CORS: which web pages may use this server from a browser.
+
+    With a token any may (they have to know it), and where anyone is allowed; otherwise pages of
+    this machine. Preflights are answered here (https://fetch.spec.whatwg.org/#cors-protocol).
+    """
+
+    @web.middleware
+    async def allow(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get(hdrs.ORIGIN)
+        allowed = origin is not None and (everywhere or _is_local(origin))
+        response = await handler(request)
+        if origin is not None:
+            response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+        if allowed:
+            assert origin is not None
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED_HEADERS
+            if request.method == "OPTIONS":
+                response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = response.headers[hdrs.ALLOW]
+                response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = _ALLOWED_HEADERS
+                response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = str(_PREFLIGHT_AGE_S)
+        return response
+
+    return allow
+
+
+def options(methods: str, **headers: str) -> Handler:
+    """What a resource answers to OPTIONS: which methods it has."""
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        extra = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(status=200, headers={hdrs.ALLOW: f"{methods}, OPTIONS", **extra})
+
+    return answer
+
+
+async def read_text(request: web.Request, content_type: str) -> str:
+    """The body, which has to be of that type and to come in time."""
+    # a foreign web page cannot send these types without asking the server first (CORS)
+    if request.content_type != content_type:
+        headers = {"Accept-Patch" if request.method == "PATCH" else "Accept-Post": content_type}
+        raise web.HTTPUnsupportedMediaType(
+            text=f"the body has to be {content_type}", headers=headers
+        )
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.text()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"the body took longer than {BODY_S:g} s") from None
+    except (ValueError, LookupError) as error:
+        raise web.HTTPBadRequest(text="the body is no text") from error
+
+
+def _is_local(origin: str) -> bool:
+    try:
+        return is_loopback(urlsplit(origin).hostname or "")
+    except ValueError:
+        return False
+
+
+def _error(status: int, text: str, headers: dict[str, str]) -> web.Response:
+    return web.json_response({"error": text}, status=status, headers=headers)

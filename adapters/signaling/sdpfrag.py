@@ -1,0 +1,66 @@
+"""ICE in fragments of SDP: ``application/trickle-ice-sdpfrag`` (RFC 8840 § 9, RFC 9725 § 4.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from domain.errors import CandidateRejected
+from domain.ports.transport import IceDescription
+
+CONTENT_TYPE = "application/trickle-ice-sdpfrag"
+MAX_LINES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """What a fragment says of the one ICE session that all its m-lines share."""
+
+    ice: IceDescription
+    mid: str
+
+
+def parse_fragment(text: str) -> Fragment:
+    """Read a fragment; raises `CandidateRejected` for one that is none.
+
+    Credentials may stand before the m-line or behind it; what is unknown is passed over.
+    """
+    values: dict[str, str] = {}
+    candidates: list[str] = []
+    lines = text.splitlines()
+    if len(lines) > MAX_LINES:
+        raise CandidateRejected(f"the fragment has more than {MAX_LINES} lines")
+    for line in lines:
+        kind, _, rest = line.strip().partition("=")
+        if not line.strip() or kind == "m":
+            continue
+        if kind != "a":
+            raise CandidateRejected(f"no line of an SDP fragment: {line[:100]!r}")
+        name, _, value = rest.partition(":")
+        name = name.lower()
+        if name == "candidate":
+            candidates.append(value)
+        else:
+            values.setdefault(name, value)
+    username, password = values.get("ice-ufrag", ""), values.get("ice-pwd", "")
+    if not (username and password):
+        raise CandidateRejected("the fragment has no ice-ufrag and ice-pwd")
+    complete = "end-of-candidates" in values
+    return Fragment(
+        IceDescription(username, password, candidates, complete), values.get("mid", "0")
+    )
+
+
+def write_fragment(fragment: Fragment) -> str:
+    """The answer to a fragment that restarts ICE."""
+    ice = fragment.ice
+    lines = [
+        "a=ice-options:trickle",
+        f"a=group:BUNDLE {fragment.mid}",
+        "m=audio 9 UDP/TLS/RTP/SAVPF 0",
+        f"a=mid:{fragment.mid}",
+        f"a=ice-ufrag:{ice.username}",
+        f"a=ice-pwd:{ice.password}",
+        *(f"a=candidate:{candidate}" for candidate in ice.candidates),
+        *(["a=end-of-candidates"] if ice.complete else []),
+    ]
+    return "\r\n".join(lines) + "\r\n"

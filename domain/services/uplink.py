@@ -1,0 +1,266 @@
+"""The client's way to the server, kept through whatever becomes of the network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from domain.backoff import Backoff
+from domain.errors import (
+    ConnectionFailed,
+    EndUnconfirmed,
+    GaplessError,
+    ServerRefused,
+    ServerUnreachable,
+    SessionOver,
+    WrongServer,
+)
+from domain.ports.clock import Clock, Spawner, Work
+from domain.ports.observers import StreamObserver
+from domain.ports.signaling import SignalingClient
+from domain.ports.transport import IceCandidate, PublisherConnection, PublisherTransport
+from domain.rtp import RtpPacket, signed
+
+DEAD_AFTER_S = 2.5
+"""Unheard of for so long, the server cannot be reached any more: it reports twice a second."""
+WATCH_S = 0.1
+ATTEMPT_S = 5.0
+"""An attempt to come back that takes longer is given up for another one."""
+CONFIRM_S = 1.5
+"""At the end, wait so long until the server has said that it has the last packet."""
+_PASSING = (408, 425, 429, 500, 502, 503, 504, 507)
+"""Statuses of a server that is busy, full or behind a gateway: it may be better in a while."""
+END_S = 10.0
+"""At the end, try for so long to ask the server whether the recording is complete."""
+
+
+class Uplink:
+    """One session on a server, over as many connections as it takes.
+
+    `send` never waits and never fails. Once the server is not heard of any more, the old
+    connection is kept (its path may come back by itself) while new ones are attempted; whichever
+    works first carries on. Only a refusal ends that: `failure` then says what it was.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: PublisherTransport,
+        signaling: SignalingClient,
+        clock: Clock,
+        spawner: Spawner,
+        observer: StreamObserver,
+        random: Callable[[], float],
+        name: str,
+    ) -> None:
+        self._transport = transport
+        self._signaling = signaling
+        self._clock = clock
+        self._spawner = spawner
+        self._observer = observer
+        self._name = name
+        self._backoff = Backoff(random)
+        self._connection: PublisherConnection | None = None
+        self._watch: Work | None = None
+        self._resume: str | None = None
+        self._last_sequence: int | None = None
+        self.session_id = ""
+        self.failure: GaplessError | None = None
+        """The refusal that ended the session."""
+
+    async def open(self) -> bool:
+        """Try once to make the session; False, after a pause, when that is worth another try.
+
+        Raises `ServerRefused`.
+        """
+        attempt = _Attempt(self._transport, self._signaling, self._name, None)
+        await attempt.run()
+        if attempt.error is not None:
+            if attempt.session_id:
+                await self._forget(attempt.session_id)
+            if not _is_passing(attempt.error):
+                raise attempt.error
+            delay = self._backoff.next_delay_s()
+            self._observer.waiting(str(attempt.error), delay)
+            await self._clock.sleep(delay)
+            return False
+        self._take(attempt)
+        self._observer.connected(self.session_id)
+        self._watch = self._spawner.spawn(self._keep(), name="watch connection")
+        return True
+
+    def send(self, packet: RtpPacket) -> None:
+        """Send a packet, as far as there is a way."""
+        self._last_sequence = packet.sequence
+        if self._connection is not None:
+            self._connection.send(packet)
+
+    async def close(self) -> float | None:
+        """End the session and wait for its recording: its seconds, where the server told them.
+
+        Raises `ServerRefused` when the recording failed, `EndUnconfirmed` when the server cannot
+        be asked.
+        """
+        if self._watch is not None:
+            await self._watch.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._confirm(connection)
+            await connection.close()
+        if not self.session_id or self.failure is not None:
+            return None
+        return await self._end()
+
+    async def abandon(self) -> None:
+        """Release everything, whatever is still under way. May follow `close`."""
+        if self._watch is not None:
+            await self._watch.cancel()
+        if self._connection is not None:
+            await self._connection.close()
+        await self._signaling.close()
+
+    # -- while it lasts ------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        while self.failure is None:
+            await self._clock.sleep(WATCH_S)
+            if self._is_alive():
+                continue
+            if self._connection is not None and self._connection.is_closed_by_server:
+                self.failure = SessionOver("the server closed the connection: the session is over")
+                continue
+            self._observer.interrupted()
+            lost_at = self._clock.monotonic()
+            self._backoff.reset()
+            while self.failure is None and not self._is_alive():
+                await self._come_back()
+            if self.failure is None:
+                self._observer.resumed(self._clock.monotonic() - lost_at)
+
+    async def _come_back(self) -> None:
+        """Try once to make another connection, unless the old one comes back; pause if not."""
+        attempt = _Attempt(self._transport, self._signaling, self._name, self._resume)
+        work = self._spawner.spawn(attempt.run(), name="reconnect")
+        try:
+            if not await self._wait(ATTEMPT_S, lambda: work.done or self._is_alive()):
+                attempt.error = ConnectionFailed(f"no media path within {ATTEMPT_S:g} s")
+            await work.cancel()
+        except BaseException:
+            await work.cancel()
+            if attempt.connection is not None:
+                await attempt.connection.close(goodbye=False)
+            raise
+        if attempt.connection is not None:
+            old = self._connection
+            self._take(attempt)
+            if old is not None:
+                # no goodbye: should it arrive, it would come from a session that goes on
+                await old.close(goodbye=False)
+        elif self._is_alive():
+            return
+        elif attempt.error is not None and not _is_passing(attempt.error):
+            self.failure = attempt.error
+        else:
+            delay = self._backoff.next_delay_s()
+            self._observer.waiting(str(attempt.error), delay)
+            await self._wait(delay, self._is_alive)
+
+    def _is_alive(self) -> bool:
+        connection = self._connection
+        assert connection is not None
+        silent_s = self._clock.monotonic() - connection.heard_at
+        return connection.is_open and silent_s < DEAD_AFTER_S
+
+    async def _wait(self, seconds: float, condition: Callable[[], bool]) -> bool:
+        """Wait until the condition holds, at most so long; whether it does."""
+        until = self._clock.monotonic() + seconds
+        while not condition():
+            if self._clock.monotonic() >= until:
+                return False
+            await self._clock.sleep(WATCH_S)
+        return True
+
+    def _take(self, attempt: _Attempt) -> None:
+        self._connection = attempt.connection
+        self.session_id, self._resume = attempt.session_id, attempt.resume
+
+    # -- the end -------------------------------------------------------------------------------
+
+    async def _confirm(self, connection: PublisherConnection) -> None:
+        """Wait until the server has the last packet, if it can still be heard of."""
+
+        def has_all() -> bool:
+            reported, last = connection.highest_reported, self._last_sequence
+            if last is None or not connection.is_open:
+                return True
+            return reported is not None and signed(reported - last, bits=16) >= 0
+
+        silent_s = self._clock.monotonic() - connection.heard_at
+        if silent_s < DEAD_AFTER_S:
+            await self._wait(CONFIRM_S, has_all)
+
+    async def _end(self) -> float | None:
+        self._backoff.reset()
+        until = self._clock.monotonic() + END_S
+        while True:
+            try:
+                return await self._signaling.delete(self.session_id)
+            except ServerUnreachable as error:
+                delay = self._backoff.next_delay_s()
+                if self._clock.monotonic() + delay >= until:
+                    raise EndUnconfirmed(
+                        f"{error}; it ends the recording by itself when its time-out has run out"
+                    ) from error
+                await self._clock.sleep(delay)
+
+    async def _forget(self, session_id: str) -> None:
+        """A session that was answered, but cannot be reached: the server need not wait for it."""
+        with contextlib.suppress(ServerUnreachable, ServerRefused):  # it finds out by itself
+            await self._signaling.delete(session_id)
+
+
+class _Attempt:
+    """One attempt at a connection: afterwards there is either a `connection` or an `error`."""
+
+    def __init__(
+        self,
+        transport: PublisherTransport,
+        signaling: SignalingClient,
+        name: str,
+        resume: str | None,
+    ) -> None:
+        self._transport = transport
+        self._signaling = signaling
+        self._name = name
+        self.resume = resume
+        self.session_id = ""
+        self.connection: PublisherConnection | None = None
+        self.error: GaplessError | None = None
+
+    async def run(self) -> None:
+        connection = self._transport.open()
+        try:
+            answer = await self._signaling.offer(
+                connection.offer_sdp, name=self._name, resume=self.resume
+            )
+            self.session_id, self.resume = answer.session_id, answer.resume
+
+            async def send_candidate(candidate: IceCandidate) -> None:
+                await self._signaling.send_candidate(answer.session_id, candidate)
+
+            await connection.connect(
+                answer.sdp, ice_servers=answer.ice_servers, send_candidate=send_candidate
+            )
+            self.connection = connection
+        except GaplessError as error:
+            self.error = error
+        finally:
+            if self.connection is None:
+                await connection.close(goodbye=False)
+
+
+def _is_passing(error: GaplessError) -> bool:
+    """Whether trying again may help: it does not against a refusal."""
+    if isinstance(error, ServerRefused):
+        return error.status in _PASSING
+    return not isinstance(error, WrongServer)

@@ -1,0 +1,37 @@
+"""Short-lived credentials for TURN servers that share a secret with us.
+
+The scheme of draft-uberti-behave-turn-rest, which coturn calls ``use-auth-secret``: the user name
+says until when it is good, and the password is an HMAC of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import replace
+
+from domain.settings import IceServer
+
+
+def with_credentials(
+    servers: Iterable[IceServer], *, secret: str | None, name: str, until: datetime.datetime
+) -> tuple[IceServer, ...]:
+    """The servers as they are handed out: TURN servers without credentials of their own get some.
+
+    `name` is who is to have them, for the TURN server's log.
+    """
+    return tuple(
+        _with(server, secret, name, until)
+        if secret is not None and server.is_turn and server.username is None
+        else server
+        for server in servers
+    )
+
+
+def _with(server: IceServer, secret: str, name: str, until: datetime.datetime) -> IceServer:
+    username = f"{int(until.timestamp())}:{name}"
+    digest = hmac.digest(secret.encode(), username.encode(), hashlib.sha1)
+    return replace(server, username=username, credential=base64.b64encode(digest).decode())
