@@ -87,7 +87,11 @@ class _PublisherConnection:
         )
         try:
             async with asyncio.timeout(CONNECT_S):
-                await asyncio.gather(trickling, path)
+                # once there is a path, candidates that are still to come are of no use
+                await asyncio.wait({trickling, path}, return_when=asyncio.FIRST_COMPLETED)
+                if not path.done():
+                    await trickling
+                await path
         except (TimeoutError, ConnectionFailed) as error:
             problems = "; ".join(self._link.ice.problems) or "is UDP blocked?"
             raise ConnectionFailed(f"no media path to the server ({problems})") from error

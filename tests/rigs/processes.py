@@ -27,9 +27,12 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 class Process:
     """A running `gapless` command."""
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, env: Mapping[str, str] | None = None, host: str | None = None
+    ) -> None:
+        within = ["ip", "netns", "exec", host] if host is not None else []
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "entrypoints", *arguments],
+            [*within, sys.executable, "-W", "error", "-m", "entrypoints", *arguments],
             env=environment(env),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -93,9 +96,14 @@ class Process:
 
 
 @contextmanager
-def gapless(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Process]:
-    """A command that is killed when the block is left, should it still run then."""
-    process = Process(*arguments, env=env)
+def gapless(
+    *arguments: str, env: Mapping[str, str] | None = None, host: str | None = None
+) -> Iterator[Process]:
+    """A command that is killed when the block is left, should it still run then.
+
+    `host` is a network namespace to run it in.
+    """
+    process = Process(*arguments, env=env, host=host)
     try:
         yield process
     finally:
@@ -122,11 +130,15 @@ class Server:
 
 @contextmanager
 def serving(
-    folder: pathlib.Path, *arguments: str, env: Mapping[str, str] | None = None
+    folder: pathlib.Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    host: str | None = None,
 ) -> Iterator[Server]:
     """A server on a free port; it is stopped, and has to stop well, when the block is left."""
-    command = ("serve", "--port", "0", "--recordings", str(folder), *arguments)
-    with gapless(*command, env=env) as process:
+    port = () if "--port" in arguments else ("--port", "0")
+    command = ("serve", *port, "--recordings", str(folder), *arguments)
+    with gapless(*command, env=env, host=host) as process:
         server = Server(process, folder)
         yield server
         if process.process.poll() is None:

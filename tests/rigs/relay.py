@@ -25,6 +25,8 @@ class Log:
     """Sequence number and timestamp."""
     dropped: set[int] = field(default_factory=set)
     """Indexes into `sent`."""
+    arrivals: dict[int, float] = field(default_factory=dict)
+    """When each that got through did, by the event loop's clock."""
 
     @property
     def delivered(self) -> list[int]:
@@ -34,8 +36,10 @@ class Log:
 class Relay:
     """Between one client and one server."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.log = Log()
+    def __init__(self, plan: Plan, log: Log | None = None) -> None:
+        self.log = log or Log()
+        self.is_blackhole = False
+        """Whether nothing gets through, STUN and DTLS neither."""
         self._plan = plan
         self._server: tuple[str, int] | None = None
         self._client: tuple[str, int] | None = None
@@ -51,15 +55,23 @@ class Relay:
         self._front, _ = await loop.create_datagram_endpoint(
             lambda: _Side(self._from_client), local_addr=(host, 0)
         )
-        self._back, _ = await loop.create_datagram_endpoint(
-            lambda: _Side(self._from_server), local_addr=(host, 0)
-        )
+        await self.rebind()
         own_host, own_port = self._front.get_extra_info("sockname")
         stripped = re.sub(r"a=(candidate:.*|end-of-candidates)\r\n", "", answer_sdp)
         return (
             f"{stripped}a=candidate:1 1 udp 2130706431 {own_host} {own_port} typ host\r\n"
             "a=end-of-candidates\r\n"
         )
+
+    async def rebind(self) -> None:
+        """Go on towards the server from another port, as after a NAT has forgotten us."""
+        assert self._server is not None
+        old = self._back
+        self._back, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: _Side(self._from_server), local_addr=(self._server[0], 0)
+        )
+        if old is not None:
+            old.close()
 
     def close(self) -> None:
         for transport in (self._front, self._back):
@@ -70,12 +82,15 @@ class Relay:
         self._client = address
         is_rtp = len(data) >= 12 and 128 <= data[0] <= 191 and not 192 <= data[1] <= 223
         if not is_rtp:
-            self._to_server(data)
+            if not self.is_blackhole:
+                self._to_server(data)
             return
         index = len(self.log.sent)
         sequence, timestamp = int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:8], "big")
         self.log.sent.append((sequence, timestamp))
-        delays = self._plan(index)
+        delays = [] if self.is_blackhole else self._plan(index)
+        if delays:
+            self.log.arrivals[index] = asyncio.get_running_loop().time()
         if not delays:
             self.log.dropped.add(index)
         for delay in delays:
@@ -89,6 +104,8 @@ class Relay:
             self._back.sendto(data, self._server)
 
     def _from_server(self, data: bytes, _address: tuple[str, int]) -> None:
+        if self.is_blackhole:
+            return
         if self._client is not None and self._front is not None and not self._front.is_closing():
             self._front.sendto(data, self._client)
 

@@ -1,0 +1,99 @@
+"""A network that goes away and comes back: HTTP and media of any number of clients.
+
+It stands between clients and a server as an HTTP server of its own: what it forwards is the
+truth, but for the candidates, so that each media path leads through a relay, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+
+from tests.rigs.relay import Log, Relay, clean
+
+
+@dataclass
+class Network:
+    """What clients of one server see of it."""
+
+    server: str
+    http: aiohttp.ClientSession
+    url: str = ""
+    log: Log = field(default_factory=Log)
+    """All RTP packets of all connections, in the order in which they were sent."""
+    relays: list[Relay] = field(default_factory=list)
+    _there: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._there.set()
+
+    def go_away(self, *, http: bool = True) -> None:
+        """Nothing gets through any more, in either direction; requests hang, too, if `http`."""
+        if http:
+            self._there.clear()
+        for relay in self.relays:
+            relay.is_blackhole = True
+
+    def come_back(self) -> None:
+        self._there.set()
+        for relay in self.relays:
+            relay.is_blackhole = False
+
+    async def rebind(self) -> None:
+        """The NAT gives every path another address."""
+        for relay in self.relays:
+            await relay.rebind()
+
+    async def forward(self, request: web.Request) -> web.StreamResponse:
+        await self._there.wait()
+        if request.path == "/ice-candidate":
+            return web.Response(status=204)  # the relay is the only way
+        body = await request.read()
+        async with self.http.request(
+            request.method,
+            self.server + request.path,
+            data=body,
+            headers={"Content-Type": request.content_type},
+        ) as response:
+            headers = {
+                name: value
+                for name, value in response.headers.items()
+                if name.startswith("Gapless-")
+            }
+            if request.path != "/offer" or response.status != 200:
+                return web.Response(
+                    status=response.status, body=await response.read(), headers=headers
+                )
+            answer = await response.json()
+        relay = Relay(clean, self.log)
+        relay.is_blackhole = not self._there.is_set()
+        self.relays.append(relay)
+        answer["sdp"] = await relay.stand_before(answer["sdp"])
+        await self._there.wait()
+        return web.json_response(answer)
+
+
+@asynccontextmanager
+async def network_before(server: str) -> AsyncIterator[Network]:
+    """A network in front of a server, until the block is left."""
+    async with aiohttp.ClientSession() as http:
+        network = Network(server, http)
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", network.forward)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        network.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield network
+        finally:
+            network.come_back()
+            await runner.cleanup()
+            for relay in network.relays:
+                relay.close()
