@@ -1,0 +1,178 @@
+"""Standard publishers at the WHIP door: Chromium, and the muxer of FFmpeg."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import soundfile
+from playwright.async_api import Page
+
+from adapters.storage.memory import MemoryStore, StoredRecording
+from domain.recording import EndReason
+from tests.rigs.browser import CHROMIUM, PUBLISH, WAIT_UNTIL_SENT, WHIP, browser_page
+from tests.rigs.clients import Local, local_server
+from tests.rigs.processes import environment
+from tests.rigs.sound import SPEECH
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+
+@asynccontextmanager
+async def page_at(server: Local, folder: pathlib.Path) -> AsyncIterator[Page]:
+    speech, rate = soundfile.read(SPEECH, dtype="int16")
+    soundfile.write(folder / "microphone.wav", speech, rate)
+    async with browser_page(folder / "microphone.wav") as page:
+        await page.goto(f"{server.url}/health")
+        yield page
+
+
+def only_recording(server: Local) -> StoredRecording:
+    store: MemoryStore = server.container.store()
+    (stored,) = store.recordings.values()
+    return stored
+
+
+@needs_chromium
+@pytest.mark.parametrize("video", [False, True])
+async def test_a_browser_publishes_trickles_and_ends(tmp_path: pathlib.Path, video: bool) -> None:
+    async with local_server() as server, page_at(server, tmp_path) as page:
+        await page.evaluate(WHIP, {"video": video})
+        await page.evaluate(WAIT_UNTIL_SENT, 150)
+        assert await page.evaluate("whip.end()") == 200
+        assert set(await page.evaluate("whip.statuses")) == {204}
+        stored = only_recording(server)
+        assert stored.info.name.split("-")[1] == "browser"
+        assert stored.ledger["end_reason"] == "deleted"
+        assert {span["kind"] for span in stored.ledger["spans"]} == {"received"}
+        assert len(stored.samples) / 48_000 >= 2.5 if not video else len(stored.samples)
+        assert server.seen.failures == []
+
+
+@needs_chromium
+async def test_an_ice_restart_loses_no_packet(tmp_path: pathlib.Path) -> None:
+    async with local_server() as server, page_at(server, tmp_path) as page:
+        await page.evaluate(WHIP, {})
+        for restarts in (1, 2):
+            await page.evaluate(WAIT_UNTIL_SENT, 100 * restarts)
+            await page.evaluate("whip.restart()")
+        await page.evaluate(WAIT_UNTIL_SENT, 300)
+        assert await page.evaluate("whip.end()") == 200
+        statuses = await page.evaluate("whip.statuses")
+        assert statuses.count(200) == 2
+        assert set(statuses) == {200, 204}
+        stored = only_recording(server)
+        assert {span["kind"] for span in stored.ledger["spans"]} == {"received"}
+        assert [event["type"] for event in stored.ledger["events"]] == ["anchor"]
+        assert len(stored.samples) / 48_000 >= 5.5
+
+
+@needs_chromium
+@pytest.mark.parametrize("door", [PUBLISH, WHIP], ids=["offer", "whip"])
+async def test_a_tab_that_is_closed_ends_the_recording(tmp_path: pathlib.Path, door: str) -> None:
+    async with local_server(inactivity_timeout_s=3) as server, page_at(server, tmp_path) as page:
+        await page.evaluate(door, {"token": None})
+        await page.evaluate(WAIT_UNTIL_SENT, 50)
+        await page.close()
+        async with asyncio.timeout(10):
+            # a tab may say goodbye as it goes, or may not
+            assert await server.seen.next_end() in (EndReason.CLOSED, EndReason.INACTIVE)
+        assert len(only_recording(server).samples) / 48_000 >= 0.9
+
+
+@needs_chromium
+async def test_a_tab_that_is_frozen_goes_on_in_the_same_recording(tmp_path: pathlib.Path) -> None:
+    async with local_server() as server, page_at(server, tmp_path) as page:
+        await page.evaluate(WHIP, {})
+        await page.evaluate(WAIT_UNTIL_SENT, 50)
+        devtools = await page.context.new_cdp_session(page)
+        await devtools.send("Page.setWebLifecycleState", {"state": "frozen"})
+        await asyncio.sleep(4)
+        await devtools.send("Page.setWebLifecycleState", {"state": "active"})
+        sent = await page.evaluate(
+            "pc.getStats().then((stats) => [...stats.values()]"
+            ".find((report) => report.type === 'outbound-rtp').packetsSent)"
+        )
+        await page.evaluate(WAIT_UNTIL_SENT, sent + 50)
+        assert await page.evaluate("whip.end()") == 200
+        stored = only_recording(server)
+        assert server.seen.ended == [EndReason.DELETED]
+        assert len(stored.samples) / 48_000 >= 5.5  # the time when it was frozen counts
+
+
+FFMPEG = """
+import fractions, sys, time
+import av, numpy as np
+
+url, certificate, key, seconds, video = sys.argv[1:]
+options = {"cert_file": certificate, "key_file": key}
+with av.open(url, "w", format="whip", options=options) as output:
+    sound = output.add_stream("libopus", rate=48_000, options={"frame_duration": "20"})
+    sound.layout, sound.bit_rate = "stereo", 64_000
+    sound.time_base = fractions.Fraction(1, 48_000)
+    if video == "1":
+        picture = output.add_stream("libx264", rate=10, options={"bf": "0", "preset": "ultrafast"})
+        picture.width = picture.height = 64
+        picture.pix_fmt = "yuv420p"
+    output.start_encoding()
+    begin = time.monotonic()
+    for position in range(0, int(float(seconds) * 48_000), 960):
+        time.sleep(max(0.0, begin + position / 48_000 - time.monotonic()))
+        wave = 8000 * np.sin(2 * np.pi * 440 * np.arange(position, position + 960) / 48_000)
+        samples = np.repeat(wave.astype(np.int16), 2)[None, :]
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
+        frame.sample_rate, frame.pts = 48_000, position
+        output.mux(sound.encode(frame))
+        if video == "1" and position % 4800 == 0:
+            image = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            image.pts, image.time_base = position // 4800, fractions.Fraction(1, 10)
+            output.mux(picture.encode(image))
+    output.mux(sound.encode(None))
+"""
+
+
+async def ffmpeg(url: str, folder: pathlib.Path, *, seconds: float, video: bool = False) -> None:
+    """Publish a tone; in a process of its own, since the muxer does not let other threads run."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    # a P-256 key: the P-224 one that the muxer makes itself is refused by OpenSSL
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-nodes", "-days", "2", "-subj", "/CN=whip", "-keyout", str(key), "-out",
+            str(certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FFMPEG, url, str(certificate), str(key), str(seconds),
+        str(int(video)), env=environment(), stderr=subprocess.PIPE,
+    )  # fmt: skip
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+
+
+@pytest.mark.parametrize("video", [False, True])
+async def test_ffmpeg_publishes_and_ends(tmp_path: pathlib.Path, video: bool) -> None:
+    async with local_server() as server:
+        await ffmpeg(f"{server.url}/whip?name=ffmpeg", tmp_path, seconds=3, video=video)
+        stored = only_recording(server)
+        assert stored.ledger["end_reason"] == "deleted"
+        assert stored.info.format.channels == 2
+        assert len(stored.samples) / 48_000 == pytest.approx(3, abs=0.05)
+        assert {span["kind"] for span in stored.ledger["spans"]} == {"received"}
+        assert server.seen.failures == []
+
+
+@pytest.mark.timeout(90)
+async def test_ffmpeg_answers_no_checks_and_is_heard_for_longer_than_consent_lasts(
+    tmp_path: pathlib.Path,
+) -> None:
+    async with local_server() as server:
+        await ffmpeg(f"{server.url}/whip", tmp_path, seconds=38)
+        assert len(only_recording(server).samples) / 48_000 == pytest.approx(38, abs=0.05)
