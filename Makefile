@@ -19,12 +19,14 @@ test: $(VENV)/dev ## Install what the tests need and run them
 	$(BIN)/python -m pytest
 
 .PHONY: soak
-soak: $(VENV)/dev ## Run the tests that take long: a hundred kills at random moments
+soak: $(VENV)/dev ## Run the tests that take long: a hundred kills, a thousand sessions
 	KILLS=100 $(BIN)/python -m pytest tests/integration/test_survives_kill.py
+	$(BIN)/python -m pytest -m soak -s
 
 .PHONY: bench
-bench: $(VENV)/dev ## Measure fidelity beside aiortc's MediaRecorder; writes docs/fidelity.md
+bench: $(VENV)/dev ## Measure fidelity and reconnection; writes docs/fidelity.md, reconnection.md
 	$(BIN)/python -m benchmarks.fidelity
+	$(BIN)/python -m benchmarks.reconnection
 
 .PHONY: lint
 lint: $(VENV)/dev ## Check style

@@ -13,13 +13,12 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters.storage.files import create_private
 from domain.audio import AudioFormat, SampleFormat
 from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, describe, timestamp
-from domain.recording import Anchor
 
 VERSION = 1
 _MAX_HEADER_BYTES = 1 << 20
@@ -32,12 +31,15 @@ class Journal:
         self.descriptor = descriptor
 
     @classmethod
-    def create(cls, path: pathlib.Path, info: RecordingInfo, *, data_offset: int) -> Journal:
+    def create(
+        cls, path: pathlib.Path, info: RecordingInfo, *, data_offset: int, before: Before
+    ) -> Journal:
         """Begin a journal."""
         journal = cls(create_private(path))
         begin = {"journal": VERSION, **describe(info), "data_offset": data_offset}
+        begin |= {"resume_digest": info.resume_digest, "before": before.as_json()}
         try:
-            journal._write(begin | {"resume_digest": info.resume_digest})
+            journal._write(begin)
         except BaseException:
             journal.close()
             raise
@@ -76,30 +78,58 @@ class Journal:
             raise OSError("a line of the journal was cut off")
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What there was of a recording before the part of which a journal speaks."""
+
+    samples: int = 0
+    """Per channel."""
+    attempts: int = 1
+    """Connections that have served it."""
+    anchor: Event | None = None
+    """The latest, at its position in the whole recording."""
+
+    def as_json(self) -> dict[str, Any]:
+        anchor = None if self.anchor is None else self.anchor.as_json()
+        return {"samples": self.samples, "attempts": self.attempts, "anchor": anchor}
+
+
 @dataclass(slots=True)
 class FoundJournal:
     """What a journal says, as far as it can be read."""
 
     info: RecordingInfo | None = None
     data_offset: int | None = None
+    before: Before = field(default_factory=Before)
     starts: list[tuple[int, SampleKind]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     end_reason: str | None = None
     ended_at: datetime.datetime | None = None
 
     @property
-    def anchor(self) -> Anchor | None:
-        """The latest anchor."""
+    def anchor(self) -> Event | None:
+        """The latest anchor, at its position in the whole recording."""
         for event in reversed(self.events):
             if event.type == "anchor":
-                details = event.details
-                return Anchor(event.position, int(details["rtp_timestamp"]), int(details["ssrc"]))
-        return None
+                return replace(event, position=event.position + self.before.samples)
+        return self.before.anchor
 
     @property
     def attempts(self) -> int:
         """Connections that have served the recording."""
-        return 1 + sum(event.type == "reconnected" for event in self.events)
+        return self.before.attempts + sum(event.type == "reconnected" for event in self.events)
+
+    def last_sample_at(self, length: int) -> datetime.datetime | None:
+        """When the last of `length` samples (of the whole recording) arrived.
+
+        Counted from the latest anchor: the file's own time is that of whoever touched it last.
+        """
+        anchor = self.anchor
+        if anchor is None or self.info is None or "at" not in anchor.details:
+            return None
+        at = datetime.datetime.fromisoformat(anchor.details["at"])
+        seconds = (length - anchor.position) / self.info.format.sample_rate_hz
+        return at + datetime.timedelta(seconds=seconds)
 
     def forget_behind(self, length: int) -> None:
         """The file has turned out to be this long; what was to come behind it never came."""
@@ -134,6 +164,7 @@ def read_journal(path: pathlib.Path) -> FoundJournal:
             entry = json.loads(line)
             if "journal" in entry:
                 found.info = _info(entry)
+                found.before = _before(entry.get("before") or {})
                 found.data_offset = min(max(0, int(entry["data_offset"])), _MAX_HEADER_BYTES)
             elif "span" in entry:
                 start, kind = entry["span"]
@@ -163,6 +194,15 @@ def _info(entry: Mapping[str, Any]) -> RecordingInfo:
         codec=str(entry["codec"]),
         started_at=datetime.datetime.fromisoformat(entry["started_at"]),
         resume_digest=str(entry.get("resume_digest", "")),
+    )
+
+
+def _before(entry: Mapping[str, Any]) -> Before:
+    anchor = entry.get("anchor")
+    return Before(
+        samples=int(entry.get("samples", 0)),
+        attempts=int(entry.get("attempts", 1)),
+        anchor=None if anchor is None else _event(anchor),
     )
 
 

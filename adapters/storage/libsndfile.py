@@ -57,6 +57,9 @@ def reopen(
         os.dup2(descriptor, stand_in, inheritable=False)
         file.truncate(frames)
         _command(file, _SFC_UPDATE_HEADER_NOW, 0)
+    except soundfile.LibsndfileError as error:
+        file.close()
+        raise ValueError(str(error)) from error
     except BaseException:
         file.close()
         raise

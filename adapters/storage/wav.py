@@ -20,7 +20,7 @@ from domain.audio import Samples
 from domain.errors import StorageFailed, StorageFull
 from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
-from domain.recording import EndReason
+from domain.recording import Anchor, EndReason
 
 QUEUE_S = 30.0
 """Sound that may wait for the disk, per recording; beyond that it becomes silence."""
@@ -51,8 +51,10 @@ class WavStore:
             info = found.info
             if info is None or not info.resume_digest or found.end_reason is not None:
                 return False
-            ended_at = datetime.datetime.fromtimestamp(files.part.stat().st_mtime, tz=datetime.UTC)
-            if ended_at < resumable_since or not WavParts.is_last(files):
+            written_at = datetime.datetime.fromtimestamp(
+                files.part.stat().st_mtime, tz=datetime.UTC
+            )
+            if written_at < resumable_since or not WavParts.is_last(files):
                 return False
             disk, sync = self._started()
             try:
@@ -61,14 +63,12 @@ class WavStore:
                 raise
             except (OSError, ValueError):
                 return False  # then it is completed as it is
-            anchor = found.anchor
             interrupted.append(
                 InterruptedRecording(
                     info=parts.info,
                     length=parts.length,
-                    ended_at=ended_at,
-                    anchor=anchor
-                    and dataclasses.replace(anchor, position=anchor.position + parts.before),
+                    ended_at=found.last_sample_at(parts.length) or written_at,
+                    anchor=_anchor(found.anchor),
                     attempts=found.attempts,
                     writer=_WavWriter(parts, disk),
                 )
@@ -197,6 +197,14 @@ class _WavWriter:
             self._recording.abandon()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_settle, done)
+
+
+def _anchor(event: Event | None) -> Anchor | None:
+    """Where RTP time stands, as the ledger's event says."""
+    if event is None:
+        return None
+    details = event.details
+    return Anchor(event.position, int(details["rtp_timestamp"]), int(details["ssrc"]))
 
 
 def _settle(done: asyncio.Future[None]) -> None:

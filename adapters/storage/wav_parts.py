@@ -23,7 +23,7 @@ import soundfile
 from adapters.storage import libsndfile
 from adapters.storage.disk import SyncThread
 from adapters.storage.files import RecordingFiles, complete, create_private
-from adapters.storage.journal import FoundJournal, Journal
+from adapters.storage.journal import Before, FoundJournal, Journal
 from adapters.storage.wav_header import frames_in, hash_data, read_header, write_sizes
 from domain.audio import AudioFormat, SampleFormat, Samples, silence
 from domain.conversion import convert, pack
@@ -86,6 +86,8 @@ class WavParts:
         self._limit = options.part_samples(info.format)
         self._number = 0
         self._before = 0  # samples in the parts before this one
+        self._attempts = 1
+        self._anchor: Event | None = None
         self._part: _Part | None = None
         self.completed: pathlib.Path | None = None
         """The first part, once it is complete."""
@@ -107,14 +109,11 @@ class WavParts:
         if info is None or found.data_offset is None:
             raise ValueError("it has no journal")
         base, number = _split_name(info.name)
-        before = next(
-            (int(event.details["samples"]) for event in found.events if event.type == "continues"),
-            0,
-        )
-        offset = datetime.timedelta(seconds=before / info.format.sample_rate_hz)
+        offset = datetime.timedelta(seconds=found.before.samples / info.format.sample_rate_hz)
         whole = replace(info, name=base, started_at=info.started_at - offset)
         parts = cls(files.folder, whole, options, sync)
-        parts._number, parts._before = number, before
+        parts._number, parts._before = number, found.before.samples
+        parts._attempts, parts._anchor = found.attempts, found.anchor
         parts._part = _Part.reopen(files, info, found, options, sync)
         return parts
 
@@ -137,11 +136,6 @@ class WavParts:
         """Samples per channel, of all parts."""
         return self._before + (self._part.length if self._part is not None else 0)
 
-    @property
-    def before(self) -> int:
-        """Samples in the parts before this one."""
-        return self._before
-
     def open(self) -> None:
         self._number += 1
         offset = datetime.timedelta(seconds=self._before / self._info.format.sample_rate_hz)
@@ -151,10 +145,10 @@ class WavParts:
             started_at=self._info.started_at + offset,
         )
         files = RecordingFiles(self._folder, info.name)
-        self._part = _Part.create(files, info, self._options, self._sync)
+        before = Before(self._before, self._attempts, self._anchor)
+        self._part = _Part.create(files, info, self._options, self._sync, before)
         if self._number > 1:
-            details = {"recording": self._info.name, "samples": self._before}
-            self.note(Event("continues", self._before, details))
+            self.note(Event("continues", self._before, {"recording": self._info.name}))
 
     def write(self, samples: Samples, kind: SampleKind) -> None:
         while len(samples):
@@ -171,6 +165,9 @@ class WavParts:
     def note(self, event: Event) -> None:
         """Positions count from the beginning of the recording; a part's from its own."""
         assert self._part is not None
+        self._attempts += event.type == "reconnected"
+        if event.type == "anchor":
+            self._anchor = event
         self._part.note(replace(event, position=max(0, event.position - self._before)))
 
     def give_up(self, reason: str) -> None:
@@ -239,7 +236,12 @@ class _Part:
 
     @classmethod
     def create(
-        cls, files: RecordingFiles, info: RecordingInfo, options: WavOptions, sync: SyncThread
+        cls,
+        files: RecordingFiles,
+        info: RecordingInfo,
+        options: WavOptions,
+        sync: SyncThread,
+        before: Before,
     ) -> _Part:
         if files.wav.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.wav))
@@ -251,7 +253,9 @@ class _Part:
             fcntl.flock(part._descriptor, fcntl.LOCK_EX)
             part._file = part._open_wav(part._descriptor, closefd=False)
             part._data_offset = os.fstat(part._descriptor).st_size
-            part._journal = Journal.create(files.journal, info, data_offset=part._data_offset)
+            part._journal = Journal.create(
+                files.journal, info, data_offset=part._data_offset, before=before
+            )
             part._sync_both()
         return part
 
@@ -310,7 +314,8 @@ class _Part:
 
     def note(self, event: Event) -> None:
         assert self._journal is not None
-        if self._ledger.note(event):
+        # whoever goes on after a crash needs the anchors, however many events there are
+        if self._ledger.note(event) or event.type == "anchor":
             self._journal.event(event)
 
     def give_up(self, reason: str) -> None:

@@ -166,7 +166,7 @@ def _parse(text: str, *, directions: tuple[str, ...]) -> RemoteAudio:
         is_bundled = "a=bundle-only" in sections[index]
         is_there = media.port or is_bundled
         if media.kind == "audio" and is_there and (media.direction or "sendrecv") in directions:
-            carrier = _carrier(description, index) if is_bundled else index
+            carrier = _carrier(description, index, is_bundled=is_bundled)
             return _audio(description, index, carrier, sections)
     raise OfferRejected("the SDP has no audio to record")
 
@@ -182,14 +182,26 @@ def _sections(lines: Sequence[str]) -> list[list[str]]:
     return sections
 
 
-def _carrier(description: aiortc.sdp.SessionDescription, index: int) -> int:
-    """The m-line that has the transport for one that is bundled with it."""
-    mid = description.media[index].rtp.muxId
-    mids = [media.rtp.muxId for media in description.media]
+def _carrier(description: aiortc.sdp.SessionDescription, index: int, *, is_bundled: bool) -> int:
+    """The m-line that has the transport for one that has none of its own.
+
+    That is the first of its bundle where the offerer has bundled them already: it says so, or
+    both have the same ICE credentials (max-bundle).
+    """
+    media = description.media[index]
+    mids = [item.rtp.muxId for item in description.media]
     for group in description.group:
-        if group.semantic == "BUNDLE" and mid in group.items and group.items[0] in mids:
-            return mids.index(str(group.items[0]))
+        if group.semantic == "BUNDLE" and media.rtp.muxId in group.items:
+            tagged = str(group.items[0])
+            if tagged in mids:
+                first = description.media[mids.index(tagged)]
+                if is_bundled or _credentials(first) == _credentials(media):
+                    return mids.index(tagged)
     return index
+
+
+def _credentials(media: aiortc.sdp.MediaDescription) -> tuple[str | None, str | None]:
+    return (media.ice.usernameFragment, media.ice.password) if media.ice else (None, None)
 
 
 def _audio(

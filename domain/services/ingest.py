@@ -190,9 +190,10 @@ class Ingest:
                 self._finish(live, END_REASONS[event]), name=f"finish {live.session.id}"
             )
 
-    def release(self, connection: IngestConnection) -> None:
+    def release(self, attempt: _Attempt) -> None:
         """Close a connection that serves nothing any more, in the background."""
-        self._spawner.spawn(connection.close(), name="close connection")
+        self._answers.pop(attempt.offer, None)
+        self._spawner.spawn(attempt.connection.close(), name="close connection")
 
     async def shut_down(self) -> None:
         """Take no more offers, complete all recordings and release everything."""
@@ -222,15 +223,13 @@ class Ingest:
     ) -> None:
         try:
             live = self._resumable(resume) if resume is not None else None
-            answering.accepted = await self._accept(sdp, name, resume, live)
+            answering.accepted = await self._accept(key, sdp, name, resume, live)
         except Exception as error:
             answering.error = error
             del self._answers[key]
-        else:
-            self._sessions[answering.accepted.session_id].answers.append(key)
 
     async def _accept(
-        self, sdp: str, name: str, resume: str | None, live: _LiveSession | None
+        self, key: str, sdp: str, name: str, resume: str | None, live: _LiveSession | None
     ) -> Accepted:
         self._refuse_when_closing()
         if live is None:
@@ -257,7 +256,7 @@ class Ingest:
         if live is None or resume is None:
             resume = self._new_secret(_RESUME_BYTES)
             live = self._open(session_id, name, resume)
-        live.add_attempt(connection, now=self._clock.monotonic())
+        live.add_attempt(connection, offer=key, now=self._clock.monotonic())
         return Accepted(session_id, resume, connection.answer_sdp, ice_servers)
 
     def _ice_servers(self, session_id: str) -> tuple[IceServer, ...]:
@@ -307,8 +306,8 @@ class Ingest:
 
     def _forget_answers(self, live: _LiveSession) -> None:
         """The same offer again is a new one."""
-        for key in live.answers:
-            self._answers.pop(key, None)
+        for attempt in live.attempts:
+            self._answers.pop(attempt.offer, None)
 
     def _resumable(self, resume: str) -> _LiveSession:
         live = self._sessions.get(self._ids.get(digest_of(resume), ""))
@@ -394,13 +393,10 @@ class _LiveSession:
         self.processor = processor
         self.attempts: list[_Attempt] = []
         """In their order, the one that serves first."""
-        self.answers: list[str] = []
-        """The offers that were answered with this session."""
         self.finished: Awaitable[None] | None = None
         """Done when everything of the session is, once it has ended."""
         self._ingest = ingest
         self._connect_timeout_s = connect_timeout_s
-        self._count = 0
         self._serving: _Attempt | None = None
         self._faulty = False
         self._announced = False
@@ -409,14 +405,13 @@ class _LiveSession:
     def latest(self) -> IngestConnection:
         return self.attempts[-1].connection
 
-    def add_attempt(self, connection: IngestConnection, *, now: float) -> None:
+    def add_attempt(self, connection: IngestConnection, *, offer: str, now: float) -> None:
         """Another connection is on its way; it replaces one that was so before it."""
         for attempt in self.attempts:
             if attempt is not self._serving:
                 self._drop(attempt)
-        self._count += 1
         self.session.connect_deadline = now + self._connect_timeout_s
-        attempt = _Attempt(self, connection, self.session.connect_deadline)
+        attempt = _Attempt(self, connection, offer, self.session.connect_deadline)
         self.attempts.append(attempt)
         connection.start(attempt)
 
@@ -446,17 +441,20 @@ class _LiveSession:
         """A goodbye ends the session, unless another connection is there to go on with."""
         if attempt not in self.attempts:
             return
-        if len(self.attempts) == 1 and (attempt.is_connected or self._count == 1):
+        never_was = self.session.state is SessionState.CONNECTING
+        if len(self.attempts) == 1 and (attempt.is_connected or never_was):
             self._ingest.end(self, SessionEvent.CONNECTION_CLOSED)
         else:
             self._drop(attempt)
 
     def due(self, *, now: float) -> SessionEvent | None:
         """What ends the session now, if anything does."""
-        for attempt in self.attempts:
-            is_late = not attempt.is_connected and now >= attempt.connect_deadline
-            if is_late and self.session.state is not SessionState.CONNECTING:
-                self._drop(attempt)
+        if self.session.state is not SessionState.CONNECTING:
+            for attempt in self.attempts:
+                # one that is there but brings nothing is of no use while another one serves
+                is_idle = not attempt.is_connected or self._serving is not None
+                if attempt is not self._serving and is_idle and now >= attempt.connect_deadline:
+                    self._drop(attempt)
         if self.processor.failure is not None:
             return SessionEvent.STORAGE_FAILED
         return self.session.due(now=now)
@@ -480,6 +478,9 @@ class _LiveSession:
         """The first packet of an attempt: it takes over, unless a later one has."""
         if attempt not in self.attempts:
             return False
+        if not self.processor.can_record(attempt.connection.codecs):
+            self._drop(attempt)
+            return False
         for old in self.attempts[: self.attempts.index(attempt)]:
             self._drop(old)
         self._serving = attempt
@@ -493,7 +494,7 @@ class _LiveSession:
         self.attempts = [other for other in self.attempts if other is not attempt]
         if attempt is self._serving:
             self._serving = None
-        self._ingest.release(attempt.connection)
+        self._ingest.release(attempt)
 
     def _announce(self) -> None:
         """The first packets wait, and may be let go by a packet or by the clock."""
@@ -514,9 +515,12 @@ class _Attempt:
         self,
         live: _LiveSession,
         connection: IngestConnection,
+        offer: str,
         connect_deadline: float,
     ) -> None:
         self.connection = connection
+        self.offer = offer
+        """The digest of the offer that it answers."""
         self.connect_deadline = connect_deadline
         self.is_connected = False
         self._live = live

@@ -107,7 +107,6 @@ class AudioTrackProcessor:
         self._writer = interrupted.writer
         self._started_at = interrupted.info.started_at
         self.attempt = interrupted.attempts
-        self.format = interrupted.info.format
 
     def can_record(self, codecs: Mapping[int, CodecParameters]) -> bool:
         """Whether a connection with these codecs can serve what is recorded already."""
@@ -115,11 +114,10 @@ class AudioTrackProcessor:
 
     def connect(self, codecs: Mapping[int, CodecParameters], *, now: float) -> None:
         """A connection begins to serve: its first packet is next, and is admitted at once."""
-        kept = self._find_kept(codecs)
-        if self._codec is not None and kept is not None:
-            if kept.payload_type != self._codec.payload_type:
-                self._consume(self._reorder.flush())  # while its numbers still have their meaning
-            self._codec = kept
+        if self._codecs:
+            self._begin_order_anew()  # while payload types and numbers still have their meaning
+        if self._codec is not None:
+            self._codec = self._find_kept(codecs)
         self._codecs = codecs
         self._gate.reopen()
         self.attempt += 1
@@ -174,14 +172,18 @@ class AudioTrackProcessor:
         location = await self._writer.finish(reason, self._utc(now))
         return FinishedRecording(location, self._recording.length, self.format)
 
-    def _change_source(self, ssrc: int, codec: CodecParameters) -> None:
-        """A new SSRC has a sequence and a clock of its own (RFC 3550 § 3)."""
+    def _begin_order_anew(self) -> None:
+        """What follows is no neighbour of what was: sequence numbers say nothing of the time."""
         self._consume(self._reorder.flush())
         self._count_left_out()
         self._reorder = ReorderBuffer(hold_s=self._reorder_hold_s)
-        self._recording.change_source(ssrc)
         if self._reconstructor is not None:
             self._reconstructor.restart()
+
+    def _change_source(self, ssrc: int, codec: CodecParameters) -> None:
+        """A new SSRC has a sequence and a clock of its own (RFC 3550 § 3)."""
+        self._begin_order_anew()
+        self._recording.change_source(ssrc)
         self._ssrc = ssrc
         self._statistics = ReceptionStatistics(ssrc, clock_rate_hz=codec.clock_rate_hz)
 
@@ -227,8 +229,11 @@ class AudioTrackProcessor:
         codec = self._codecs[packet.payload_type]
         if not packet.payload:
             raise PayloadInvalid("an empty packet")
-        interrupted, self._interrupted = self._interrupted, None
+        interrupted = self._interrupted
         if interrupted is not None:
+            if codec.name != interrupted.info.codec:
+                raise PayloadInvalid("of another codec than the recording")
+            self._interrupted = None
             audio_format = interrupted.info.format
         else:
             audio_format = detect_format(codec, packet.payload)

@@ -169,6 +169,7 @@ async def test_ffmpeg_publishes_and_ends(tmp_path: pathlib.Path, video: bool) ->
         assert server.seen.failures == []
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(90)
 async def test_ffmpeg_answers_no_checks_and_is_heard_for_longer_than_consent_lasts(
     tmp_path: pathlib.Path,

@@ -153,6 +153,17 @@ async def held() -> Held:
     )
 
 
+async def at_rest() -> Held:
+    """What is held when nothing changes any more for a second."""
+    last, same = await held(), 0
+    while same < 10:
+        await asyncio.sleep(0.1)
+        now = await held()
+        same = same + 1 if now == last else 0
+        last = now
+    return last
+
+
 async def settles_at(before: Held, *, more_threads: int = 0) -> None:
     """Wait until no more is held than `before`; what stays beyond `SETTLE_S` is a leak.
 

@@ -1,0 +1,114 @@
+"""Sessions by the hundred, ended in each of the ways: what they took is given back."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import itertools
+import os
+import pathlib
+
+import pytest
+
+from tests.rigs.clients import Local, Publishing, at_rest, local_server, settles_at
+
+WAYS = ("closed", "deleted", "vanished", "reconnected", "whip", "restarted", "never connected")
+AT_ONCE = 10
+MAX_LEAK_BYTES = 2_000
+"""Of memory, per session: a leaked connection would be a hundred times that."""
+
+
+def resident_bytes() -> int:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def session(server: Local, way: str) -> None:
+    """Connect, stream and end, in one of the `WAYS`."""
+    client = Publishing(server)
+    if way == "never connected":
+        offer = client.connection.offer_sdp
+        assert (await server.post("/offer", sdp=offer, type="offer"))[0] == 200
+        await client.connection.close(goodbye=False)
+        return
+    if way in ("whip", "restarted"):
+        await over_whip(client, restart=way == "restarted")
+        return
+    await client.start()
+    client.send(20)
+    if way == "reconnected":
+        await client.come_back()
+        client.send(20)
+    if way == "deleted":
+        async with server.http.delete(f"{server.url}/sessions/{client.id}") as response:
+            assert response.status == 204
+    await client.connection.close(goodbye=way != "vanished")
+
+
+async def over_whip(client: Publishing, *, restart: bool) -> None:
+    server = client.server
+    headers = {"Content-Type": "application/sdp"}
+    async with server.http.post(
+        f"{server.url}/whip", data=client.connection.offer_sdp, headers=headers
+    ) as response:
+        assert response.status == 201
+        location, answer = server.url + response.headers["Location"], await response.text()
+
+    async def no_candidates(_candidate: object) -> None:
+        """The server learns where we are from the checks."""
+
+    await client.connection.connect(answer, ice_servers=(), send_candidate=no_candidates)
+    client.send(20)
+    if restart:  # and never do anything about it: the old path goes on
+        fragment = f"a=ice-ufrag:abcd\r\na=ice-pwd:{'x' * 22}\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
+        headers = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
+        async with server.http.patch(location, data=fragment, headers=headers) as response:
+            assert response.status == 200
+        client.send(20)
+    async with server.http.delete(location) as response:
+        assert response.status == 200
+    await client.connection.close()
+
+
+async def run(server: Local, count: int) -> None:
+    ways = itertools.islice(itertools.cycle(WAYS), count)
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(way: str) -> None:
+        async with places:
+            await session(server, way)
+
+    await asyncio.gather(*(one(way) for way in ways))
+    while server.container.ingest().session_count:
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "count", [42, pytest.param(1001, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+)
+async def test_nothing_of_any_session_stays_behind(
+    tmp_path: pathlib.Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domain.services.ingest._OUTCOME_S", 0.5)  # kept for a minute otherwise
+    async with local_server(
+        storage="wav", recordings=str(tmp_path), inactivity_timeout_s=1, connect_timeout_s=3
+    ) as server:
+        # memory has a high-water mark, which comes before the slope that a leak would have
+        warm_up = max(len(WAYS) * 2, count // 2)
+        await run(server, warm_up)
+        before, memory_before = await at_rest(), resident_bytes()
+        await run(server, count)
+        await settles_at(before)
+        leaked = resident_bytes() - memory_before
+        print(f"{count} sessions: {before}, {leaked / count:.0f} bytes each")
+        if count > 100:
+            assert leaked / count < MAX_LEAK_BYTES
+        assert server.seen.failures == []
+        assert len(list(tmp_path.glob("*.wav"))) == sum(
+            way != "never connected"
+            for total in (warm_up, count)
+            for way in itertools.islice(itertools.cycle(WAYS), total)
+        )
