@@ -28,8 +28,8 @@ class Backoff:
         self._next_s = first_s
 
     def next_delay_s(self) -> float:
-        """Between half of the current delay and all of it."""
-        delay = self._next_s * (0.5 + 0.5 * self._random())
+        """Between half of the current delay and nearly all of it: the attempt takes time, too."""
+        delay = self._next_s * (0.5 + 0.45 * self._random())
         self._next_s = min(self._next_s * 2, self._longest_s)
         return delay
 

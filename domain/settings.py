@@ -26,6 +26,9 @@ class IceServer:
         scheme = self.url.partition(":")[0]
         if scheme not in ("stun", "stuns", "turn", "turns") or not self.url.partition(":")[2]:
             raise SettingInvalid("ice_servers", f"{self.url!r} is no stun: or turn: address")
+        port = self.url.partition("?")[0].rpartition(":")[2]
+        if port.isdigit() and not 0 < int(port) <= 65535:
+            raise SettingInvalid("ice_servers", f"{self.url!r} has no port that could be one")
         if bool(self.username) != bool(self.credential):
             raise SettingInvalid("ice_servers", f"{self.url}: username and credential go together")
 

@@ -212,6 +212,7 @@ class ClientContainer(containers.DeclarativeContainer):
         packetizer=providers.Factory(_new_packetizer),
         uplink=uplink,
         clock=clock,
+        spawner=spawner,
         observer=observer,
         channels=settings.provided.channels,
         duration_s=settings.provided.duration,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from domain.audio import AudioFormat, AudioFrame
@@ -137,12 +138,34 @@ async def in_driver_thread(call: Callable[[], _T], *, timeout_s: float) -> _T:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, *outcome)
 
-    threading.Thread(target=run, name="gapless-driver", daemon=True).start()
+    with _quiet_stderr():
+        threading.Thread(target=run, name="gapless-driver", daemon=True).start()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await done
+        except TimeoutError:
+            raise DeviceUnusable(f"the driver did not answer within {timeout_s:g} s") from None
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep what ALSA and JACK print by the hundred lines off the terminal.
+
+    The reason for a failure comes as an error; and a device that has gone is looked for twice a
+    second.
+    """
     try:
-        async with asyncio.timeout(timeout_s):
-            return await done
-    except TimeoutError:
-        raise DeviceUnusable(f"the driver did not answer within {timeout_s:g} s") from None
+        stderr = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    with contextlib.ExitStack() as restoring:
+        restoring.callback(os.close, stderr)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        restoring.callback(os.close, nowhere)
+        os.dup2(nowhere, 2)
+        restoring.callback(os.dup2, stderr, 2)
+        yield
 
 
 def choose(devices: Sequence[InputDevice], wanted: str | None) -> InputDevice:

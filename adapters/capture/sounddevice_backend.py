@@ -23,6 +23,9 @@ _OPEN_S = 10.0
 class SoundDeviceCapture:
     """PortAudio by way of the sounddevice package."""
 
+    def __init__(self) -> None:
+        self._was_opened = False
+
     def devices(self) -> Sequence[InputDevice]:
         module = _import()
         default = module.default.device[0]
@@ -40,7 +43,6 @@ class SoundDeviceCapture:
 
     async def open(self, request: CaptureRequest) -> AudioSource:
         module = _import()
-        device = choose(self.devices(), request.device)
         audio_format = AudioFormat(request.sample_rate_hz, request.channels, SampleFormat.S16)
         handoff = Handoff(audio_format, queue_s=request.queue_s)
         meter = OverflowMeter(sample_rate_hz=request.sample_rate_hz)
@@ -52,26 +54,35 @@ class SoundDeviceCapture:
             handoff.put(bytes(data), missing=missing)
 
         def start() -> Any:
-            stream = module.RawInputStream(
-                samplerate=request.sample_rate_hz,
-                channels=request.channels,
-                dtype="int16",
-                device=device.index,
-                callback=callback,
-            )
+            if self._was_opened:
+                # PortAudio looks for devices when it starts, and never again
+                module._terminate()
+                module._initialize()
+            self._was_opened = True
+            device = choose(self.devices(), request.device)
             try:
-                stream.start()
-            except BaseException:
-                stream.close()
-                raise
+                stream = module.RawInputStream(
+                    samplerate=request.sample_rate_hz,
+                    channels=request.channels,
+                    dtype="int16",
+                    device=device.index,
+                    callback=callback,
+                )
+                try:
+                    stream.start()
+                except BaseException:
+                    stream.close()
+                    raise
+            except module.PortAudioError as error:
+                raise DeviceUnusable(
+                    f"cannot record {audio_format} from {device.name!r}: {error.args[0]}"
+                ) from error
             return stream
 
         try:
             stream = await in_driver_thread(start, timeout_s=_OPEN_S)
         except module.PortAudioError as error:
-            raise DeviceUnusable(
-                f"cannot record {audio_format} from {device.name!r}: {error.args[0]}"
-            ) from error
+            raise DeviceUnusable(f"PortAudio does not start: {error.args[0]}") from error
         return CallbackSource(audio_format, handoff, lambda: stream.close(ignore_errors=True))
 
 

@@ -26,6 +26,8 @@ class HttpSignaling:
         self._session: aiohttp.ClientSession | None = None
 
     async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
+        if resume is not None:
+            await self.close()  # its connections may be those of a network that is gone
         offer = {"sdp": sdp, "type": "offer", "name": name}
         body, _ = await self._call("POST", "/offer", offer | ({"resume": resume} if resume else {}))
         try:

@@ -20,7 +20,7 @@ BODY_S = 10.0
 """A request whose body is not there by then is given up: aiohttp itself would wait for ever."""
 RETRY_AFTER_S = 5
 _ALLOWED_HEADERS = "Authorization, Content-Type, If-Match"
-_EXPOSED_HEADERS = "Accept-Patch, ETag, Link, Location"
+_EXPOSED_HEADERS = "Accept-Patch, ETag, Gapless-Seconds, Link, Location, Retry-After"
 _PREFLIGHT_AGE_S = 600
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,7 +43,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         headers = {name: error.headers[name] for name in kept if name in error.headers}
         return _error(error.status, error.text or error.reason, headers)
     except Exception:
-        _log.exception("%s %s failed", request.method, request.path)
+        # the path itself may hold a session's secret
+        resource = request.match_info.route.resource
+        where = resource.canonical if resource is not None else "a request"
+        _log.exception("%s %s failed", request.method, where)
         return _error(500, "there is a fault in the server; its log has more", {})
 
 
@@ -54,12 +57,14 @@ def authorize(*, token: str | None, host: str) -> Callable[..., Awaitable[web.St
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if token is None and is_loopback(host):
             # a name that somebody's DNS points at this machine is how a foreign page gets here
-            if not is_loopback(request.url.host or ""):
+            if not is_loopback(_host(request)):
                 raise Unauthorized("without a token this server answers to loopback names only")
         elif token is not None and request.path != "/health" and request.method != "OPTIONS":
-            expected = f"Bearer {token}".encode()
-            given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-            if not hmac.compare_digest(expected, given):
+            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+            right = hmac.compare_digest(
+                token.encode(), given.strip().encode("utf-8", "surrogateescape")
+            )
+            if scheme.lower() != "bearer" or not right:
                 raise Unauthorized("a bearer token is needed, and this is not the one")
         return await handler(request)
 
@@ -84,7 +89,7 @@ def allow_pages(*, everywhere: bool) -> Callable[..., Awaitable[web.StreamRespon
             assert origin is not None
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED_HEADERS
-            if request.method == "OPTIONS":
+            if request.method == "OPTIONS" and hdrs.ALLOW in response.headers:
                 response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = response.headers[hdrs.ALLOW]
                 response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = _ALLOWED_HEADERS
                 response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = str(_PREFLIGHT_AGE_S)
@@ -113,11 +118,20 @@ async def read_text(request: web.Request, content_type: str) -> str:
         )
     try:
         async with asyncio.timeout(BODY_S):
-            return await request.text()
+            text = await request.text()
+        text.encode()  # what no UTF-8 can say would be a fault somewhere else
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"the body took longer than {BODY_S:g} s") from None
-    except (ValueError, LookupError) as error:
+    except (ValueError, LookupError, web.RequestPayloadError, ConnectionError) as error:
         raise web.HTTPBadRequest(text="the body is no text") from error
+    return text
+
+
+def _host(request: web.Request) -> str:
+    try:
+        return request.url.host or ""
+    except ValueError:
+        return ""
 
 
 def _is_local(origin: str) -> bool:

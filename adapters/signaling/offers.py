@@ -101,7 +101,18 @@ async def _json_body(request: web.Request) -> dict[str, Any]:
         raise web.HTTPBadRequest(text="the body is no JSON") from error
     if not isinstance(body, dict):
         raise web.HTTPBadRequest(text="the body is no JSON object")
+    if any(isinstance(value, str) and not _is_unicode(value) for value in body.values()):
+        raise web.HTTPBadRequest(text="the body has text that is none")
     return body
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON can write half a surrogate pair, which is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _ice_server_json(server: IceServer) -> dict[str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from domain.errors import CandidateRejected
-from domain.ports.transport import IceDescription
+from domain.ports.transport import IceDescription, are_ice_credentials
 
 CONTENT_TYPE = "application/trickle-ice-sdpfrag"
 MAX_LINES = 1000
+_TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}")  # RFC 8866 § 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +40,18 @@ def parse_fragment(text: str) -> Fragment:
         name, _, value = rest.partition(":")
         name = name.lower()
         if name == "candidate":
+            if not value.strip():
+                raise CandidateRejected("a candidate line of the fragment is empty")
             candidates.append(value)
         else:
             values.setdefault(name, value)
     username, password = values.get("ice-ufrag", ""), values.get("ice-pwd", "")
-    if not (username and password):
-        raise CandidateRejected("the fragment has no ice-ufrag and ice-pwd")
+    if not are_ice_credentials(username, password):
+        raise CandidateRejected("the fragment has no ice-ufrag and ice-pwd that could be ones")
+    if not _TOKEN.fullmatch(mid := values.get("mid", "0")):
+        raise CandidateRejected("the fragment's mid is no token")
     complete = "end-of-candidates" in values
-    return Fragment(
-        IceDescription(username, password, candidates, complete), values.get("mid", "0")
-    )
+    return Fragment(IceDescription(username, password, candidates, complete), mid)
 
 
 def write_fragment(fragment: Fragment) -> str:

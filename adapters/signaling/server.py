@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ssl
 
@@ -44,9 +45,13 @@ class SignalingServer:
             WhipDoor(service),
         )
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
 
-    async def start(self) -> str:
-        """Listen, and return the address to call. Raises `PortInUse` or `SettingInvalid`."""
+    async def bind(self) -> str:
+        """Take the port, and return the address to call; requests are answered after `start`.
+
+        Raises `PortInUse` or `SettingInvalid`.
+        """
         app = web.Application(middlewares=self._around, client_max_size=MAX_BODY_BYTES)
         for door in self._doors:
             door.add_to(app.router)
@@ -54,9 +59,11 @@ class SignalingServer:
             app, keepalive_timeout=KEEP_ALIVE_S, access_log=None, shutdown_timeout=1.0
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls)
+        assert self._runner.server is not None
         try:
-            await site.start()
+            self._server = await asyncio.get_running_loop().create_server(
+                self._runner.server, self._host, self._port, ssl=self._tls, start_serving=False
+            )
         except OSError as error:
             await self.stop()
             if error.errno == errno.EADDRINUSE:
@@ -65,12 +72,22 @@ class SignalingServer:
                 ) from error
             raise SettingInvalid("host", f"cannot listen on {self._host}:{self._port}: "
                                  f"{error.strerror}") from error  # fmt: skip
-        port = self._runner.addresses[0][1]
+        port = self._server.sockets[0].getsockname()[1]
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{'https' if self._tls else 'http'}://{host}:{port}"
 
+    async def start(self) -> str:
+        """Listen (on a port that may be taken already), and return the address to call."""
+        address = await self.bind() if self._server is None else ""
+        assert self._server is not None
+        await self._server.start_serving()
+        return address
+
     async def stop(self) -> None:
         """Stop listening; requests under way get a second to end."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

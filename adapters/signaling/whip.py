@@ -41,12 +41,9 @@ class WhipDoor:
         """§ 4.2; a name for the recording may stand behind the address as ``?name=``."""
         offer = await read_text(request, SDP)
         accepted = await self._service.offer(offer, name=check_name(request.query.get("name", "")))
-        connection = self._service.connection_of(accepted.resume)
-        response = web.Response(
-            status=201, text=accepted.answer_sdp, content_type=SDP, charset=None
-        )
+        response = _text(201, accepted.answer_sdp, SDP)
         response.headers[hdrs.LOCATION] = f"/whip/{accepted.resume}"
-        response.headers[hdrs.ETAG] = _etag(connection)
+        response.headers[hdrs.ETAG] = _etag(accepted.ice_tag)
         response.headers["Accept-Patch"] = sdpfrag.CONTENT_TYPE
         for server in accepted.ice_servers:
             response.headers.add(hdrs.LINK, _link(server))
@@ -54,7 +51,8 @@ class WhipDoor:
 
     async def _patch(self, request: web.Request) -> web.StreamResponse:
         """Trickle ICE (§ 4.3.2) or an ICE restart (§ 4.3.3): the credentials tell which it is."""
-        connection = self._service.connection_of(request.match_info["secret"])
+        secret = request.match_info["secret"]
+        connection = self._service.connection_of(secret)
         text = await read_text(request, sdpfrag.CONTENT_TYPE)
         _check_precondition(request, connection)
         fragment = sdpfrag.parse_fragment(text)
@@ -67,14 +65,10 @@ class WhipDoor:
             return web.Response(status=204)
         if ice.username == known.username or ice.password == known.password:
             raise CandidateRejected("an ICE restart changes ice-ufrag and ice-pwd both")
-        answer = await connection.restart_ice(ice)
-        response = web.Response(
-            status=200,
-            text=sdpfrag.write_fragment(sdpfrag.Fragment(answer, fragment.mid)),
-            content_type=sdpfrag.CONTENT_TYPE,
-            charset=None,
-        )
-        response.headers[hdrs.ETAG] = _etag(connection)
+        answer = await self._service.restart_ice(secret, ice)
+        body = sdpfrag.write_fragment(sdpfrag.Fragment(answer, fragment.mid))
+        response = _text(200, body, sdpfrag.CONTENT_TYPE)
+        response.headers[hdrs.ETAG] = _etag(answer.username)
         return response
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
@@ -91,18 +85,24 @@ async def _nothing(_request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-def _etag(connection: IngestConnection) -> str:
+def _text(status: int, text: str, content_type: str) -> web.Response:
+    """Without a charset, which these types do not have."""
+    headers = {hdrs.CONTENT_TYPE: content_type}
+    return web.Response(status=status, body=text.encode(), headers=headers)
+
+
+def _etag(ice_tag: str) -> str:
     """A strong entity-tag that names the ICE session (§ 4.3.1)."""
-    return f'"{connection.ice_tag}"'
+    return f'"{ice_tag}"'
 
 
 def _check_precondition(request: web.Request, connection: IngestConnection) -> None:
-    given = request.headers.get(hdrs.IF_MATCH)
-    if given is None:
+    given = request.headers.getall(hdrs.IF_MATCH, [])
+    if not given:
         raise web.HTTPPreconditionRequired(text="If-Match has to name the ICE session, or be *")
-    tags = {tag.strip() for tag in given.split(",")}
+    tags = {tag.strip() for line in given for tag in line.split(",")}
     # the RFC's own example puts the star in quotes; no tag of ours is one
-    if not tags & {"*", '"*"', _etag(connection)}:
+    if not tags & {"*", '"*"', _etag(connection.ice_tag)}:
         raise web.HTTPPreconditionFailed(text="the ICE session is another one by now")
 
 

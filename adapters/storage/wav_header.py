@@ -128,11 +128,16 @@ def write_header(
 def hash_data(descriptor: int, offset: int, size: int) -> str:
     """SHA-256 of `size` bytes of data that begin at `offset`."""
     digest = hashlib.sha256()
+    update_hash(digest, descriptor, offset, size)
+    return digest.hexdigest()
+
+
+def update_hash(digest: hashlib._Hash, descriptor: int, offset: int, size: int) -> None:
+    """Add `size` bytes of a file that begin at `offset` to a hash."""
     while size and (block := os.pread(descriptor, min(size, _HASH_BLOCK), offset)):
         digest.update(block)
         offset += len(block)
         size -= len(block)
-    return digest.hexdigest()
 
 
 def _parse_format(chunk: bytes) -> AudioFormat | None:

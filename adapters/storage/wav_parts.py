@@ -13,9 +13,9 @@ import functools
 import hashlib
 import os
 import pathlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import soundfile
@@ -24,7 +24,7 @@ from adapters.storage import libsndfile
 from adapters.storage.disk import SyncThread
 from adapters.storage.files import RecordingFiles, complete, create_private
 from adapters.storage.journal import Before, FoundJournal, Journal
-from adapters.storage.wav_header import frames_in, hash_data, read_header, write_sizes
+from adapters.storage.wav_header import frames_in, read_header, update_hash, write_sizes
 from domain.audio import AudioFormat, SampleFormat, Samples, silence
 from domain.conversion import convert, pack
 from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, document
@@ -211,11 +211,6 @@ def _split_name(name: str) -> tuple[str, int]:
     return (base, int(number)) if separator and number.isdigit() else (name, 1)
 
 
-class _Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
-
-
 class _Part:
     """One file with its journal."""
 
@@ -229,7 +224,9 @@ class _Part:
         self._descriptor = -1
         self._data_offset = 0
         self._ledger = Ledger()
-        self._hash: _Hash | None = None
+        self._hash = hashlib.sha256()
+        self._rehash: threading.Thread | None = None  # hashes what was there on reopening
+        self._hashed = 0  # samples
         self._synced: list[int] = []
         self._journal: Journal | None = None
         self._file: soundfile.SoundFile | None = None
@@ -247,7 +244,6 @@ class _Part:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.wav))
         part = cls(files, info, options, sync)
         part._descriptor = create_private(files.part)
-        part._hash = hashlib.sha256()
         with part._closed_on_failure():
             # whoever recovers a folder sees by the lock that this one is still being written
             fcntl.flock(part._descriptor, fcntl.LOCK_EX)
@@ -285,6 +281,11 @@ class _Part:
             part._ledger = found.ledger(frames)
             part._journal = Journal.reopen(files.journal, length=frames)
             part._sync_both()
+            # hours of sound take seconds, which nobody should have to wait for
+            part._rehash = threading.Thread(
+                target=part._hash_up_to, args=(frames,), name="gapless-hash", daemon=True
+            )
+            part._rehash.start()
         return part
 
     @property
@@ -309,8 +310,10 @@ class _Part:
             if os.fstatvfs(self._descriptor).f_bavail == 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
-        if self._hash is not None:
+        if self._rehash is None:
             self._hash.update(pack(samples, sample_format))
+        elif not self._rehash.is_alive():
+            self._catch_up()
 
     def note(self, event: Event) -> None:
         assert self._journal is not None
@@ -346,6 +349,8 @@ class _Part:
         for own in self._synced:
             self._sync.remove(own)
         self._synced = []
+        if self._rehash is not None:
+            self._rehash.join()  # it reads from the descriptor
         self._close_wav()
         if self._journal is not None:
             self._journal.close()
@@ -368,11 +373,21 @@ class _Part:
             self._synced.append(self._sync.add(descriptor))
 
     def _digest(self) -> str:
-        if self._hash is not None:
-            return self._hash.hexdigest()
-        # what was there before it was reopened is hashed only now: nobody had to wait for it
-        size = self._ledger.length * self._info.format.bytes_per_frame
-        return hash_data(self._descriptor, self._data_offset, size)
+        if self._rehash is not None:
+            self._rehash.join()
+            self._catch_up()
+        return self._hash.hexdigest()
+
+    def _catch_up(self) -> None:
+        """What was there is hashed by now; what was written meanwhile is not."""
+        self._hash_up_to(self._ledger.length)
+        self._rehash = None
+
+    def _hash_up_to(self, length: int) -> None:
+        width = self._info.format.bytes_per_frame
+        offset = self._data_offset + self._hashed * width
+        update_hash(self._hash, self._descriptor, offset, (length - self._hashed) * width)
+        self._hashed = length
 
     def _open_wav(self, descriptor: int, *, closefd: bool) -> soundfile.SoundFile:
         audio_format = self._info.format

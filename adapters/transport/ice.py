@@ -12,7 +12,7 @@ import contextlib
 import random
 import secrets
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,9 @@ from aioice.ice import (
     server_reflexive_candidate,
 )
 from aioice.turn import UDP_SOCKET_BUFFER_SIZE, TurnTransport
+from aioice.utils import random_string
 
-from domain.errors import CandidateRejected
+from domain.errors import CandidateRejected, ConnectionFailed
 from domain.ports.transport import IceDescription
 from domain.settings import IceServer, PortRange
 
@@ -63,6 +64,9 @@ class IceTransport:
         self._agent = _Agent(self, options, ice_controlling=controlling)
         self._next: _Agent | None = None
         self._restarting: asyncio.Task[None] | None = None
+        self._restart_lock = asyncio.Lock()
+        self._retired: set[asyncio.Task[None]] = set()
+        self._was_lost_meanwhile = False
         self._closed = False
         self.is_lost = False
         """Whether the path went away by itself: consent to send expired, or the socket is gone."""
@@ -128,40 +132,42 @@ class IceTransport:
         try:
             await self._agent.connect()
         except ConnectionError:
-            if self._restarting is None:
-                raise
-            await asyncio.wait({self._restarting})  # the ICE session after it may find one
-            if self._agent.selected is None:
-                raise
+            # an ICE session after it may find one
+            while self._agent.selected is None:
+                async with self._restart_lock:
+                    restarting = self._restarting
+                if restarting is None or restarting.done():
+                    raise
+                await asyncio.wait({restarting})
 
     async def restart(
         self,
         remote: IceDescription,
-        candidates: Iterable[aioice.Candidate],
+        candidates: Sequence[aioice.Candidate],
         servers: Sequence[IceServer],
     ) -> IceDescription:
         """Begin a new ICE session (RFC 8445 § 9), and return this end of it.
 
         In the background it finds a path and takes over; until then, and if it finds none, the
-        old path serves.
+        old path serves. A restart that is still under way is given up for this one. Raises
+        `ConnectionFailed`; the old ICE session stays then.
         """
-        agent = _Agent(self, self._options, ice_controlling=self._agent.ice_controlling)
-        agent.remote_username, agent.remote_password = remote.username, remote.password
-        try:
-            found = await agent.gather(servers)
-        except BaseException:
-            await agent.close()
-            raise
-        await self._drop_restart()
-        if self._closed:
-            await agent.close()
-            raise CandidateRejected("the connection is closed")
-        self._next = agent
-        for candidate in candidates:
-            await agent.take(candidate)
-        if remote.complete:
-            await agent.take(None)
-        self._restarting = asyncio.create_task(self._switch(agent), name="restart ICE")
+        async with self._restart_lock:
+            await self._drop_restart()
+            agent = _Agent(self, self._options, ice_controlling=self._agent.ice_controlling)
+            agent.remote_username, agent.remote_password = remote.username, remote.password
+            try:
+                found = await agent.gather(servers)
+            except BaseException:
+                await agent.close()
+                raise
+            if self._closed or self.is_lost or not found:
+                await agent.close()
+                raise ConnectionFailed("ICE cannot be restarted on this connection")
+            self._next = agent
+            self._restarting = asyncio.create_task(
+                self._switch(agent, candidates, complete=remote.complete), name="restart ICE"
+            )
         return IceDescription(agent.local_username, agent.local_password, found, complete=True)
 
     def send(self, data: bytes) -> bool:
@@ -177,8 +183,11 @@ class IceTransport:
         if not self._closed:
             self._closed = True
             self.on_media = None
-            await self._drop_restart()
+            async with self._restart_lock:
+                await self._drop_restart()
             await self._agent.close()
+            if self._retired:
+                await asyncio.wait(self._retired)
 
     # -- what RTCDtlsTransport sees ------------------------------------------------------------
 
@@ -219,7 +228,11 @@ class IceTransport:
 
     def path_lost(self, agent: _Agent) -> None:
         """An agent has closed, or its selected socket is gone."""
-        if agent is self._agent:
+        if agent is not self._agent:
+            return
+        if self._next is not None and not self._closed:
+            self._was_lost_meanwhile = True  # what comes of the restart decides
+        else:
             self.is_lost = not self._closed
             self._waiting.put_nowait(None)
 
@@ -229,26 +242,40 @@ class IceTransport:
     def _latest(self) -> _Agent:
         return self._next or self._agent
 
-    async def _switch(self, agent: _Agent) -> None:
+    async def _switch(
+        self, agent: _Agent, candidates: Sequence[aioice.Candidate], *, complete: bool
+    ) -> None:
         try:
             async with asyncio.timeout(RESTART_S):
+                await asyncio.gather(*(agent.take(candidate) for candidate in candidates))
+                if complete:
+                    await agent.take(None)
                 await agent.connect()
         except (ConnectionError, TimeoutError):
             self._next = None
-            await agent.close()
+            self._retire(agent)
+            if self._was_lost_meanwhile:
+                self.path_lost(self._agent)
             return
         old, self._agent, self._next = self._agent, agent, None
-        await old.close()
+        self._was_lost_meanwhile = False
+        self._retire(old)
 
     async def _drop_restart(self) -> None:
         """A restart under way has been overtaken."""
         task, self._restarting = self._restarting, None
-        if task is not None and task is not asyncio.current_task():
+        if task is not None:
             task.cancel()
             await asyncio.wait({task})
         agent, self._next = self._next, None
         if agent is not None:
-            await agent.close()
+            self._retire(agent)
+
+    def _retire(self, agent: _Agent) -> None:
+        """Close an agent in the background; `close` waits for it."""
+        task = asyncio.create_task(agent.close(), name="close ICE session")
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
 
 
 class _Agent(aioice.Connection):
@@ -259,11 +286,13 @@ class _Agent(aioice.Connection):
     """
 
     def __init__(self, owner: IceTransport, options: IceOptions, *, ice_controlling: bool) -> None:
-        super().__init__(ice_controlling=ice_controlling)
+        # its user name names an ICE session, so that it has to be no other's
+        super().__init__(ice_controlling=ice_controlling, local_username=random_string(12))
         self._owner = owner
         self._options = options
         self._gathering = False
-        self._offered: set[tuple[str, int, str]] = set()
+        self._offered: set[tuple[str, int]] = set()
+        self._ended = False
         self._asking: set[asyncio.Task[None]] = set()
         self._checked_at = 0.0  # when the peer's latest check came
         self.problems: list[str] = []
@@ -275,13 +304,19 @@ class _Agent(aioice.Connection):
 
     async def take(self, candidate: aioice.Candidate | None) -> None:
         """Take a remote candidate, or None for the end of them."""
-        if self._remote_candidates_end:
+        if self._ended:
             return
-        if candidate is not None:
+        if candidate is None:
+            self._ended = True
+            if not self.ice_controlling:
+                return  # its checks may still show us where it is (RFC 8863)
+        else:
+            place = (candidate.host, candidate.port)
+            is_udp = candidate.transport.lower() == "udp" and candidate.component == 1
             # trickled fragments repeat what was said before (RFC 8840 § 4.4)
-            self._offered.add((candidate.host, candidate.port, candidate.transport.lower()))
-            if candidate.component != 1 or len(self._offered) > MAX_REMOTE_CANDIDATES:
+            if not is_udp or place in self._offered or len(self._offered) >= MAX_REMOTE_CANDIDATES:
                 return
+            self._offered.add(place)
         with contextlib.suppress(OSError):  # a name cannot be asked for where port 5353 is taken
             await self.add_remote_candidate(candidate)
 
@@ -502,15 +537,19 @@ class _Agent(aioice.Connection):
         self._owner.path_lost(self)
 
 
-def parse_candidate(text: str) -> aioice.Candidate:
-    """A candidate as SDP or an RTCIceCandidateInit write it; raises `CandidateRejected`."""
+def parse_candidate(text: str) -> aioice.Candidate | None:
+    """A candidate as SDP or an RTCIceCandidateInit write it; raises `CandidateRejected`.
+
+    None for one that is well formed, and of no use to us.
+    """
     value = text.strip().removeprefix("a=").removeprefix("candidate:")
     try:
         candidate = aioice.Candidate.from_sdp(value)
     except (ValueError, AssertionError, IndexError) as error:
         raise CandidateRejected(f"no ICE candidate: {text[:100]!r}") from error
-    if not 0 < candidate.port <= 65535 or candidate.component not in (1, 2):
-        raise CandidateRejected(f"no usable ICE candidate: {text[:100]!r}")
+    # an address with a scope is good on its own link only, and asyncio chokes on some
+    if not 0 < candidate.port <= 65535 or "%" in candidate.host or not candidate.host.isascii():
+        return None
     return candidate
 
 

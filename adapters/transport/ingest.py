@@ -22,7 +22,7 @@ from adapters.transport.link import SecureLink
 from adapters.transport.rtcp import receiver_report
 from adapters.transport.sdp import OpusWishes, RemoteAudio, parse_offer, write_answer
 from domain.detection import CodecParameters
-from domain.errors import CandidateRejected, ConnectionFailed, NoRelay, PacketInvalid
+from domain.errors import CandidateRejected, ConnectionFailed, NoRelay, PacketInvalid, ServerFull
 from domain.ports.clock import Clock, Spawner
 from domain.ports.transport import (
     IceCandidate,
@@ -66,14 +66,17 @@ class AiortcIngest:
             candidates = await link.ice.gather(ice_servers)
             for problem in link.ice.problems:
                 _log.warning("%s", problem)
-            if self._options.relay_only and not candidates:
-                raise NoRelay("; ".join(link.ice.problems) or "no TURN server is named")
+            if not candidates:
+                why = "; ".join(link.ice.problems)
+                if self._options.relay_only:
+                    raise NoRelay(why or "no TURN server is named")
+                raise ServerFull(why or "there is no address to be reached at")
         except BaseException:
             await link.close()
             raise
         local = link.describe(candidates=candidates, complete=True)
         answer = write_answer(remote, local, self._wishes)
-        return _IngestConnection(remote, link, answer, ice_servers, self._clock, self._spawner)
+        return _IngestConnection(remote, link, answer, self._clock, self._spawner)
 
 
 class _IngestConnection:
@@ -82,13 +85,11 @@ class _IngestConnection:
         remote: RemoteAudio,
         link: SecureLink,
         answer: str,
-        ice_servers: Sequence[IceServer],
         clock: Clock,
         spawner: Spawner,
     ) -> None:
         self._remote = remote
         self._link = link
-        self._ice_servers = ice_servers
         self._clock = clock
         self._spawner = spawner
         self._sink: MediaSink | None = None
@@ -106,7 +107,7 @@ class _IngestConnection:
 
     @property
     def ice_tag(self) -> str:
-        return f"{self._link.ice.username}{self._link.ice.remote.username}"
+        return self._link.ice.username
 
     @property
     def remote_ice(self) -> IceDescription:
@@ -120,17 +121,24 @@ class _IngestConnection:
 
     def add_candidate(self, candidate: IceCandidate) -> None:
         parsed = parse_candidate(candidate.candidate) if candidate.candidate else None
+        if candidate.candidate and parsed is None:
+            return
         username = candidate.username or _username_in(candidate.candidate or "")
         # an mDNS name takes up to a second to resolve, which must not hold up the signaling
         self._spawner.spawn(
             self._link.ice.add_remote_candidate(parsed, username=username), name="add candidate"
         )
 
-    async def restart_ice(self, remote: IceDescription) -> IceDescription:
-        candidates = [parse_candidate(item) for item in remote.candidates]
-        if self._closed.is_set():
-            raise CandidateRejected("the connection is closed")
-        return await self._link.ice.restart(remote, candidates, self._ice_servers)
+    async def restart_ice(
+        self, remote: IceDescription, *, ice_servers: Sequence[IceServer]
+    ) -> IceDescription:
+        parsed = [parse_candidate(item) for item in remote.candidates]
+        try:
+            return await self._link.ice.restart(
+                remote, [item for item in parsed if item is not None], ice_servers
+            )
+        except ConnectionFailed as error:
+            raise CandidateRejected(str(error)) from error
 
     async def drain(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -12,6 +12,7 @@ from aiortc import RTCDtlsFingerprint, RTCDtlsParameters
 from adapters.transport.ice import parse_candidate
 from domain.detection import CodecParameters, is_supported, static_codec
 from domain.errors import CandidateRejected, OfferRejected
+from domain.ports.transport import are_ice_credentials
 from domain.rtp import OPUS_PAYLOAD_TYPE
 
 MAX_SDP_BYTES = 100_000
@@ -73,6 +74,7 @@ class RemoteAudio:
     """The m-line whose transport the stream uses: its own, or that of its bundle."""
     carrier_codecs: Sequence[str]
     """The attributes of that m-line's codecs, where it is another one."""
+    rtcp_mux_only: bool
     unwanted: frozenset[int]
     """Payload types of what is not recorded: it may be sent all the same."""
 
@@ -117,6 +119,8 @@ def write_answer(offer: RemoteAudio, local: LocalTransport, wishes: OpusWishes) 
     media = []
     setup = "passive" if offer.dtls_role == "server" else "active"
     transport = ["c=IN IP4 0.0.0.0", "a=recvonly", "a=rtcp-mux"]
+    if offer.rtcp_mux_only:
+        transport.append("a=rtcp-mux-only")  # RFC 9725 § 4.4.1 wants it back
     transport += _transport_lines(local, setup=setup)
     for index, (kind, profile, formats) in enumerate(offer.media_lines):
         mid = [f"a=mid:{offer.mids[index]}"] if offer.mids[index] else []
@@ -211,8 +215,11 @@ def _audio(
     sections: Sequence[Sequence[str]],
 ) -> RemoteAudio:
     media, transport = description.media[index], description.media[carrier]
-    if transport.ice is None or not (transport.ice.usernameFragment and transport.ice.password):
+    username, password = _credentials(transport)
+    if not (username and password):
         raise OfferRejected("the SDP has no ICE credentials")
+    if not are_ice_credentials(username, password):
+        raise OfferRejected("the SDP's ICE credentials are none")
     fingerprints = [
         item
         for item in (transport.dtls.fingerprints if transport.dtls else [])
@@ -225,7 +232,7 @@ def _audio(
     if not codecs:
         raise OfferRejected("the SDP has no codec that can be recorded (Opus, PCMU, PCMA, G722)")
     try:
-        candidates = [
+        parsed = [
             parse_candidate(aiortc.sdp.candidate_to_sdp(item)) for item in transport.ice_candidates
         ]
     except CandidateRejected as error:
@@ -233,11 +240,11 @@ def _audio(
     return RemoteAudio(
         index=index,
         mid=media.rtp.muxId,
-        username=transport.ice.usernameFragment,
-        password=transport.ice.password,
+        username=username,
+        password=password,
         dtls=RTCDtlsParameters(fingerprints=fingerprints, role=transport.dtls.role),
         codecs=codecs,
-        candidates=candidates,
+        candidates=[item for item in parsed if item is not None],
         candidates_complete=transport.ice_candidates_complete,
         media_lines=[
             (item.kind, item.profile, " ".join(map(str, item.fmt))) for item in description.media
@@ -247,6 +254,7 @@ def _audio(
         carrier_codecs=[
             line for line in sections[carrier] if line.startswith(("a=rtpmap:", "a=fmtp:"))
         ],
+        rtcp_mux_only="a=rtcp-mux-only" in sections[index],
         unwanted=frozenset(
             payload_type
             for item in description.media

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,9 @@ from typing import Protocol
 from domain.detection import CodecParameters
 from domain.rtp import ReceptionReport, RtpPacket
 from domain.settings import IceServer
+
+_ICE_USERNAME = re.compile("[A-Za-z0-9+/]{4,256}")
+_ICE_PASSWORD = re.compile("[A-Za-z0-9+/]{22,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,11 @@ class IceDescription:
     """As in SDP, behind ``candidate:``."""
     complete: bool = False
     """No more candidates follow."""
+
+
+def are_ice_credentials(username: str, password: str) -> bool:
+    """Whether a user name fragment and a password could be ones (RFC 8839 § 5.4)."""
+    return bool(_ICE_USERNAME.fullmatch(username) and _ICE_PASSWORD.fullmatch(password))
 
 
 class MediaSink(Protocol):
@@ -66,7 +75,7 @@ class IngestConnection(Protocol):
 
     @property
     def ice_tag(self) -> str:
-        """Names the ICE session; another one after a restart."""
+        """Names the ICE session, by this end's user name; another one after a restart."""
 
     @property
     def remote_ice(self) -> IceDescription:
@@ -75,7 +84,9 @@ class IngestConnection(Protocol):
     def start(self, sink: MediaSink) -> None:
         """Connect in the background and deliver to `sink`."""
 
-    async def restart_ice(self, remote: IceDescription) -> IceDescription:
+    async def restart_ice(
+        self, remote: IceDescription, *, ice_servers: Sequence[IceServer]
+    ) -> IceDescription:
         """Begin a new ICE session with a peer that has (RFC 8445 § 9); returns this end of it.
 
         Media goes on over the old path until the new one is there, DTLS and SRTP stay as they
@@ -100,7 +111,8 @@ class IngestTransport(Protocol):
     async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> IngestConnection:
         """Prepare the answer to an offer, with all candidates that are found within a second.
 
-        Raises `OfferRejected` or `NoRelay`; nothing is left behind then.
+        Raises `OfferRejected`, `NoRelay`, or `ServerFull` when no UDP port is left; nothing is
+        left behind then.
         """
 
 

@@ -18,7 +18,12 @@ from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import DecoderFactory
 from domain.ports.observers import ServerObserver
 from domain.ports.storage import InterruptedRecording, RecordingStore, Recovery
-from domain.ports.transport import IceCandidate, IngestConnection, IngestTransport
+from domain.ports.transport import (
+    IceCandidate,
+    IceDescription,
+    IngestConnection,
+    IngestTransport,
+)
 from domain.recording import EndReason
 from domain.rtp import ReceptionReport, RtpPacket
 from domain.services.record import AudioTrackProcessor
@@ -48,6 +53,8 @@ class Accepted:
     resume: str
     """The secret with which the session can be taken up again, and the attempt be reached."""
     answer_sdp: str
+    ice_tag: str
+    """Names the ICE session of the answer."""
     ice_servers: Sequence[IceServer]
     """What the client may use to find a path."""
 
@@ -139,6 +146,15 @@ class Ingest:
     def connection_of(self, secret: str) -> IngestConnection:
         """The latest connection of the session that `secret` opens. Raises `SessionUnknown`."""
         return self._find(self.session_of(secret)).latest
+
+    async def restart_ice(self, secret: str, remote: IceDescription) -> IceDescription:
+        """Restart ICE on the latest connection of a session, with fresh TURN credentials.
+
+        Raises `SessionUnknown` or `CandidateRejected`.
+        """
+        connection = self.connection_of(secret)
+        ice_servers = self._ice_servers(self.session_of(secret))
+        return await connection.restart_ice(remote, ice_servers=ice_servers)
 
     def session_of(self, secret: str) -> str:
         """The id of the session that `secret` opens. Raises `SessionUnknown`."""
@@ -257,7 +273,7 @@ class Ingest:
             resume = self._new_secret(_RESUME_BYTES)
             live = self._open(session_id, name, resume)
         live.add_attempt(connection, offer=key, now=self._clock.monotonic())
-        return Accepted(session_id, resume, connection.answer_sdp, ice_servers)
+        return Accepted(session_id, resume, connection.answer_sdp, connection.ice_tag, ice_servers)
 
     def _ice_servers(self, session_id: str) -> tuple[IceServer, ...]:
         until = self._clock.utc() + datetime.timedelta(seconds=self._settings.turn_ttl_s)

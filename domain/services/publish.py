@@ -13,7 +13,7 @@ from domain.errors import CaptureError, DeviceLost, GaplessError
 from domain.framing import Framer
 from domain.levels import measure
 from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
-from domain.ports.clock import Clock
+from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import Encoder, Resampler
 from domain.ports.observers import StreamObserver, StreamProgress
 from domain.rtp import Packetizer
@@ -59,6 +59,7 @@ class Publisher:
         packetizer: Packetizer,
         uplink: Uplink,
         clock: Clock,
+        spawner: Spawner,
         observer: StreamObserver,
         channels: int,
         duration_s: float | None,
@@ -70,6 +71,7 @@ class Publisher:
         self._packetizer = packetizer
         self._uplink = uplink
         self._clock = clock
+        self._spawner = spawner
         self._observer = observer
         self._format = AudioFormat(RTP_RATE_HZ, channels, SampleFormat.S16)
         self._framer = Framer(self._format, frame_samples=FRAME_SAMPLES)
@@ -77,7 +79,9 @@ class Publisher:
         self._source: AudioSource | None = None
         self._resampler: Resampler | None = None
         self._shift = 0  # from the source's positions to the stream's
-        self._end = 0  # position behind the last sample sent
+        self._end = 0  # position behind the last sample of the source that was sent
+        self._sent_to = 0  # position behind all that was sent
+        self._is_sounding = False  # frames have been sent that have no tail yet
         self._read_at = 0.0
         self._read_to = 0  # position behind the last sample read
         self._lost = 0  # samples, of sources that are closed
@@ -106,6 +110,7 @@ class Publisher:
                 await self._close_source()
             if self._source is None:
                 await self._open_source()
+                self._lost = 0  # what nobody was there to hear is not lost
             self.streaming = True
             failure = await self._stream()
             await self._close_source()
@@ -133,6 +138,8 @@ class Publisher:
     async def _open_source(self) -> None:
         self._source = await self._capture.open(self._request)
         self._resampler = self._new_resampler(self._source.format)
+        if self._stopped:
+            self._source.stop()
 
     async def _close_source(self) -> None:
         source, self._source = self._source, None
@@ -156,33 +163,39 @@ class Publisher:
             if block is None:
                 break
             self._push(block)
-        self._flush_resampler()
-        self._send_tail()
+        self._end_sound()
         return self._uplink.failure or failure
 
     async def _wait_for_device(self, error: DeviceLost) -> None:
         """Until it is back, or `stop` is called: no sound, but the server hears that we live."""
         self._observer.device_lost(str(error))
         lost_at, ended_at = self._read_at, self._read_to
-        self._flush_resampler()
-        await self._close_source()
-        alive_to = self._end
-        while not self._stopped and not self._is_over:
+        self._end_sound()
+        beating = self._spawner.spawn(self._beat(lost_at, ended_at), name="heartbeat")
+        try:
+            await self._close_source()
+            while not self._stopped and not self._is_over:
+                with contextlib.suppress(CaptureError):
+                    await self._open_source()
+                if self._source is not None and await self._begin_again(lost_at, ended_at):
+                    self._lost += self._shift - ended_at
+                    self._observer.device_back(self._clock.monotonic() - lost_at)
+                    return
+                await self._clock.sleep(REOPEN_S)
+        finally:
+            await beating.cancel()
+
+    async def _beat(self, lost_at: float, ended_at: int) -> None:
+        """Tell the server how time goes by without a sound."""
+        while not self._is_over:
             now = ended_at + round((self._clock.monotonic() - lost_at) * RTP_RATE_HZ)
-            if now > alive_to:
-                alive_to = now
-                self._read_to = now
+            if now > self._sent_to:
+                self._read_to = self._sent_to = now
                 self._packetizer.skip()
-                self._uplink.send(self._packetizer.packet(b"", alive_to))
-            with contextlib.suppress(CaptureError):
-                await self._open_source()
-            if self._source is not None and await self._begin_again(lost_at, ended_at, alive_to):
-                self._lost += self._shift - ended_at
-                self._observer.device_back(self._clock.monotonic() - lost_at)
-                return
+                self._uplink.send(self._packetizer.packet(b"", now))
             await self._clock.sleep(REOPEN_S)
 
-    async def _begin_again(self, lost_at: float, ended_at: int, alive_to: int) -> bool:
+    async def _begin_again(self, lost_at: float, ended_at: int) -> bool:
         """Whether the reopened device delivers; its first block tells where it goes on."""
         assert self._source is not None
         try:
@@ -194,7 +207,7 @@ class Publisher:
             return False
         elapsed = round((self._clock.monotonic() - lost_at) * RTP_RATE_HZ)
         length = len(block) * RTP_RATE_HZ // block.format.sample_rate_hz
-        self._shift = max(alive_to, ended_at + elapsed - length)
+        self._shift = max(self._sent_to, ended_at + elapsed - length)
         self._push(block)
         return True
 
@@ -232,16 +245,17 @@ class Publisher:
                 StreamProgress(self._end / RTP_RATE_HZ, measure(frame), self._lost_s)
             )
 
-    def _send_tail(self) -> None:
+    def _end_sound(self) -> None:
         """Send what is left, and enough silence to bring out what the encoder still holds.
 
         In steps of 10 ms, so that the recording is at most 16.5 ms longer than the source.
         """
+        self._flush_resampler()
         tail = self._framer.tail()
         samples = silence(self._format, 0) if tail is None else tail.samples
         position = self._end if tail is None else tail.position
-        if not position and not len(samples):
-            return  # there was no sound at all
+        if not self._is_sounding and not len(samples):
+            return  # there was no sound since the last end of it
         missing = -(len(samples) + self._encoder.look_ahead) % STEP_SAMPLES
         filler = silence(self._format, self._encoder.look_ahead + missing)
         rest = np.concatenate([samples, filler])
@@ -250,11 +264,13 @@ class Publisher:
             frame = AudioFrame(self._format, part, position + start)
             self._send(frame, last=start + FRAME_SAMPLES >= len(rest))
         self._end = position + len(samples)
+        self._is_sounding = False
 
     def _send(self, frame: AudioFrame, *, last: bool = False) -> None:
-        if frame.position > self._end and self._end:
+        if self._sent_to and (frame.position > self._sent_to or not self._is_sounding):
             self._packetizer.skip()
             self._encoder.reset()  # its redundancy would speak of what was before the hole
-        self._end = frame.end
+        self._end = self._sent_to = frame.end
+        self._is_sounding = True
         if (packet := self._encoder.encode(frame, last=last)) is not None:
             self._uplink.send(self._packetizer.packet(packet.payload, packet.timestamp))

@@ -64,6 +64,8 @@ class Uplink:
         self._watch: Work | None = None
         self._resume: str | None = None
         self._last_sequence: int | None = None
+        self._reported: int | None = None
+        self._reported_at = 0.0  # when what is reported last moved on
         self.session_id = ""
         self.failure: GaplessError | None = None
         """The refusal that ended the session."""
@@ -103,10 +105,10 @@ class Uplink:
         """
         if self._watch is not None:
             await self._watch.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        if (connection := self._connection) is not None:
             await self._confirm(connection)
             await connection.close()
+            self._connection = None
         if not self.session_id or self.failure is not None:
             return None
         return await self._end()
@@ -124,6 +126,7 @@ class Uplink:
     async def _keep(self) -> None:
         while self.failure is None:
             await self._clock.sleep(WATCH_S)
+            self._look()
             if self._is_alive():
                 continue
             if self._connection is not None and self._connection.is_closed_by_server:
@@ -165,16 +168,27 @@ class Uplink:
             self._observer.waiting(str(attempt.error), delay)
             await self._wait(delay, self._is_alive)
 
+    def _look(self) -> None:
+        """Whether what is sent arrives: the server says how far it has come."""
+        assert self._connection is not None
+        reported = self._connection.highest_reported
+        if reported != self._reported or reported == self._last_sequence:
+            self._reported, self._reported_at = reported, self._clock.monotonic()
+
     def _is_alive(self) -> bool:
         connection = self._connection
         assert connection is not None
-        silent_s = self._clock.monotonic() - connection.heard_at
-        return connection.is_open and silent_s < DEAD_AFTER_S
+        now = self._clock.monotonic()
+        is_heard = now - connection.heard_at < DEAD_AFTER_S
+        is_arriving = now - self._reported_at < DEAD_AFTER_S or self._last_sequence is None
+        return connection.is_open and is_heard and is_arriving
 
     async def _wait(self, seconds: float, condition: Callable[[], bool]) -> bool:
         """Wait until the condition holds, at most so long; whether it does."""
         until = self._clock.monotonic() + seconds
         while not condition():
+            if self._connection is not None:
+                self._look()
             if self._clock.monotonic() >= until:
                 return False
             await self._clock.sleep(WATCH_S)
@@ -182,6 +196,7 @@ class Uplink:
 
     def _take(self, attempt: _Attempt) -> None:
         self._connection = attempt.connection
+        self._reported, self._reported_at = None, self._clock.monotonic()
         self.session_id, self._resume = attempt.session_id, attempt.resume
 
     # -- the end -------------------------------------------------------------------------------
@@ -205,7 +220,10 @@ class Uplink:
         while True:
             try:
                 return await self._signaling.delete(self.session_id)
-            except ServerUnreachable as error:
+            except (ServerUnreachable, ServerRefused) as error:
+                # 500 is the server's own word that the recording has failed
+                if not _is_passing(error) or getattr(error, "status", None) == 500:
+                    raise
                 delay = self._backoff.next_delay_s()
                 if self._clock.monotonic() + delay >= until:
                     raise EndUnconfirmed(
@@ -246,7 +264,11 @@ class _Attempt:
             self.session_id, self.resume = answer.session_id, answer.resume
 
             async def send_candidate(candidate: IceCandidate) -> None:
-                await self._signaling.send_candidate(answer.session_id, candidate)
+                try:
+                    await self._signaling.send_candidate(answer.session_id, candidate)
+                except ServerRefused as error:
+                    # another process may have the session by now: that is for the next offer
+                    raise ConnectionFailed(f"a candidate was not taken: {error}") from error
 
             await connection.connect(
                 answer.sdp, ice_servers=answer.ice_servers, send_candidate=send_candidate

@@ -51,9 +51,12 @@ async def _serve(settings: ServerSettings) -> None:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     store.check()
-    show_recovery(ingest.recover())
+    # first the port: a second server on it must not touch what the first one records
+    address = await signaling.bind()
     try:
-        address = await signaling.start()
+        # and nobody may ask for a session before it is known which there are
+        show_recovery(ingest.recover())
+        await signaling.start()
         click.echo(f"gapless is listening on {address} (Ctrl-C to stop)")
         while not stop.is_set():
             ingest.tick()

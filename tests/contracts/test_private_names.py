@@ -7,6 +7,7 @@ import pathlib
 
 import aioice
 import numpy as np
+import pytest
 import soundfile
 from aioice.ice import (
     StunProtocol,
@@ -67,6 +68,12 @@ async def test_aioice_has_the_private_names_that_are_used() -> None:
         "self", "data", "addr",
     ]  # fmt: skip
     await connection.close()
+
+
+def test_sounddevice_can_be_started_anew() -> None:
+    sounddevice = pytest.importorskip("sounddevice", exc_type=(ImportError, OSError))
+    assert callable(sounddevice._terminate)
+    assert callable(sounddevice._initialize)
 
 
 def test_libsndfile_keeps_the_header_true_while_it_writes(tmp_path: pathlib.Path) -> None:

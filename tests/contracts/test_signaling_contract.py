@@ -19,7 +19,7 @@ from domain.errors import (
     WrongServer,
 )
 from domain.ports.signaling import SignalingClient
-from domain.ports.transport import IceCandidate, IngestConnection
+from domain.ports.transport import IceCandidate, IceDescription, IngestConnection
 from domain.settings import IceServer
 from tests.fakes.signaling import FakeSignaling
 from tests.rigs.tls import self_signed
@@ -30,6 +30,7 @@ class Accepted:
     session_id: str = "session"
     resume: str = "secret"
     answer_sdp: str = "v=0 answer"
+    ice_tag: str = "tag"
     ice_servers: tuple[IceServer, ...] = (IceServer("turn:t", "u", "c"),)
 
 
@@ -55,6 +56,9 @@ class Service:
         return Accepted()
 
     def connection_of(self, secret: str) -> IngestConnection:
+        raise SessionUnknown(secret)
+
+    async def restart_ice(self, secret: str, remote: IceDescription) -> IceDescription:
         raise SessionUnknown(secret)
 
     def session_of(self, secret: str) -> str:

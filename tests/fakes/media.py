@@ -101,7 +101,9 @@ class FakeConnection:
     def add_candidate(self, candidate: IceCandidate) -> None:
         self.candidates.append(candidate)
 
-    async def restart_ice(self, remote: IceDescription) -> IceDescription:
+    async def restart_ice(
+        self, remote: IceDescription, *, ice_servers: Sequence[IceServer]
+    ) -> IceDescription:
         self.remote_ice = remote
         self.ice_tag += "+"
         return IceDescription("ours", "secret", complete=True)

@@ -11,7 +11,7 @@ import pathlib
 
 import pytest
 
-from tests.rigs.clients import Local, Publishing, at_rest, local_server, settles_at
+from tests.rigs.clients import Local, Publishing, Remote, at_rest, local_server, settles_at
 
 WAYS = ("closed", "deleted", "vanished", "reconnected", "whip", "restarted", "never connected")
 AT_ONCE = 10
@@ -62,15 +62,22 @@ async def over_whip(client: Publishing, *, restart: bool) -> None:
 
     await client.connection.connect(answer, ice_servers=(), send_candidate=no_candidates)
     client.send(20)
-    if restart:  # and never do anything about it: the old path goes on
-        fragment = f"a=ice-ufrag:abcd\r\na=ice-pwd:{'x' * 22}\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
-        headers = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
-        async with server.http.patch(location, data=fragment, headers=headers) as response:
-            assert response.status == 200
+    if restart:  # three at once, and never do anything about them: the old path goes on
+        await asyncio.gather(
+            *(restart_ice(server, location, user) for user in ("aaaa", "bbbb", "cc/+"))
+        )
         client.send(20)
     async with server.http.delete(location) as response:
         assert response.status == 200
     await client.connection.close()
+
+
+async def restart_ice(server: Remote, location: str, username: str) -> None:
+    lines = (f"a=ice-ufrag:{username}", f"a=ice-pwd:{'x' * 22}", "m=audio 9 RTP/AVP 0", "a=mid:0")
+    headers = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
+    fragment = "\r\n".join(lines) + "\r\n"
+    async with server.http.patch(location, data=fragment, headers=headers) as response:
+        assert response.status == 200, await response.text()
 
 
 async def run(server: Local, count: int) -> None:

@@ -53,7 +53,10 @@ class Network:
         await self._there.wait()
         if request.path == "/ice-candidate":
             return web.Response(status=204)  # the relay is the only way
-        body = await request.read()
+        try:
+            body = await request.read()
+        except ConnectionError:
+            return web.Response(status=499)  # who asked has given up
         async with self.http.request(
             request.method,
             self.server + request.path,

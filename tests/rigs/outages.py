@@ -111,19 +111,21 @@ async def rebinding() -> Outcome:
 
 def killed(folder: pathlib.Path, *, down_s: float) -> Outcome:
     """SIGKILL at the server, another process on the same port after a while."""
-    with serving(folder) as first:
-        with gapless("stream", "--server", first.url, "--capture", "tone") as client:
-            first.process.wait_for("recording,")
-            time.sleep(1.5)  # some sound
-            first.process.process.kill()
-            first.process.process.wait()
-            time.sleep(down_s)
-            port = first.url.rpartition(":")[2]
-            with serving(folder, "--port", port) as second:
-                back_at = time.monotonic()
-                second.process.wait_for("the client is back")
-                recovery = time.monotonic() - back_at
-                return _ended(client, second.folder, recovery)
+    with (
+        serving(folder) as first,
+        gapless("stream", "--server", first.url, "--capture", "tone") as client,
+    ):
+        first.process.wait_for("recording,")
+        time.sleep(1.5)  # some sound
+        first.process.process.kill()
+        first.process.process.wait()
+        time.sleep(down_s)
+        port = first.url.rpartition(":")[2]
+        with serving(folder, "--port", port) as second:
+            back_at = time.monotonic()
+            second.process.wait_for("the client is back")
+            recovery = time.monotonic() - back_at
+            return _ended(client, second.folder, recovery)
 
 
 def moved(folder: pathlib.Path) -> Outcome:

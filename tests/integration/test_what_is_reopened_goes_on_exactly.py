@@ -1,0 +1,120 @@
+"""Recordings taken up from the disk, once and again: real files, time told by the test."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import json
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import soundfile
+
+from adapters.storage.wav import WavStore
+from adapters.storage.wav_parts import WavOptions
+from domain.ports.storage import InterruptedRecording
+from domain.recording import EndReason
+from domain.rtp import RtpPacket
+from domain.services.record import AudioTrackProcessor
+from tests.fakes.media import OPUS, PCMU, packet, payload, plain_decoder
+from tests.fakes.time import FakeClock
+
+LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+
+
+class Process:
+    """One life of a server, with one session; the file is left as it is when it is killed."""
+
+    def __init__(self, folder: pathlib.Path, clock: FakeClock, options: WavOptions) -> None:
+        self.clock = clock
+        self.store = WavStore(str(folder), options)
+        found = self.store.recover(resumable_since=LONG_AGO)
+        self.processor = AudioTrackProcessor(
+            session_id="s", client_name="", resume_digest="digest", decoders=plain_decoder,
+            store=self.store, clock=clock, reorder_hold_s=0.2, max_gap_s=90,
+        )  # fmt: skip
+        self.interrupted: InterruptedRecording | None = None
+        if found.interrupted:
+            (self.interrupted,) = found.interrupted
+            self.processor.take_up(self.interrupted)
+        self.processor.connect({111: OPUS, 0: PCMU}, now=clock.now)
+
+    def receive(self, numbers: Iterator[int] | range, **changes: int) -> None:
+        for n in numbers:
+            self.processor.packet_received(packet(n, **changes), now=self.clock.now)
+            self.clock.advance(0.02)
+
+    def kill(self) -> None:
+        """What is in the queue is written (a kill may lose it), nothing is completed."""
+        self.processor._consume(self.processor._reorder.flush())
+        self.store.close()
+        writer = self.processor._writer
+        assert writer is not None
+        writer._recording.abandon()  # type: ignore[attr-defined]
+        gc.collect()
+
+    async def end(self) -> None:
+        await self.processor.end(EndReason.CLOSED, now=self.clock.now)
+        self.store.close()
+
+
+@pytest.mark.parametrize("rotate_s", [None, 0.7])
+@pytest.mark.parametrize("ssrc", [1, 9])
+async def test_two_restarts_leave_no_sample_out_of_place(
+    tmp_path: pathlib.Path, rotate_s: float | None, ssrc: int
+) -> None:
+    clock, options = FakeClock(), WavOptions(rotate_s=rotate_s)
+    first = Process(tmp_path, clock, options)
+    first.receive(range(100))
+    first.kill()
+    clock.advance(4.0)
+    second = Process(tmp_path, clock, options)  # nobody comes back before it is killed, too
+    assert second.interrupted is not None
+    assert second.interrupted.length == 100 * 960
+    assert second.interrupted.attempts == 1
+    second.interrupted.writer._recording.abandon()  # type: ignore[attr-defined]
+    second.store.close()
+    clock.advance(4.0)
+    third = Process(tmp_path, clock, options)
+    third.receive(range(500, 560), ssrc=ssrc)
+    third.kill()
+    fourth = Process(tmp_path, clock, options)
+    assert fourth.interrupted is not None
+    assert fourth.interrupted.attempts == 2
+    fourth.receive(range(560, 600), ssrc=ssrc)
+    await fourth.end()
+    samples = np.concatenate(
+        [soundfile.read(path, dtype="int16")[0] for path in sorted(tmp_path.glob("*.wav"))]
+    )
+    expected = np.zeros(600 * 960, dtype="<i2")
+    for n in (*range(100), *range(500, 600)):
+        expected[n * 960 : (n + 1) * 960] = n
+    # another source is placed by the clock: a packet's time may lie between
+    if ssrc == 9:
+        assert abs(len(samples) - len(expected)) <= 1920
+        assert set(np.unique(samples)) == set(np.unique(expected))
+    else:
+        np.testing.assert_array_equal(samples, expected)
+    assert not list(tmp_path.glob("*.part"))
+    for path in tmp_path.glob("*.json"):
+        spans = json.loads(path.read_text())["spans"]
+        assert {span["kind"] for span in spans} <= {"received", "silence"}
+
+
+async def test_another_codec_does_not_go_on_with_what_was_reopened(tmp_path: pathlib.Path) -> None:
+    clock = FakeClock()
+    first = Process(tmp_path, clock, WavOptions())
+    first.receive(range(50))
+    first.kill()
+    second = Process(tmp_path, clock, WavOptions())
+    wrong = RtpPacket(0, 1, 0, 7, payload(99, length=160))
+    second.processor.packet_received(wrong, now=clock.now)
+    clock.advance(1)
+    second.processor.poll(now=clock.now)
+    second.receive(range(60, 80))
+    await second.end()
+    (path,) = tmp_path.glob("*.wav")
+    samples = soundfile.read(path, dtype="int16")[0]
+    assert set(np.unique(samples)) == {*range(50), *range(60, 80)}
