@@ -23,7 +23,7 @@ from adapters.storage.memory import MemoryStore
 from adapters.storage.recovery import recover
 from adapters.storage.wav import WavStore
 from adapters.storage.wav_parts import WavOptions
-from adapters.transport.ice import IceOptions
+from adapters.transport.ice_agent import IceOptions
 from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
 from adapters.transport.sdp import OpusWishes

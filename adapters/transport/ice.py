@@ -1,4 +1,4 @@
-"""ICE: aioice's agents, guarded, as the transport under aiortc's DTLS.
+"""The ICE session of a connection, over restarts, as the transport under aiortc's DTLS.
 
 `RTCDtlsTransport` asks its ICE object for no more than `role`, `_recv()` and `_send()`, so this
 one stands in for `RTCIceTransport`: it hands media packets over without a queue, it drops what
@@ -8,51 +8,18 @@ would bring the stock stack down, and it can restart.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
-import secrets
-import socket
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import aioice
-from aioice import stun
-from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import (
-    CONSENT_FAILURES,
-    CONSENT_INTERVAL,
-    StunProtocol,
-    get_host_addresses,
-    relayed_candidate,
-    server_reflexive_candidate,
-)
-from aioice.turn import UDP_SOCKET_BUFFER_SIZE, TurnTransport
-from aioice.utils import random_string
 
-from domain.errors import CandidateRejected, ConnectionFailed
+from adapters.transport.ice_agent import IceAgent, IceOptions
+from domain.errors import ConnectionFailed
 from domain.ports.transport import IceDescription
-from domain.settings import IceServer, PortRange
+from domain.settings import IceServer
 
-GATHER_S = 1.0
-"""A STUN or TURN server that does not answer holds gathering back by no more than this."""
 RESTART_S = 30.0
 """An ICE restart that has found no path by then is given up; the old path is still there."""
-RELEASE_S = 1.0
-"""A TURN server that does not answer holds closing back by no more than this."""
-MAX_REMOTE_CANDIDATES = 50
-"""Checks are quadratic in candidates, and each is a probe of an address the peer chose."""
 _MAX_WAITING = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IceOptions:
-    """Where paths are looked for."""
-
-    loopback: Sequence[str] = ()
-    """Loopback addresses to gather, too: where both ends are on one machine."""
-    relay_only: bool = False
-    ports: PortRange | None = None
 
 
 class IceTransport:
@@ -61,8 +28,8 @@ class IceTransport:
     def __init__(self, options: IceOptions, *, controlling: bool) -> None:
         self._options = options
         self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._agent = _Agent(self, options, ice_controlling=controlling)
-        self._next: _Agent | None = None
+        self._agent = IceAgent(self, options, ice_controlling=controlling)
+        self._next: IceAgent | None = None
         self._restarting: asyncio.Task[None] | None = None
         self._restart_lock = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
@@ -154,7 +121,7 @@ class IceTransport:
         """
         async with self._restart_lock:
             await self._drop_restart()
-            agent = _Agent(self, self._options, ice_controlling=self._agent.ice_controlling)
+            agent = IceAgent(self, self._options, ice_controlling=self._agent.ice_controlling)
             agent.remote_username, agent.remote_password = remote.username, remote.password
             try:
                 found = await agent.gather(servers)
@@ -226,7 +193,7 @@ class IceTransport:
         if self._waiting.qsize() < _MAX_WAITING:
             self._waiting.put_nowait(data)
 
-    def path_lost(self, agent: _Agent) -> None:
+    def path_lost(self, agent: IceAgent) -> None:
         """An agent has closed, or its selected socket is gone."""
         if agent is not self._agent:
             return
@@ -239,11 +206,11 @@ class IceTransport:
     # -- restarts ------------------------------------------------------------------------------
 
     @property
-    def _latest(self) -> _Agent:
+    def _latest(self) -> IceAgent:
         return self._next or self._agent
 
     async def _switch(
-        self, agent: _Agent, candidates: Sequence[aioice.Candidate], *, complete: bool
+        self, agent: IceAgent, candidates: Sequence[aioice.Candidate], *, complete: bool
     ) -> None:
         try:
             async with asyncio.timeout(RESTART_S):
@@ -271,323 +238,8 @@ class IceTransport:
         if agent is not None:
             self._retire(agent)
 
-    def _retire(self, agent: _Agent) -> None:
+    def _retire(self, agent: IceAgent) -> None:
         """Close an agent in the background; `close` waits for it."""
         task = asyncio.create_task(agent.close(), name="close ICE session")
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
-
-
-class _Agent(aioice.Connection):
-    """aioice's connection with a guard in front of each of its sockets, and its own gathering.
-
-    aioice finds all candidates before it shows the first; here those of the machine are usable
-    at once, and what STUN and TURN servers bring is added to the checks under way.
-    """
-
-    def __init__(self, owner: IceTransport, options: IceOptions, *, ice_controlling: bool) -> None:
-        # its user name names an ICE session, so that it has to be no other's
-        super().__init__(ice_controlling=ice_controlling, local_username=random_string(12))
-        self._owner = owner
-        self._options = options
-        self._gathering = False
-        self._offered: set[tuple[str, int]] = set()
-        self._ended = False
-        self._asking: set[asyncio.Task[None]] = set()
-        self._checked_at = 0.0  # when the peer's latest check came
-        self.problems: list[str] = []
-
-    @property
-    def selected(self) -> aioice.ice.CandidatePair | None:
-        """The pair that carries data."""
-        return self._nominated.get(1)
-
-    async def take(self, candidate: aioice.Candidate | None) -> None:
-        """Take a remote candidate, or None for the end of them."""
-        if self._ended:
-            return
-        if candidate is None:
-            self._ended = True
-            if not self.ice_controlling:
-                return  # its checks may still show us where it is (RFC 8863)
-        else:
-            place = (candidate.host, candidate.port)
-            is_udp = candidate.transport.lower() == "udp" and candidate.component == 1
-            # trickled fragments repeat what was said before (RFC 8840 § 4.4)
-            if not is_udp or place in self._offered or len(self._offered) >= MAX_REMOTE_CANDIDATES:
-                return
-            self._offered.add(place)
-        with contextlib.suppress(OSError):  # a name cannot be asked for where port 5353 is taken
-            await self.add_remote_candidate(candidate)
-
-    async def gather(self, servers: Sequence[IceServer]) -> list[str]:
-        candidates: list[str] = []
-        await self.gather_own(candidates.append)
-        await self.ask(servers, candidates.append)
-        return candidates
-
-    async def gather_own(self, found: Callable[[str], None]) -> None:
-        if not self._options.relay_only:
-            addresses = get_host_addresses(use_ipv4=True, use_ipv6=True)
-            # aioice leaves loopback out; it is wanted where both ends are on one machine, and
-            # where there is no other address at all
-            for address in [*addresses, *(self._options.loopback or _if_alone(addresses))]:
-                if (protocol := await self._bind(address)) is not None:
-                    self._add_local(protocol.local_candidate, protocol, found)
-        self._local_candidates_start = self._local_candidates_end = True
-
-    async def ask(self, servers: Sequence[IceServer], found: Callable[[str], None]) -> None:
-        self._gathering = True
-        try:
-            await self._ask_all(servers, found)
-        finally:
-            self._gathering = False
-        if self._early_checks_done:
-            self._check_list_maybe_fail()
-
-    async def _bind(self, address: str) -> StunProtocol | None:
-        loop = asyncio.get_running_loop()
-        for port in _ports(self._options.ports):
-            try:
-                _, protocol = await loop.create_datagram_endpoint(
-                    lambda: StunProtocol(self), local_addr=(address, port)
-                )
-            except OSError:
-                continue
-            transport = protocol.transport
-            transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_SOCKET_BUFFER_SIZE
-            )
-            host, port = transport.get_extra_info("sockname")[:2]
-            protocol.local_candidate = aioice.Candidate(
-                foundation=candidate_foundation("host", "udp", host),
-                component=1,
-                transport="udp",
-                priority=candidate_priority(1, "host"),
-                host=host,
-                port=port,
-                type="host",
-            )
-            return protocol
-        self.problems.append(f"no UDP port could be bound on {address}")
-        return None
-
-    async def _ask_all(self, servers: Sequence[IceServer], found: Callable[[str], None]) -> None:
-        """Ask all STUN and TURN servers at once, for at most `GATHER_S`."""
-
-        async def ask(
-            server: IceServer, question: Coroutine[Any, Any, tuple[aioice.Candidate, Any]]
-        ) -> None:
-            try:
-                async with asyncio.timeout(GATHER_S):
-                    candidate, protocol = await question
-            except Exception as error:
-                # OSError, TimeoutError and the TransactionErrors of STUN; whatever a server
-                # answers, it costs us no more than its candidate
-                self.problems.append(f"{server.url} {_reason(error)}")
-                return
-            if self._closing:
-                if protocol is not None:
-                    protocol.transport.close()
-                return
-            self._add_local(candidate, protocol, found)
-
-        questions = []
-        hosts = [item for item in self._protocols if ":" not in item.local_candidate.host]
-        for server in servers:
-            if server.is_turn:
-                questions.append(ask(server, self._ask_turn(server)))
-            else:
-                host, port, _ = _parts(server)
-                questions += [
-                    ask(server, server_reflexive_candidate(protocol, (host, port)))
-                    for protocol in hosts
-                    if not self._options.relay_only
-                ]
-        self._asking = {asyncio.create_task(question) for question in questions}
-        try:
-            if self._asking:
-                await asyncio.wait(self._asking)
-        finally:
-            for task in self._asking:
-                task.cancel()
-
-    def _ask_turn(
-        self, server: IceServer
-    ) -> Coroutine[Any, Any, tuple[aioice.Candidate, StunProtocol]]:
-        host, port, transport = _parts(server)
-        return relayed_candidate(
-            component=1,
-            hide_related_address=self._options.relay_only,
-            protocol_factory=lambda: StunProtocol(self),
-            turn_server=(host, port),
-            turn_username=server.username,
-            turn_password=server.credential,
-            turn_ssl=server.url.startswith("turns"),
-            turn_transport=transport,
-        )
-
-    def _add_local(
-        self,
-        candidate: aioice.Candidate,
-        protocol: StunProtocol | None,
-        found: Callable[[str], None],
-    ) -> None:
-        """Take a candidate into the list, and its socket (if it has one) into the checks."""
-        known = {(item.host, item.port) for item in self._local_candidates}
-        if (candidate.host, candidate.port) in known:
-            return  # no NAT between here and the STUN server
-        self._local_candidates.append(candidate)
-        if protocol is not None:
-            self._guard(protocol)
-            self._protocols.append(protocol)
-            if self._early_checks_done:
-                for remote in self._remote_candidates:
-                    self._pair_remote_candidate(remote)
-                self.sort_check_list()
-        found(candidate.to_sdp())
-
-    def _remote_candidates_expected(self) -> bool:
-        # as long as there may be more pairs, checks go on, and have not failed
-        return self._gathering or super()._remote_candidates_expected()
-
-    def check_incoming(
-        self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
-    ) -> None:
-        # FFmpeg's first WHIP muxers leave PRIORITY out, which aioice takes for granted
-        message.attributes.setdefault("PRIORITY", candidate_priority(1, "prflx"))
-        super().check_incoming(message, addr, protocol)
-        self._checked_at = asyncio.get_running_loop().time()
-
-    async def query_consent(self) -> None:
-        """Keep asking whether we may go on to send (RFC 7675).
-
-        aioice's own loop, with one more proof of consent: FFmpeg's WHIP muxer answers no checks
-        once it sends media, but goes on with its own, which are authenticated as well.
-        """
-        assert self.remote_password is not None
-        clock, failures = asyncio.get_running_loop(), 0
-        while failures < CONSENT_FAILURES:
-            await asyncio.sleep(CONSENT_INTERVAL * random.uniform(0.8, 1.2))  # noqa: S311
-            for pair in list(self._nominated.values()):
-                asked_at = clock.time()
-                try:
-                    await pair.protocol.request(
-                        self.build_request(pair, nominate=False),
-                        pair.remote_addr,
-                        integrity_key=self.remote_password.encode(),
-                        retransmissions=0,
-                    )
-                    failures = 0
-                except stun.TransactionError:
-                    is_alive = self._checked_at > asked_at - 2 * CONSENT_INTERVAL
-                    failures = 0 if is_alive else failures + 1
-        self._query_consent_task = None
-        await self.close()
-
-    def _guard(self, protocol: StunProtocol) -> None:
-        """Look at each datagram before aioice does: STUN goes on to it, the rest is ours."""
-        stun_received = protocol.datagram_received
-
-        def datagram_received(data: bytes, address: tuple[Any, ...]) -> None:
-            if not data:
-                return  # one empty datagram closes a stock connection
-            if data[0] < 4:
-                # aioice raises struct.error, KeyError and more over what strangers call STUN
-                with contextlib.suppress(Exception):
-                    stun_received(data, address)
-            else:
-                self._owner.datagram_received(data, from_peer=self._is_checked(address))
-
-        protocol.datagram_received = datagram_received  # type: ignore[method-assign, assignment]
-
-    def _is_checked(self, address: tuple[Any, ...]) -> bool:
-        """Whether a datagram's source is a candidate: signalled, or authenticated by STUN."""
-        return any(
-            candidate._network_host == address[0] and candidate.port == address[1]
-            for candidate in self._remote_candidates
-        )
-
-    def protocol_lost(self, protocol: StunProtocol) -> None:
-        if any(pair.protocol is protocol for pair in self._nominated.values()):
-            self._owner.path_lost(self)
-
-    async def close(self) -> None:
-        self._closing = True
-        for task in self._asking:
-            task.cancel()
-        if self._asking:
-            await asyncio.wait(self._asking)
-        # a TURN server is told that its allocation is not needed any more; one that is gone would
-        # be told so for a minute, one allocation after the other
-        transports: list[Any] = [item.transport for item in self._protocols]
-        relays = [item for item in transports if isinstance(item, TurnTransport)]
-        for relay in relays:
-            relay.close()
-
-        def give_up() -> None:
-            for relay in relays:
-                relay._TurnTransport__close_task.cancel()  # type: ignore[attr-defined]
-
-        timer = asyncio.get_running_loop().call_later(RELEASE_S, give_up)
-        try:
-            await super().close()
-        finally:
-            timer.cancel()
-        self._owner.path_lost(self)
-
-
-def parse_candidate(text: str) -> aioice.Candidate | None:
-    """A candidate as SDP or an RTCIceCandidateInit write it; raises `CandidateRejected`.
-
-    None for one that is well formed, and of no use to us.
-    """
-    value = text.strip().removeprefix("a=").removeprefix("candidate:")
-    try:
-        candidate = aioice.Candidate.from_sdp(value)
-    except (ValueError, AssertionError, IndexError) as error:
-        raise CandidateRejected(f"no ICE candidate: {text[:100]!r}") from error
-    # an address with a scope is good on its own link only, and asyncio chokes on some
-    if not 0 < candidate.port <= 65535 or "%" in candidate.host or not candidate.host.isascii():
-        return None
-    return candidate
-
-
-def _if_alone(addresses: Sequence[str]) -> Sequence[str]:
-    return () if addresses else ("127.0.0.1",)
-
-
-def _ports(allowed: PortRange | None) -> Iterator[int]:
-    """The ports to try: any that is free, or all of a range, beginning somewhere in it."""
-    if allowed is None:
-        yield 0
-        return
-    count = allowed.last - allowed.first + 1
-    start = secrets.randbelow(count)
-    for index in range(count):
-        yield allowed.first + (start + index) % count
-
-
-def _parts(server: IceServer) -> tuple[str, int, str]:
-    """Host, port and transport of a STUN or TURN address (RFC 7064, RFC 7065)."""
-    scheme, _, rest = server.url.partition(":")
-    address, _, query = rest.partition("?")
-    secure = scheme.endswith("s")
-    host, port = _host_and_port(address, default=5349 if secure else 3478)
-    return host, port, "tcp" if secure or query == "transport=tcp" else "udp"
-
-
-def _host_and_port(address: str, *, default: int) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and not host.endswith(":"):
-        return host.strip("[]"), int(port)
-    return address.strip("[]"), default
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, stun.TransactionFailed):
-        code, text = error.response.attributes.get("ERROR-CODE", (0, ""))
-        return f"refuses the credentials ({code} {text})" if code == 401 else f"says {code} {text}"
-    if isinstance(error, TimeoutError | stun.TransactionTimeout):
-        return f"has not answered within {GATHER_S:g} s"
-    return f"cannot be reached: {error}"

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import pylibsrtp
 from aiortc.rtp import RtcpPacket, RtcpSrPacket
 
-from adapters.transport.ice import IceOptions, parse_candidate
+from adapters.transport.ice_agent import IceOptions, parse_candidate
 from adapters.transport.link import SecureLink
 from adapters.transport.rtcp import receiver_report
 from adapters.transport.sdp import OpusWishes, RemoteAudio, parse_offer, write_answer

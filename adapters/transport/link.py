@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import pylibsrtp
 from aiortc import RTCCertificate, RTCDtlsFingerprint, RTCDtlsTransport
 
-from adapters.transport.ice import IceOptions, IceTransport
+from adapters.transport.ice import IceTransport
+from adapters.transport.ice_agent import IceOptions
 from adapters.transport.sdp import LocalTransport, RemoteAudio
 from domain.errors import ConnectionFailed
 from domain.rtp import is_rtcp

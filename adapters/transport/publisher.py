@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pylibsrtp
 from aiortc.rtp import RtcpPacket, RtcpRrPacket
 
-from adapters.transport.ice import IceOptions
+from adapters.transport.ice_agent import IceOptions
 from adapters.transport.link import SecureLink
 from adapters.transport.rtcp import sender_report
 from adapters.transport.sdp import RemoteAudio, parse_answer, write_offer

@@ -9,7 +9,7 @@ import aioice
 import aiortc.sdp
 from aiortc import RTCDtlsFingerprint, RTCDtlsParameters
 
-from adapters.transport.ice import parse_candidate
+from adapters.transport.ice_agent import parse_candidate
 from domain.detection import CodecParameters, is_supported, static_codec
 from domain.errors import CandidateRejected, OfferRejected
 from domain.ports.transport import are_ice_credentials

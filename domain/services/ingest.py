@@ -25,7 +25,7 @@ from domain.ports.transport import (
     IngestTransport,
 )
 from domain.recording import EndReason
-from domain.rtp import ReceptionReport, RtpPacket
+from domain.services.live_session import Attempt, LiveSession
 from domain.services.record import AudioTrackProcessor
 from domain.session import END_REASONS, Session, SessionEvent, SessionState, digest_of
 from domain.settings import IceServer, ServerSettings
@@ -85,7 +85,7 @@ class Ingest:
         self._spawner = spawner
         self._observer = observer
         self._new_secret = new_secret
-        self._sessions: dict[str, _LiveSession] = {}
+        self._sessions: dict[str, LiveSession] = {}
         self._ids: dict[str, str] = {}  # by the digests of the secrets
         self._answers: dict[str, _Answering] = {}
         self._outcomes: dict[str, _Outcome] = {}
@@ -198,7 +198,7 @@ class Ingest:
             elif event is not None:
                 self.end(live, event)
 
-    def end(self, live: _LiveSession, event: SessionEvent) -> None:
+    def end(self, live: LiveSession, event: SessionEvent) -> None:
         """End a session in the background; does nothing for one that has ended."""
         if live.session.handle(event):
             self._forget_answers(live)
@@ -206,7 +206,7 @@ class Ingest:
                 self._finish(live, END_REASONS[event]), name=f"finish {live.session.id}"
             )
 
-    def release(self, attempt: _Attempt) -> None:
+    def release(self, attempt: Attempt) -> None:
         """Close a connection that serves nothing any more, in the background."""
         self._answers.pop(attempt.offer, None)
         self._spawner.spawn(attempt.connection.close(), name="close connection")
@@ -218,20 +218,20 @@ class Ingest:
             self.end(live, SessionEvent.SHUT_DOWN)
         await self._spawner.join()
 
-    def fault(self, live: _LiveSession, error: Exception) -> None:
+    def fault(self, live: LiveSession, error: Exception) -> None:
         """A fault in this program while it served a session: that session ends, no other."""
         self._observer.failed(live.session.id, error)
         self.end(live, SessionEvent.FAILED)
 
-    def changed(self, live: _LiveSession) -> None:
+    def changed(self, live: LiveSession) -> None:
         """The session's state is another."""
         self._observer.session_changed(live.session.id, live.session.state)
 
-    def recording_started(self, live: _LiveSession) -> None:
+    def recording_started(self, live: LiveSession) -> None:
         assert live.processor.format is not None
         self._observer.recording_started(live.session.id, live.processor.format)
 
-    def resumed(self, live: _LiveSession, attempt: int) -> None:
+    def resumed(self, live: LiveSession, attempt: int) -> None:
         self._observer.session_resumed(live.session.id, attempt)
 
     async def _answer(
@@ -245,7 +245,7 @@ class Ingest:
             del self._answers[key]
 
     async def _accept(
-        self, key: str, sdp: str, name: str, resume: str | None, live: _LiveSession | None
+        self, key: str, sdp: str, name: str, resume: str | None, live: LiveSession | None
     ) -> Accepted:
         self._refuse_when_closing()
         if live is None:
@@ -284,7 +284,7 @@ class Ingest:
             until=until,
         )
 
-    def _open(self, session_id: str, name: str, resume: str) -> _LiveSession:
+    def _open(self, session_id: str, name: str, resume: str) -> LiveSession:
         session = Session(
             id=session_id,
             resume_digest=digest_of(resume),
@@ -309,8 +309,8 @@ class Ingest:
         )
         self._keep(session).processor.take_up(interrupted)
 
-    def _keep(self, session: Session) -> _LiveSession:
-        live = _LiveSession(
+    def _keep(self, session: Session) -> LiveSession:
+        live = LiveSession(
             session,
             self._processor(session),
             self,
@@ -320,12 +320,12 @@ class Ingest:
         self._ids[session.resume_digest] = session.id
         return live
 
-    def _forget_answers(self, live: _LiveSession) -> None:
+    def _forget_answers(self, live: LiveSession) -> None:
         """The same offer again is a new one."""
         for attempt in live.attempts:
             self._answers.pop(attempt.offer, None)
 
-    def _resumable(self, resume: str) -> _LiveSession:
+    def _resumable(self, resume: str) -> LiveSession:
         live = self._sessions.get(self._ids.get(digest_of(resume), ""))
         if live is None or live.session.state is SessionState.ENDED:
             raise SessionUnknown("the session to resume is over")
@@ -335,13 +335,13 @@ class Ingest:
         if self._closing:
             raise ServerFull("the server is shutting down")
 
-    def _find(self, session_id: str) -> _LiveSession:
+    def _find(self, session_id: str) -> LiveSession:
         live = self._sessions.get(session_id)
         if live is None or live.session.state is SessionState.ENDED or not live.attempts:
             raise SessionUnknown("there is no such session, or it is over")
         return live
 
-    async def _finish(self, live: _LiveSession, reason: EndReason) -> None:
+    async def _finish(self, live: LiveSession, reason: EndReason) -> None:
         session_id = live.session.id
         failure: Exception | None = None
         seconds = 0.0
@@ -388,167 +388,3 @@ class _Answering:
         self.done: Awaitable[None]
         self.accepted: Accepted | None = None
         self.error: Exception | None = None
-
-
-class _LiveSession:
-    """A session with what serves it: a processor, and the connections that feed it.
-
-    There are two connections at most: the one that serves, and one that is to take its place
-    with its first packet. From then on nothing of the old one counts.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        processor: AudioTrackProcessor,
-        ingest: Ingest,
-        *,
-        connect_timeout_s: float,
-    ) -> None:
-        self.session = session
-        self.processor = processor
-        self.attempts: list[_Attempt] = []
-        """In their order, the one that serves first."""
-        self.finished: Awaitable[None] | None = None
-        """Done when everything of the session is, once it has ended."""
-        self._ingest = ingest
-        self._connect_timeout_s = connect_timeout_s
-        self._serving: _Attempt | None = None
-        self._faulty = False
-        self._announced = False
-
-    @property
-    def latest(self) -> IngestConnection:
-        return self.attempts[-1].connection
-
-    def add_attempt(self, connection: IngestConnection, *, offer: str, now: float) -> None:
-        """Another connection is on its way; it replaces one that was so before it."""
-        for attempt in self.attempts:
-            if attempt is not self._serving:
-                self._drop(attempt)
-        self.session.connect_deadline = now + self._connect_timeout_s
-        attempt = _Attempt(self, connection, offer, self.session.connect_deadline)
-        self.attempts.append(attempt)
-        connection.start(attempt)
-
-    def established(self, attempt: _Attempt, *, now: float) -> None:
-        attempt.is_connected = True
-        if self.session.state is SessionState.CONNECTING:
-            self.session.connected(now=now)
-            self._ingest.changed(self)
-
-    def received(self, attempt: _Attempt, packet: RtpPacket, *, now: float) -> None:
-        if self._faulty or self.session.state is SessionState.ENDED:
-            return
-        try:
-            if attempt is not self._serving and not self._serve(attempt, now=now):
-                return
-            was = self.session.state
-            self.session.packet_received(now=now)
-            if was is not self.session.state:
-                self._ingest.changed(self)
-            self.processor.packet_received(packet, now=now)
-        except Exception as error:
-            self._fault(error)
-            return
-        self._announce()
-
-    def closed(self, attempt: _Attempt) -> None:
-        """A goodbye ends the session, unless another connection is there to go on with."""
-        if attempt not in self.attempts:
-            return
-        never_was = self.session.state is SessionState.CONNECTING
-        if len(self.attempts) == 1 and (attempt.is_connected or never_was):
-            self._ingest.end(self, SessionEvent.CONNECTION_CLOSED)
-        else:
-            self._drop(attempt)
-
-    def due(self, *, now: float) -> SessionEvent | None:
-        """What ends the session now, if anything does."""
-        if self.session.state is not SessionState.CONNECTING:
-            for attempt in self.attempts:
-                # one that is there but brings nothing is of no use while another one serves
-                is_idle = not attempt.is_connected or self._serving is not None
-                if attempt is not self._serving and is_idle and now >= attempt.connect_deadline:
-                    self._drop(attempt)
-        if self.processor.failure is not None:
-            return SessionEvent.STORAGE_FAILED
-        return self.session.due(now=now)
-
-    def poll(self, *, now: float) -> None:
-        if self._faulty or self.session.state is SessionState.ENDED:
-            return
-        try:
-            self.processor.poll(now=now)
-        except Exception as error:
-            self._fault(error)
-            return
-        self._announce()
-
-    def report(self, attempt: _Attempt) -> ReceptionReport | None:
-        if attempt is not self._serving or self.session.state is SessionState.ENDED:
-            return None
-        return self.processor.reception_report()
-
-    def _serve(self, attempt: _Attempt, *, now: float) -> bool:
-        """The first packet of an attempt: it takes over, unless a later one has."""
-        if attempt not in self.attempts:
-            return False
-        if not self.processor.can_record(attempt.connection.codecs):
-            self._drop(attempt)
-            return False
-        for old in self.attempts[: self.attempts.index(attempt)]:
-            self._drop(old)
-        self._serving = attempt
-        attempt.is_connected = True
-        self.processor.connect(attempt.connection.codecs, now=now)
-        if self.processor.attempt > 1:
-            self._ingest.resumed(self, self.processor.attempt)
-        return True
-
-    def _drop(self, attempt: _Attempt) -> None:
-        self.attempts = [other for other in self.attempts if other is not attempt]
-        if attempt is self._serving:
-            self._serving = None
-        self._ingest.release(attempt)
-
-    def _announce(self) -> None:
-        """The first packets wait, and may be let go by a packet or by the clock."""
-        if not self._announced and self.processor.format is not None:
-            self._announced = True
-            self._ingest.recording_started(self)
-
-    def _fault(self, error: Exception) -> None:
-        """Whatever it was would happen again: nothing more goes into this recording."""
-        self._faulty = True
-        self._ingest.fault(self, error)
-
-
-class _Attempt:
-    """One connection of a session: the sink of what it brings."""
-
-    def __init__(
-        self,
-        live: _LiveSession,
-        connection: IngestConnection,
-        offer: str,
-        connect_deadline: float,
-    ) -> None:
-        self.connection = connection
-        self.offer = offer
-        """The digest of the offer that it answers."""
-        self.connect_deadline = connect_deadline
-        self.is_connected = False
-        self._live = live
-
-    def connection_established(self, *, now: float) -> None:
-        self._live.established(self, now=now)
-
-    def packet_received(self, packet: RtpPacket, *, now: float) -> None:
-        self._live.received(self, packet, now=now)
-
-    def connection_closed(self) -> None:
-        self._live.closed(self)
-
-    def reception_report(self) -> ReceptionReport | None:
-        return self._live.report(self)

@@ -19,7 +19,8 @@ from aioice.turn import TurnTransport
 from aiortc import RTCCertificate, RTCDtlsTransport
 
 from adapters.storage import libsndfile
-from adapters.transport.ice import IceOptions, IceTransport
+from adapters.transport.ice import IceTransport
+from adapters.transport.ice_agent import IceOptions
 
 
 def test_aiortc_dtls_asks_its_transport_for_role_recv_and_send_only() -> None:

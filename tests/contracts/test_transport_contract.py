@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
-from adapters.transport.ice import IceOptions
+from adapters.transport.ice_agent import IceOptions
 from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
 from adapters.transport.sdp import OpusWishes

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import dataclasses
 import gc
 import itertools
 import os
 import pathlib
 
+import aiohttp
 import pytest
 
 from tests.rigs.clients import Local, Publishing, Remote, at_rest, local_server, settles_at
@@ -100,9 +102,15 @@ async def test_nothing_of_any_session_stays_behind(
     tmp_path: pathlib.Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("domain.services.ingest._OUTCOME_S", 0.5)  # kept for a minute otherwise
-    async with local_server(
-        storage="wav", recordings=str(tmp_path), inactivity_timeout_s=1, connect_timeout_s=3
-    ) as server:
+    # without connections kept alive, which come and go as they like
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with (
+        local_server(
+            storage="wav", recordings=str(tmp_path), inactivity_timeout_s=1, connect_timeout_s=3
+        ) as running,
+        aiohttp.ClientSession(connector=connector) as http,
+    ):
+        server = dataclasses.replace(running, http=http)
         # memory has a high-water mark, which comes before the slope that a leak would have
         warm_up = max(len(WAYS) * 2, count // 2)
         await run(server, warm_up)
