@@ -119,7 +119,7 @@ class ServerView:
 
     def session_changed(self, session_id: str, state: SessionState) -> None:
         if state is SessionState.SILENT:
-            self._say(f"{session_id}  connected, but silent")
+            self._say(f"{session_id}  connected, but no packets come in")
         elif state is SessionState.RECORDING:
             self._say(f"{session_id}  packets are coming in")
 
