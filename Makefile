@@ -24,9 +24,10 @@ soak: $(VENV)/dev ## Run the tests that take long: a hundred kills, a thousand s
 	$(BIN)/python -m pytest -m soak -s
 
 .PHONY: bench
-bench: $(VENV)/dev ## Measure fidelity and reconnection; writes docs/fidelity.md, reconnection.md
+bench: $(VENV)/dev ## Measure fidelity, reconnection and performance; writes their pages in docs/
 	$(BIN)/python -m benchmarks.fidelity
 	$(BIN)/python -m benchmarks.reconnection
+	$(BIN)/python -m benchmarks.performance
 
 .PHONY: lint
 lint: $(VENV)/dev ## Check style

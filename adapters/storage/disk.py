@@ -5,34 +5,48 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 
 SYNC_INTERVAL_S = 1.0
+WRITE_INTERVAL_S = 0.1
+"""What a killed process loses at most, the disk keeping up."""
 _CLOSE_S = 0.5
 
 
 class DiskThread:
-    """Runs calls one after another in the order in which they were submitted."""
+    """Runs calls one after another in the order in which they were submitted.
+
+    It looks for calls ten times a second: to wake it for each packet of each stream would cost
+    more than what there is to do.
+    """
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._wake = threading.Event()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="gapless-disk", daemon=True)
         self._thread.start()
 
-    def submit(self, call: Callable[[], None]) -> None:
-        """Queue a call, which must not raise; returns at once."""
-        self._calls.put(call)
+    def submit(self, call: Callable[[], None], *, at_once: bool = False) -> None:
+        """Queue a call, which must not raise; returns at once. Somebody may wait for it."""
+        self._calls.append(call)
+        if at_once:
+            self._wake.set()
 
     def close(self) -> None:
         """Let the queued calls finish and end the thread; a disk that hangs is not waited for."""
-        self._calls.put(None)
+        self._closed = True
+        self._wake.set()
         self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            call()
+        while self._calls or not self._closed:
+            while self._calls:
+                self._calls.popleft()()
+            self._wake.wait(WRITE_INTERVAL_S)
+            self._wake.clear()
 
 
 class SyncThread:

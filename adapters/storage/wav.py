@@ -9,7 +9,10 @@ import datetime
 import functools
 import pathlib
 import tempfile
+from collections import deque
 from collections.abc import Callable
+
+import numpy as np
 
 from adapters.storage.disk import DiskThread, SyncThread
 from adapters.storage.files import RecordingFiles
@@ -24,6 +27,12 @@ from domain.recording import Anchor, EndReason
 
 QUEUE_S = 30.0
 """Sound that may wait for the disk, per recording; beyond that it becomes silence."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Sound:
+    samples: Samples
+    kind: SampleKind
 
 
 class WavStore:
@@ -114,11 +123,13 @@ class _WavWriter:
         self._queued = 0  # samples; the event loop adds here,
         self._written = 0  # and the disk's thread here
         self._overflow = 0  # samples left out at the end of what there is so far
+        self._steps: deque[_Sound | Callable[[], None]] = deque()
+        self._is_scheduled = False
         self.failure: StorageFailed | None = None
 
     def begin(self) -> None:
         """Make the files of a new recording."""
-        self._submit(self._recording.open)
+        self._do(self._recording.open)
 
     def append(self, samples: Samples, kind: SampleKind) -> None:
         length = len(samples)
@@ -128,29 +139,35 @@ class _WavWriter:
         self._end_overflow()
         self._queued += length
         self._position += length
-        self._submit(functools.partial(self._write, samples, kind))
+        self._do(_Sound(samples, kind))
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
         if self._overflow:
             self._overflow += length  # what was to be silent in it makes no difference
             return
         self._position += length
-        self._submit(functools.partial(self._recording.write_silence, length, kind))
+        self._do(functools.partial(self._recording.write_silence, length, kind))
 
     def note(self, event: Event) -> None:
-        self._submit(functools.partial(self._recording.note, event))
+        self._do(functools.partial(self._recording.note, event))
 
     async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
         self._end_overflow()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._disk.submit(
-            functools.partial(self._complete, reason, ended_at, done.get_loop(), done)
-        )
+        completing = functools.partial(self._complete, reason, ended_at, done.get_loop(), done)
+        self._disk.submit(completing, at_once=True)
         await done
         if self._recording.completed is None:
             assert self.failure is not None
             raise self.failure
         return str(self._recording.completed)
+
+    def _do(self, step: _Sound | Callable[[], None]) -> None:
+        """Queue a step for the disk's thread, which takes all that has come together at once."""
+        self._steps.append(step)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._disk.submit(self._take)
 
     def _end_overflow(self) -> None:
         """One step for all that was left out, however long the disk stalled."""
@@ -161,19 +178,32 @@ class _WavWriter:
 
     # -- in the disk's thread ------------------------------------------------------------------
 
-    def _submit(self, step: Callable[[], None]) -> None:
-        def guarded() -> None:
-            if self.failure is None:
-                try:
+    def _take(self) -> None:
+        """Do all steps that there are, neighbouring sound of one kind in one piece."""
+        self._is_scheduled = False
+        while self._steps:
+            step = self._steps.popleft()
+            if self.failure is not None:
+                continue
+            try:
+                if isinstance(step, _Sound):
+                    self._write(step)
+                else:
                     step()
-                except Exception as error:
-                    # whatever it is, it is this recording's: the thread serves the others
-                    self._fail(error)
+            except Exception as error:
+                # whatever it is, it is this recording's: the thread serves the others
+                self._fail(error)
 
-        self._disk.submit(guarded)
-
-    def _write(self, samples: Samples, kind: SampleKind) -> None:
-        self._recording.write(samples, kind)
+    def _write(self, sound: _Sound) -> None:
+        pieces = [sound.samples]
+        while self._steps:
+            step = self._steps[0]
+            if not isinstance(step, _Sound) or step.kind is not sound.kind:
+                break
+            pieces.append(step.samples)
+            self._steps.popleft()
+        samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        self._recording.write(samples, sound.kind)
         self._written += len(samples)
 
     def _fail(self, error: Exception) -> None:

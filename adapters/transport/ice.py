@@ -179,17 +179,15 @@ class IceTransport:
 
     # -- what the agents report ----------------------------------------------------------------
 
-    def datagram_received(self, data: bytes, *, from_peer: bool) -> None:
-        """A datagram that is not STUN (RFC 7983 § 7 tells them apart by their first byte)."""
-        if 128 <= data[0] <= 191:
-            # SRTP proves itself: after a NAT rebinding it comes from an address not yet checked
-            if self.on_media is not None:
-                self.on_media(data)
-                return
-        elif not (20 <= data[0] <= 63 and from_peer):
-            # nobody but a checked address may talk DTLS: one stray ClientHello before the
-            # handshake would make it fail for both ends
-            return
+    def media_received(self, data: bytes) -> None:
+        """SRTP proves itself: after a NAT rebinding it comes from an address not yet checked."""
+        if self.on_media is not None:
+            self.on_media(data)
+        else:
+            self.dtls_received(data)
+
+    def dtls_received(self, data: bytes) -> None:
+        """For whoever asks with `_recv`."""
         if self._waiting.qsize() < _MAX_WAITING:
             self._waiting.put_nowait(data)
 

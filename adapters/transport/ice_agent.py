@@ -49,8 +49,11 @@ class IceOptions:
 class AgentOwner(Protocol):
     """Whom an agent reports to."""
 
-    def datagram_received(self, data: bytes, *, from_peer: bool) -> None:
-        """A datagram that is not STUN; whether it comes from an address that was checked."""
+    def media_received(self, data: bytes) -> None:
+        """A datagram that may be SRTP or SRTCP, from any address."""
+
+    def dtls_received(self, data: bytes) -> None:
+        """A datagram that may be DTLS, from an address that was checked."""
 
     def path_lost(self, agent: IceAgent) -> None:
         """The agent has closed, or its selected socket is gone."""
@@ -264,7 +267,10 @@ class IceAgent(aioice.Connection):
         await self.close()
 
     def _guard(self, protocol: StunProtocol) -> None:
-        """Look at each datagram before aioice does: STUN goes on to it, the rest is ours."""
+        """Look at each datagram before aioice does: STUN goes on to it, the rest is ours.
+
+        The first byte tells them apart (RFC 7983 § 7).
+        """
         stun_received = protocol.datagram_received
 
         def datagram_received(data: bytes, address: tuple[Any, ...]) -> None:
@@ -274,8 +280,12 @@ class IceAgent(aioice.Connection):
                 # aioice raises struct.error, KeyError and more over what strangers call STUN
                 with contextlib.suppress(Exception):
                     stun_received(data, address)
-            else:
-                self._owner.datagram_received(data, from_peer=self._is_checked(address))
+            elif 128 <= data[0] <= 191:
+                self._owner.media_received(data)
+            elif 20 <= data[0] <= 63 and self._is_checked(address):
+                # nobody but a checked address may talk DTLS: one stray ClientHello before the
+                # handshake would make it fail for both ends
+                self._owner.dtls_received(data)
 
         protocol.datagram_received = datagram_received  # type: ignore[method-assign, assignment]
 

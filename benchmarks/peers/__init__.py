@@ -1,0 +1,1 @@
+"""Other recorders, as servers that a generator can send to."""

@@ -1,0 +1,63 @@
+"""aiortc's `MediaRecorder` behind an ``/offer`` handler: what every Python user has.
+
+``python -m benchmarks.peers.media_recorder FOLDER`` says where it listens and records what comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import sys
+from typing import Any
+from unittest import mock
+
+import aioice
+from aiohttp import web
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.contrib.media import MediaRecorder
+
+
+async def serve(folder: pathlib.Path) -> None:
+    peers: dict[str, tuple[RTCPeerConnection, MediaRecorder]] = {}
+
+    async def offer(request: web.Request) -> web.Response:
+        body = await request.json()
+        number = str(len(peers))
+        peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        recorder = MediaRecorder(str(folder / f"{number}.wav"))
+        peers[number] = (peer, recorder)
+
+        @peer.on("track")
+        def on_track(track: Any) -> None:
+            recorder.addTrack(track)
+
+        await peer.setRemoteDescription(RTCSessionDescription(body["sdp"], "offer"))
+        await peer.setLocalDescription(await peer.createAnswer())
+        await recorder.start()
+        answer = {"sdp": peer.localDescription.sdp, "type": "answer", "id": number}
+        return web.json_response(answer | {"resume": "", "iceServers": []})
+
+    async def ice_candidate(_request: web.Request) -> web.Response:
+        return web.Response(status=204)  # the checks say where a client is
+
+    async def end(request: web.Request) -> web.Response:
+        peer, recorder = peers[request.match_info["id"]]
+        await recorder.stop()
+        await peer.close()
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_post("/offer", offer)
+    app.router.add_post("/ice-candidate", ice_candidate)
+    app.router.add_delete("/sessions/{id}", end)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(f"listening on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    # aioice leaves loopback out
+    with mock.patch.object(aioice.ice, "get_host_addresses", return_value=["127.0.0.1"]):
+        asyncio.run(serve(pathlib.Path(sys.argv[1])))
