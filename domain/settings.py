@@ -100,7 +100,7 @@ class ServerSettings:
     tls_cert: str | None = _setting(None, "Certificate chain (PEM): serve HTTPS.")
     tls_key: str | None = _setting(None, "Private key (PEM) of --tls-cert.")
     ice_servers: tuple[IceServer, ...] = _setting(
-        (), "STUN and TURN servers; the first of each is used."
+        (), "STUN and TURN servers, for this server and its clients."
     )
     turn_secret: str | None = _setting(
         None, "Secret shared with the TURN servers: clients get credentials of their own."

@@ -24,14 +24,16 @@ SHUTDOWN_S = 4.5
 def serve(settings: ServerSettings) -> None:
     """Receive streams and record them.
 
-    Listens for clients (gapless stream, or any WebRTC publisher that can POST an offer) and
-    writes a WAV for each. Ctrl-C or SIGTERM completes all recordings first.
+    Listens for clients (gapless stream, WHIP publishers at /whip, or whatever can POST an offer)
+    and writes a WAV for each. Ctrl-C or SIGTERM completes all recordings first; what a server
+    that was killed has left is gone on with, or completed.
 
     \b
     Examples:
       gapless serve
       gapless serve --host 0.0.0.0 --token SECRET --recordings ~/recordings
       gapless serve --host 0.0.0.0 --token SECRET --tls-cert cert.pem --tls-key key.pem
+      gapless serve --host 0.0.0.0 --token SECRET --udp-ports 50000-50999
       GAPLESS_INACTIVITY_TIMEOUT_S=10 gapless serve --config gapless.toml
     """
     _allow_files()
