@@ -65,7 +65,7 @@ class Uplink:
         self._resume: str | None = None
         self._last_sequence: int | None = None
         self._reported: int | None = None
-        self._reported_at = 0.0  # when what is reported last moved on
+        self._unreported_since: float | None = None  # a packet was sent, and no report moved on
         self.session_id = ""
         self.failure: GaplessError | None = None
         """The refusal that ended the session."""
@@ -94,6 +94,8 @@ class Uplink:
     def send(self, packet: RtpPacket) -> None:
         """Send a packet, as far as there is a way."""
         self._last_sequence = packet.sequence
+        if self._unreported_since is None:
+            self._unreported_since = self._clock.monotonic()
         if self._connection is not None:
             self._connection.send(packet)
 
@@ -173,14 +175,15 @@ class Uplink:
         assert self._connection is not None
         reported = self._connection.highest_reported
         if reported != self._reported or reported == self._last_sequence:
-            self._reported, self._reported_at = reported, self._clock.monotonic()
+            self._reported, self._unreported_since = reported, None
 
     def _is_alive(self) -> bool:
         connection = self._connection
         assert connection is not None
         now = self._clock.monotonic()
         is_heard = now - connection.heard_at < DEAD_AFTER_S
-        is_arriving = now - self._reported_at < DEAD_AFTER_S or self._last_sequence is None
+        since = self._unreported_since
+        is_arriving = since is None or now - since < DEAD_AFTER_S
         return connection.is_open and is_heard and is_arriving
 
     async def _wait(self, seconds: float, condition: Callable[[], bool]) -> bool:
@@ -196,7 +199,7 @@ class Uplink:
 
     def _take(self, attempt: _Attempt) -> None:
         self._connection = attempt.connection
-        self._reported, self._reported_at = None, self._clock.monotonic()
+        self._reported, self._unreported_since = None, None
         self.session_id, self._resume = attempt.session_id, attempt.resume
 
     # -- the end -------------------------------------------------------------------------------

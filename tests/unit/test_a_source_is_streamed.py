@@ -427,6 +427,22 @@ async def test_a_way_that_is_open_in_one_direction_only_is_dead() -> None:
     client.assert_released()
 
 
+async def test_a_device_that_is_slow_to_open_is_no_dead_path() -> None:
+    client = Client(*seconds(1), live=True, signaling=FakeSignaling(ServerUnreachable("nobody")))
+    slow = FakeSource(MONO, seconds(1))
+    client.capture = FakeCapture(client.source, slow)
+    open_at_once = client.capture.open
+
+    async def open_slowly(request: CaptureRequest) -> AudioSource:
+        if client.capture.opened:
+            await client.clock.sleep(2 * DEAD_AFTER_S)
+        return await open_at_once(request)
+
+    client.capture.open = open_slowly  # type: ignore[method-assign]
+    await client.run()
+    assert "interrupted" not in client.seen.states
+
+
 class DeafConnection(FakePublisherConnection):
     def send(self, packet: RtpPacket) -> None:
         self.sent.append(packet)
