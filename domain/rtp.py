@@ -170,6 +170,10 @@ class ReceptionStatistics:
         self._reported_expected = 0
         self._reported_received = 0
 
+    def begin_anew(self) -> ReceptionStatistics:
+        """The same source, after an outage that may be longer than its numbers can tell."""
+        return ReceptionStatistics(self.ssrc, clock_rate_hz=self._clock_rate_hz)
+
     def received(self, packet: RtpPacket, *, now: float) -> None:
         """Count a packet that arrived at `now` (seconds, any monotonic clock)."""
         extended = self._unwrapper.unwrap(packet.sequence)

@@ -8,7 +8,7 @@ import ssl
 
 from aiohttp import web
 
-from adapters.signaling.http import MAX_BODY_BYTES, allow_pages, answer_errors, authorize
+from adapters.signaling.http import MAX_BODY_BYTES, Handler, allow_pages, answer_errors, authorize
 from adapters.signaling.offers import OfferDoor
 from adapters.signaling.service import SessionService
 from adapters.signaling.whip import WhipDoor
@@ -35,7 +35,9 @@ class SignalingServer:
         self._host = host
         self._port = port
         self._tls = _tls_context(tls_cert, tls_key) if tls_cert and tls_key else None
+        self._open = asyncio.Event()
         self._around = [
+            self._wait_until_open,
             allow_pages(everywhere=token is not None or allow_anyone),
             answer_errors,
             authorize(token=token, host=host),
@@ -48,7 +50,7 @@ class SignalingServer:
         self._server: asyncio.Server | None = None
 
     async def bind(self) -> str:
-        """Take the port, and return the address to call; requests are answered after `start`.
+        """Listen, and return the address to call; requests wait until `start`.
 
         Raises `PortInUse` or `SettingInvalid`.
         """
@@ -62,7 +64,7 @@ class SignalingServer:
         assert self._runner.server is not None
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                self._runner.server, self._host, self._port, ssl=self._tls, start_serving=False
+                self._runner.server, self._host, self._port, ssl=self._tls
             )
         except OSError as error:
             await self.stop()
@@ -77,10 +79,9 @@ class SignalingServer:
         return f"{'https' if self._tls else 'http'}://{host}:{port}"
 
     async def start(self) -> str:
-        """Listen (on a port that may be taken already), and return the address to call."""
+        """Answer requests; listens first, where that has not been done."""
         address = await self.bind() if self._server is None else ""
-        assert self._server is not None
-        await self._server.start_serving()
+        self._open.set()
         return address
 
     async def stop(self) -> None:
@@ -91,6 +92,11 @@ class SignalingServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    @web.middleware
+    async def _wait_until_open(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        await self._open.wait()
+        return await handler(request)
 
 
 def _tls_context(certificate: str, key: str) -> ssl.SSLContext:

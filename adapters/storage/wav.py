@@ -9,6 +9,7 @@ import datetime
 import functools
 import pathlib
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -217,6 +218,16 @@ class _WavWriter:
         loop: asyncio.AbstractEventLoop,
         done: asyncio.Future[None],
     ) -> None:
+        if (rehash := self._recording.rehash) is not None:
+            # hours of sound take seconds, in which the disk's thread has others to serve
+            again = functools.partial(self._complete, reason, ended_at, loop, done)
+
+            def wait() -> None:
+                rehash.join()
+                self._disk.submit(again, at_once=True)
+
+            threading.Thread(target=wait, name="gapless-hash-end", daemon=True).start()
+            return
         try:
             if self.failure is not None:
                 reason = EndReason.STORAGE_FAILED

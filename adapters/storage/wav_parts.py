@@ -132,6 +132,11 @@ class WavParts:
         return self._info
 
     @property
+    def rehash(self) -> threading.Thread | None:
+        """Hashes what was there when the recording was reopened; to be waited for elsewhere."""
+        return self._part.rehash if self._part is not None else None
+
+    @property
     def length(self) -> int:
         """Samples per channel, of all parts."""
         return self._before + (self._part.length if self._part is not None else 0)
@@ -292,6 +297,10 @@ class _Part:
     def length(self) -> int:
         return self._ledger.length
 
+    @property
+    def rehash(self) -> threading.Thread | None:
+        return self._rehash if self._rehash is not None and self._rehash.is_alive() else None
+
     def write(self, samples: Samples, kind: SampleKind) -> None:
         assert self._file is not None
         assert self._journal is not None
@@ -386,8 +395,14 @@ class _Part:
     def _hash_up_to(self, length: int) -> None:
         width = self._info.format.bytes_per_frame
         offset = self._data_offset + self._hashed * width
-        update_hash(self._hash, self._descriptor, offset, (length - self._hashed) * width)
-        self._hashed = length
+        try:
+            update_hash(self._hash, self._descriptor, offset, (length - self._hashed) * width)
+        except OSError:
+            self._hash, self._hashed = hashlib.sha256(), 0  # whoever goes on begins anew
+            if threading.current_thread() is not self._rehash:
+                raise
+        else:
+            self._hashed = length
 
     def _open_wav(self, descriptor: int, *, closefd: bool) -> soundfile.SoundFile:
         audio_format = self._info.format

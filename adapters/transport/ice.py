@@ -125,12 +125,12 @@ class IceTransport:
             agent.remote_username, agent.remote_password = remote.username, remote.password
             try:
                 found = await agent.gather(servers)
+                if self._closed or self.is_lost or not found:
+                    raise ConnectionFailed("ICE cannot be restarted on this connection")
             except BaseException:
                 await agent.close()
+                self._restart_failed()
                 raise
-            if self._closed or self.is_lost or not found:
-                await agent.close()
-                raise ConnectionFailed("ICE cannot be restarted on this connection")
             self._next = agent
             self._restarting = asyncio.create_task(
                 self._switch(agent, candidates, complete=remote.complete), name="restart ICE"
@@ -216,15 +216,20 @@ class IceTransport:
                 if complete:
                     await agent.take(None)
                 await agent.connect()
-        except (ConnectionError, TimeoutError):
+        except Exception:
+            # ConnectionError, TimeoutError; others over what a peer sends in checks
             self._next = None
             self._retire(agent)
-            if self._was_lost_meanwhile:
-                self.path_lost(self._agent)
+            self._restart_failed()
             return
         old, self._agent, self._next = self._agent, agent, None
         self._was_lost_meanwhile = False
         self._retire(old)
+
+    def _restart_failed(self) -> None:
+        """The old path serves on, unless it has gone meanwhile."""
+        if self._was_lost_meanwhile:
+            self.path_lost(self._agent)
 
     async def _drop_restart(self) -> None:
         """A restart under way has been overtaken."""

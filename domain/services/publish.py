@@ -182,6 +182,7 @@ class Publisher:
                     self._observer.device_back(self._clock.monotonic() - lost_at)
                     return
                 await self._clock.sleep(REOPEN_S)
+            self._lost += max(0, self._read_to - ended_at)  # it never came back
         finally:
             await beating.cancel()
 
@@ -189,6 +190,8 @@ class Publisher:
         """Tell the server how time goes by without a sound."""
         while not self._is_over:
             now = ended_at + round((self._clock.monotonic() - lost_at) * RTP_RATE_HZ)
+            if self._limit is not None:
+                now = min(now, self._limit)
             if now > self._sent_to:
                 self._read_to = self._sent_to = now
                 self._packetizer.skip()

@@ -179,6 +179,8 @@ class AudioTrackProcessor:
         self._reorder = ReorderBuffer(hold_s=self._reorder_hold_s)
         if self._reconstructor is not None:
             self._reconstructor.restart()
+        if self._statistics is not None:
+            self._statistics = self._statistics.begin_anew()
 
     def _change_source(self, ssrc: int, codec: CodecParameters) -> None:
         """A new SSRC has a sequence and a clock of its own (RFC 3550 § 3)."""

@@ -486,6 +486,14 @@ async def test_stopping_while_the_device_is_being_opened_again_ends_the_stream()
     client.assert_released()
 
 
+async def test_a_duration_ends_though_the_device_is_gone() -> None:
+    client = Client(*seconds(1), DeviceLost("unplugged"), live=True, duration_s=2.2)
+    client.capture = FakeCapture(client.source, *[DeviceUnusable("not there")] * 1000)
+    summary = await client.run()
+    assert max(packet.timestamp for packet in client.packets) == round(2.2 * 48_000)
+    assert (summary.seconds, summary.lost_s) == (1.0, pytest.approx(1.2))
+
+
 async def test_stopping_while_the_device_is_gone_ends_the_stream() -> None:
     client = Client(*seconds(1), DeviceLost("unplugged"), live=True)
     client.capture = FakeCapture(client.source, *[DeviceUnusable("not there")] * 1000)

@@ -232,6 +232,23 @@ async def test_a_client_without_a_device_keeps_its_session_and_its_time(server: 
     assert len(stored.samples) == (20 + 50 * 99 + 10 + 1) * 960
 
 
+async def test_reports_move_on_after_an_outage_of_any_length() -> None:
+    server = Server(inactivity_timeout_s=3600)
+    first = await server.ingest.offer("v=0 first", name="")
+    server.receive(*(packet(n) for n in range(20)))
+    server.clock.advance(800)
+    await again(server, first)
+    server.receive(*(packet(n) for n in range(40_020, 40_040)))
+    sink = connection(server, 2).sink
+    assert sink is not None
+    report = sink.reception_report()
+    assert report is not None
+    assert report.highest_sequence == 40_039
+    await server.ingest.delete(first.session_id)
+    (stored,) = server.store.recordings.values()
+    assert len(stored.samples) == 40_040 * 960
+
+
 async def test_turn_servers_get_credentials_of_their_own() -> None:
     turn, stun = IceServer("turn:t.example"), IceServer("stun:s.example")
     own = IceServer("turn:o.example", "me", "mine")
