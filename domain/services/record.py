@@ -161,6 +161,8 @@ class AudioTrackProcessor:
         self._consume(self._reorder.flush())
         if self._interrupted is not None:  # nobody came back to it
             found = self._interrupted
+            if reason is EndReason.SHUTDOWN:
+                reason = EndReason.RECOVERED  # it was another process that it ended with
             location = await found.writer.finish(reason, found.ended_at)
             return FinishedRecording(location, found.length, found.info.format)
         self._note_counts(now)

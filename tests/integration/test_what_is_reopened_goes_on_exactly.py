@@ -103,6 +103,30 @@ async def test_two_restarts_leave_no_sample_out_of_place(
         assert {span["kind"] for span in spans} <= {"received", "silence"}
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [(EndReason.RECOVERED, "recovered"), (EndReason.SHUTDOWN, "recovered"),
+     (EndReason.DELETED, "deleted")],
+)  # fmt: skip
+async def test_what_nobody_came_back_to_is_completed_as_it_was(
+    tmp_path: pathlib.Path, reason: EndReason, told: str
+) -> None:
+    clock = FakeClock()
+    first = Process(tmp_path, clock, WavOptions())
+    first.receive(range(50))
+    first.kill()
+    clock.advance(20)
+    second = Process(tmp_path, clock, WavOptions())
+    await second.processor.end(reason, now=clock.now)
+    second.store.close()
+    (path,) = tmp_path.glob("*.json")
+    ledger = json.loads(path.read_text())
+    assert (ledger["end_reason"], ledger["length_samples"]) == (told, 50 * 960)
+    ended = datetime.datetime.fromisoformat(ledger["ended_at"])
+    started = datetime.datetime.fromisoformat(ledger["started_at"])
+    assert (ended - started).total_seconds() == pytest.approx(1.0)
+
+
 async def test_another_codec_does_not_go_on_with_what_was_reopened(tmp_path: pathlib.Path) -> None:
     clock = FakeClock()
     first = Process(tmp_path, clock, WavOptions())
