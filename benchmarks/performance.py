@@ -128,6 +128,34 @@ def measure(server: str, streams: int) -> Point:
         return Point(server, streams, cpu, resident, threads, sent["behind_s"], whole)
 
 
+def client_cpu(client: str) -> float:
+    """CPU of one client that streams a tone, as a share of a core."""
+    with tempfile.TemporaryDirectory() as name:
+        serve = ("-m", "entrypoints", "serve", "--port", "0", "--recordings", name)
+        with running(*serve) as server:
+            url = server.line("listening on").partition("listening on ")[2].split()[0]
+            commands = {
+                "`gapless stream`": ("-m", "entrypoints", "stream", "--server", url,
+                                     "--capture", "tone"),
+                "aiortc's encoder": ("-m", "benchmarks.peers.aiortc_client", url),
+            }  # fmt: skip
+            with running(*commands[client]) as streaming:
+                streaming.line("connected")
+                time.sleep(SETTLE_S)
+                began, used = time.monotonic(), streaming.cpu_s
+                time.sleep(WINDOW_S)
+                return (streaming.cpu_s - used) / (time.monotonic() - began)
+
+
+def client_table(measured: dict[str, list[float]]) -> str:
+    peer = statistics.median(measured["aiortc's encoder"])
+    lines = ["| client | CPU of one stream | against aiortc's encoder |", "|---|---|---|"]
+    for client, cpus in measured.items():
+        cpu = statistics.median(cpus)
+        lines.append(f"| {client} | {cpu:.2%} | {cpu / peer:.2f}× |")
+    return "\n".join(lines) + "\n"
+
+
 def are_whole(folder: pathlib.Path, streams: int, packets: int) -> bool:
     """Every recording has every packet."""
     ledgers = [json.loads(path.read_text()) for path in folder.glob("*.json")]
@@ -145,6 +173,11 @@ its recordings have every packet. Made by
 ```sh
 make bench
 ```
+
+"""
+CLIENTS = """
+One client that streams a tone in mono at 48 kbit/s, with capture, Opus and sending; aiortc's own
+sender encodes at 96 kbit/s in stereo, and cannot do otherwise.
 
 """
 COLUMNS = ("server", "streams", "CPU", "streams per core", "against `MediaRecorder`", "memory",
@@ -176,14 +209,19 @@ def table(points: list[Point]) -> str:
 
 def main() -> None:
     points = []
+    clients: dict[str, list[float]] = {"aiortc's encoder": [], "`gapless stream`": []}
     for repetition in range(REPETITIONS):
         for server, loads in POINTS.items():
             for streams in loads:
                 print(f"  {repetition + 1}: {server}, {streams} streams", file=sys.stderr)
                 points.append(measure(server, streams))
-    text = table(points)
+        for client, cpus in clients.items():
+            print(f"  {repetition + 1}: {client}", file=sys.stderr)
+            cpus.append(client_cpu(client))
+    text = table(points) + CLIENTS + client_table(clients)
     DOCUMENT.write_text(HEADER.format(repetitions=REPETITIONS) + text)
-    FIGURES.write_text(json.dumps([asdict(point) for point in points], indent=1) + "\n")
+    figures = {"servers": [asdict(point) for point in points], "clients": clients}
+    FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
     print(text)
     if not all(point.whole for point in points):
         sys.exit("a recording is not whole: that is no score")

@@ -129,8 +129,8 @@ class _WavWriter:
         self.failure: StorageFailed | None = None
 
     def begin(self) -> None:
-        """Make the files of a new recording."""
-        self._do(self._recording.open)
+        """Make the files of a new recording; a process killed from now on leaves them behind."""
+        self._do(self._recording.open, at_once=True)
 
     def append(self, samples: Samples, kind: SampleKind) -> None:
         length = len(samples)
@@ -163,12 +163,12 @@ class _WavWriter:
             raise self.failure
         return str(self._recording.completed)
 
-    def _do(self, step: _Sound | Callable[[], None]) -> None:
+    def _do(self, step: _Sound | Callable[[], None], *, at_once: bool = False) -> None:
         """Queue a step for the disk's thread, which takes all that has come together at once."""
         self._steps.append(step)
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._disk.submit(self._take)
+            self._disk.submit(self._take, at_once=at_once)
 
     def _end_overflow(self) -> None:
         """One step for all that was left out, however long the disk stalled."""
