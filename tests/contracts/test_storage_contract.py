@@ -367,8 +367,14 @@ async def test_a_stalled_disk_stalls_nothing_and_what_does_not_fit_is_told(
     store = WavStore(str(tmp_path))
     writer = store.create(info("a"))
     disk, _ = store._started()
-    go_on = threading.Event()
-    disk.submit(lambda: void(go_on.wait(30)))
+    stalled, go_on = threading.Event(), threading.Event()
+
+    def stall() -> None:
+        stalled.set()
+        go_on.wait(30)
+
+    disk.submit(stall, at_once=True)
+    assert stalled.wait(10)
     began = time.monotonic()
     for start in range(0, 95_040, 960):
         writer.append(ramp(960, start=start), SampleKind.RECEIVED)
@@ -386,7 +392,3 @@ async def test_a_stalled_disk_stalls_nothing_and_what_does_not_fit_is_told(
     ]
     assert ledger["events"] == [{"type": "overflow", "position": 4800, "length": 91_200}]
     assert verify(inspect_recording(location), Limits()).ok
-
-
-def void(_result: object) -> None:
-    """For calls whose result nobody wants."""
