@@ -15,24 +15,16 @@ class Backoff:
     all in one moment.
     """
 
-    def __init__(
-        self,
-        random: Callable[[], float],
-        *,
-        first_s: float = FIRST_S,
-        longest_s: float = LONGEST_S,
-    ) -> None:
+    def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
-        self._first_s = first_s
-        self._longest_s = longest_s
-        self._next_s = first_s
+        self._next_s = FIRST_S
 
     def next_delay_s(self) -> float:
         """Between half of the current delay and nearly all of it: the attempt takes time, too."""
         delay = self._next_s * (0.5 + 0.45 * self._random())
-        self._next_s = min(self._next_s * 2, self._longest_s)
+        self._next_s = min(self._next_s * 2, LONGEST_S)
         return delay
 
     def reset(self) -> None:
         """It has worked: begin again with the shortest delay when it next does not."""
-        self._next_s = self._first_s
+        self._next_s = FIRST_S

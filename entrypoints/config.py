@@ -65,6 +65,13 @@ def resolve(
         raise SettingInvalid(error.name, error.problem, origin=origin) from None
 
 
+def given_type(hint: Any) -> Any:
+    """The type that a setting has where it is given: X for X | None."""
+    if isinstance(hint, types.UnionType):
+        return next(option for option in typing.get_args(hint) if option is not types.NoneType)
+    return hint
+
+
 def _from_file(path: str) -> dict[str, _Given]:
     try:
         table = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
@@ -92,10 +99,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
 
 def _read(name: str, entry: _Given, hint: Any) -> Any:
     """The value as the type that its setting has."""
-    if isinstance(hint, types.UnionType):  # X | None: where it is given, it is an X
-        hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
     try:
-        return _READERS[hint](entry.value)
+        return _READERS[given_type(hint)](entry.value)
     except SettingInvalid as error:
         raise SettingInvalid(name, error.problem, origin=entry.origin) from None
     except (ValueError, TypeError) as error:

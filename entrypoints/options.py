@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import types
 import typing
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from domain.settings import ClientSettings, ServerSettings
-from entrypoints.config import resolve
+from entrypoints.config import given_type, resolve
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", ServerSettings, ClientSettings)
@@ -50,9 +49,7 @@ def _option(item: dataclasses.Field[Any], hint: Any) -> Callable[[F], F]:
     if hint is bool:
         declaration = f"{flag}/--no-{flag[2:]}" if item.default else flag
         return click.option(declaration, item.name, is_flag=True, default=None, help=text)
-    if isinstance(hint, types.UnionType):  # X | None: where it is given, it is an X
-        hint = typing.get_args(hint)[0]
-    metavar = "|".join(choices) if choices else _metavar(item.name, hint)
+    metavar = "|".join(choices) if choices else _metavar(item.name, given_type(hint))
     return click.option(flag, item.name, metavar=metavar, default=None, help=text)
 
 

@@ -60,4 +60,8 @@ class BackgroundTasks:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("background work %r failed", task.get_name(), exc_info=error)
+            self.failed(task.get_name(), error)
+
+    def failed(self, name: str, error: BaseException) -> None:
+        """Somebody has to hear of it."""
+        _log.error("background work %r failed", name, exc_info=error)

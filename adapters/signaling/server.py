@@ -48,6 +48,7 @@ class SignalingServer:
         )
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
+        self._address = ""
 
     async def bind(self) -> str:
         """Listen, and return the address to call; requests wait until `start`.
@@ -76,13 +77,15 @@ class SignalingServer:
                                  f"{error.strerror}") from error  # fmt: skip
         port = self._server.sockets[0].getsockname()[1]
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{'https' if self._tls else 'http'}://{host}:{port}"
+        self._address = f"{'https' if self._tls else 'http'}://{host}:{port}"
+        return self._address
 
     async def start(self) -> str:
         """Answer requests; listens first, where that has not been done."""
-        address = await self.bind() if self._server is None else ""
+        if self._server is None:
+            await self.bind()
         self._open.set()
-        return address
+        return self._address
 
     async def stop(self) -> None:
         """Stop listening; requests under way get a second to end."""

@@ -59,11 +59,11 @@ class SecureLink:
         )
 
     async def connect(self, remote: RemoteAudio, *, dtls_role: str) -> None:
-        """Find a path and make it secure; this machine's candidates have to be gathered before.
+        """Find a path and make it secure.
 
+        This machine's candidates have to be gathered, and the peer's credentials set, before.
         Raises `ConnectionFailed`. There is no time-out in here: cancel it, or close the link.
         """
-        self.ice.set_remote(remote.username, remote.password)
         self._adding = [
             asyncio.create_task(self.ice.add_remote_candidate(candidate), name="add candidate")
             for candidate in (*remote.candidates, *([None] if remote.candidates_complete else []))

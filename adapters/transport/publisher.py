@@ -76,6 +76,7 @@ class _PublisherConnection:
         send_candidate: Callable[[IceCandidate], Awaitable[None]],
     ) -> None:
         answer = _parse(answer_sdp)
+        self._link.ice.set_remote(answer.username, answer.password)
         found: asyncio.Queue[str | None] = asyncio.Queue()
         await self._link.ice.gather_own(found.put_nowait)
         asking = asyncio.create_task(

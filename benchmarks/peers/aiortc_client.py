@@ -9,13 +9,13 @@ import asyncio
 import fractions
 import sys
 import time
-from unittest import mock
 
 import aiohttp
-import aioice
 import av
 import numpy as np
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+
+from tests.rigs.loopback import loopback_for_aiortc
 
 RATE, FRAME = 48_000, 960
 
@@ -63,6 +63,5 @@ async def stream(url: str) -> None:
 
 
 if __name__ == "__main__":
-    # aioice leaves loopback out
-    with mock.patch.object(aioice.ice, "get_host_addresses", return_value=["127.0.0.1"]):
+    with loopback_for_aiortc():
         asyncio.run(stream(sys.argv[1]))

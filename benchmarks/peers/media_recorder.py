@@ -9,12 +9,12 @@ import asyncio
 import pathlib
 import sys
 from typing import Any
-from unittest import mock
 
-import aioice
 from aiohttp import web
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaRecorder
+
+from tests.rigs.loopback import loopback_for_aiortc
 
 
 async def serve(folder: pathlib.Path) -> None:
@@ -58,6 +58,5 @@ async def serve(folder: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    # aioice leaves loopback out
-    with mock.patch.object(aioice.ice, "get_host_addresses", return_value=["127.0.0.1"]):
+    with loopback_for_aiortc():
         asyncio.run(serve(pathlib.Path(sys.argv[1])))

@@ -223,17 +223,6 @@ class Ingest:
         self._observer.failed(live.session.id, error)
         self.end(live, SessionEvent.FAILED)
 
-    def changed(self, live: LiveSession) -> None:
-        """The session's state is another."""
-        self._observer.session_changed(live.session.id, live.session.state)
-
-    def recording_started(self, live: LiveSession) -> None:
-        assert live.processor.format is not None
-        self._observer.recording_started(live.session.id, live.processor.format)
-
-    def resumed(self, live: LiveSession, attempt: int) -> None:
-        self._observer.session_resumed(live.session.id, attempt)
-
     async def _answer(
         self, key: str, answering: _Answering, sdp: str, name: str, resume: str | None
     ) -> None:
@@ -314,6 +303,7 @@ class Ingest:
             session,
             self._processor(session),
             self,
+            self._observer,
             connect_timeout_s=self._settings.connect_timeout_s,
         )
         self._sessions[session.id] = live

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from domain.ports.clock import Work
+from domain.ports.observers import ServerObserver
 from domain.ports.transport import IngestConnection
 from domain.rtp import ReceptionReport, RtpPacket
 from domain.services.record import AudioTrackProcessor
@@ -23,15 +24,6 @@ class Keeper(Protocol):
     def release(self, attempt: Attempt) -> None:
         """A connection serves nothing any more."""
 
-    def changed(self, live: LiveSession) -> None:
-        """Its state is another."""
-
-    def recording_started(self, live: LiveSession) -> None:
-        """Its first packet was decoded."""
-
-    def resumed(self, live: LiveSession, attempt: int) -> None:
-        """Another connection serves it."""
-
 
 class LiveSession:
     """A session and its attempts.
@@ -45,6 +37,7 @@ class LiveSession:
         session: Session,
         processor: AudioTrackProcessor,
         keeper: Keeper,
+        observer: ServerObserver,
         *,
         connect_timeout_s: float,
     ) -> None:
@@ -55,6 +48,7 @@ class LiveSession:
         self.finished: Work | None = None
         """Done when everything of the session is, once it has ended."""
         self._keeper = keeper
+        self._observer = observer
         self._connect_timeout_s = connect_timeout_s
         self._serving: Attempt | None = None
         self._faulty = False
@@ -76,9 +70,9 @@ class LiveSession:
 
     def established(self, attempt: Attempt, *, now: float) -> None:
         attempt.is_connected = True
-        if self.session.state is SessionState.CONNECTING:
-            self.session.connected(now=now)
-            self._keeper.changed(self)
+        was = self.session.state
+        self.session.connected(now=now)
+        self._tell_change(was)
 
     def received(self, attempt: Attempt, packet: RtpPacket, *, now: float) -> None:
         if self._faulty or self.session.state is SessionState.ENDED:
@@ -88,8 +82,7 @@ class LiveSession:
                 return
             was = self.session.state
             self.session.packet_received(now=now)
-            if was is not self.session.state:
-                self._keeper.changed(self)
+            self._tell_change(was)
             self.processor.packet_received(packet, now=now)
         except Exception as error:
             self._fault(error)
@@ -146,7 +139,7 @@ class LiveSession:
         attempt.is_connected = True
         self.processor.connect(attempt.connection.codecs, now=now)
         if self.processor.attempt > 1:
-            self._keeper.resumed(self, self.processor.attempt)
+            self._observer.session_resumed(self.session.id, self.processor.attempt)
         return True
 
     def _drop(self, attempt: Attempt) -> None:
@@ -155,11 +148,15 @@ class LiveSession:
             self._serving = None
         self._keeper.release(attempt)
 
+    def _tell_change(self, was: SessionState) -> None:
+        if was is not self.session.state:
+            self._observer.session_changed(self.session.id, self.session.state)
+
     def _announce(self) -> None:
         """The first packets wait, and may be let go by a packet or by the clock."""
         if not self._announced and self.processor.format is not None:
             self._announced = True
-            self._keeper.recording_started(self)
+            self._observer.recording_started(self.session.id, self.processor.format)
 
     def _fault(self, error: Exception) -> None:
         """Whatever it was would happen again: nothing more goes into this recording."""

@@ -198,8 +198,7 @@ class AudioTrackProcessor:
         slots = self._reorder.push(packet, now=arrival.at, copies=own)
         if any(isinstance(slot, Restarted) for slot in slots):
             # another sequence begins: its statistics do, too (RFC 3550 § A.1)
-            rate = self._codecs[packet.payload_type].clock_rate_hz
-            self._statistics = ReceptionStatistics(packet.ssrc, clock_rate_hz=rate)
+            self._statistics = self._statistics.begin_anew()
         suspect = self._reorder.suspect
         if suspect is None or suspect.packet is not packet:
             self._statistics.received(packet, now=arrival.at)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Coroutine, Generator
-from typing import Any
+
+from adapters.runtime.asyncio_runtime import BackgroundTasks
 
 EPOCH = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 _STEP_S = 0.05
@@ -45,39 +45,17 @@ class FakeClock:
         await sleeper
 
 
-class SpawnedWork:
-    def __init__(self, task: asyncio.Task[None]) -> None:
-        self._task = task
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return asyncio.shield(self._task).__await__()
-
-    @property
-    def done(self) -> bool:
-        return self._task.done()
-
-    @property
-    def was_cancelled(self) -> bool:
-        return self._task.cancelled()
-
-    async def cancel(self) -> None:
-        self._task.cancel()
-        await asyncio.wait({self._task})
-
-
-class Spawned:
-    """Background work, awaited by `join`; failures are raised there instead of logged."""
+class Spawned(BackgroundTasks):
+    """Background work whose failures are raised by `join` instead of logged."""
 
     def __init__(self) -> None:
-        self._work: list[SpawnedWork] = []
-
-    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> SpawnedWork:
-        spawned = SpawnedWork(asyncio.get_running_loop().create_task(work, name=name))
-        self._work.append(spawned)
-        return spawned
+        super().__init__()
+        self._failures: list[BaseException] = []
 
     async def join(self) -> None:
-        while self._work:
-            work = self._work.pop(0)
-            if not (work.done and work.was_cancelled):
-                await work
+        await super().join()
+        if self._failures:
+            raise self._failures.pop(0)
+
+    def failed(self, name: str, error: BaseException) -> None:
+        self._failures.append(error)

@@ -13,10 +13,10 @@ import pytest
 import soundfile
 from playwright.async_api import Page
 
-from adapters.storage.memory import MemoryStore, StoredRecording
 from domain.recording import EndReason
 from tests.rigs.browser import CHROMIUM, PUBLISH, WAIT_UNTIL_SENT, WHIP, browser_page
 from tests.rigs.clients import Local, local_server
+from tests.rigs.outages import only_recording
 from tests.rigs.processes import environment
 from tests.rigs.sound import SPEECH
 
@@ -30,12 +30,6 @@ async def page_at(server: Local, folder: pathlib.Path) -> AsyncIterator[Page]:
     async with browser_page(folder / "microphone.wav") as page:
         await page.goto(f"{server.url}/health")
         yield page
-
-
-def only_recording(server: Local) -> StoredRecording:
-    store: MemoryStore = server.container.store()
-    (stored,) = store.recordings.values()
-    return stored
 
 
 @needs_chromium

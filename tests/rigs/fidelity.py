@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
-import aioice.ice
 import soundfile
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaRecorder
@@ -19,6 +15,7 @@ from aiortc.contrib.media import MediaRecorder
 from adapters.storage.memory import MemoryStore, StoredRecording
 from domain.ports.transport import IceCandidate, PublisherConnection
 from tests.rigs.clients import Local, new_packetizer
+from tests.rigs.loopback import loopback_for_aiortc
 from tests.rigs.relay import Log, Plan, Relay
 from tests.rigs.sound import FRAME
 
@@ -99,12 +96,6 @@ async def through(server: Local, packets: list[bytes], plan: Plan) -> Outcome:
         await asyncio.sleep(0.02)
 
 
-@contextlib.contextmanager
-def _loopback_for_aiortc() -> Iterator[None]:
-    with mock.patch.object(aioice.ice, "get_host_addresses", return_value=["127.0.0.1"]):
-        yield
-
-
 async def media_recorder(server: Local, packets: list[bytes], plan: Plan) -> float:
     """The same stream into aiortc's `MediaRecorder`; seconds of its file."""
     with tempfile.TemporaryDirectory() as folder:
@@ -121,7 +112,7 @@ async def media_recorder(server: Local, packets: list[bytes], plan: Plan) -> flo
         try:
             offer = RTCSessionDescription(sdp=connection.offer_sdp, type="offer")
             await peer.setRemoteDescription(offer)
-            with _loopback_for_aiortc():
+            with loopback_for_aiortc():
                 await peer.setLocalDescription(await peer.createAnswer())
             await recorder.start()
             answer = await relay.stand_before(peer.localDescription.sdp)
