@@ -29,7 +29,8 @@ async def networks() -> dict[str, list[Outcome]]:
         f"everything lost for {seconds} s": lambda seconds=seconds: outage(seconds)
         for seconds in OUTAGES_S
     }
-    wanted["media lost for ever, HTTP left"] = lambda: outage(10, http=False)
+    wanted["media lost for ever: ICE restart"] = lambda: outage(10, http=False)
+    wanted["media lost for ever: new connection"] = lambda: outage(10, http=False, restarts=False)
     wanted["NAT rebinding, three times"] = rebinding
     results = await asyncio.gather(*(many(make) for make in wanted.values()))
     return dict(zip(wanted, results, strict=True))

@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+from aiohttp import hdrs
 
+from adapters.signaling import sdpfrag
 from adapters.signaling.offers import SECONDS_HEADER
-from domain.errors import ServerRefused, ServerUnreachable, SettingInvalid, WrongServer
+from domain.errors import (
+    CandidateRejected,
+    ServerRefused,
+    ServerUnreachable,
+    SettingInvalid,
+    WrongServer,
+)
 from domain.ports.signaling import Answer
-from domain.ports.transport import IceCandidate
+from domain.ports.transport import IceCandidate, IceDescription
 from domain.settings import IceServer
 
 REQUEST_S = 10.0
@@ -29,8 +37,11 @@ class HttpSignaling:
         if resume is not None:
             await self.close()  # its connections may be those of a network that is gone
         offer = {"sdp": sdp, "type": "offer", "name": name}
-        body, _ = await self._call("POST", "/offer", offer | ({"resume": resume} if resume else {}))
+        if resume is not None:
+            offer["resume"] = resume
+        text, _ = await self._call("POST", "/offer", json=offer)
         try:
+            body = json.loads(text)
             return Answer(
                 sdp=body["sdp"],
                 session_id=body["id"],
@@ -40,14 +51,14 @@ class HttpSignaling:
                     for item in body["iceServers"]
                 ),
             )
-        except (KeyError, TypeError, AttributeError, SettingInvalid) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, SettingInvalid) as error:
             raise WrongServer(f"{self._server} is no Gapless server") from error
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         await self._call(
             "POST",
             "/ice-candidate",
-            {
+            json={
                 "id": session_id,
                 "candidate": candidate.candidate,
                 "sdpMid": candidate.sdp_mid,
@@ -55,9 +66,24 @@ class HttpSignaling:
             },
         )
 
+    async def restart_ice(
+        self, resume: str, local: IceDescription, *, ice_tag: str
+    ) -> IceDescription:
+        await self.close()  # as above
+        text, _ = await self._call(
+            "PATCH",
+            f"/whip/{resume}",
+            data=sdpfrag.write_fragment(sdpfrag.Fragment(local, mid="0")),
+            headers={hdrs.CONTENT_TYPE: sdpfrag.CONTENT_TYPE, hdrs.IF_MATCH: f'"{ice_tag}"'},
+        )
+        try:
+            return sdpfrag.parse_fragment(text).ice
+        except CandidateRejected as error:
+            raise WrongServer(f"{self._server} is no Gapless server: {error}") from error
+
     async def delete(self, session_id: str) -> float | None:
         try:
-            _, headers = await self._call("DELETE", f"/sessions/{session_id}", None)
+            _, headers = await self._call("DELETE", f"/sessions/{session_id}")
             return float(headers[SECONDS_HEADER])
         except ServerRefused as error:
             if error.status != 404:
@@ -71,21 +97,20 @@ class HttpSignaling:
             await self._session.close()
             self._session = None
 
-    async def _call(
-        self, method: str, path: str, body: dict[str, Any] | None
-    ) -> tuple[Any, Mapping[str, str]]:
+    async def _call(self, method: str, path: str, **request: Any) -> tuple[str, Mapping[str, str]]:
+        """The body and the headers of the answer to a request, as aiohttp takes it."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers, timeout=aiohttp.ClientTimeout(total=REQUEST_S)
             )
         try:
             async with self._session.request(
-                method, self._server + path, json=body, allow_redirects=False
+                method, self._server + path, allow_redirects=False, **request
             ) as response:
                 text = await response.text(errors="replace")
                 if response.status >= 300:
                     raise ServerRefused(response.status, _reason(text, response.reason))
-                return _parse(text), response.headers
+                return text, response.headers
         except TimeoutError as error:
             raise ServerUnreachable(
                 f"no answer from {self._server} within {REQUEST_S:g} s"
@@ -100,12 +125,6 @@ class HttpSignaling:
             ) from error
         except aiohttp.ClientError as error:
             raise ServerUnreachable(f"cannot talk to {self._server}: {error}") from error
-        except ValueError as error:
-            raise WrongServer(f"{self._server} is no Gapless server: {error}") from error
-
-
-def _parse(text: str) -> Any:
-    return json.loads(text) if text else None
 
 
 def _reason(text: str, fallback: str | None) -> str:

@@ -55,7 +55,7 @@ def parse_fragment(text: str) -> Fragment:
 
 
 def write_fragment(fragment: Fragment) -> str:
-    """The answer to a fragment that restarts ICE."""
+    """A fragment that begins an ICE session, or the answer to one."""
     ice = fragment.ice
     lines = [
         "a=ice-options:trickle",

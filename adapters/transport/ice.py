@@ -8,17 +8,19 @@ would bring the stock stack down, and it can restart.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import aioice
 
-from adapters.transport.ice_agent import IceAgent, IceOptions
+from adapters.transport.ice_agent import IceAgent, IceOptions, parse_candidate
 from domain.errors import ConnectionFailed
 from domain.ports.transport import IceDescription
 from domain.settings import IceServer
 
 RESTART_S = 30.0
 """An ICE restart that has found no path by then is given up; the old path is still there."""
+OWN_RESTART_S = 2.0
+"""The same for a restart of one's own, which is a way out among others."""
 _MAX_WAITING = 64
 
 
@@ -30,7 +32,7 @@ class IceTransport:
         self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._agent = IceAgent(self, options, ice_controlling=controlling)
         self._next: IceAgent | None = None
-        self._restarting: asyncio.Task[None] | None = None
+        self._restarting: asyncio.Task[bool] | None = None
         self._restart_lock = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
         self._was_lost_meanwhile = False
@@ -107,35 +109,45 @@ class IceTransport:
                     raise
                 await asyncio.wait({restarting})
 
-    async def restart(
-        self,
-        remote: IceDescription,
-        candidates: Sequence[aioice.Candidate],
-        servers: Sequence[IceServer],
+    async def answer_restart(
+        self, remote: IceDescription, servers: Sequence[IceServer]
     ) -> IceDescription:
-        """Begin a new ICE session (RFC 8445 § 9), and return this end of it.
+        """Begin a new ICE session with a peer that has (RFC 8445 § 9); return this end of it.
 
         In the background it finds a path and takes over; until then, and if it finds none, the
         old path serves. A restart that is still under way is given up for this one. Raises
-        `ConnectionFailed`; the old ICE session stays then.
+        `ConnectionFailed` or `CandidateRejected`; the old ICE session stays then.
+        """
+
+        async def know(_local: IceDescription) -> IceDescription:
+            return remote
+
+        async with self._restart_lock:
+            local, _ = await self._restart(servers, know)
+        return local
+
+    async def restart(
+        self,
+        servers: Sequence[IceServer],
+        exchange: Callable[[IceDescription], Awaitable[IceDescription]],
+    ) -> None:
+        """Begin a new ICE session; returns when it has taken over.
+
+        `exchange` brings this end of it to the peer, and the peer's back. Raises
+        `ConnectionFailed`, `CandidateRejected` and what `exchange` raises; the old ICE session
+        stays then.
         """
         async with self._restart_lock:
-            await self._drop_restart()
-            agent = IceAgent(self, self._options, ice_controlling=self._agent.ice_controlling)
-            agent.remote_username, agent.remote_password = remote.username, remote.password
-            try:
-                found = await agent.gather(servers)
-                if self._closed or self.is_lost or not found:
-                    raise ConnectionFailed("ICE cannot be restarted on this connection")
-            except BaseException:
-                await agent.close()
-                self._restart_failed()
-                raise
-            self._next = agent
-            self._restarting = asyncio.create_task(
-                self._switch(agent, candidates, complete=remote.complete), name="restart ICE"
-            )
-        return IceDescription(agent.local_username, agent.local_password, found, complete=True)
+            _, switching = await self._restart(servers, exchange)
+        try:
+            await asyncio.wait({switching}, timeout=OWN_RESTART_S)
+        finally:
+            async with self._restart_lock:
+                if switching is self._restarting:
+                    await self._drop_restart()
+                    self._restart_failed()
+        if switching.cancelled() or not switching.result():
+            raise ConnectionFailed("the ICE restart found no path")
 
     def send(self, data: bytes) -> bool:
         """Send a packet at once; False when there is no path."""
@@ -207,12 +219,39 @@ class IceTransport:
     def _latest(self) -> IceAgent:
         return self._next or self._agent
 
+    async def _restart(
+        self,
+        servers: Sequence[IceServer],
+        exchange: Callable[[IceDescription], Awaitable[IceDescription]],
+    ) -> tuple[IceDescription, asyncio.Task[bool]]:
+        """Begin an ICE session; its local end, and whether it will have taken over."""
+        await self._drop_restart()
+        agent = IceAgent(self, self._options, ice_controlling=self._agent.ice_controlling)
+        try:
+            found = await agent.gather(servers)
+            if self._closed or self.is_lost or not found:
+                raise ConnectionFailed("ICE cannot be restarted on this connection")
+            local = IceDescription(agent.local_username, agent.local_password, found, complete=True)
+            remote = await exchange(local)
+            candidates = [parse_candidate(item) for item in remote.candidates]
+        except BaseException:
+            await agent.close()
+            self._restart_failed()
+            raise
+        agent.remote_username, agent.remote_password = remote.username, remote.password
+        self._next = agent
+        self._restarting = asyncio.create_task(
+            self._switch(agent, candidates, complete=remote.complete), name="restart ICE"
+        )
+        return local, self._restarting
+
     async def _switch(
-        self, agent: IceAgent, candidates: Sequence[aioice.Candidate], *, complete: bool
-    ) -> None:
+        self, agent: IceAgent, candidates: Sequence[aioice.Candidate | None], *, complete: bool
+    ) -> bool:
         try:
             async with asyncio.timeout(RESTART_S):
-                await asyncio.gather(*(agent.take(candidate) for candidate in candidates))
+                usable = [candidate for candidate in candidates if candidate is not None]
+                await asyncio.gather(*(agent.take(candidate) for candidate in usable))
                 if complete:
                     await agent.take(None)
                 await agent.connect()
@@ -221,10 +260,11 @@ class IceTransport:
             self._next = None
             self._retire(agent)
             self._restart_failed()
-            return
+            return False
         old, self._agent, self._next = self._agent, agent, None
         self._was_lost_meanwhile = False
         self._retire(old)
+        return True
 
     def _restart_failed(self) -> None:
         """The old path serves on, unless it has gone meanwhile."""

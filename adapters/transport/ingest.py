@@ -132,11 +132,8 @@ class _IngestConnection:
     async def restart_ice(
         self, remote: IceDescription, *, ice_servers: Sequence[IceServer]
     ) -> IceDescription:
-        parsed = [parse_candidate(item) for item in remote.candidates]
         try:
-            return await self._link.ice.restart(
-                remote, [item for item in parsed if item is not None], ice_servers
-            )
+            return await self._link.ice.answer_restart(remote, ice_servers)
         except ConnectionFailed as error:
             raise CandidateRejected(str(error)) from error
 

@@ -16,7 +16,7 @@ from adapters.transport.rtcp import sender_report
 from adapters.transport.sdp import RemoteAudio, parse_answer, write_offer
 from domain.errors import ConnectionFailed, OfferRejected
 from domain.ports.clock import Clock
-from domain.ports.transport import IceCandidate, PublisherConnection
+from domain.ports.transport import IceCandidate, IceDescription, PublisherConnection
 from domain.rtp import OPUS_PAYLOAD_TYPE, RtpPacket, is_rtcp, write_rtp
 from domain.settings import IceServer
 
@@ -51,7 +51,7 @@ class _PublisherConnection:
         self, link: SecureLink, offer: str, ice_servers: Sequence[IceServer], clock: Clock
     ) -> None:
         self._link = link
-        self._own_servers = ice_servers
+        self._ice_servers = ice_servers
         self._clock = clock
         self._cname = secrets.token_hex(8)
         self._last: RtpPacket | None = None
@@ -68,6 +68,10 @@ class _PublisherConnection:
     def is_open(self) -> bool:
         return self._link.is_open
 
+    @property
+    def ice_tag(self) -> str:
+        return self._link.ice.remote.username
+
     async def connect(
         self,
         answer_sdp: str,
@@ -76,12 +80,11 @@ class _PublisherConnection:
         send_candidate: Callable[[IceCandidate], Awaitable[None]],
     ) -> None:
         answer = _parse(answer_sdp)
+        self._ice_servers = self._ice_servers or ice_servers
         self._link.ice.set_remote(answer.username, answer.password)
         found: asyncio.Queue[str | None] = asyncio.Queue()
         await self._link.ice.gather_own(found.put_nowait)
-        asking = asyncio.create_task(
-            self._ask(self._own_servers or ice_servers, found), name="gather candidates"
-        )
+        asking = asyncio.create_task(self._ask(found), name="gather candidates")
         trickling = asyncio.create_task(_trickle(found, send_candidate), name="trickle")
         path = asyncio.create_task(
             self._link.connect(answer, dtls_role=answer.dtls_role), name="connect"
@@ -105,6 +108,12 @@ class _PublisherConnection:
         self._link.on_closed = self._closed_by_server
         self._reporting = asyncio.create_task(self._report(), name="send reports")
 
+    async def restart_ice(
+        self, exchange: Callable[[IceDescription], Awaitable[IceDescription]]
+    ) -> None:
+        await self._link.ice.restart(self._ice_servers, exchange)
+        self.heard_at = self._clock.monotonic()
+
     def send(self, packet: RtpPacket) -> None:
         self._last, self._last_at = packet, self._clock.monotonic()
         self._packets += 1
@@ -119,9 +128,9 @@ class _PublisherConnection:
     def _closed_by_server(self) -> None:
         self.is_closed_by_server = True
 
-    async def _ask(self, servers: Sequence[IceServer], found: asyncio.Queue[str | None]) -> None:
+    async def _ask(self, found: asyncio.Queue[str | None]) -> None:
         try:
-            await self._link.ice.ask(servers, found.put_nowait)
+            await self._link.ice.ask(self._ice_servers, found.put_nowait)
         finally:
             found.put_nowait(None)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from domain.ports.transport import IceCandidate
+from domain.ports.transport import IceCandidate, IceDescription
 from domain.settings import IceServer
 
 
@@ -30,6 +30,14 @@ class SignalingClient(Protocol):
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         """Hand over a candidate; an empty one ends the list."""
+
+    async def restart_ice(
+        self, resume: str, local: IceDescription, *, ice_tag: str
+    ) -> IceDescription:
+        """Begin a new ICE session in the place of the one that `ice_tag` names.
+
+        Returns the server's end of it.
+        """
 
     async def delete(self, session_id: str) -> float | None:
         """End the session; one that is over already is no error.

@@ -128,6 +128,10 @@ class PublisherConnection(Protocol):
         """Whether packets can be sent: it is made, and neither closed nor given up."""
 
     @property
+    def ice_tag(self) -> str:
+        """Names the ICE session as the server does: by the server's user name."""
+
+    @property
     def is_closed_by_server(self) -> bool:
         """Whether the server has said goodbye."""
 
@@ -149,6 +153,16 @@ class PublisherConnection(Protocol):
         """Hand candidates over as they are found; return when packets can be sent.
 
         Raises `ConnectionFailed`, and what `send_candidate` raises.
+        """
+
+    async def restart_ice(
+        self, exchange: Callable[[IceDescription], Awaitable[IceDescription]]
+    ) -> None:
+        """Look for another path with a new ICE session (RFC 8445 § 9); return when it has one.
+
+        `exchange` brings this end of it to the server, and the server's back. DTLS and SRTP stay
+        as they are, and the old path serves until then. Raises `ConnectionFailed`,
+        `CandidateRejected` and what `exchange` raises.
         """
 
     def send(self, packet: RtpPacket) -> None:

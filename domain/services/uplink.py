@@ -18,7 +18,12 @@ from domain.errors import (
 from domain.ports.clock import Clock, Spawner, Work
 from domain.ports.observers import StreamObserver
 from domain.ports.signaling import SignalingClient
-from domain.ports.transport import IceCandidate, PublisherConnection, PublisherTransport
+from domain.ports.transport import (
+    IceCandidate,
+    IceDescription,
+    PublisherConnection,
+    PublisherTransport,
+)
 from domain.rtp import RtpPacket, signed
 
 DEAD_AFTER_S = 2.5
@@ -38,8 +43,9 @@ class Uplink:
     """One session on a server, over as many connections as it takes.
 
     `send` never waits and never fails. Once the server is not heard of any more, the old
-    connection is kept (its path may come back by itself) while new ones are attempted; whichever
-    works first carries on. Only a refusal ends that: `failure` then says what it was.
+    connection is kept (its path may come back by itself) while it looks for another path with an
+    ICE restart, and new ones are attempted; whichever works first carries on. Only a refusal ends
+    that: `failure` then says what it was.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Uplink:
         self._last_sequence: int | None = None
         self._reported: int | None = None
         self._unreported_since: float | None = None  # a packet was sent, and no report moved on
+        self._may_restart = False
         self.session_id = ""
         self.failure: GaplessError | None = None
         """The refusal that ended the session."""
@@ -137,30 +144,40 @@ class Uplink:
             self._observer.interrupted()
             lost_at = self._clock.monotonic()
             self._backoff.reset()
+            self._may_restart = True
             while self.failure is None and not self._is_alive():
                 await self._come_back()
             if self.failure is None:
                 self._observer.resumed(self._clock.monotonic() - lost_at)
 
     async def _come_back(self) -> None:
-        """Try once to make another connection, unless the old one comes back; pause if not."""
+        """Try once to find another way, unless the old one comes back; pause if there is none."""
+        old = self._connection
+        assert old is not None
         attempt = _Attempt(self._transport, self._signaling, self._name, self._resume)
-        work = self._spawner.spawn(attempt.run(), name="reconnect")
+        lost = old if self._may_restart and old.is_open else None
+        work = self._spawner.spawn(attempt.run(lost), name="reconnect")
+
+        def is_decided() -> bool:
+            # ends of an ICE restart that is broken off half-way may differ in where they are
+            return work.done or (self._is_alive() and not attempt.is_restarting)
+
         try:
-            if not await self._wait(ATTEMPT_S, lambda: work.done or self._is_alive()):
+            if not await self._wait(ATTEMPT_S, is_decided):
                 attempt.error = ConnectionFailed(f"no media path within {ATTEMPT_S:g} s")
             await work.cancel()
         except BaseException:
             await work.cancel()
-            if attempt.connection is not None:
+            if attempt.connection not in (None, old):
                 await attempt.connection.close(goodbye=False)
             raise
-        if attempt.connection is not None:
-            old = self._connection
+        self._may_restart = self._may_restart and not attempt.has_asked_to_restart
+        if attempt.connection is old:
+            self._reported, self._unreported_since = None, None
+        elif attempt.connection is not None:
             self._take(attempt)
-            if old is not None:
-                # no goodbye: should it arrive, it would come from a session that goes on
-                await old.close(goodbye=False)
+            # no goodbye: should it arrive, it would come from a session that goes on
+            await old.close(goodbye=False)
         elif self._is_alive():
             return
         elif attempt.error is not None and not _is_passing(attempt.error):
@@ -241,7 +258,7 @@ class Uplink:
 
 
 class _Attempt:
-    """One attempt at a connection: afterwards there is either a `connection` or an `error`."""
+    """One attempt at a way: afterwards there is either a `connection` or an `error`."""
 
     def __init__(
         self,
@@ -257,8 +274,41 @@ class _Attempt:
         self.session_id = ""
         self.connection: PublisherConnection | None = None
         self.error: GaplessError | None = None
+        self.has_asked_to_restart = False
+        """Whether the server has said something to an ICE restart."""
+        self.is_restarting = False
+        """Whether both ends are about to change over to another path."""
 
-    async def run(self) -> None:
+    async def run(self, lost: PublisherConnection | None = None) -> None:
+        """Find the `lost` connection another path, if there is one, or else make a new one."""
+        try:
+            if lost is None or not await self._restart(lost):
+                await self._connect()
+        except GaplessError as error:
+            self.error = error
+
+    async def _restart(self, lost: PublisherConnection) -> bool:
+        """An ICE restart; False where another connection may help."""
+
+        async def exchange(local: IceDescription) -> IceDescription:
+            assert self.resume is not None
+            remote = await self._signaling.restart_ice(self.resume, local, ice_tag=lost.ice_tag)
+            self.is_restarting = True
+            return remote
+
+        try:
+            await lost.restart_ice(exchange)
+        except ServerUnreachable:
+            raise
+        except GaplessError:
+            self.has_asked_to_restart = True
+            return False
+        finally:
+            self.is_restarting = False
+        self.connection = lost
+        return True
+
+    async def _connect(self) -> None:
         connection = self._transport.open()
         try:
             answer = await self._signaling.offer(
@@ -277,8 +327,6 @@ class _Attempt:
                 answer.sdp, ice_servers=answer.ice_servers, send_candidate=send_candidate
             )
             self.connection = connection
-        except GaplessError as error:
-            self.error = error
         finally:
             if self.connection is None:
                 await connection.close(goodbye=False)

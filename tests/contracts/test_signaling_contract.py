@@ -118,6 +118,15 @@ async def test_the_answer_names_stun_and_turn_servers() -> None:
     await server.stop()
 
 
+async def test_an_ice_restart_is_refused_where_there_is_no_such_session() -> None:
+    server = http_server(Service())
+    client = HttpSignaling(server=await server.start(), token=None)
+    with pytest.raises(ServerRefused, match="404"):
+        await client.restart_ice("secret", IceDescription("abcd", "x" * 22), ice_tag="tag")
+    await client.close()
+    await server.stop()
+
+
 async def test_candidates_arrive_in_order_and_so_does_their_end(
     joined: tuple[SignalingClient, Service | FakeSignaling],
 ) -> None:

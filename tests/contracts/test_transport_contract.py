@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -12,7 +13,7 @@ from adapters.transport.ice_agent import IceOptions
 from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
 from adapters.transport.sdp import OpusWishes
-from domain.errors import CandidateRejected, OfferRejected
+from domain.errors import CandidateRejected, ConnectionFailed, OfferRejected, ServerRefused
 from domain.ports.transport import (
     IceCandidate,
     IceDescription,
@@ -149,6 +150,63 @@ async def test_who_goes_without_a_goodbye_is_not_heard_to_close(
     await publisher.close(goodbye=False)
     await server.drain()
     assert heard.closed == 0
+
+
+async def test_media_goes_on_over_ice_restarts_of_the_client(
+    joined: tuple[PublisherConnection, IngestConnection, Heard],
+) -> None:
+    publisher, server, heard = joined
+    numbers = itertools.count()
+
+    def send(count: int) -> None:
+        for number in itertools.islice(numbers, count):
+            publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
+
+    async def exchange(local: IceDescription) -> IceDescription:
+        send(10)
+        remote = await server.restart_ice(local, ice_servers=())
+        send(10)
+        return remote
+
+    for _ in range(3):
+        tag = publisher.ice_tag
+        await publisher.restart_ice(exchange)
+        assert publisher.ice_tag == server.ice_tag != tag
+        send(10)
+    await heard.until(lambda: len(heard.packets) == 90)
+    assert sorted(packet.sequence for packet in heard.packets) == list(range(90))
+
+
+async def test_a_restart_without_a_path_leaves_the_old_one_and_nothing_behind(
+    joined: tuple[PublisherConnection, IngestConnection, Heard],
+) -> None:
+    publisher, _, heard = joined
+
+    async def nowhere(_local: IceDescription) -> IceDescription:
+        return IceDescription("abcd", "x" * 22, complete=True)
+
+    async def refused(_local: IceDescription) -> IceDescription:
+        raise ServerRefused(412, "another one by now")
+
+    before, tag = len(asyncio.all_tasks()), publisher.ice_tag
+    with pytest.raises(ConnectionFailed):
+        await publisher.restart_ice(nowhere)
+    with pytest.raises(ServerRefused):
+        await publisher.restart_ice(refused)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await publisher.restart_ice(silent)
+    assert publisher.ice_tag == tag
+    publisher.send(RtpPacket(111, 1, 0, 7, b"\x78x"))
+    await heard.until(lambda: len(heard.packets) == 1)
+    async with asyncio.timeout(10):
+        while len(asyncio.all_tasks()) > before:
+            await asyncio.sleep(0.01)
+
+
+async def silent(_local: IceDescription) -> IceDescription:
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 async def test_media_goes_on_over_an_ice_restart(

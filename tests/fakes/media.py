@@ -6,7 +6,7 @@ import numpy as np
 
 from domain.audio import AudioFormat, AudioFrame, Samples
 from domain.detection import CodecParameters
-from domain.errors import OfferRejected, PayloadInvalid
+from domain.errors import ConnectionFailed, OfferRejected, PayloadInvalid
 from domain.ports.codec import EncodedPacket
 from domain.ports.transport import IceCandidate, IceDescription, MediaSink
 from domain.rtp import RtpPacket
@@ -137,12 +137,16 @@ class FakeIngestTransport:
 class FakePublisherConnection:
     """A client's connection that keeps what is sent; `fail` is raised instead of connecting.
 
-    The server is heard of at once after each packet, until the connection is `dead`.
+    The server is heard of at once after each packet, until the connection is `dead`. Where it
+    `can_restart`, an ICE restart finds another path.
     """
 
     offer_sdp = "v=0 offer"
+    ice_tag = "tag"
 
-    def __init__(self, clock: FakeClock, fail: Exception | None = None) -> None:
+    def __init__(
+        self, clock: FakeClock, fail: Exception | None = None, *, can_restart: bool = False
+    ) -> None:
         self.sent: list[RtpPacket] = []
         self.answers: list[str] = []
         self.closed: list[bool] = []
@@ -153,6 +157,7 @@ class FakePublisherConnection:
         self._clock = clock
         self._died_at = 0.0
         self._fail = fail
+        self._can_restart = can_restart
 
     @property
     def heard_at(self) -> float:
@@ -181,6 +186,14 @@ class FakePublisherConnection:
         await send_candidate(IceCandidate("candidate:1", "0", 0))
         await send_candidate(IceCandidate(None, "0", 0))
         self.is_open = True
+
+    async def restart_ice(
+        self, exchange: Callable[[IceDescription], Awaitable[IceDescription]]
+    ) -> None:
+        await exchange(IceDescription("user", "password"))
+        if not self._can_restart:
+            raise ConnectionFailed("no other path")
+        self.revive()
 
     def send(self, packet: RtpPacket) -> None:
         self.sent.append(packet)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from domain.ports.signaling import Answer
-from domain.ports.transport import IceCandidate
+from domain.ports.transport import IceCandidate, IceDescription
 
 
 class FakeSignaling:
@@ -12,6 +12,7 @@ class FakeSignaling:
         self.offers: list[tuple[str, str]] = []
         self.resumed: list[str | None] = []
         self.candidates: list[tuple[str, IceCandidate]] = []
+        self.restarts: list[tuple[str, str]] = []
         self.deleted: list[str] = []
         self.unreachable: Exception | None = None
         self.closed = 0
@@ -26,6 +27,14 @@ class FakeSignaling:
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         self.candidates.append((session_id, candidate))
+
+    async def restart_ice(
+        self, resume: str, local: IceDescription, *, ice_tag: str
+    ) -> IceDescription:
+        if self.unreachable is not None:
+            raise self.unreachable
+        self.restarts.append((resume, ice_tag))
+        return IceDescription("server", "password", ("candidate",), complete=True)
 
     async def delete(self, session_id: str) -> float | None:
         if self.unreachable is not None:

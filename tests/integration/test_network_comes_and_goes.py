@@ -50,8 +50,16 @@ async def outage_for_ever() -> Outcome | None:
     return None
 
 
-async def test_a_dead_media_path_alone_is_replaced_within_seconds() -> None:
+@pytest.mark.parametrize(
+    ("restarts", "expected"),
+    [(True, ["anchor", "outage"]), (False, ["anchor", "reconnected", "outage"])],
+    ids=["by an ICE restart", "by another connection"],
+)
+async def test_a_dead_media_path_alone_is_replaced_within_seconds(
+    restarts: bool, expected: list[str]
+) -> None:
     async with recording() as (server, network, client):
+        network.takes_restarts = restarts
         network.go_away(http=False)
         await client.until("interrupted")
         await client.until("resumed")
@@ -63,7 +71,7 @@ async def test_a_dead_media_path_alone_is_replaced_within_seconds() -> None:
         assert abs(len(stored.samples) / 48_000 - summary.seconds) <= 0.04
         assert summary.safe_s == pytest.approx(len(stored.samples) / 48_000, abs=1e-5)
         events = [event["type"] for event in stored.ledger["events"]]
-        assert events == ["anchor", "reconnected", "outage"]
+        assert events == expected
 
 
 async def test_another_address_of_the_nat_is_no_outage_at_all() -> None:
@@ -79,6 +87,7 @@ async def test_fifty_clients_that_lose_the_network_at_once_all_come_back() -> No
         clients = [Client(network.url) for _ in range(count)]
         await asyncio.gather(*(client.until("connected") for client in clients))
         await asyncio.sleep(1.0)
+        network.takes_restarts = False
         network.go_away(http=False)  # no way back but a new connection
         await asyncio.gather(*(client.until("resumed") for client in clients))
         await asyncio.sleep(1.0)

@@ -7,6 +7,8 @@ truth, but for the candidates, so that each media path leads through a relay, to
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,6 +29,8 @@ class Network:
     log: Log = field(default_factory=Log)
     """All RTP packets of all connections, in the order in which they were sent."""
     relays: list[Relay] = field(default_factory=list)
+    takes_restarts: bool = True
+    """Whether requests for an ICE restart get through."""
     _there: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -57,28 +61,36 @@ class Network:
             body = await request.read()
         except ConnectionError:
             return web.Response(status=499)  # who asked has given up
+        if request.method == "PATCH":
+            if not self.takes_restarts:
+                raise web.HTTPMethodNotAllowed("PATCH", ())
+            body = re.sub(rb"a=candidate:.*\r\n", b"", body)  # the same
+        passed = ("Content-Type", "If-Match")
         async with self.http.request(
             request.method,
             self.server + request.path,
             data=body,
-            headers={"Content-Type": request.content_type},
+            headers={name: request.headers[name] for name in passed if name in request.headers},
         ) as response:
+            status, text = response.status, await response.text()
             headers = {
                 name: value
                 for name, value in response.headers.items()
                 if name.startswith("Gapless-")
             }
-            if request.path != "/offer" or response.status != 200:
-                return web.Response(
-                    status=response.status, body=await response.read(), headers=headers
-                )
-            answer = await response.json()
+        if status == 200 and request.path == "/offer":
+            answer = json.loads(text)
+            text = json.dumps(answer | {"sdp": await self._relayed(answer["sdp"])})
+        elif status == 200 and request.method == "PATCH":
+            text = await self._relayed(text)
+        await self._there.wait()
+        return web.Response(status=status, text=text, headers=headers)
+
+    async def _relayed(self, sdp: str) -> str:
         relay = Relay(clean, self.log)
         relay.is_blackhole = not self._there.is_set()
         self.relays.append(relay)
-        answer["sdp"] = await relay.stand_before(answer["sdp"])
-        await self._there.wait()
-        return web.json_response(answer)
+        return await relay.stand_before(sdp)
 
 
 @asynccontextmanager

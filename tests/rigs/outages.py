@@ -80,9 +80,10 @@ class Outcome:
     """Of the spans longer than 200 ms."""
 
 
-async def outage(seconds: float, *, http: bool = True) -> Outcome:
+async def outage(seconds: float, *, http: bool = True, restarts: bool = True) -> Outcome:
     """Nothing gets through for so long; without `http` it is for ever, and media only."""
     async with recording() as (server, network, client):
+        network.takes_restarts = restarts
         network.go_away(http=http)
         back_at = asyncio.get_running_loop().time()
         if http:
@@ -129,7 +130,7 @@ def killed(folder: pathlib.Path, *, down_s: float) -> Outcome:
 
 
 def moved(folder: pathlib.Path) -> Outcome:
-    """The client's host gets another address, in another network."""
+    """The client's host gets another address, in another network; the connection stays."""
     settings = ("--host", SERVER, "--allow-anyone", "--udp-ports", "50000-50099")
     with hosts() as joined, serving(folder, *settings, host=joined.server) as server:
         command = ("stream", "--server", server.url, "--capture", "tone")
@@ -138,8 +139,11 @@ def moved(folder: pathlib.Path) -> Outcome:
             time.sleep(1.5)  # some sound
             joined.move_client()
             back_at = time.monotonic()
-            server.process.wait_for("the client is back")
-            return _ended(client, folder, time.monotonic() - back_at)
+            server.process.wait_for("no packets come in")
+            server.process.wait_for("packets are coming in")
+            recovery = time.monotonic() - back_at
+            assert not any("the client is back" in line for line in server.process.lines)
+            return _ended(client, folder, recovery)
 
 
 def _ended(client: Any, folder: pathlib.Path, recovery_s: float) -> Outcome:

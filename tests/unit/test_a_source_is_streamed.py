@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from domain.errors import (
     WrongServer,
 )
 from domain.ports.capture import AudioSource, CaptureRequest
+from domain.ports.transport import IceDescription
 from domain.rtp import Packetizer, RtpPacket
 from domain.services.publish import Publisher, StreamSummary
 from domain.services.uplink import DEAD_AFTER_S, Uplink
@@ -290,6 +291,67 @@ async def test_a_path_that_comes_back_by_itself_carries_on() -> None:
         await client.until_done()
     assert client.connection.closed == [True]
     assert [p.timestamp for p in client.connection.sent] == [n * 960 for n in range(1001)]
+    client.assert_released()
+
+
+async def test_a_dead_path_is_replaced_by_an_ice_restart_where_there_is_another() -> None:
+    client = Client(*seconds(20), live=True)
+    client.connection = FakePublisherConnection(client.clock, can_restart=True)
+    client.transport = FakePublisherTransport(client.connection)
+    async with client.started():
+        for _ in range(2):  # and again, should that one die as well
+            await client.clock.run(3.0)
+            client.connection.die()
+            await client.clock.run(DEAD_AFTER_S + 0.4)
+            assert client.seen.states[-2:] == ["interrupted", "resumed"]
+        await client.until_done()
+    assert client.signaling.restarts == [("secret", "tag")] * 2
+    assert len(client.transport.opened) == 1
+    client.assert_released()
+
+
+async def test_an_ice_restart_waits_for_the_server_and_is_tried_once() -> None:
+    client = Client(*seconds(30), live=True)
+    stuck = FakePublisherConnection(client.clock, ConnectionFailed("no path"))
+    client.transport = FakePublisherTransport(client.connection, stuck)
+    async with client.started():
+        await client.clock.run(2.0)
+        client.connection.die()
+        client.signaling.unreachable = ServerUnreachable("no network")
+        await client.clock.run(6.0)
+        assert client.signaling.restarts == []
+        assert len(client.transport.opened) == 1  # a new connection would not come further
+        client.signaling.unreachable = None
+        await client.clock.run(15.0)
+        assert len(client.signaling.restarts) == 1
+        assert len(client.transport.opened) > 2
+        client.connection.revive()
+        await client.until_done()
+    client.assert_released()
+
+
+async def test_an_ice_restart_that_the_server_has_answered_is_not_broken_off() -> None:
+    client = Client(*seconds(20), live=True)
+    client.connection = FakePublisherConnection(client.clock, can_restart=True)
+    client.transport = FakePublisherTransport(client.connection)
+    found, done = asyncio.Event(), []
+
+    async def restart_ice(exchange: Callable[..., Awaitable[object]]) -> None:
+        await exchange(IceDescription("user", "password"))
+        await found.wait()
+        done.append(True)
+
+    client.connection.restart_ice = restart_ice  # type: ignore[assignment]
+    async with client.started():
+        await client.clock.run(2.0)
+        client.connection.die()
+        await client.clock.run(4.0)
+        client.connection.revive()  # the old path is back, when both ends are about to leave it
+        await client.clock.run(1.0)
+        found.set()
+        await client.until_done()
+    assert done
+    assert len(client.transport.opened) == 1
     client.assert_released()
 
 
