@@ -16,7 +16,7 @@ MAX_CONCEALED_S = 0.1
 """Concealment fades out within this; silence that calls itself silence is truer after it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Run:
     """Samples with their place and their kind."""
 
@@ -59,28 +59,28 @@ class Reconstructor:
 
     def process(self, slot: Slot) -> list[Run]:
         """The runs that a slot makes."""
-        match slot:
-            case Received(packet, arrived):
-                return self._packet(packet, SampleKind.RECEIVED, arrived)
-            case Recovered(packet, arrived):
-                return self._packet(packet, SampleKind.RECOVERED, arrived)
-            case Lost():
-                self._lossy = True
-            case _:
-                self.restart()
+        if isinstance(slot, Received):
+            is_copy = isinstance(slot, Recovered)
+            kind = SampleKind.RECOVERED if is_copy else SampleKind.RECEIVED
+            return self._packet(slot.packet, kind, slot.arrived)
+        if isinstance(slot, Lost):
+            self._lossy = True
+        else:
+            self.restart()
         return []
 
     def _packet(self, packet: RtpPacket, kind: SampleKind, arrived: float) -> list[Run]:
         if not packet.payload:
             return self._keep_alive(packet, arrived)
-        runs = self._bridge(packet, arrived) if self._lossy else []
+        is_lossy = self._lossy
+        runs = self._bridge(packet, arrived) if is_lossy else []
         try:
             samples = self._decoder.decode(packet.payload)
         except PayloadInvalid:
             self.rejected["payload"] += 1
             self._lossy = True
             return runs
-        gap_kind = SampleKind.SILENCE if self._lossy else SampleKind.DTX
+        gap_kind = SampleKind.SILENCE if is_lossy else SampleKind.DTX
         runs.append(Run(packet.timestamp, samples, kind, gap_kind, arrived))
         self._expected = self._behind(packet.timestamp, len(samples))
         self._was_sound = True

@@ -44,7 +44,7 @@ class Opened:
     format: AudioFormat
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Appended:
     """Samples of shape (n, channels) that come next in the file."""
 
@@ -167,7 +167,7 @@ class Recording:
         before = self._timeline.position
         placement = self._timeline.place(run.timestamp, len(run.samples), now=run.arrived)
         effects: list[Effect] = []
-        gap_kind = run.gap_kind
+        samples, gap_kind = run.samples, run.gap_kind
         if placement.discontinuity:
             details = {"reason": self._break_reason, "fill_samples": placement.gap}
             effects.append(Noted(Event("discontinuity", before, details), run.arrived))
@@ -188,8 +188,9 @@ class Recording:
         if placement.overlap:
             trimmed = Event("overlap", before, {"length": placement.overlap})
             effects.append(Noted(trimmed, run.arrived))
-        if placement.overlap < len(run.samples):
-            effects.append(Appended(run.samples[placement.overlap :], run.kind))
+            samples = samples[placement.overlap :]
+        if len(samples):
+            effects.append(Appended(samples, run.kind))
         self._skew.observe(
             media_s=self._timeline.position / self._sample_rate_hz, arrived_s=run.arrived
         )

@@ -18,7 +18,7 @@ _MAX_TICKS = 48_000 // 5
 """A step between two packets beyond 200 ms is a pause, and tells nothing of their length."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Received:
     """The next packet in order, and when it arrived (monotonic seconds)."""
 
@@ -26,12 +26,9 @@ class Received:
     arrived: float
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+@dataclass(slots=True)
+class Recovered(Received):
     """The next packet did not come, but a later one carried a copy of its payload."""
-
-    packet: RtpPacket
-    arrived: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class Restarted:
     """The sender began again with another sequence; nothing is known of what lies between."""
 
 
-Slot: TypeAlias = Received | Recovered | Lost | Restarted
+Slot: TypeAlias = Received | Lost | Restarted
 
 
 class ReorderBuffer:
@@ -91,11 +88,12 @@ class ReorderBuffer:
         if self._next is None:
             # whatever is up to MAX_MISORDER before it may still turn out to be the first
             self._next = packet.sequence - MAX_MISORDER
-        ahead = signed(packet.sequence - self._next, bits=16)
+        ahead = (packet.sequence - self._next + 0x8000) % 0x10000 - 0x8000
         far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
         if far and not self._goes_on(packet):
             return self._jumped(Received(packet, now))
-        self._drop_suspect()
+        if self.suspect is not None:
+            self._drop_suspect()
         sequence = self._next + ahead
         for copy in copies:
             at = self._next + signed(copy.sequence - self._next, bits=16)
@@ -173,11 +171,12 @@ class ReorderBuffer:
             self.duplicates += 1
 
     def _passed(self, packet: RtpPacket) -> None:
-        if self._last is not None and signed(packet.sequence - self._last.sequence, bits=16) == 1:
-            step = signed(packet.timestamp - self._last.timestamp, bits=32)
-            if 0 < step <= _MAX_TICKS:
-                self._ticks = step
-        self._last = packet
+        last, self._last = self._last, packet
+        if last is None or packet.timestamp - last.timestamp == self._ticks:
+            return
+        step = signed(packet.timestamp - last.timestamp, bits=32)
+        if 0 < step <= _MAX_TICKS and signed(packet.sequence - last.sequence, bits=16) == 1:
+            self._ticks = step
 
     def _goes_on(self, packet: RtpPacket) -> bool:
         """Whether a packet far away has the timestamp that it would have in this stream."""
@@ -211,6 +210,5 @@ class ReorderBuffer:
         return slots
 
     def _drop_suspect(self) -> None:
-        if self.suspect is not None:
-            self.strays += 1
-            self.suspect = None
+        self.strays += 1
+        self.suspect = None

@@ -120,16 +120,19 @@ class Session:
         self.state = target
         return True
 
-    def connected(self, *, now: float) -> None:
-        """A media path is there."""
-        if self.handle(SessionEvent.CONNECTED):
-            self.active_at = now
-
-    def packet_received(self, *, now: float) -> None:
-        """A packet of this session's stream arrived."""
+    def connected(self, *, now: float) -> bool:
+        """A media path is there; whether that changed the state."""
+        if not self.handle(SessionEvent.CONNECTED):
+            return False
         self.active_at = now
-        if self.state is not SessionState.RECORDING:
-            self.handle(SessionEvent.PACKET_RECEIVED)
+        return True
+
+    def packet_received(self, *, now: float) -> bool:
+        """A packet of this session's stream arrived; whether that changed the state."""
+        self.active_at = now
+        return self.state is not SessionState.RECORDING and self.handle(
+            SessionEvent.PACKET_RECEIVED
+        )
 
     def due(self, *, now: float) -> SessionEvent | None:
         """The deadline that has passed at `now`, if one has."""

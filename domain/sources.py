@@ -13,7 +13,7 @@ RETURN_AFTER_S = 1.0
 _REMEMBERED = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
     """A packet, the earlier ones that it carries again, and when it came (monotonic seconds)."""
 

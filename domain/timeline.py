@@ -13,7 +13,7 @@ MAX_SKEW = 0.001
 """And by so much of the time since the anchor: no sound card's clock is further off."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Placement:
     """How a run of samples goes into the recording, in samples per channel."""
 
@@ -76,7 +76,7 @@ class Timeline:
         first = self._last_now is None
         # runs come in the order in which they were sent: one that lies in the past altogether
         # says that the timestamps have stepped back
-        broken = self._broken or not self._is_plausible(offset, now) or -offset >= length
+        broken = self._broken or -offset >= length or not self._is_plausible(offset, now)
         if broken:
             offset = self._real_gap(length, now)
             self._anchor_timestamp = extended
@@ -91,11 +91,11 @@ class Timeline:
         return Placement(gap, overlap, discontinuity=broken and not first)
 
     def _is_plausible(self, offset: int, now: float) -> bool:
-        if offset > self._max_gap:
-            return False
+        if offset <= 0:
+            return True
         lead = self._lead_s(self.position + offset, now)
         allowed = MAX_LEAD_S + MAX_SKEW * (now - self._anchored_at)
-        return offset <= 0 or lead <= self._anchor_lead_s + allowed
+        return offset <= self._max_gap and lead <= self._anchor_lead_s + allowed
 
     def _lead_s(self, position: int, now: float) -> float:
         """How far the recording is ahead of the wall clock, up to a constant."""

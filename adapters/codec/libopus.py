@@ -105,6 +105,7 @@ class OpusDecoder:
         weakref.finalize(self, self._library.opus_decoder_destroy, self._state)
         self._pcm = np.empty((opus.MAX_PACKET_SAMPLES, audio_format.channels), dtype="<i2")
         self._pcm_address = self._pcm.ctypes.data
+        self._opus_decode = self._library.opus_decode
 
     def decode(self, payload: bytes) -> Samples:
         if not payload:
@@ -125,9 +126,8 @@ class OpusDecoder:
         return self._decode(None, min(whole, opus.MAX_PACKET_SAMPLES), fec=False)
 
     def _decode(self, payload: bytes | None, room: int, *, fec: bool) -> Samples:
-        length = self._library.opus_decode(
-            self._state, payload, len(payload or b""), self._pcm_address, room, int(fec)
-        )
+        size = len(payload) if payload else 0
+        length = self._opus_decode(self._state, payload, size, self._pcm_address, room, fec)
         if length < 0:
             raise PayloadInvalid(_message(self._library, length))
         return self._pcm[:length].copy()
@@ -141,7 +141,9 @@ def _library() -> Any:
     candidates += [name for name in (ctypes.util.find_library("opus"),) if name]
     for candidate in candidates:
         try:
-            return _declare(ctypes.CDLL(candidate))
+            # PyDLL keeps the interpreter's lock: giving it up costs more than a packet may take,
+            # while others wait for it
+            return _declare(ctypes.PyDLL(candidate))
         except (OSError, AttributeError):
             continue
     raise CodecUnavailable("libopus was not found; install it (Debian: apt install libopus0)")

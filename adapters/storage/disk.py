@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 SYNC_INTERVAL_S = 1.0
-WRITE_INTERVAL_S = 0.1
+WRITE_INTERVAL_S = 0.5
 """What a killed process loses at most, the disk keeping up."""
 _CLOSE_S = 0.5
 

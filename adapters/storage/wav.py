@@ -30,7 +30,7 @@ QUEUE_S = 30.0
 """Sound that may wait for the disk, per recording; beyond that it becomes silence."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(slots=True, eq=False)
 class _Sound:
     samples: Samples
     kind: SampleKind
@@ -137,7 +137,8 @@ class _WavWriter:
         if self._queued - self._written + length > self._limit:
             self._overflow += length
             return
-        self._end_overflow()
+        if self._overflow:
+            self._end_overflow()
         self._queued += length
         self._position += length
         self._do(_Sound(samples, kind))

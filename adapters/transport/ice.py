@@ -39,9 +39,9 @@ class IceTransport:
         self._closed = False
         self.is_lost = False
         """Whether the path went away by itself: consent to send expired, or the socket is gone."""
-        self.on_media: Callable[[bytes], None] | None = None
-        """Called with each SRTP and SRTCP packet as it arrives; without it they wait in line
-        for `_recv`. It must not raise."""
+        self.on_media: Callable[[bytes], None] = self.dtls_received
+        """Called with each SRTP and SRTCP packet as it arrives; at first they wait in line for
+        `_recv`. It must not raise."""
 
     @property
     def username(self) -> str:
@@ -67,12 +67,12 @@ class IceTransport:
         self._agent.remote_username = username
         self._agent.remote_password = password
 
-    async def gather_own(self, found: Callable[[str], None]) -> None:
+    def gather_own(self, found: Callable[[str], None]) -> None:
         """Find the candidates of this machine; `connect` may begin with them.
 
         `found` is called with each, as it is written in SDP behind ``a=candidate:``.
         """
-        await self._agent.gather_own(found)
+        self._agent.gather_own(found)
 
     async def ask(self, servers: Sequence[IceServer], found: Callable[[str], None]) -> None:
         """Find those that STUN and TURN servers give, within `GATHER_S`."""
@@ -161,7 +161,7 @@ class IceTransport:
         """Stop, close the sockets and wake whoever waits."""
         if not self._closed:
             self._closed = True
-            self.on_media = None
+            self.on_media = self.dtls_received
             async with self._restart_lock:
                 await self._drop_restart()
             await self._agent.close()
@@ -190,13 +190,6 @@ class IceTransport:
             raise ConnectionError("there is no path")
 
     # -- what the agents report ----------------------------------------------------------------
-
-    def media_received(self, data: bytes) -> None:
-        """SRTP proves itself: after a NAT rebinding it comes from an address not yet checked."""
-        if self.on_media is not None:
-            self.on_media(data)
-        else:
-            self.dtls_received(data)
 
     def dtls_received(self, data: bytes) -> None:
         """For whoever asks with `_recv`."""

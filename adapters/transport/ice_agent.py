@@ -8,7 +8,7 @@ import random
 import secrets
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import aioice
@@ -25,6 +25,7 @@ from aioice.ice import (
 from aioice.turn import UDP_SOCKET_BUFFER_SIZE, TurnTransport
 from aioice.utils import random_string
 
+from adapters.transport.udp import UdpSockets, UdpTransport
 from domain.errors import CandidateRejected
 from domain.settings import IceServer, PortRange
 
@@ -44,13 +45,18 @@ class IceOptions:
     """Loopback addresses to gather, too: where both ends are on one machine."""
     relay_only: bool = False
     ports: PortRange | None = None
+    sockets: UdpSockets = field(default_factory=UdpSockets, compare=False)
+    """Where the sockets of all connections are read."""
 
 
 class AgentOwner(Protocol):
     """Whom an agent reports to."""
 
-    def media_received(self, data: bytes) -> None:
-        """A datagram that may be SRTP or SRTCP, from any address."""
+    on_media: Callable[[bytes], None]
+    """Takes a datagram that may be SRTP or SRTCP, from any address. It must not raise.
+
+    SRTP proves itself: after a NAT rebinding it comes from an address not yet checked.
+    """
 
     def dtls_received(self, data: bytes) -> None:
         """A datagram that may be DTLS, from an address that was checked."""
@@ -103,17 +109,17 @@ class IceAgent(aioice.Connection):
 
     async def gather(self, servers: Sequence[IceServer]) -> list[str]:
         candidates: list[str] = []
-        await self.gather_own(candidates.append)
+        self.gather_own(candidates.append)
         await self.ask(servers, candidates.append)
         return candidates
 
-    async def gather_own(self, found: Callable[[str], None]) -> None:
+    def gather_own(self, found: Callable[[str], None]) -> None:
         if not self._options.relay_only:
             addresses = get_host_addresses(use_ipv4=True, use_ipv6=True)
             # aioice leaves loopback out; it is wanted where both ends are on one machine, and
             # where there is no other address at all
             for address in [*addresses, *(self._options.loopback or _if_alone(addresses))]:
-                if (protocol := await self._bind(address)) is not None:
+                if (protocol := self._bind(address)) is not None:
                     self._add_local(protocol.local_candidate, protocol, found)
         self._local_candidates_start = self._local_candidates_end = True
 
@@ -126,13 +132,10 @@ class IceAgent(aioice.Connection):
         if self._early_checks_done:
             self._check_list_maybe_fail()
 
-    async def _bind(self, address: str) -> StunProtocol | None:
-        loop = asyncio.get_running_loop()
+    def _bind(self, address: str) -> StunProtocol | None:
         for port in _ports(self._options.ports):
             try:
-                _, protocol = await loop.create_datagram_endpoint(
-                    lambda: StunProtocol(self), local_addr=(address, port)
-                )
+                protocol = self._options.sockets.open(lambda: StunProtocol(self), address, port)
             except OSError:
                 continue
             transport = protocol.transport
@@ -274,15 +277,15 @@ class IceAgent(aioice.Connection):
         stun_received = protocol.datagram_received
 
         def datagram_received(data: bytes, address: tuple[Any, ...]) -> None:
-            if not data:
-                return  # one empty datagram closes a stock connection
-            if data[0] < 4:
+            # an empty datagram is for nobody: one of them closes a stock connection
+            first = data[0] if data else 255
+            if 128 <= first <= 191:
+                self._owner.on_media(data)
+            elif first < 4:
                 # aioice raises struct.error, KeyError and more over what strangers call STUN
                 with contextlib.suppress(Exception):
                     stun_received(data, address)
-            elif 128 <= data[0] <= 191:
-                self._owner.media_received(data)
-            elif 20 <= data[0] <= 63 and self._is_checked(address):
+            elif 20 <= first <= 63 and self._is_checked(address):
                 # nobody but a checked address may talk DTLS: one stray ClientHello before the
                 # handshake would make it fail for both ends
                 self._owner.dtls_received(data)
@@ -299,6 +302,12 @@ class IceAgent(aioice.Connection):
     def protocol_lost(self, protocol: StunProtocol) -> None:
         if any(pair.protocol is protocol for pair in self._nominated.values()):
             self._owner.path_lost(self)
+
+    async def connect(self) -> None:
+        await super().connect()
+        for protocol in self._protocols:
+            if isinstance(protocol.transport, UdpTransport):
+                protocol.transport.carry_media()
 
     async def close(self) -> None:
         self._closing = True

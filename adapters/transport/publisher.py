@@ -83,7 +83,7 @@ class _PublisherConnection:
         self._ice_servers = self._ice_servers or ice_servers
         self._link.ice.set_remote(answer.username, answer.password)
         found: asyncio.Queue[str | None] = asyncio.Queue()
-        await self._link.ice.gather_own(found.put_nowait)
+        self._link.ice.gather_own(found.put_nowait)
         asking = asyncio.create_task(self._ask(found), name="gather candidates")
         trickling = asyncio.create_task(_trickle(found, send_candidate), name="trickle")
         path = asyncio.create_task(

@@ -52,7 +52,7 @@ class LiveSession:
         self._connect_timeout_s = connect_timeout_s
         self._serving: Attempt | None = None
         self._faulty = False
-        self._announced = False
+        self._is_announced = False
 
     @property
     def latest(self) -> IngestConnection:
@@ -70,9 +70,8 @@ class LiveSession:
 
     def established(self, attempt: Attempt, *, now: float) -> None:
         attempt.is_connected = True
-        was = self.session.state
-        self.session.connected(now=now)
-        self._tell_change(was)
+        if self.session.connected(now=now):
+            self._observer.session_changed(self.session.id, self.session.state)
 
     def received(self, attempt: Attempt, packet: RtpPacket, *, now: float) -> None:
         if self._faulty or self.session.state is SessionState.ENDED:
@@ -80,14 +79,14 @@ class LiveSession:
         try:
             if attempt is not self._serving and not self._serve(attempt, now=now):
                 return
-            was = self.session.state
-            self.session.packet_received(now=now)
-            self._tell_change(was)
+            if self.session.packet_received(now=now):
+                self._observer.session_changed(self.session.id, self.session.state)
             self.processor.packet_received(packet, now=now)
         except Exception as error:
             self._fault(error)
             return
-        self._announce()
+        if not self._is_announced:
+            self._announce()
 
     def closed(self, attempt: Attempt) -> None:
         """A goodbye ends the session, unless another connection is there to go on with."""
@@ -119,7 +118,8 @@ class LiveSession:
         except Exception as error:
             self._fault(error)
             return
-        self._announce()
+        if not self._is_announced:
+            self._announce()
 
     def report(self, attempt: Attempt) -> ReceptionReport | None:
         if attempt is not self._serving or self.session.state is SessionState.ENDED:
@@ -148,14 +148,10 @@ class LiveSession:
             self._serving = None
         self._keeper.release(attempt)
 
-    def _tell_change(self, was: SessionState) -> None:
-        if was is not self.session.state:
-            self._observer.session_changed(self.session.id, self.session.state)
-
     def _announce(self) -> None:
         """The first packets wait, and may be let go by a packet or by the clock."""
-        if not self._announced and self.processor.format is not None:
-            self._announced = True
+        if self.processor.format is not None:
+            self._is_announced = True
             self._observer.recording_started(self.session.id, self.processor.format)
 
     def _fault(self, error: Exception) -> None:

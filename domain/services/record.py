@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from domain.audio import AudioFormat
@@ -29,7 +29,7 @@ from domain.recording import (
     State,
 )
 from domain.redundancy import split_red
-from domain.reorder import Lost, Received, Recovered, ReorderBuffer, Restarted, Slot
+from domain.reorder import Lost, Received, ReorderBuffer, Restarted, Slot
 from domain.rtp import ReceptionReport, ReceptionStatistics, RtpPacket
 from domain.sources import Arrival, SourceGate
 
@@ -128,7 +128,7 @@ class AudioTrackProcessor:
         """Take a packet that arrived at `now` (monotonic seconds)."""
         if self._recording.state is State.FINISHED:
             return
-        copies: list[RtpPacket] = []
+        copies: Sequence[RtpPacket] = ()
         codec = self._codecs.get(packet.payload_type)
         if codec is not None and codec.name == "red":
             try:
@@ -194,9 +194,11 @@ class AudioTrackProcessor:
     def _order(self, arrival: Arrival) -> None:
         assert self._statistics is not None
         packet = arrival.packet
-        own = [copy for copy in arrival.copies if copy.payload_type == packet.payload_type]
-        slots = self._reorder.push(packet, now=arrival.at, copies=own)
-        if any(isinstance(slot, Restarted) for slot in slots):
+        copies = arrival.copies
+        if copies:
+            copies = [copy for copy in copies if copy.payload_type == packet.payload_type]
+        slots = self._reorder.push(packet, now=arrival.at, copies=copies)
+        if len(slots) > 1 and any(isinstance(slot, Restarted) for slot in slots):
             # another sequence begins: its statistics do, too (RFC 3550 § A.1)
             self._statistics = self._statistics.begin_anew()
         suspect = self._reorder.suspect
@@ -206,25 +208,22 @@ class AudioTrackProcessor:
 
     def _consume(self, slots: list[Slot]) -> None:
         for slot in slots:
-            if isinstance(slot, Restarted):
+            if isinstance(slot, Received):
+                if self._reconstructor is None:
+                    try:
+                        self._begin(slot.packet, slot.arrived)
+                    except PayloadInvalid:
+                        self.rejected["payload"] += 1
+                        continue
+                assert self._codec is not None
+                if slot.packet.payload_type != self._codec.payload_type:
+                    # it came before it was known which codec this is
+                    self.rejected["payload type"] += 1
+                    slot = Lost(1)
+            elif isinstance(slot, Restarted):
                 self._recording.restart("sequence")
             if self._reconstructor is None:
-                if not isinstance(slot, Received | Recovered):
-                    continue  # nothing was lost before the first packet
-                try:
-                    self._begin(slot.packet, slot.arrived)
-                except PayloadInvalid:
-                    self.rejected["payload"] += 1
-                    continue
-            assert self._reconstructor is not None
-            assert self._codec is not None
-            if (
-                isinstance(slot, Received | Recovered)
-                and slot.packet.payload_type != self._codec.payload_type
-            ):
-                # it came before it was known which codec this is
-                self.rejected["payload type"] += 1
-                slot = Lost(1)
+                continue  # nothing was lost before the first packet
             for run in self._reconstructor.process(slot):
                 self._apply(self._recording.add(run))
 
@@ -265,11 +264,11 @@ class AudioTrackProcessor:
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Opened(audio_format):
-                    self._writer = self._store.create(self._info(audio_format))
                 case Appended(samples, kind):
                     assert self._writer is not None
                     self._writer.append(samples, kind)
+                case Opened(audio_format):
+                    self._writer = self._store.create(self._info(audio_format))
                 case GapFilled(length, kind):
                     assert self._writer is not None
                     self._writer.append_silence(length, kind)

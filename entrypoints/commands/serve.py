@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 
@@ -59,6 +60,9 @@ async def _serve(settings: ServerSettings) -> None:
         # and nobody may ask for a session before it is known which there are
         show_recovery(ingest.recover())
         await signaling.start()
+        # what is there by now stays: the collector need not look through it again and again
+        gc.collect()
+        gc.freeze()
         click.echo(f"gapless is listening on {address} (Ctrl-C to stop)")
         while not stop.is_set():
             ingest.tick()

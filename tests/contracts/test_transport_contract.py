@@ -91,6 +91,7 @@ async def joined() -> AsyncIterator[tuple[PublisherConnection, IngestConnection,
         server.add_candidate(candidate)
 
     await publisher.connect(server.answer_sdp, ice_servers=(), send_candidate=send_candidate)
+    await heard.until(lambda: heard.established == 1)  # the last flight is the client's
     yield publisher, server, heard
     await publisher.close()
     await server.close()

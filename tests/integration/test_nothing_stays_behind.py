@@ -75,7 +75,8 @@ async def over_whip(client: Publishing, *, restart: bool) -> None:
 
 
 async def restart_ice(server: Remote, location: str, username: str) -> None:
-    lines = (f"a=ice-ufrag:{username}", f"a=ice-pwd:{'x' * 22}", "m=audio 9 RTP/AVP 0", "a=mid:0")
+    password = username[0] * 22
+    lines = (f"a=ice-ufrag:{username}", f"a=ice-pwd:{password}", "m=audio 9 RTP/AVP 0", "a=mid:0")
     headers = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
     fragment = "\r\n".join(lines) + "\r\n"
     async with server.http.patch(location, data=fragment, headers=headers) as response:
