@@ -51,7 +51,8 @@ class ReorderBuffer:
 
     A packet that is next in order passes at once. Behind a hole packets wait for at most
     `hold_s`; then the hole is lost, or filled with copies from redundancy, and what waits goes
-    on. The first packets wait as long, since nobody knows yet which one is the first.
+    on. The first packets wait as long, since nobody knows yet which one is the first; but for one
+    with the marker, which begins the sound (RFC 3551 § 4.1).
 
     Duplicates, and packets that come after their hole was given up, are counted and dropped.
 
@@ -87,7 +88,8 @@ class ReorderBuffer:
         """
         if self._next is None:
             # whatever is up to MAX_MISORDER before it may still turn out to be the first
-            self._next = packet.sequence - MAX_MISORDER
+            self._next = packet.sequence - (0 if packet.marker else MAX_MISORDER)
+            self._starting = not packet.marker
         ahead = (packet.sequence - self._next + 0x8000) % 0x10000 - 0x8000
         far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
         if far and not self._goes_on(packet):

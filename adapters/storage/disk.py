@@ -18,7 +18,7 @@ _CLOSE_S = 0.5
 class DiskThread:
     """Runs calls one after another in the order in which they were submitted.
 
-    It looks for calls ten times a second: to wake it for each packet of each stream would cost
+    It looks for calls twice a second: to wake it for each packet of each stream would cost
     more than what there is to do.
     """
 

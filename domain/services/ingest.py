@@ -214,6 +214,14 @@ class Ingest:
     async def shut_down(self) -> None:
         """Take no more offers, complete all recordings and release everything."""
         self._closing = True
+        # what is on its way still belongs to the recordings
+        drains = [
+            self._spawner.spawn(attempt.connection.drain(), name="drain")
+            for live in self._sessions.values()
+            for attempt in live.attempts
+        ]
+        for drain in drains:
+            await drain
         for live in list(self._sessions.values()):
             self.end(live, SessionEvent.SHUT_DOWN)
         await self._spawner.join()

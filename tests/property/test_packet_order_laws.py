@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 from hypothesis import given
@@ -78,6 +79,15 @@ def test_the_first_packet_waits_for_one_that_should_have_been_before_it() -> Non
     assert buffer.poll(now=0.19) == []
     assert buffer.poll(now=0.2) == [Received(packet(4), 0.1), Received(packet(5), 0.0)]
     assert buffer.push(packet(6), now=0.21) == [Received(packet(6), 0.21)]
+
+
+def test_a_first_packet_that_begins_the_sound_waits_for_nothing() -> None:
+    buffer = ReorderBuffer(hold_s=0.2)
+    first = dataclasses.replace(packet(5), marker=True)
+    assert buffer.push(first, now=0.0) == [Received(first, 0.0)]
+    assert buffer.push(packet(6), now=0.02) == [Received(packet(6), 0.02)]
+    assert buffer.push(packet(8), now=0.06) == []
+    assert buffer.poll(now=0.26) == [Lost(1), Received(packet(8), 0.06)]
 
 
 def test_a_hole_is_given_up_when_the_packet_behind_it_has_waited() -> None:
