@@ -6,34 +6,42 @@ import contextlib
 import os
 import pathlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 SYNC_INTERVAL_S = 1.0
 WRITE_INTERVAL_S = 0.5
 """What a killed process loses at most, the disk keeping up."""
+_ROUND_S = 0.02
 _CLOSE_S = 0.5
 
 
 class DiskThread:
-    """Runs calls one after another in the order in which they were submitted.
+    """Runs calls one after another: those that somebody waits for first, others in a while.
 
-    It looks for calls twice a second: to wake it for each packet of each stream would cost
-    more than what there is to do.
+    To wake it for each packet of each stream would cost more than what there is to do; to have it
+    do everything at once, now and then, would hold up the event loop.
     """
 
     def __init__(self) -> None:
-        self._calls: deque[Callable[[], None]] = deque()
+        self._urgent: deque[Callable[[], None]] = deque()
+        self._later: deque[tuple[float, Callable[[], None]]] = deque()  # with the time to run at
         self._wake = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="gapless-disk", daemon=True)
         self._thread.start()
 
     def submit(self, call: Callable[[], None], *, at_once: bool = False) -> None:
-        """Queue a call, which must not raise; returns at once. Somebody may wait for it."""
-        self._calls.append(call)
+        """Queue a call, which must not raise; returns at once.
+
+        It runs soon if it is wanted `at_once`, and otherwise after `WRITE_INTERVAL_S`.
+        """
         if at_once:
+            self._urgent.append(call)
             self._wake.set()
+        else:
+            self._later.append((time.monotonic() + WRITE_INTERVAL_S, call))
 
     def close(self) -> None:
         """Let the queued calls finish and end the thread; a disk that hangs is not waited for."""
@@ -42,11 +50,14 @@ class DiskThread:
         self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
-        while self._calls or not self._closed:
-            while self._calls:
-                self._calls.popleft()()
-            self._wake.wait(WRITE_INTERVAL_S)
-            self._wake.clear()
+        while not self._closed or self._urgent or self._later:
+            if self._urgent:
+                self._urgent.popleft()()
+            elif self._later and (self._closed or self._later[0][0] <= time.monotonic()):
+                self._later.popleft()[1]()
+            else:
+                self._wake.wait(_ROUND_S if self._later else WRITE_INTERVAL_S)
+                self._wake.clear()
 
 
 class SyncThread:

@@ -219,6 +219,7 @@ class _WavWriter:
         loop: asyncio.AbstractEventLoop,
         done: asyncio.Future[None],
     ) -> None:
+        self._take()
         if (rehash := self._recording.rehash) is not None:
             # hours of sound take seconds, in which the disk's thread has others to serve
             again = functools.partial(self._complete, reason, ended_at, loop, done)

@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import selectors
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 BURST_S = 0.01
-"""So long a datagram may wait for others: less than a packet is long."""
-MAX_ROUNDS = 16
-"""Datagrams of one socket in one burst: nobody's flood keeps the others waiting."""
+"""A datagram may wait so long for others: less than a packet is long."""
+SLICE_S = 0.003
+"""Whatever has come, the event loop has others to serve after so long."""
 _MAX_BYTES = 2048  # RTP, STUN and DTLS keep to an MTU; what is longer is cut off, and invalid
 _Protocol = TypeVar("_Protocol", bound=asyncio.DatagramProtocol)
 
@@ -75,25 +76,28 @@ class UdpSockets:
 
     def _read(self, selector: selectors.DefaultSelector) -> None:
         """Read all there is, and again in a while; once there is nothing, wait to be woken."""
+        loop = asyncio.get_running_loop()
         self._timer = None
-        is_idle = True
-        for _ in range(MAX_ROUNDS):
-            if not (ready := selector.select(0)):
-                break
-            is_idle = False
+        pause = BURST_S if (ready := selector.select(0)) else None
+        until = time.monotonic() + SLICE_S
+        while ready:
             for key, _ in ready:
                 try:
                     key.data()
                 except Exception as error:
                     # whatever it is, it is this socket's: the others are served on
                     context = {"message": "a datagram could not be taken", "exception": error}
-                    asyncio.get_running_loop().call_exception_handler(context)
+                    loop.call_exception_handler(context)
+                if time.monotonic() >= until:
+                    pause = 0.0  # the others come first in the next round
+                    break
             if selector is not self._selector:
                 return  # what was received has closed the last socket
-        if is_idle:
+            ready = selector.select(0) if pause else []
+        if pause is None:
             self._listen(selector)
         else:
-            self._timer = asyncio.get_running_loop().call_later(BURST_S, self._read, selector)
+            self._timer = loop.call_later(pause, self._read, selector)
 
 
 class UdpTransport(asyncio.DatagramTransport):

@@ -379,7 +379,7 @@ async def test_a_stalled_disk_stalls_nothing_and_what_does_not_fit_is_told(
     for start in range(0, 95_040, 960):
         writer.append(ramp(960, start=start), SampleKind.RECEIVED)
     writer.append_silence(960, SampleKind.DTX)
-    assert len(disk._calls) + len(writer._steps) < 20  # what does not fit takes no memory
+    assert len(disk._later) + len(writer._steps) < 20  # what does not fit takes no memory
     assert time.monotonic() - began < 5
     go_on.set()
     location = await finish(writer)
