@@ -94,13 +94,16 @@ class FileSource(_PacedSource):
 class ToneSource(_PacedSource):
     """A tone that changes every second, so that a recording of it tells its own time."""
 
-    def _next(self, position: int, length: int) -> Samples:
-        rate = self.format.sample_rate_hz
-        place = np.arange(position, position + length)
-        pitch = np.array(_TONE_HZ)[(place // rate) % len(_TONE_HZ)]
-        wave = _TONE_AMPLITUDE * np.sin(2 * np.pi * pitch * (place % rate) / rate)
+    def __init__(self, audio_format: AudioFormat) -> None:
+        super().__init__(audio_format)
+        rate = audio_format.sample_rate_hz
+        turns = np.outer(_TONE_HZ, np.arange(rate)) / rate
+        wave = _TONE_AMPLITUDE * np.sin(2 * np.pi * turns)
         mono = np.rint(wave * 32767).astype("<i2").reshape(-1, 1)
-        return np.repeat(mono, self.format.channels, axis=1)
+        self._cycle = np.repeat(mono, audio_format.channels, axis=1)
+
+    def _next(self, position: int, length: int) -> Samples:
+        return self._cycle.take(range(position, position + length), axis=0, mode="wrap")
 
 
 class FileCapture:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, silence
+from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples, silence
 from domain.errors import CaptureError, DeviceLost, GaplessError
 from domain.framing import Framer
 from domain.levels import measure
@@ -23,6 +23,8 @@ RTP_RATE_HZ = 48_000
 """Opus' RTP clock (RFC 7587 § 4.1), and the rate at which frames are encoded."""
 FRAME_SAMPLES = 960
 """20 ms."""
+METERED_FRAMES = 5
+"""Levels are told ten times a second."""
 STEP_SAMPLES = 480
 """10 ms, the shortest frame that leaves Opus in the mode in which it is."""
 REOPEN_S = 0.5
@@ -81,6 +83,7 @@ class Publisher:
         self._shift = 0  # from the source's positions to the stream's
         self._end = 0  # position behind the last sample of the source that was sent
         self._sent_to = 0  # position behind all that was sent
+        self._unmetered: list[Samples] = []  # frames sent of which no levels were told
         self._is_sounding = False  # frames have been sent that have no tail yet
         self._read_at = 0.0
         self._read_to = 0  # position behind the last sample read
@@ -244,9 +247,17 @@ class Publisher:
             return
         for frame in self._framer.push(AudioFrame(part.format, samples, position)):
             self._send(frame)
-            self._observer.progressed(
-                StreamProgress(self._end / RTP_RATE_HZ, measure(frame), self._lost_s)
-            )
+            self._unmetered.append(frame.samples)
+            if len(self._unmetered) == METERED_FRAMES:
+                self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        """What a meter shows, at the pace at which an eye follows it."""
+        if self._unmetered:
+            samples = np.concatenate(self._unmetered)
+            self._unmetered.clear()
+            levels = measure(AudioFrame(self._format, samples, self._end - len(samples)))
+            self._observer.progressed(StreamProgress(self._end / RTP_RATE_HZ, levels, self._lost_s))
 
     def _end_sound(self) -> None:
         """Send what is left, and enough silence to bring out what the encoder still holds.
@@ -254,6 +265,7 @@ class Publisher:
         In steps of 10 ms, so that the recording is at most 16.5 ms longer than the source.
         """
         self._flush_resampler()
+        self._tell_progress()
         tail = self._framer.tail()
         samples = silence(self._format, 0) if tail is None else tail.samples
         position = self._end if tail is None else tail.position
