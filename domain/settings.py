@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from domain.errors import SettingInvalid
+from domain.ownership import MAX_WORKERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,9 @@ class ServerSettings:
     memory_mb: int = _setting(256, "Most that --storage memory keeps in all.", low=1)
     memory_each_mb: int = _setting(64, "Most that it keeps of one recording.", low=1)
     max_sessions: int = _setting(500, "Most sessions at one time.", low=1)
+    workers: int = _setting(
+        1, "Processes that share the load; one for each core.", low=1, high=MAX_WORKERS
+    )
 
     def __post_init__(self) -> None:
         _check_limits(self)

@@ -17,6 +17,7 @@ from adapters.codec.libopus import OpusEncoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.signaling.client import HttpSignaling
+from adapters.signaling.neighbours import Neighbours
 from adapters.signaling.server import SignalingServer
 from adapters.storage.inspection import inspect_recording
 from adapters.storage.memory import MemoryStore
@@ -28,6 +29,7 @@ from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
 from adapters.transport.sdp import OpusWishes
 from domain.audio import AudioFormat
+from domain.ownership import Share
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.observers import ServerObserver, StreamObserver
 from domain.rtp import Packetizer
@@ -75,11 +77,19 @@ def _new_packetizer() -> Packetizer:
     )
 
 
+def _new_secret(share: Share, size: int) -> str:
+    return share.mark(secrets.token_hex(size))
+
+
 class ServerContainer(containers.DeclarativeContainer):
     """What `gapless serve` is made of."""
 
     settings: providers.Dependency[ServerSettings] = providers.Dependency(ServerSettings)
     observer: providers.Dependency[ServerObserver] = providers.Dependency()
+    share = providers.Object(Share())
+    """Which part of the sessions is this process's, where several share them."""
+    sockets: providers.Object[str | None] = providers.Object(None)
+    """The folder in which such processes reach each other."""
 
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
@@ -94,6 +104,7 @@ class ServerContainer(containers.DeclarativeContainer):
                 rf64=providers.Callable("rf64".__eq__, settings.provided.large_files),
                 rotate_s=settings.provided.rotate_s,
             ),
+            share,
         ),
         memory=providers.Singleton(
             MemoryStore,
@@ -128,7 +139,7 @@ class ServerContainer(containers.DeclarativeContainer):
         clock=clock,
         spawner=spawner,
         observer=observer,
-        new_secret=providers.Object(secrets.token_hex),
+        new_secret=providers.Factory(_new_secret, share).provider,
     )
     signaling = providers.Singleton(
         SignalingServer,
@@ -140,6 +151,7 @@ class ServerContainer(containers.DeclarativeContainer):
         tls_key=settings.provided.tls_key,
         allow_anyone=settings.provided.allow_anyone,
         version=VERSION,
+        neighbours=providers.Singleton(Neighbours, share, sockets),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -37,17 +37,17 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="gapless"'
         if isinstance(error, ServerFull):
             headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
-        return _error(error.status, str(error), headers)
+        return error_response(error.status, str(error), headers)
     except web.HTTPException as error:
         kept = ("Allow", "Accept-Patch", "Accept-Post")
         headers = {name: error.headers[name] for name in kept if name in error.headers}
-        return _error(error.status, error.text or error.reason, headers)
+        return error_response(error.status, error.text or error.reason, headers)
     except Exception:
         # the path itself may hold a session's secret
         resource = request.match_info.route.resource
         where = resource.canonical if resource is not None else "a request"
         _log.exception("%s %s failed", request.method, where)
-        return _error(500, "there is a fault in the server; its log has more", {})
+        return error_response(500, "there is a fault in the server; its log has more")
 
 
 def authorize(*, token: str | None, host: str) -> Callable[..., Awaitable[web.StreamResponse]]:
@@ -141,5 +141,8 @@ def _is_local(origin: str) -> bool:
         return False
 
 
-def _error(status: int, text: str, headers: dict[str, str]) -> web.Response:
+def error_response(
+    status: int, text: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """An error as all of them are told."""
     return web.json_response({"error": text}, status=status, headers=headers)

@@ -9,6 +9,7 @@ import ssl
 from aiohttp import web
 
 from adapters.signaling.http import MAX_BODY_BYTES, Handler, allow_pages, answer_errors, authorize
+from adapters.signaling.neighbours import Neighbours
 from adapters.signaling.offers import OfferDoor
 from adapters.signaling.service import SessionService
 from adapters.signaling.whip import WhipDoor
@@ -31,13 +32,16 @@ class SignalingServer:
         tls_cert: str | None,
         tls_key: str | None,
         version: str,
+        neighbours: Neighbours,
     ) -> None:
         self._host = host
         self._port = port
+        self._neighbours = neighbours
         self._tls = _tls_context(tls_cert, tls_key) if tls_cert and tls_key else None
         self._open = asyncio.Event()
         self._around = [
             self._wait_until_open,
+            neighbours.to_owner,
             allow_pages(everywhere=token is not None or allow_anyone),
             answer_errors,
             authorize(token=token, host=host),
@@ -64,9 +68,16 @@ class SignalingServer:
         await self._runner.setup()
         assert self._runner.server is not None
         try:
+            path = self._neighbours.socket_path
             self._server = await asyncio.get_running_loop().create_server(
-                self._runner.server, self._host, self._port, ssl=self._tls
+                self._runner.server,
+                self._host,
+                self._port,
+                ssl=self._tls,
+                reuse_port=True if path else None,
             )
+            if path:
+                await web.UnixSite(self._runner, path).start()
         except OSError as error:
             await self.stop()
             if error.errno == errno.EADDRINUSE:
@@ -95,6 +106,7 @@ class SignalingServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        await self._neighbours.close()
 
     @web.middleware
     async def _wait_until_open(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -31,6 +31,7 @@ from adapters.storage.wav_header import (
 from domain.audio import AudioFormat
 from domain.errors import StorageFailed
 from domain.ledger import Event, RecordingInfo, document
+from domain.ownership import Share
 from domain.ports.storage import RecoveredRecording, Recovery
 from domain.recording import EndReason
 
@@ -43,11 +44,16 @@ TakeUp = Callable[[RecordingFiles, FoundJournal], bool]
 """Goes on with an unfinished recording instead of completing it; False when it cannot."""
 
 
-def recover(folder: pathlib.Path, take_up: TakeUp | None = None) -> Recovery:
-    """Complete every unfinished recording in a folder. Raises `StorageFailed` without a folder."""
+def recover(
+    folder: pathlib.Path, take_up: TakeUp | None = None, share: Share | None = None
+) -> Recovery:
+    """Complete the unfinished recordings in a folder, or a share of them.
+
+    Raises `StorageFailed` without a folder.
+    """
     result = Recovery()
     try:
-        names = sorted(_unfinished(folder))
+        names = sorted(name for name in _unfinished(folder) if share is None or share.owns(name))
     except OSError as error:
         raise StorageFailed(f"cannot read {folder}: {error.strerror}") from error
     for name in names:

@@ -23,6 +23,7 @@ from adapters.storage.wav_parts import WavOptions, WavParts
 from domain.audio import Samples
 from domain.errors import StorageFailed, StorageFull
 from domain.ledger import Event, RecordingInfo, SampleKind
+from domain.ownership import Share
 from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
 from domain.recording import Anchor, EndReason
 
@@ -39,8 +40,11 @@ class _Sound:
 class WavStore:
     """A folder of WAV files, ``NAME.wav.part`` with a journal until they are complete."""
 
-    def __init__(self, folder: str, options: WavOptions | None = None) -> None:
+    def __init__(
+        self, folder: str, options: WavOptions | None = None, share: Share | None = None
+    ) -> None:
         self._folder = pathlib.Path(folder).absolute()
+        self._share = share
         self._options = options or WavOptions()
         self._threads: tuple[DiskThread, SyncThread] | None = None
 
@@ -85,7 +89,7 @@ class WavStore:
             )
             return True
 
-        found = recover(self._folder, take_up)
+        found = recover(self._folder, take_up, self._share)
         return dataclasses.replace(found, interrupted=interrupted)
 
     def check_room(self) -> None:

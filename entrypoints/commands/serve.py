@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import resource
-import signal
 
 import click
 
 from domain.settings import ServerSettings
-from entrypoints.container import ServerContainer
 from entrypoints.options import settings_options
-from entrypoints.terminal import ServerView, show_recovery
-
-TICK_S = 0.25
-SHUTDOWN_S = 4.5
-"""Recordings are complete within 5 s of SIGTERM."""
+from entrypoints.serving import at_signals, make_container, serve_here
+from entrypoints.workers import serve_with_workers
 
 
 @click.command()
@@ -35,6 +28,7 @@ def serve(settings: ServerSettings) -> None:
       gapless serve --host 0.0.0.0 --token SECRET --recordings ~/recordings
       gapless serve --host 0.0.0.0 --token SECRET --tls-cert cert.pem --tls-key key.pem
       gapless serve --host 0.0.0.0 --token SECRET --udp-ports 50000-50999
+      gapless serve --workers 4
       GAPLESS_INACTIVITY_TIMEOUT_S=10 gapless serve --config gapless.toml
     """
     _allow_files()
@@ -48,31 +42,21 @@ def _allow_files() -> None:
 
 
 async def _serve(settings: ServerSettings) -> None:
-    container = ServerContainer(settings=settings, observer=ServerView())
-    store, ingest, signaling = container.store(), container.ingest(), container.signaling()
     stop = asyncio.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    store.check()
-    # first the port: a second server on it must not touch what the first one records
-    address = await signaling.bind()
-    try:
-        # and nobody may ask for a session before it is known which there are
-        show_recovery(ingest.recover())
-        await signaling.start()
-        # what is there by now stays: the collector need not look through it again and again
-        gc.collect()
-        gc.freeze()
-        click.echo(f"gapless is listening on {address} (Ctrl-C to stop)")
-        while not stop.is_set():
-            ingest.tick()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
-                    await stop.wait()
-        click.echo("completing recordings")
-    finally:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SHUTDOWN_S):
-                await ingest.shut_down()
-                await signaling.stop()
-        store.close()
+
+    def end() -> None:
+        if not stop.is_set():
+            click.echo("completing recordings")
+        stop.set()
+
+    def listening(address: str, workers: str = "") -> None:
+        click.echo(f"gapless is listening on {address}{workers} (Ctrl-C to stop)")
+
+    at_signals(end)
+    if settings.workers == 1:
+        await serve_here(make_container(settings), listening=listening, stop=stop)
+    else:
+        workers = f" with {settings.workers} workers"
+        await serve_with_workers(
+            settings, listening=lambda address: listening(address, workers), stop=stop
+        )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from adapters.signaling.client import HttpSignaling
+from adapters.signaling.neighbours import Neighbours
 from adapters.signaling.server import SignalingServer
 from domain.errors import (
     OfferRejected,
@@ -18,6 +19,7 @@ from domain.errors import (
     SessionUnknown,
     WrongServer,
 )
+from domain.ownership import Share
 from domain.ports.signaling import SignalingClient
 from domain.ports.transport import IceCandidate, IceDescription, IngestConnection
 from domain.settings import IceServer
@@ -77,7 +79,7 @@ class Service:
 def http_server(service: Service, token: str | None = None) -> SignalingServer:
     return SignalingServer(
         service, host="127.0.0.1", port=0, token=token, tls_cert=None, tls_key=None,
-        allow_anyone=False, version="1",
+        allow_anyone=False, version="1", neighbours=Neighbours(Share(), None),
     )  # fmt: skip
 
 
@@ -182,7 +184,7 @@ async def test_over_tls_only_a_certificate_that_is_trusted_will_do(tmp_path: pat
     certificate, key = self_signed(tmp_path)
     server = SignalingServer(
         Service(), host="127.0.0.1", port=0, token=None, tls_cert=certificate, tls_key=key,
-        allow_anyone=False, version="1",
+        allow_anyone=False, version="1", neighbours=Neighbours(Share(), None),
     )  # fmt: skip
     url = await server.start()
     assert url.startswith("https://")

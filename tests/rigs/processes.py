@@ -146,6 +146,16 @@ def serving(
         assert process.errors == []
 
 
+def workers_of(parent: int) -> list[int]:
+    """The process ids of a server's workers, in their order."""
+    found = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [
+        int(pid)
+        for pid in found
+        if b"spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
 def read(path: pathlib.Path) -> tuple[npt.NDArray[np.float64], int]:
     """The first channel of a file, and its rate."""
     samples, rate = soundfile.read(str(path), dtype="float64", always_2d=True)

@@ -1,0 +1,66 @@
+"""One process that serves: what `gapless serve` does, alone or as one of several workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Callable
+
+from dependency_injector import providers
+
+from domain.ownership import Share
+from domain.settings import ServerSettings
+from entrypoints.container import ServerContainer
+from entrypoints.terminal import ServerView, show_recovery
+
+TICK_S = 0.25
+SHUTDOWN_S = 4.5
+"""Recordings are complete within 5 s of SIGTERM."""
+
+
+def make_container(
+    settings: ServerSettings, *, share: Share | None = None, sockets: str | None = None
+) -> ServerContainer:
+    """What a server is made of; with a `share` of the sessions, what a worker is made of."""
+    container = ServerContainer(settings=settings, observer=ServerView())
+    if share is not None:
+        container.share.override(providers.Object(share))
+        container.sockets.override(providers.Object(sockets))
+    return container
+
+
+async def serve_here(
+    container: ServerContainer, *, listening: Callable[[str], None], stop: asyncio.Event
+) -> None:
+    """Take offers and record until `stop` is set; `listening` is told the address."""
+    store, ingest, signaling = container.store(), container.ingest(), container.signaling()
+    store.check()
+    # first the port: a second server on it must not touch what the first one records
+    address = await signaling.bind()
+    try:
+        # and nobody may ask for a session before it is known which there are
+        show_recovery(ingest.recover())
+        await signaling.start()
+        # what is there by now stays: the collector need not look through it again and again
+        gc.collect()
+        gc.freeze()
+        listening(address)
+        while not stop.is_set():
+            ingest.tick()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await stop.wait()
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_S):
+                await ingest.shut_down()
+                await signaling.stop()
+        store.close()
+
+
+def at_signals(call: Callable[[], None]) -> None:
+    """Call at SIGINT and at SIGTERM, instead of what Python does."""
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_number, call)

@@ -1,0 +1,203 @@
+"""Several processes behind one port: whoever accepts a request, its session's worker gets it."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import os
+import pathlib
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.rigs.clients import Publishing, Remote
+from tests.rigs.processes import Process, Server, gapless, serving, workers_of
+
+WORKERS = 3
+
+
+def ledgers(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """By session."""
+    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    return {ledger["id"]: ledger for ledger in found}
+
+
+@asynccontextmanager
+async def reaching(server: Server) -> AsyncIterator[Remote]:
+    """A connection for each request: it may come to any of the workers."""
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as http:
+        yield Remote(server.url, http)
+
+
+async def health(server: Remote) -> Any:
+    async with server.http.get(f"{server.url}/health") as response:
+        return await response.json()
+
+
+async def connected(server: Remote, count: int) -> list[Publishing]:
+    clients = [Publishing(server) for _ in range(count)]
+    for client in clients:
+        await client.start()
+    return clients
+
+
+async def test_sessions_are_spread_and_every_request_finds_its_own(tmp_path: pathlib.Path) -> None:
+    with serving(tmp_path, "--workers", str(WORKERS)) as served:
+        async with reaching(served) as server:
+            clients = await connected(server, 12)
+            owners = collections.Counter(client.id[:2] for client in clients)
+            assert set(owners) == {"00", "01", "02"}  # a chance of 3 in 130 runs, were it one
+            for _ in range(10):
+                for client in clients:
+                    client.send(5)
+                await asyncio.sleep(0.1)
+            for _ in range(5):
+                assert (await health(server))["states"]["recording"] == 12
+            status, again = await server.post(
+                "/offer", sdp=clients[0].connection.offer_sdp, type="offer", resume=""
+            )
+            assert (status, again["sdp"]) == (200, clients[0].answer)
+            for client in clients:
+                async with server.http.delete(f"{server.url}/sessions/{client.id}") as response:
+                    assert response.status == 204
+                    assert float(response.headers["Gapless-Seconds"]) == 1.0
+                await client.close()
+            assert (await health(server))["sessions"] == 0
+    assert {id_: ledger["length_samples"] for id_, ledger in ledgers(tmp_path).items()} == {
+        client.id: 48_000 for client in clients
+    }
+
+
+async def test_whip_and_refusals_pass_unchanged(tmp_path: pathlib.Path) -> None:
+    with serving(tmp_path, "--workers", str(WORKERS)) as served:
+        async with reaching(served) as server:
+            for number in range(6):
+                client = Publishing(server)
+                async with server.http.post(
+                    f"{server.url}/whip",
+                    data=client.connection.offer_sdp,
+                    headers={"Content-Type": "application/sdp", "Origin": "http://localhost"},
+                ) as response:
+                    assert response.status == 201
+                    assert response.headers["Content-Type"] == "application/sdp"
+                    allowed = response.headers.getall("Access-Control-Allow-Origin")
+                    assert allowed == ["http://localhost"]
+                    location = server.url + response.headers["Location"]
+                async with server.http.delete(location) as response:
+                    assert response.status == 200
+                async with server.http.delete(f"{server.url}/whip/0{number}ff") as response:
+                    assert response.status == 404
+                    assert "no such session" in (await response.json())["error"]
+                await client.close()
+            assert (await server.post("/ice-candidate", id="ff", candidate=""))[0] == 404
+            assert (await server.post("/offer", sdp="none", type="offer"))[0] == 400
+            async with server.http.post(
+                f"{server.url}/offer", data="{", headers={"Content-Type": "application/json"}
+            ) as response:
+                assert response.status == 400
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_dies_is_replaced_and_only_its_own_clients_notice(
+    tmp_path: pathlib.Path,
+) -> None:
+    command = ("serve", "--port", "0", "--recordings", str(tmp_path), "--workers", "2")
+    with gapless(*command) as process:
+        server = Server(process, tmp_path)
+        with streaming(server) as clients:
+            first, _ = workers_of(process.process.pid)
+            time.sleep(2)  # some sound
+            os.kill(first, signal.SIGKILL)
+            process.wait_for("worker 0 has died")
+            process.wait_for("waiting for the client")
+            process.wait_for("the client is back")
+            time.sleep(2)  # and more
+            for client in clients:
+                client.process.send_signal(signal.SIGINT)
+            for client in clients:
+                assert client.end() == 0, client.errors
+        assert process.stop() == 0
+    owned = collections.defaultdict(list)
+    for session, ledger in ledgers(tmp_path).items():
+        owned[session[:2]].append(ledger)
+        assert ledger["end_reason"] in ("closed", "deleted")
+    assert len(owned["00"]) + len(owned["01"]) == len(clients)
+    for ledger in owned["00"]:
+        events = [event["type"] for event in ledger["events"]]
+        assert "process restarted" in events
+        assert [s["kind"] for s in ledger["spans"] if s["length"] > 9600] == [
+            "received", "silence", "received",
+        ]  # fmt: skip
+    for ledger in owned["01"]:
+        assert [span["kind"] for span in ledger["spans"]] == ["received"]
+
+
+@contextmanager
+def streaming(server: Server) -> Iterator[list[Process]]:
+    """Clients, until each of two workers has one."""
+    with ExitStack() as running:
+        clients: list[Process] = []
+        owners: set[str] = set()
+        while len(owners) < 2:
+            command = ("stream", "--server", server.url, "--capture", "tone")
+            clients.append(running.enter_context(gapless(*command)))
+            owners.add(server.process.wait_for("recording,").split()[0][:2])
+        yield clients
+
+
+async def test_workers_end_with_who_started_them_and_complete_their_recordings(
+    tmp_path: pathlib.Path,
+) -> None:
+    command = ("serve", "--port", "0", "--recordings", str(tmp_path), "--workers", "2")
+    with gapless(*command) as process:
+        server = Server(process, tmp_path)
+        async with reaching(server) as remote:
+            clients = await connected(remote, 4)
+            for client in clients:
+                client.send(50)
+            await asyncio.sleep(0.3)
+            workers = workers_of(process.process.pid)
+            process.process.kill()
+            async with asyncio.timeout(20):
+                while any(is_alive(worker) for worker in workers):
+                    await asyncio.sleep(0.05)
+            for client in clients:
+                await client.close()
+    found = ledgers(tmp_path).values()
+    assert [ledger["length_samples"] for ledger in found] == [48_000] * 4
+    assert {ledger["end_reason"] for ledger in found} == {"shutdown"}
+
+
+def test_a_port_is_not_shared_with_another_server(tmp_path: pathlib.Path) -> None:
+    with serving(tmp_path / "one", "--workers", "2") as first:
+        port = first.url.rpartition(":")[2]
+        for workers in ("1", "2"):
+            with gapless(
+                "serve", "--port", port, "--recordings", str(tmp_path), "--workers", workers
+            ) as second:
+                assert second.end() == 1
+                assert "in use by another program" in second.errors[-1]
+
+
+def test_settings_that_cannot_work_are_told_once(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with gapless(
+        "serve", "--port", "0", "--recordings", str(tmp_path / "file"), "--workers", "2"
+    ) as process:
+        assert process.end() == 1
+        assert len(process.errors) == 1
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
