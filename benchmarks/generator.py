@@ -1,14 +1,17 @@
 """A load of streams: handshakes by the real client, then ready-made packets in a tight loop.
 
 Run as a process of its own, so that its time is not the server's:
-``python -m benchmarks.generator URL STREAMS SECONDS`` prints a line of JSON when all are
-connected, one when it has sent all, and one when all have ended.
+``python -m benchmarks.generator URL STREAMS SECONDS [CONNECT_OVER_S] [TIMES_FILE]``. It prints a
+line of JSON when it is ready, when all are connected, when it has sent all, and when all have
+ended; after each of the first two it waits for a line on its input. TIMES_FILE gets, by session,
+when the offer and each packet went out (seconds of the machine's monotonic clock).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import pathlib
 import sys
 import time
 from typing import Any
@@ -24,28 +27,64 @@ SLOTS = 20
 CONNECTING_AT_ONCE = 8
 
 
-async def generate(url: str, streams: int, seconds: float) -> None:
+class Stream:
+    """One client, and when it did what."""
+
+    def __init__(self, server: Remote, packets: list[bytes]) -> None:
+        self.client = Publishing(server)
+        self.client.packets = packets
+        self.offered_at = 0.0
+        self.sent_at: list[float] = []
+
+    async def connect(self) -> None:
+        # Janus takes packets of sources that the offer names, and of no other
+        first = self.client.packetizer.packet(b"", 0)
+        connection = self.client.connection
+        connection.offer_sdp += f"a=ssrc:{first.ssrc} cname:load\r\n"  # type: ignore[misc]
+        self.offered_at = time.monotonic()
+        await self.client.start()
+
+    def send(self) -> None:
+        self.sent_at.append(time.monotonic())
+        self.client.send(1)
+
+    async def end(self) -> None:
+        server = self.client.server
+        async with server.http.delete(f"{server.url}/sessions/{self.client.id}") as response:
+            assert response.status == 204
+        await self.client.connection.close()
+
+
+async def generate(url: str, count: int, seconds: float, over_s: float) -> dict[str, Any]:
+    """Run a load; returns when each session's offer and packets went out."""
     packets = encode(speech(5))
     async with aiohttp.ClientSession() as http:
-        server = Remote(url, http)
-        gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
-
-        async def connect() -> Publishing:
-            async with gate:
-                client = Publishing(server)
-                client.packets = packets
-                await client.start()
-                return client
-
-        clients = await asyncio.gather(*(connect() for _ in range(streams)))
-        say(connected=streams)
-        behind = await send(clients, round(seconds / TICK_S))
-        say(sent=round(seconds / TICK_S), behind_s=behind)
-        await asyncio.gather(*(end(client) for client in clients))
-        say(ended=streams)
+        streams = [Stream(Remote(url, http), packets) for _ in range(count)]
+        say(ready=count)
+        await asyncio.to_thread(sys.stdin.readline)
+        began = time.monotonic()
+        await connect(streams, over_s)
+        say(connected=count, took_s=time.monotonic() - began)
+        await asyncio.to_thread(sys.stdin.readline)
+        ticks = round(seconds / TICK_S)
+        say(sent=ticks, behind_s=await send(streams, ticks))
+        await asyncio.gather(*(stream.end() for stream in streams))
+        return {s.client.id: {"offered": s.offered_at, "sent": s.sent_at} for s in streams}
 
 
-async def send(clients: list[Publishing], ticks: int) -> float:
+async def connect(streams: list[Stream], over_s: float) -> None:
+    """Some at a time, or all of them within `over_s`."""
+    gate = asyncio.Semaphore(len(streams) if over_s else CONNECTING_AT_ONCE)
+
+    async def one(index: int, stream: Stream) -> None:
+        await asyncio.sleep(index * over_s / len(streams))
+        async with gate:
+            await stream.connect()
+
+    await asyncio.gather(*(one(index, stream) for index, stream in enumerate(streams)))
+
+
+async def send(streams: list[Stream], ticks: int) -> float:
     """A packet of each stream every 20 ms; how late the latest was (s)."""
     began, behind = time.monotonic(), 0.0
     for slot in range(ticks * SLOTS):
@@ -53,15 +92,9 @@ async def send(clients: list[Publishing], ticks: int) -> float:
         now = time.monotonic()
         behind = max(behind, now - due)
         await asyncio.sleep(max(0.0, due - now))
-        for client in clients[slot % SLOTS :: SLOTS]:
-            client.send(1)
+        for stream in streams[slot % SLOTS :: SLOTS]:
+            stream.send()
     return behind
-
-
-async def end(client: Publishing) -> None:
-    async with client.server.http.delete(f"{client.server.url}/sessions/{client.id}") as response:
-        assert response.status == 204
-    await client.connection.close()
 
 
 def say(**what: Any) -> None:
@@ -69,4 +102,9 @@ def say(**what: Any) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(generate(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    address, number, duration, *more = sys.argv[1:]
+    spread = float(more[0]) if more else 0.0
+    told = asyncio.run(generate(address, int(number), float(duration), spread))
+    if len(more) > 1:
+        pathlib.Path(more[1]).write_text(json.dumps(told))
+    say(ended=int(number))

@@ -1,0 +1,106 @@
+"""`gapless serve` with probes: how late its event loop is, and when samples reach the store.
+
+``python -m benchmarks.instrumented FOLDER FIGURES`` says where it listens; at SIGTERM it completes
+the recordings and writes what the probes have seen as JSON. Times are the machine's monotonic
+clock, so that another process can compare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import gc
+import json
+import pathlib
+import signal
+import sys
+import time
+from typing import Any
+
+from dependency_injector import providers
+
+from domain.audio import Samples
+from domain.ledger import Event, RecordingInfo, SampleKind
+from domain.ports.storage import RecordingStore, RecordingWriter
+from domain.recording import EndReason
+from domain.settings import ServerSettings
+from entrypoints.container import ServerContainer
+from entrypoints.serving import TICK_S
+from tests.fakes.observers import SeenByServer
+
+PROBE_S = 0.01
+
+
+class TimedWriter:
+    """A recording's writer that remembers when it was given samples."""
+
+    def __init__(self, writer: RecordingWriter, times: list[float]) -> None:
+        self._writer = writer
+        self._times = times
+
+    @property
+    def failure(self) -> Any:
+        return self._writer.failure
+
+    def append(self, samples: Samples, kind: SampleKind) -> None:
+        self._times.append(time.monotonic())
+        self._writer.append(samples, kind)
+
+    def append_silence(self, length: int, kind: SampleKind) -> None:
+        self._writer.append_silence(length, kind)
+
+    def note(self, event: Event) -> None:
+        self._writer.note(event)
+
+    async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
+        return await self._writer.finish(reason, ended_at)
+
+
+class TimedStore:
+    """The server's store, with a clock in front of each writer."""
+
+    def __init__(self, store: RecordingStore) -> None:
+        self._store = store
+        self.times: dict[str, list[float]] = {}
+
+    def create(self, info: RecordingInfo) -> RecordingWriter:
+        return TimedWriter(self._store.create(info), self.times.setdefault(info.id, []))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def watch(lags: list[tuple[float, float]]) -> None:
+    """When the event loop was looked at, and how late it was."""
+    while True:
+        due = time.monotonic() + PROBE_S
+        await asyncio.sleep(PROBE_S)
+        lags.append((due, time.monotonic() - due))
+
+
+async def serve(folder: str) -> dict[str, Any]:
+    """Serve until SIGTERM; returns what the probes have seen."""
+    settings = ServerSettings(port=0, recordings=folder)
+    container = ServerContainer(settings=settings, observer=SeenByServer())
+    store = TimedStore(container.store())
+    container.store.override(providers.Object(store))
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    print(f"listening on {await container.signaling().start()}", flush=True)
+    gc.collect()
+    gc.freeze()
+    lags: list[tuple[float, float]] = []
+    watching = asyncio.create_task(watch(lags))
+    while not stop.is_set():
+        container.ingest().tick()
+        await asyncio.sleep(TICK_S)
+    watching.cancel()
+    await container.ingest().shut_down()
+    await container.signaling().stop()
+    store.close()
+    return {"lags": lags, "stored": store.times}
+
+
+if __name__ == "__main__":
+    seen = asyncio.run(serve(sys.argv[1]))
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(seen))

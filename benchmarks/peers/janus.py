@@ -1,0 +1,133 @@
+"""Janus (`janus.plugin.recordplay`, which writes packets and decodes nothing) behind ``/offer``.
+
+``python -m benchmarks.peers.janus FOLDER`` starts Janus, says where it listens and as which
+process Janus runs. On Debian: ``apt install janus``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+
+def is_there() -> bool:
+    return shutil.which("janus") is not None
+
+
+def configure(folder: pathlib.Path, port: int) -> pathlib.Path:
+    """The least that Janus needs: HTTP and media on loopback, recordings into the folder."""
+    configs = folder / "janus"
+    configs.mkdir()
+    files = {
+        "janus.jcfg": 'general: { log_to_stdout = false }\nnat: { ice_enforce_list = "lo" }\n'
+        "plugins: { }\ntransports: { }\n",
+        "janus.transport.http.jcfg": 'general: { base_path = "/janus"; http = true; '
+        f'port = {port}; ip = "127.0.0.1" }}\n',
+        "janus.plugin.recordplay.jcfg": f'general: {{ path = "{folder}" }}\n',
+    }
+    for name, text in files.items():
+        (configs / name).write_text(text)
+    return configs
+
+
+class Janus:
+    """One Janus, over its HTTP API."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+        self._url = url
+        self._http = http
+        self._handles: dict[str, str] = {}
+
+    async def ask(self, path: str, janus: str, **more: Any) -> Any:
+        body = {"janus": janus, "transaction": secrets.token_hex(6), **more}
+        async with self._http.post(f"{self._url}{path}", json=body) as response:
+            answer = await response.json()
+        assert answer["janus"] in ("success", "ack"), answer
+        return answer
+
+    async def until_there(self) -> None:
+        while True:
+            try:
+                async with self._http.get(f"{self._url}/info"):
+                    return
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.05)
+
+    async def record(self, sdp: str) -> tuple[str, str]:
+        """A recording of what the offer brings: its id and the answer."""
+        session = str((await self.ask("", "create"))["data"]["id"])
+        attached = await self.ask(f"/{session}", "attach", plugin="janus.plugin.recordplay")
+        self._handles[session] = path = f"/{session}/{attached['data']['id']}"
+        body = {"request": "record", "name": session}
+        await self.ask(path, "message", body=body, jsep={"type": "offer", "sdp": sdp})
+        while True:
+            async with self._http.get(f"{self._url}/{session}", params={"maxev": "1"}) as response:
+                event = await response.json()
+            if "jsep" in event:
+                return session, event["jsep"]["sdp"]
+
+    async def candidate(self, session: str, candidate: str | None) -> None:
+        told = {"candidate": candidate, "sdpMLineIndex": 0} if candidate else {"completed": True}
+        await self.ask(self._handles[session], "trickle", candidate=told)
+
+    async def stop(self, session: str) -> None:
+        await self.ask(self._handles[session], "message", body={"request": "stop"})
+        await self.ask(f"/{session}", "destroy")
+
+
+def main(folder: pathlib.Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    configs = configure(folder, port)
+    process = subprocess.Popen(
+        ["janus", "-F", str(configs), "-C", str(configs / "janus.jcfg")],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        asyncio.run(serve(f"http://127.0.0.1:{port}/janus", process.pid))
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def serve(url: str, pid: int) -> None:
+    janus = Janus(url, aiohttp.ClientSession())
+    await janus.until_there()
+
+    async def offer(request: web.Request) -> web.Response:
+        session, sdp = await janus.record((await request.json())["sdp"])
+        answer = {"sdp": sdp, "type": "answer", "id": session, "resume": "", "iceServers": []}
+        return web.json_response(answer)
+
+    async def ice_candidate(request: web.Request) -> web.Response:
+        body = await request.json()
+        await janus.candidate(body["id"], body["candidate"])
+        return web.Response(status=204)
+
+    async def end(request: web.Request) -> web.Response:
+        await janus.stop(request.match_info["id"])
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_post("/offer", offer)
+    app.router.add_post("/ice-candidate", ice_candidate)
+    app.router.add_delete("/sessions/{id}", end)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(f"listening on http://127.0.0.1:{runner.addresses[0][1]} pid={pid}", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

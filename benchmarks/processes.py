@@ -1,0 +1,115 @@
+"""Servers, generators and clients as processes that can be measured."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tests.rigs.processes import environment
+
+ROOT = pathlib.Path(__file__).parents[1]
+_WAIT_S = 120.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Running:
+    """A process that says what it does, a line at a time."""
+
+    def __init__(self, *command: str, env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment(env), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        self.pids = [self.process.pid]
+        """The processes that do the work."""
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def line(self, text: str) -> str:
+        """The next line that has `text` in it."""
+        deadline = time.monotonic() + _WAIT_S
+        while text not in (line := self._lines.get(timeout=deadline - time.monotonic())):
+            pass
+        return line
+
+    def told(self, text: str) -> Any:
+        """The same of a process that speaks JSON."""
+        return json.loads(self.line(text))
+
+    def connect(self) -> Any:
+        """Let a generator's streams connect; what it says of that."""
+        self.go()
+        return self.told("connected")
+
+    def go(self) -> None:
+        """Let a process that waits for a line go on."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def url(self) -> str:
+        """Where a server says that it listens."""
+        return self.line("listening on").partition("listening on ")[2].split()[0]
+
+    @property
+    def cpus_s(self) -> list[float]:
+        """The CPU time of each process."""
+        stats = [self._proc(pid, "stat").rpartition(")")[2].split() for pid in self.pids]
+        return [(int(fields[11]) + int(fields[12])) / _TICKS for fields in stats]
+
+    @property
+    def resident_mb(self) -> float:
+        pages = sum(int(self._proc(pid, "statm").split()[1]) for pid in self.pids)
+        return pages * _PAGE / 2**20
+
+    @property
+    def threads(self) -> int:
+        stats = [self._proc(pid, "stat").rpartition(")")[2].split() for pid in self.pids]
+        return sum(int(fields[17]) for fields in stats)
+
+    def terminate(self) -> None:
+        """SIGTERM, and wait for the end."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(_WAIT_S)
+
+    def _proc(self, pid: int, name: str) -> str:
+        return pathlib.Path(f"/proc/{pid}/{name}").read_text()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+
+
+@contextlib.contextmanager
+def running(*command: str, env: dict[str, str] | None = None) -> Iterator[Running]:
+    """A process that is killed when the block is left."""
+    process = Running(*command, env=env)
+    try:
+        yield process
+    finally:
+        process.process.kill()
+        process.process.wait()
+        for stream in (process.process.stdin, process.process.stdout):
+            assert stream is not None
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+@contextlib.contextmanager
+def generating(url: str, streams: int, seconds: float, *more: str) -> Iterator[Running]:
+    """A generator that is ready to connect its streams."""
+    with running("-m", "benchmarks.generator", url, str(streams), str(seconds), *more) as process:
+        process.line("ready")
+        yield process
