@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import pathlib
 import time
 from collections.abc import Sequence
@@ -30,27 +29,25 @@ class _PacedSource:
         self._block = round(BLOCK_S * audio_format.sample_rate_hz)
         self._position = 0
         self._started: float | None = None
-        self._stopped = asyncio.Event()
+        self._is_stopped = False
 
     async def read(self) -> AudioFrame | None:
         if self._started is None:
             self._started = time.monotonic()
         samples = self._next(self._position, self._block)
         due = self._started + (self._position + len(samples)) / self.format.sample_rate_hz
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, due - time.monotonic())):
-                await self._stopped.wait()
-        if self._stopped.is_set() or not len(samples):
+        await asyncio.sleep(due - time.monotonic())  # less than a block: `stop` can wait for it
+        if self._is_stopped or not len(samples):
             return None
         block = AudioFrame(self.format, samples, self._position)
         self._position = block.end
         return block
 
     def stop(self) -> None:
-        self._stopped.set()
+        self._is_stopped = True
 
     async def close(self) -> None:
-        self._stopped.set()
+        self._is_stopped = True
 
     def _next(self, position: int, length: int) -> Samples:
         """The samples from `position` on, at most `length`; none at the end."""

@@ -73,7 +73,7 @@ class OpusEncoder:
         _check(self._library, size)
         if self._dtx and size <= _NOTHING_TO_SEND and not last:
             return None
-        return EncodedPacket(self._buffer.raw[:size], frame.position)
+        return EncodedPacket(ctypes.string_at(self._buffer, size), frame.position)
 
     def reset(self) -> None:
         self._control(_RESET_STATE, 0)  # it takes no value, and does not look at one

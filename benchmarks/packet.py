@@ -1,0 +1,171 @@
+"""Where the time of a packet goes: each of its steps by itself, a hundred streams in turn.
+
+CPU time in µs, the best of some runs: what a step takes when nothing else disturbs it. What the
+server as a whole takes beyond the sum is the event loop, reports, consent, and caches gone cold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import pylibsrtp
+
+from adapters.codec.libopus import OpusDecoder
+from adapters.storage.disk import WRITE_INTERVAL_S, SyncThread
+from adapters.storage.wav_parts import WavOptions, WavParts
+from adapters.transport.udp import UdpSockets, UdpTransport
+from domain.audio import AudioFormat
+from domain.ledger import RecordingInfo, SampleKind
+from domain.reconstruct import Run
+from domain.recording import Recording
+from domain.reorder import ReorderBuffer
+from domain.rtp import ReceptionStatistics, RtpPacket, parse_rtp, write_rtp
+from domain.sources import Arrival, SourceGate
+from tests.rigs.sound import encode, speech
+
+STREAMS = 100
+PACKETS = 100
+RUNS = 5
+MONO = AudioFormat(48_000, 1)
+T = TypeVar("T")
+
+
+def measure() -> dict[str, float]:
+    """µs of each step of a packet, in the order in which it takes them."""
+    payloads = encode(speech(PACKETS * 0.02))[:PACKETS]
+    packets = [RtpPacket(111, n, n * 960, 7, payload) for n, payload in enumerate(payloads)]
+    plain = [write_rtp(packet) for packet in packets]
+    steps: dict[str, Callable[[], float]] = {
+        "receive (a system call, in bursts)": lambda: asyncio.run(_receive(plain)),
+        "unprotect (SRTP)": lambda: _unprotect(plain),
+        "parse": lambda: _each([parse_rtp] * STREAMS, plain),
+        "admit, count, put in order": lambda: _order(packets),
+        "decode (libopus)": lambda: _each([OpusDecoder(MONO).decode for _ in _streams()], payloads),
+        "place on the timeline": lambda: _place(packets),
+        "store (file, ledger, hash)": _store,
+    }
+    return {name: min(step() for _ in range(RUNS)) for name, step in steps.items()}
+
+
+def _streams() -> range:
+    return range(STREAMS)
+
+
+def _each(takers: Sequence[Callable[[T], object]], items: Sequence[T]) -> float:
+    """µs of one call, all streams' first items before their second ones."""
+    began = time.thread_time()
+    for item in items:
+        for take in takers:
+            take(item)
+    return (time.thread_time() - began) / (len(takers) * len(items)) * 1e6
+
+
+class _Sink(asyncio.DatagramProtocol):
+    """Takes a datagram, and does nothing."""
+
+
+async def _receive(datagrams: list[bytes]) -> float:
+    sockets = UdpSockets()
+    transports = []
+    for _ in _streams():
+        sink = _Sink()
+        sink.connection_made = transports.append  # type: ignore[method-assign, assignment]
+        sockets.open(lambda sink=sink: sink, "127.0.0.1", 0)  # type: ignore[misc]
+    spent = 0.0
+    for datagram in datagrams:
+        for transport in transports:
+            assert isinstance(transport, UdpTransport)
+            transport.sendto(datagram, transport.get_extra_info("sockname"))
+        began = time.thread_time()
+        for transport in transports:
+            transport.receive()
+        spent += time.thread_time() - began
+    for transport in transports:
+        transport.close()
+    await asyncio.sleep(0)
+    return spent / (STREAMS * len(datagrams)) * 1e6
+
+
+def _unprotect(datagrams: list[bytes]) -> float:
+    profile = pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_256_GCM
+    spent = 0.0
+    pairs = []
+    for _ in _streams():
+        key = os.urandom(44)
+        ends = (pylibsrtp.Policy.SSRC_ANY_OUTBOUND, pylibsrtp.Policy.SSRC_ANY_INBOUND)
+        pairs.append([
+            pylibsrtp.Session(pylibsrtp.Policy(key=key, ssrc_type=end, srtp_profile=profile))
+            for end in ends
+        ])  # fmt: skip
+    for datagram in datagrams:
+        protected = [sender.protect(datagram) for sender, _ in pairs]
+        began = time.thread_time()
+        for (_, receiver), data in zip(pairs, protected, strict=True):
+            receiver.unprotect(data)
+        spent += time.thread_time() - began
+    return spent / (STREAMS * len(datagrams)) * 1e6
+
+
+def _order(packets: list[RtpPacket]) -> float:
+    def taker() -> Callable[[RtpPacket], None]:
+        gate, buffer = SourceGate(), ReorderBuffer(hold_s=0.0)
+        statistics = ReceptionStatistics(7, clock_rate_hz=48_000)
+
+        def take(packet: RtpPacket) -> None:
+            now = packet.sequence * 0.02
+            for arrival in gate.admit(Arrival(packet, (), now)):
+                statistics.received(arrival.packet, now=now)
+                buffer.push(arrival.packet, now=now)
+
+        return take
+
+    return _each([taker() for _ in _streams()], packets)
+
+
+def _place(packets: list[RtpPacket]) -> float:
+    samples = np.zeros((960, 1), "<i2")
+
+    def taker() -> Callable[[RtpPacket], None]:
+        recording = Recording(max_gap_s=60)
+        recording.open(MONO, clock_rate_hz=48_000)
+
+        def take(packet: RtpPacket) -> None:
+            kind = SampleKind.RECEIVED
+            recording.add(Run(packet.timestamp, samples, kind, kind, packet.sequence * 0.02))
+
+        return take
+
+    return _each([taker() for _ in _streams()], packets)
+
+
+def _store() -> float:
+    """What the disk's thread does, for each packet of what comes together."""
+    together = round(WRITE_INTERVAL_S / 0.02)
+    samples = (np.random.default_rng(1).normal(0, 3000, (together * 960, 1))).astype("<i2")
+    now = datetime.datetime.now(datetime.UTC)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        sync = SyncThread(folder)
+        recordings = [
+            WavParts(folder, RecordingInfo(str(n), str(n), MONO, "opus", now), WavOptions(), sync)
+            for n in _streams()
+        ]
+        for recording in recordings:
+            recording.open()
+        began = time.thread_time()
+        for _ in range(PACKETS // together):
+            for recording in recordings:
+                recording.write(samples, SampleKind.RECEIVED)
+        took = time.thread_time() - began
+        for recording in recordings:
+            recording.finish("closed", now)
+        sync.close()
+    return took / (STREAMS * PACKETS) * 1e6
