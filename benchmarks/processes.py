@@ -18,7 +18,7 @@ from typing import Any
 from tests.rigs.processes import environment
 
 ROOT = pathlib.Path(__file__).parents[1]
-_WAIT_S = 120.0
+_WAIT_S, _END_S = 120.0, 10.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -94,11 +94,14 @@ class Running:
 
 @contextlib.contextmanager
 def running(*command: str, env: dict[str, str] | None = None) -> Iterator[Running]:
-    """A process that is killed when the block is left."""
+    """A process that is ended when the block is left."""
     process = Running(*command, env=env)
     try:
         yield process
     finally:
+        process.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.process.wait(_END_S)
         process.process.kill()
         process.process.wait()
         for stream in (process.process.stdin, process.process.stdout):

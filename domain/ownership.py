@@ -39,4 +39,4 @@ def owner_of(text: str, count: int) -> int:
 
 def taker_of(offer: str, count: int) -> int:
     """The worker that takes an offer: the same one, should it be sent again."""
-    return hashlib.sha256(offer.encode()).digest()[0] % count
+    return hashlib.sha256(offer.encode(errors="surrogatepass")).digest()[0] % count

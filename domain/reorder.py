@@ -13,6 +13,8 @@ MAX_DROPOUT = 3000
 """A jump ahead of more packets than this may be a restarted sender (RFC 3550 § A.1)."""
 MAX_MISORDER = 100
 """A packet further behind than this may be of a restarted sender (RFC 3550 § A.1)."""
+MARKED_S = 0.035
+"""Some senders mark every packet, so that the first one to come need not be the first."""
 _REMEMBERED_LOSSES = 1000
 _MAX_TICKS = 48_000 // 5
 """A step between two packets beyond 200 ms is a pause, and tells nothing of their length."""
@@ -51,8 +53,8 @@ class ReorderBuffer:
 
     A packet that is next in order passes at once. Behind a hole packets wait for at most
     `hold_s`; then the hole is lost, or filled with copies from redundancy, and what waits goes
-    on. The first packets wait as long, since nobody knows yet which one is the first; but for one
-    with the marker, which begins the sound (RFC 3551 § 4.1).
+    on. The first packets wait as long, since nobody knows yet which one is the first; but for
+    `MARKED_S` only, where one has the marker, and should be it (RFC 3551 § 4.1).
 
     Duplicates, and packets that come after their hole was given up, are counted and dropped.
 
@@ -66,6 +68,7 @@ class ReorderBuffer:
         self._hold_s = hold_s
         self._next: int | None = None
         self._starting = True
+        self._start_hold_s = hold_s
         self._waiting: dict[int, Received] = {}
         self._copies: dict[int, RtpPacket] = {}
         self._given_up: deque[int] = deque(maxlen=_REMEMBERED_LOSSES)
@@ -88,8 +91,8 @@ class ReorderBuffer:
         """
         if self._next is None:
             # whatever is up to MAX_MISORDER before it may still turn out to be the first
-            self._next = packet.sequence - (0 if packet.marker else MAX_MISORDER)
-            self._starting = not packet.marker
+            self._next = packet.sequence - MAX_MISORDER
+            self._start_hold_s = min(self._hold_s, MARKED_S) if packet.marker else self._hold_s
         ahead = (packet.sequence - self._next + 0x8000) % 0x10000 - 0x8000
         far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
         if far and not self._goes_on(packet):
@@ -117,10 +120,10 @@ class ReorderBuffer:
     def poll(self, *, now: float) -> list[Slot]:
         """The slots that are due because the packets behind a hole have waited long enough."""
         slots: list[Slot] = []
+        hold_s = self._start_hold_s if self._starting else self._hold_s
         # later packets may have arrived before the first one behind the hole
         while (
-            self._waiting
-            and now - min(item.arrived for item in self._waiting.values()) >= self._hold_s
+            self._waiting and now - min(item.arrived for item in self._waiting.values()) >= hold_s
         ):
             slots += self._give_up_hole()
         return slots

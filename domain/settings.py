@@ -144,7 +144,9 @@ class ServerSettings:
     )
     memory_mb: int = _setting(256, "Most that --storage memory keeps in all.", low=1)
     memory_each_mb: int = _setting(64, "Most that it keeps of one recording.", low=1)
-    max_sessions: int = _setting(500, "Most sessions at one time.", low=1)
+    max_sessions: int = _setting(
+        500, "Most sessions at one time, divided among the workers.", low=1
+    )
     workers: int = _setting(
         1, "Processes that share the load; one for each core.", low=1, high=MAX_WORKERS
     )
@@ -156,6 +158,8 @@ class ServerSettings:
             raise SettingInvalid(missing, "tls_cert and tls_key go together")
         if self.token is not None and not self.token:
             raise SettingInvalid("token", "is empty")
+        if self.max_sessions < self.workers:
+            raise SettingInvalid("max_sessions", "each worker needs one at least")
         if not self.turn_secret:
             _check_turn_credentials(self.ice_servers)
         if not (self.token or self.allow_anyone or is_loopback(self.host)):

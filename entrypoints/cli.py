@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ from entrypoints.commands.recover import recover
 from entrypoints.commands.serve import serve
 from entrypoints.commands.stream import stream
 from entrypoints.commands.verify import verify_command
+from entrypoints.terminal import log_to_terminal
 from entrypoints.version import VERSION
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     file named by --config (port = 8080). The command line wins over the environment, that over
     the file. Exit codes: 0 done, 1 the work failed, 2 wrong usage.
     """
-    logging.basicConfig(level=logging.WARNING, format="gapless: %(levelname)s: %(message)s")
+    log_to_terminal()
 
 
 main.add_command(serve)

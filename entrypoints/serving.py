@@ -37,12 +37,16 @@ async def serve_here(
     """Take offers and record until `stop` is set; `listening` is told the address."""
     store, ingest, signaling = container.store(), container.ingest(), container.signaling()
     store.check()
-    # first the port: a second server on it must not touch what the first one records
-    address = await signaling.bind()
+    if container.share().count == 1:
+        # first the port: a second server on it must not touch what the first one records; who has
+        # started several workers has it already, and nobody else's requests should wait for us
+        await signaling.bind()
     try:
-        # and nobody may ask for a session before it is known which there are
-        show_recovery(ingest.recover())
-        await signaling.start()
+        # nobody may ask for a session before it is known which there are
+        recovery = ingest.recover()
+        with contextlib.suppress(OSError):  # whoever read this is gone
+            show_recovery(recovery)
+        address = await signaling.start()
         # what is there by now stays: the collector need not look through it again and again
         gc.collect()
         gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import sys
 
@@ -155,3 +156,8 @@ def show_recovery(found: Recovery) -> None:
         click.echo(f"still being written: {location}")
     for error in found.failed:
         click.echo(f"gapless: {error}", err=True)
+
+
+def log_to_terminal() -> None:
+    """Warnings and worse go to stderr, a line each."""
+    logging.basicConfig(level=logging.WARNING, format="gapless: %(levelname)s: %(message)s")

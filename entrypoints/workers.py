@@ -12,21 +12,28 @@ import contextlib
 import dataclasses
 import errno
 import multiprocessing
+import signal
 import socket
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from typing import Any
 
 import click
 
 from domain.errors import GaplessError, PortInUse, SettingInvalid
 from domain.ownership import Share
 from domain.settings import ServerSettings
-from entrypoints.serving import at_signals, make_container, serve_here
+from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
+from entrypoints.terminal import log_to_terminal
 
-RESTART_S = 0.5
-"""A worker that dies is started again after so long."""
+RESTART_S, MAX_RESTART_S = 0.5, 8.0
+"""A worker that dies is started again after so long, and after longer if it dies at once."""
+STEADY_S = 30.0
+"""One that has lived so long did not die at once."""
+KILL_S = SHUTDOWN_S + 1.5
+"""A worker that has not ended by itself by then hangs."""
 
 
 async def serve_with_workers(
@@ -40,28 +47,37 @@ async def serve_with_workers(
         _reserved(settings.host, settings.port) as port,
         tempfile.TemporaryDirectory(prefix="gapless-") as folder,
     ):
-        each = -(-settings.max_sessions // settings.workers)
-        own = dataclasses.replace(settings, port=port, max_sessions=each)
-        shares = [Share(number, settings.workers) for number in range(settings.workers)]
-        workers = [_Worker(own, share, folder) for share in shares]
+        workers = [
+            _Worker(_part(settings, port, number), Share(number, settings.workers), folder)
+            for number in range(settings.workers)
+        ]
         keeping = [asyncio.create_task(worker.keep()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
-        started = asyncio.create_task(_all_addresses(workers))
+        started = asyncio.gather(*(worker.address for worker in workers))
         try:
-            await asyncio.wait({started, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            waiting: set[asyncio.Future[Any]] = {started, stopping}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if started.done():
                 listening(started.result()[0])
                 await stopping
         finally:
-            started.cancel()
             stopping.cancel()
             for worker in workers:
                 worker.stop()
-            await asyncio.gather(*keeping)
+            await asyncio.wait(keeping, timeout=KILL_S)
+            for worker in workers:
+                worker.kill()
+            await asyncio.gather(started, *keeping, return_exceptions=True)
 
 
-async def _all_addresses(workers: Sequence[_Worker]) -> list[str]:
-    return [await worker.address for worker in workers]
+def _part(settings: ServerSettings, port: int, number: int) -> ServerSettings:
+    """What a worker may take of all that there is."""
+    count = settings.workers
+    sessions = settings.max_sessions // count + (number < settings.max_sessions % count)
+    memory = max(1, settings.memory_mb // count)
+    return dataclasses.replace(
+        settings, port=port, workers=1, max_sessions=sessions, memory_mb=memory
+    )
 
 
 class _Worker:
@@ -74,42 +90,65 @@ class _Worker:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._stopping = asyncio.Event()
         self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """What the first process listens on, once it does."""
+        """What the first process listens on, once it does; or why it does not."""
 
     async def keep(self) -> None:
         """Keep a process running until `stop`."""
+        delay = RESTART_S
         while not self._stopping.is_set():
-            code = await self._run()
+            began = time.monotonic()
+            why = await self._run()
             if self._stopping.is_set():
-                return
+                break
             if not self.address.done():
-                self.address.set_exception(GaplessError("a worker could not be started"))
-                return
-            click.echo(
-                f"worker {self._share.number} has died ({code}); starting it again", err=True
-            )
+                self.address.set_exception(GaplessError(f"a worker could not be started: {why}"))
+                break
+            if time.monotonic() - began > STEADY_S:
+                delay = RESTART_S
+            with contextlib.suppress(OSError):  # whoever read this is gone
+                click.echo(f"worker {self._share.number} has died ({why}); starting it again",
+                           err=True)  # fmt: skip
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RESTART_S):
+                async with asyncio.timeout(delay):
                     await self._stopping.wait()
+            delay = min(2 * delay, MAX_RESTART_S)
+        if not self.address.done():
+            self.address.cancel()
 
     def stop(self) -> None:
         self._stopping.set()
         if self._process is not None and self._process.is_alive():
             self._process.terminate()
 
-    async def _run(self) -> int | None:
-        """One process from its start to its end; returns its exit code."""
+    def kill(self) -> None:
+        if self._process is not None and self._process.is_alive():
+            self._process.kill()
+
+    async def _run(self) -> str:
+        """One process from its start to its end; returns why it has ended."""
         loop = asyncio.get_running_loop()
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        self._process = process = context.Process(
+        process = context.Process(
             target=_work, args=(self._settings, self._share, self._folder, theirs)
         )
-        process.start()
-        theirs.close()
+        # Ctrl-C is for all processes of a terminal; a worker ends when it is told to
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        except OSError as error:
+            ours.close()
+            return str(error)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            theirs.close()
+        self._process = process
+        if self._stopping.is_set():
+            process.terminate()
         ended: asyncio.Future[None] = loop.create_future()
+        told: list[str] = []
         loop.add_reader(process.sentinel, _settle, ended)
-        loop.add_reader(ours.fileno(), self._hear, ours)
+        loop.add_reader(ours.fileno(), self._hear, ours, told)
         try:
             await ended
         finally:
@@ -117,16 +156,19 @@ class _Worker:
             loop.remove_reader(ours.fileno())
             ours.close()
         process.join()
-        return process.exitcode
+        return told[-1] if told else f"exit code {process.exitcode}"
 
-    def _hear(self, pipe: Connection) -> None:
+    def _hear(self, pipe: Connection, told: list[str]) -> None:
+        """The address, or why there is none."""
         try:
-            address = pipe.recv()
-        except EOFError:
+            is_listening, text = pipe.recv()
+        except (EOFError, OSError):
             asyncio.get_running_loop().remove_reader(pipe.fileno())
             return
-        if not self.address.done():
-            self.address.set_result(address)
+        if not is_listening:
+            told.append(text)
+        elif not self.address.done():
+            self.address.set_result(text)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -138,40 +180,43 @@ def _settle(future: asyncio.Future[None]) -> None:
 def _reserved(host: str, port: int) -> Iterator[int]:
     """A port that the workers can listen on together, and nobody else who does not say so."""
     try:
-        family, kind, *_, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        if port:
-            with socket.socket(family, kind) as probe:  # without sharing: is it in use?
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-        held = socket.socket(family, kind)
+        held = _bind(host, port)
     except OSError as error:
-        raise _in_use(host, port, error) from error
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(f"{host}:{port} is in use by another program") from error
+        raise SettingInvalid("host", f"cannot listen on {host}:{port}: {error}") from error
     with held:
-        try:
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind(address)
-        except OSError as error:
-            raise _in_use(host, port, error) from error
         yield held.getsockname()[1]
 
 
-def _in_use(host: str, port: int, error: OSError) -> GaplessError:
-    if error.errno == errno.EADDRINUSE:
-        return PortInUse(f"{host}:{port} is in use by another program")
-    return SettingInvalid("host", f"cannot listen on {host}:{port}: {error.strerror}")
+def _bind(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, *_, address in found if port else ():
+        with socket.socket(family, kind) as probe:  # without sharing: is it in use?
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(address)
+    family, kind, *_, address = found[0]
+    held = socket.socket(family, kind)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(address)
+    except BaseException:
+        held.close()
+        raise
+    return held
 
 
 # -- in a worker ---------------------------------------------------------------------------------
 
 
 def _work(settings: ServerSettings, share: Share, folder: str, pipe: Connection) -> None:
+    log_to_terminal()
     try:
         asyncio.run(_serve(settings, share, folder, pipe))
     except GaplessError as error:
-        print(f"gapless: {error}", file=sys.stderr)
-        sys.exit(1)
+        pipe.send((False, str(error)))
 
 
 async def _serve(settings: ServerSettings, share: Share, folder: str, pipe: Connection) -> None:
@@ -186,5 +231,4 @@ async def _serve(settings: ServerSettings, share: Share, folder: str, pipe: Conn
     # nothing is ever said to a worker: its pipe can be read when who started it is gone
     loop.add_reader(pipe.fileno(), orphaned)
     container = make_container(settings, share=share, sockets=folder)
-    await serve_here(container, listening=pipe.send, stop=stop)
-    loop.remove_reader(pipe.fileno())
+    await serve_here(container, listening=lambda address: pipe.send((True, address)), stop=stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -37,17 +37,17 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="gapless"'
         if isinstance(error, ServerFull):
             headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
-        return error_response(error.status, str(error), headers)
+        return _error(error.status, str(error), headers)
     except web.HTTPException as error:
         kept = ("Allow", "Accept-Patch", "Accept-Post")
         headers = {name: error.headers[name] for name in kept if name in error.headers}
-        return error_response(error.status, error.text or error.reason, headers)
+        return _error(error.status, error.text or error.reason, headers)
     except Exception:
         # the path itself may hold a session's secret
         resource = request.match_info.route.resource
         where = resource.canonical if resource is not None else "a request"
         _log.exception("%s %s failed", request.method, where)
-        return error_response(500, "there is a fault in the server; its log has more")
+        return _error(500, "there is a fault in the server; its log has more", {})
 
 
 def authorize(*, token: str | None, host: str) -> Callable[..., Awaitable[web.StreamResponse]]:
@@ -116,15 +116,24 @@ async def read_text(request: web.Request, content_type: str) -> str:
         raise web.HTTPUnsupportedMediaType(
             text=f"the body has to be {content_type}", headers=headers
         )
+    await read_body(request)
     try:
-        async with asyncio.timeout(BODY_S):
-            text = await request.text()
+        text = await request.text()
         text.encode()  # what no UTF-8 can say would be a fault somewhere else
-    except TimeoutError:
-        raise web.HTTPRequestTimeout(text=f"the body took longer than {BODY_S:g} s") from None
-    except (ValueError, LookupError, web.RequestPayloadError, ConnectionError) as error:
+    except (ValueError, LookupError) as error:
         raise web.HTTPBadRequest(text="the body is no text") from error
     return text
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The body, which has to come in time; it may be read again."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"the body took longer than {BODY_S:g} s") from None
+    except (ValueError, web.RequestPayloadError, ConnectionError) as error:
+        raise web.HTTPBadRequest(text="the body is no text") from error
 
 
 def _host(request: web.Request) -> str:
@@ -141,8 +150,5 @@ def _is_local(origin: str) -> bool:
         return False
 
 
-def error_response(
-    status: int, text: str, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    """An error as all of them are told."""
+def _error(status: int, text: str, headers: dict[str, str]) -> web.Response:
     return web.json_response({"error": text}, status=status, headers=headers)

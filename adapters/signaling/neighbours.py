@@ -6,20 +6,25 @@ import asyncio
 import contextlib
 import json
 import pathlib
+import socket
 from collections import Counter
 from typing import Any
 
 import aiohttp
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
-from adapters.signaling.http import Handler, error_response
+from adapters.signaling.http import Handler, read_body
+from domain.errors import ServerFull
 from domain.ownership import Share, owner_of, taker_of
 
-FORWARD_S = 30.0
+FORWARD_S = 10.0
 HEALTH_S = 2.0
-_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "te", "upgrade"}
-_HERE = "Gapless-Worker"
-"""Set on a request that has been brought to its worker: it goes no further."""
+_OURS = {
+    "connection", "content-encoding", "content-length", "date", "keep-alive", "origin", "te",
+    "transfer-encoding", "upgrade", "vary",
+}  # fmt: skip
+"""Headers that are between this worker and whoever asks: hop by hop, the body's, and CORS."""
 
 
 class Neighbours:
@@ -48,78 +53,76 @@ class Neighbours:
 
     @web.middleware
     async def to_owner(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Forward what is another worker's; the answer goes back as it is."""
-        if self._share.count == 1 or _HERE in request.headers:
+        """Forward what is another worker's; raises `ServerFull` when that one is not there."""
+        if self._share.count == 1 or _is_forwarded(request) or request.method == "OPTIONS":
             return await handler(request)
-        if request.path == "/health" and request.method == "GET":
+        if request.path == "/health":
             return await self._sum(await handler(request))
         owner = await self._owner(request)
         if owner == self._share.number:
             return await handler(request)
         try:
             return await self._forward(request, owner)
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return error_response(503, "the worker that has the session is being started again")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ServerFull("a worker of this server is being started again") from error
 
     async def _owner(self, request: web.Request) -> int:
+        """Whose a request is; our own where it says nothing, to tell what is wrong with it."""
+        own, count = self._share.number, self._share.count
         found = request.match_info.get("id") or request.match_info.get("secret")
         if found is not None:
-            return owner_of(found, self._share.count)
+            return owner_of(found, count)
         if request.method != "POST":
-            return self._share.number
+            return own
+        data = await read_body(request)
+        if request.path == "/whip":
+            return taker_of(data.decode(errors="replace"), count)
         try:
-            text = await request.text()
-            body = json.loads(text) if request.content_type == "application/json" else {}
-        except (ValueError, LookupError, RecursionError, web.HTTPException, ConnectionError):
-            return self._share.number  # whoever has it says what is wrong with it
-        known = body.get("id") or body.get("resume") if isinstance(body, dict) else None
+            body = json.loads(data)
+        except (ValueError, RecursionError):
+            return own
+        known, offer = (
+            body.get(name) if isinstance(body, dict) else None
+            for name in (("resume", "sdp") if request.path == "/offer" else ("id", ""))
+        )
         if isinstance(known, str) and known:
-            return owner_of(known, self._share.count)
-        return taker_of(text, self._share.count)
+            return owner_of(known, count)
+        return taker_of(offer, count) if isinstance(offer, str) else own
 
     async def _forward(self, request: web.Request, owner: int) -> web.Response:
-        headers = {
-            name: value
-            for name, value in request.headers.items()
-            if name.lower() not in _HOP_BY_HOP
-        }
         async with self._to(owner).request(
             request.method,
             f"http://worker{request.path_qs}",
-            data=await request.read(),
-            headers=headers | {_HERE: str(owner)},
+            data=await read_body(request),
+            headers=_passed_on(request.headers.items()),
             allow_redirects=False,
         ) as answer:
-            body = await answer.read()
-            response = web.Response(status=answer.status, body=body)
+            response = web.Response(status=answer.status, body=await answer.read())
             response.headers.clear()
-            for name, value in answer.headers.items():
-                if name.lower() not in _HOP_BY_HOP and name != hdrs.DATE:
-                    response.headers.add(name, value)
+            response.headers.extend(_passed_on(answer.headers.items()))
             return response
 
     async def _sum(self, own: web.StreamResponse) -> web.StreamResponse:
         """All workers' sessions; one that does not answer has none."""
-        assert isinstance(own, web.Response)
-        assert own.text is not None
-        healths = [json.loads(own.text)]
+        if not isinstance(own, web.Response) or own.status != 200 or not own.text:
+            return own
         others = [n for n in range(self._share.count) if n != self._share.number]
-        healths += [found for found in await asyncio.gather(*map(self._health, others)) if found]
+        healths = [json.loads(own.text), *await asyncio.gather(*map(self._health, others))]
+        there = [health for health in healths if health is not None]
         states: Counter[str] = Counter()
-        for health in healths:
+        for health in there:
             states.update(health["states"])
-        total = {"sessions": sum(health["sessions"] for health in healths), "states": states}
-        own.text = json.dumps(healths[0] | total)
+        total = {"sessions": sum(health["sessions"] for health in there), "states": states}
+        own.text = json.dumps(there[0] | total)
         return own
 
     async def _health(self, worker: int) -> Any:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError, ValueError):
             timeout = aiohttp.ClientTimeout(total=HEALTH_S)
-            headers = {_HERE: str(worker), hdrs.HOST: "localhost"}
             async with self._to(worker).get(
-                "http://worker/health", timeout=timeout, headers=headers
+                "http://worker/health", timeout=timeout, headers={hdrs.HOST: "localhost"}
             ) as answer:
-                return await answer.json()
+                return await answer.json() if answer.status == 200 else None
         return None
 
     def _to(self, worker: int) -> aiohttp.ClientSession:
@@ -127,6 +130,16 @@ class Neighbours:
             self._sessions[worker] = aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(str(self._folder / f"{worker}.sock"), limit=0),
                 timeout=aiohttp.ClientTimeout(total=FORWARD_S),
-                auto_decompress=False,
             )
         return self._sessions[worker]
+
+
+def _is_forwarded(request: web.Request) -> bool:
+    """Whether another worker has brought it: it is where it belongs."""
+    assert request.transport is not None
+    arrived = request.transport.get_extra_info("socket")
+    return arrived is not None and arrived.family == socket.AF_UNIX
+
+
+def _passed_on(headers: Any) -> CIMultiDict[str]:
+    return CIMultiDict((name, value) for name, value in headers if name.lower() not in _OURS)

@@ -41,10 +41,10 @@ class SignalingServer:
         self._open = asyncio.Event()
         self._around = [
             self._wait_until_open,
-            neighbours.to_owner,
             allow_pages(everywhere=token is not None or allow_anyone),
             answer_errors,
             authorize(token=token, host=host),
+            neighbours.to_owner,
         ]
         self._doors: tuple[OfferDoor, WhipDoor] = (
             OfferDoor(service, version=version),

@@ -8,6 +8,7 @@ would bring the stock stack down, and it can restart.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 import aioice
@@ -21,6 +22,8 @@ RESTART_S = 30.0
 """An ICE restart that has found no path by then is given up; the old path is still there."""
 OWN_RESTART_S = 2.0
 """The same for a restart of one's own, which is a way out among others."""
+LINGER_S = 1.0
+"""After a restart the peer may still send on the old path: it changes over in its own time."""
 _MAX_WAITING = 64
 
 
@@ -36,7 +39,7 @@ class IceTransport:
         self._restart_lock = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
         self._was_lost_meanwhile = False
-        self._closed = False
+        self._closing = asyncio.Event()
         self.is_lost = False
         """Whether the path went away by itself: consent to send expired, or the socket is gone."""
         self.on_media: Callable[[bytes], None] = self.dtls_received
@@ -93,7 +96,7 @@ class IceTransport:
         agent = self._latest
         if username is not None and agent.remote_username != username:
             return
-        if not self._closed:
+        if not self._closing.is_set():
             await agent.take(candidate)
 
     async def connect(self) -> None:
@@ -159,8 +162,8 @@ class IceTransport:
 
     async def close(self) -> None:
         """Stop, close the sockets and wake whoever waits."""
-        if not self._closed:
-            self._closed = True
+        if not self._closing.is_set():
+            self._closing.set()
             self.on_media = self.dtls_received
             async with self._restart_lock:
                 await self._drop_restart()
@@ -176,7 +179,7 @@ class IceTransport:
 
     @property
     def state(self) -> str:
-        return "closed" if self._closed else "completed"
+        return "closed" if self._closing.is_set() else "completed"
 
     async def _recv(self) -> bytes:
         data = await self._waiting.get()
@@ -200,10 +203,10 @@ class IceTransport:
         """An agent has closed, or its selected socket is gone."""
         if agent is not self._agent:
             return
-        if self._next is not None and not self._closed:
+        if self._next is not None and not self._closing.is_set():
             self._was_lost_meanwhile = True  # what comes of the restart decides
         else:
-            self.is_lost = not self._closed
+            self.is_lost = not self._closing.is_set()
             self._waiting.put_nowait(None)
 
     # -- restarts ------------------------------------------------------------------------------
@@ -222,13 +225,15 @@ class IceTransport:
         agent = IceAgent(self, self._options, ice_controlling=self._agent.ice_controlling)
         try:
             found = await agent.gather(servers)
-            if self._closed or self.is_lost or not found:
-                raise ConnectionFailed("ICE cannot be restarted on this connection")
+            if not found:
+                raise ConnectionFailed("there is no address to restart ICE from")
             local = IceDescription(agent.local_username, agent.local_password, found, complete=True)
             remote = await exchange(local)
             candidates = [parse_candidate(item) for item in remote.candidates]
+            if self._closing.is_set() or self.is_lost:
+                raise ConnectionFailed("the connection has gone meanwhile")
         except BaseException:
-            await agent.close()
+            self._retire(agent)
             self._restart_failed()
             raise
         agent.remote_username, agent.remote_password = remote.username, remote.password
@@ -256,7 +261,7 @@ class IceTransport:
             return False
         old, self._agent, self._next = self._agent, agent, None
         self._was_lost_meanwhile = False
-        self._retire(old)
+        self._retire(old, after_s=LINGER_S)
         return True
 
     def _restart_failed(self) -> None:
@@ -274,8 +279,15 @@ class IceTransport:
         if agent is not None:
             self._retire(agent)
 
-    def _retire(self, agent: IceAgent) -> None:
-        """Close an agent in the background; `close` waits for it."""
-        task = asyncio.create_task(agent.close(), name="close ICE session")
+    def _retire(self, agent: IceAgent, *, after_s: float = 0.0) -> None:
+        """Close an agent in the background, soon; `close` waits for it."""
+
+        async def close() -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(after_s):
+                    await self._closing.wait()
+            await agent.close()
+
+        task = asyncio.create_task(close(), name="close ICE session")
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)

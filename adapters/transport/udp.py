@@ -50,8 +50,9 @@ class UdpSockets:
         """Read a socket in bursts from now on."""
         asyncio.get_running_loop().remove_reader(transport.socket)
         if self._selector is None:
-            self._selector = selectors.DefaultSelector()
-            self._listen(self._selector)
+            selector = selectors.DefaultSelector()
+            self._listen(selector)
+            self._selector = selector
         self._selector.register(transport.socket, selectors.EVENT_READ, transport.receive)
 
     def leave(self, transport: UdpTransport) -> None:

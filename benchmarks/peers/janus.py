@@ -10,6 +10,7 @@ import asyncio
 import pathlib
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -89,6 +90,7 @@ def main(folder: pathlib.Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     configs = configure(folder, port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # and end Janus
     process = subprocess.Popen(
         ["janus", "-F", str(configs), "-C", str(configs / "janus.jcfg")],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -73,6 +73,7 @@ class Uplink:
         self._reported: int | None = None
         self._unreported_since: float | None = None  # a packet was sent, and no report moved on
         self._may_restart = False
+        self._was_restart_answered = False  # in this outage
         self.session_id = ""
         self.failure: GaplessError | None = None
         """The refusal that ended the session."""
@@ -144,7 +145,7 @@ class Uplink:
             self._observer.interrupted()
             lost_at = self._clock.monotonic()
             self._backoff.reset()
-            self._may_restart = True
+            self._may_restart, self._was_restart_answered = True, False
             while self.failure is None and not self._is_alive():
                 await self._come_back()
             if self.failure is None:
@@ -171,7 +172,9 @@ class Uplink:
             if attempt.connection not in (None, old):
                 await attempt.connection.close(goodbye=False)
             raise
-        self._may_restart = self._may_restart and not attempt.has_asked_to_restart
+        self._was_restart_answered |= attempt.was_restart_answered
+        # never twice in a row: something on the way may swallow just these requests
+        self._may_restart = lost is None and not self._was_restart_answered
         if attempt.connection is old:
             self._reported, self._unreported_since = None, None
         elif attempt.connection is not None:
@@ -274,7 +277,7 @@ class _Attempt:
         self.session_id = ""
         self.connection: PublisherConnection | None = None
         self.error: GaplessError | None = None
-        self.has_asked_to_restart = False
+        self.was_restart_answered = False
         """Whether the server has said something to an ICE restart."""
         self.is_restarting = False
         """Whether both ends are about to change over to another path."""
@@ -298,10 +301,10 @@ class _Attempt:
 
         try:
             await lost.restart_ice(exchange)
-        except ServerUnreachable:
-            raise
-        except GaplessError:
-            self.has_asked_to_restart = True
+        except GaplessError as error:
+            if isinstance(error, ServerUnreachable) and _is_passing(error):
+                raise  # another connection would not come further
+            self.was_restart_answered = True
             return False
         finally:
             self.is_restarting = False

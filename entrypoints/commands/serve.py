@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 
 import click
@@ -46,8 +47,9 @@ async def _serve(settings: ServerSettings) -> None:
 
     def end() -> None:
         if not stop.is_set():
-            click.echo("completing recordings")
-        stop.set()
+            stop.set()
+            with contextlib.suppress(OSError):  # whoever read this is gone
+                click.echo("completing recordings")
 
     def listening(address: str, workers: str = "") -> None:
         click.echo(f"gapless is listening on {address}{workers} (Ctrl-C to stop)")

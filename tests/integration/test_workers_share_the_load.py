@@ -104,6 +104,49 @@ async def test_whip_and_refusals_pass_unchanged(tmp_path: pathlib.Path) -> None:
                 assert response.status == 400
 
 
+async def test_several_processes_refuse_what_one_refuses(tmp_path: pathlib.Path) -> None:
+    with serving(tmp_path, "--workers", str(WORKERS)) as served:
+        async with reaching(served) as server:
+            for number in range(6):  # whoever it comes to
+                async with server.http.post(
+                    f"{server.url}/whip",
+                    data=f"v=0 {number}".ljust(400_000, "x"),
+                    headers={"Content-Type": "application/sdp"},
+                ) as response:
+                    assert response.status == 413
+                    assert "error" in await response.json()
+                async with server.http.get(
+                    f"{server.url}/health", headers={"Host": "foreign.example"}
+                ) as response:
+                    assert response.status == 401
+            client = Publishing(server)
+            async with server.http.post(
+                f"{server.url}/whip",
+                data=client.connection.offer_sdp,
+                headers={"Content-Type": "application/sdp"},
+            ) as response:
+                location, tag = server.url + response.headers["Location"], response.headers["ETag"]
+            fragment = f"a=ice-ufrag:abcd\r\na=ice-pwd:{'x' * 22}\r\n"
+            for tags, status in ((["no", tag], 200), (["no", "neither"], 412)):
+                headers = [("Content-Type", "application/trickle-ice-sdpfrag")]
+                headers += [("If-Match", item if item == tag else f'"{item}"') for item in tags]
+                async with server.http.patch(location, data=fragment, headers=headers) as response:
+                    assert response.status == status
+            await client.close()
+
+
+async def test_who_is_not_authorized_is_told_before_the_body_is_there(
+    tmp_path: pathlib.Path,
+) -> None:
+    with serving(tmp_path, "--workers", "2", "--token", "right") as served:
+        host, port = served.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /offer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        async with asyncio.timeout(5):
+            assert b" 401 " in await reader.readline()
+        writer.close()
+
+
 @pytest.mark.timeout(120)
 def test_a_worker_that_dies_is_replaced_and_only_its_own_clients_notice(
     tmp_path: pathlib.Path,

@@ -8,7 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.reorder import Lost, Received, Recovered, ReorderBuffer, Restarted
+from domain.reorder import MARKED_S, Lost, Received, Recovered, ReorderBuffer, Restarted
 from domain.rtp import RtpPacket, Unwrapper
 
 
@@ -81,12 +81,18 @@ def test_the_first_packet_waits_for_one_that_should_have_been_before_it() -> Non
     assert buffer.push(packet(6), now=0.21) == [Received(packet(6), 0.21)]
 
 
-def test_a_first_packet_that_begins_the_sound_waits_for_nothing() -> None:
+def test_a_first_packet_with_the_marker_waits_a_moment_only() -> None:
     buffer = ReorderBuffer(hold_s=0.2)
-    first = dataclasses.replace(packet(5), marker=True)
-    assert buffer.push(first, now=0.0) == [Received(first, 0.0)]
-    assert buffer.push(packet(6), now=0.02) == [Received(packet(6), 0.02)]
+    marked = [dataclasses.replace(packet(n), marker=True) for n in (5, 4)]
+    assert buffer.push(marked[0], now=0.0) == []
+    assert buffer.push(marked[1], now=0.01) == []
+    assert buffer.push(packet(6), now=MARKED_S) == [
+        Received(marked[1], 0.01),
+        Received(marked[0], 0.0),
+        Received(packet(6), MARKED_S),
+    ]
     assert buffer.push(packet(8), now=0.06) == []
+    assert buffer.poll(now=0.25) == []
     assert buffer.poll(now=0.26) == [Lost(1), Received(packet(8), 0.06)]
 
 

@@ -320,7 +320,6 @@ async def test_an_ice_restart_waits_for_the_server_and_is_tried_once() -> None:
         client.signaling.unreachable = ServerUnreachable("no network")
         await client.clock.run(6.0)
         assert client.signaling.restarts == []
-        assert len(client.transport.opened) == 1  # a new connection would not come further
         client.signaling.unreachable = None
         await client.clock.run(15.0)
         assert len(client.signaling.restarts) == 1
