@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import gc
 import json
 import pathlib
-import signal
 import sys
 import time
 from typing import Any
@@ -25,7 +23,7 @@ from domain.ports.storage import RecordingStore, RecordingWriter
 from domain.recording import EndReason
 from domain.settings import ServerSettings
 from entrypoints.container import ServerContainer
-from entrypoints.serving import TICK_S
+from entrypoints.serving import at_signals, serve_here
 from tests.fakes.observers import SeenByServer
 
 PROBE_S = 0.01
@@ -85,19 +83,13 @@ async def serve(folder: str) -> dict[str, Any]:
     store = TimedStore(container.store())
     container.store.override(providers.Object(store))
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    print(f"listening on {await container.signaling().start()}", flush=True)
-    gc.collect()
-    gc.freeze()
+    at_signals(stop.set)
     lags: list[tuple[float, float]] = []
     watching = asyncio.create_task(watch(lags))
-    while not stop.is_set():
-        container.ingest().tick()
-        await asyncio.sleep(TICK_S)
+    await serve_here(
+        container, listening=lambda url: print(f"listening on {url}", flush=True), stop=stop
+    )
     watching.cancel()
-    await container.ingest().shut_down()
-    await container.signaling().stop()
-    store.close()
     return {"lags": lags, "stored": store.times}
 
 

@@ -81,13 +81,13 @@ class Neighbours:
             body = json.loads(data)
         except (ValueError, RecursionError):
             return own
-        known, offer = (
-            body.get(name) if isinstance(body, dict) else None
-            for name in (("resume", "sdp") if request.path == "/offer" else ("id", ""))
-        )
+        if not isinstance(body, dict):
+            return own
+        is_offer = request.path == "/offer"
+        known, offer = body.get("resume" if is_offer else "id"), body.get("sdp")
         if isinstance(known, str) and known:
             return owner_of(known, count)
-        return taker_of(offer, count) if isinstance(offer, str) else own
+        return taker_of(offer, count) if is_offer and isinstance(offer, str) else own
 
     async def _forward(self, request: web.Request, owner: int) -> web.Response:
         async with self._to(owner).request(

@@ -160,7 +160,7 @@ class _IngestConnection:
         self._report_later()
 
     def _report_later(self) -> None:
-        # a timer rather than a task: with hundreds of connections that is a tenth of the work
+        # a timer rather than a task: there are hundreds of connections, and nothing to wait for
         if not self._closed.is_set():
             loop = asyncio.get_running_loop()
             self._reporting = loop.call_later(REPORT_INTERVAL_S, self._report)
@@ -188,12 +188,12 @@ class _IngestConnection:
             return
         assert self._sink is not None
         try:
-            if not is_rtcp(data):
+            if is_rtcp(data):
+                self._rtcp_received(keys.unprotect_rtcp(data))
+            else:
                 packet = parse_rtp(keys.unprotect(data))
                 if packet.payload_type not in self._remote.unwanted:
                     self._sink.packet_received(packet, now=self._clock.monotonic())
-            else:
-                self._rtcp_received(keys.unprotect_rtcp(data))
         except (pylibsrtp.Error, PacketInvalid, ValueError):  # ValueError: longer than 1500 bytes
             self.rejected += 1
 

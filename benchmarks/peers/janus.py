@@ -19,6 +19,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from benchmarks.peers.doors import answer, listen
+
 
 def is_there() -> bool:
     return shutil.which("janus") is not None
@@ -51,9 +53,9 @@ class Janus:
     async def ask(self, path: str, janus: str, **more: Any) -> Any:
         body = {"janus": janus, "transaction": secrets.token_hex(6), **more}
         async with self._http.post(f"{self._url}{path}", json=body) as response:
-            answer = await response.json()
-        assert answer["janus"] in ("success", "ack"), answer
-        return answer
+            answered = await response.json()
+        assert answered["janus"] in ("success", "ack"), answered
+        return answered
 
     async def until_there(self) -> None:
         while True:
@@ -108,8 +110,7 @@ async def serve(url: str, pid: int) -> None:
 
     async def offer(request: web.Request) -> web.Response:
         session, sdp = await janus.record((await request.json())["sdp"])
-        answer = {"sdp": sdp, "type": "answer", "id": session, "resume": "", "iceServers": []}
-        return web.json_response(answer)
+        return answer(sdp, session)
 
     async def ice_candidate(request: web.Request) -> web.Response:
         body = await request.json()
@@ -120,15 +121,7 @@ async def serve(url: str, pid: int) -> None:
         await janus.stop(request.match_info["id"])
         return web.Response(status=204)
 
-    app = web.Application()
-    app.router.add_post("/offer", offer)
-    app.router.add_post("/ice-candidate", ice_candidate)
-    app.router.add_delete("/sessions/{id}", end)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(f"listening on http://127.0.0.1:{runner.addresses[0][1]} pid={pid}", flush=True)
-    await asyncio.Event().wait()
+    await listen(offer=offer, ice_candidate=ice_candidate, end=end, more=f"pid={pid}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from aiohttp import web
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaRecorder
 
+from benchmarks.peers.doors import answer, listen
 from tests.rigs.loopback import loopback_for_aiortc
 
 
@@ -34,8 +35,7 @@ async def serve(folder: pathlib.Path) -> None:
         await peer.setRemoteDescription(RTCSessionDescription(body["sdp"], "offer"))
         await peer.setLocalDescription(await peer.createAnswer())
         await recorder.start()
-        answer = {"sdp": peer.localDescription.sdp, "type": "answer", "id": number}
-        return web.json_response(answer | {"resume": "", "iceServers": []})
+        return answer(peer.localDescription.sdp, number)
 
     async def ice_candidate(_request: web.Request) -> web.Response:
         return web.Response(status=204)  # the checks say where a client is
@@ -46,15 +46,7 @@ async def serve(folder: pathlib.Path) -> None:
         await peer.close()
         return web.Response(status=204)
 
-    app = web.Application()
-    app.router.add_post("/offer", offer)
-    app.router.add_post("/ice-candidate", ice_candidate)
-    app.router.add_delete("/sessions/{id}", end)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(f"listening on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-    await asyncio.Event().wait()
+    await listen(offer=offer, ice_candidate=ice_candidate, end=end)
 
 
 if __name__ == "__main__":
