@@ -93,10 +93,13 @@ class OggOpusWriter:
     def silence(self, samples: int) -> bytes:
         """The pages of a time without sound; `b""` when it is too short for a packet.
 
-        The packets have frames without data, for which a decoder conceals (§ 4.1). They last a
-        multiple of 120 samples, and what is over is `owed`: the sound behind the gap comes up to
-        119 samples (2.5 ms) early, until the next gap, or `end`, makes up for it. If it came late
-        instead, the end of the sound would be cut off with that of the file.
+        The packets have frames without data, for which a decoder conceals (§ 4.1): within half a
+        second the sound fades to what it takes for the noise of the background (measured: -60 dBFS
+        and less with libopus, next to nothing with FFmpeg).
+        They last a multiple of 120 samples, and what is over is `owed`: the sound behind the gap
+        comes up to 119 samples (2.5 ms) early, until the next gap, or `end`, makes up for it. If
+        it came late instead, the end of the sound would be cut off with that of the file.
+        Raises `ValueError` for less than 0 samples.
         """
         if samples < 0:
             raise ValueError(f"a gap of {samples} samples")

@@ -124,6 +124,8 @@ def test_a_packet_too_large_for_a_page_is_refused_and_nothing_has_happened() -> 
     for invalid in (b"", b"\x03", b"\x03\x00", b"\x03\x3f"):
         with pytest.raises(PayloadInvalid):
             writer.append([b"\x78", invalid])
+    with pytest.raises(ValueError, match="gap"):
+        writer.silence(-1)
     assert vars(writer) == before
     assert len(pages_of(content)) == 3
 
