@@ -13,11 +13,12 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from dependency_injector import providers
 
-from domain.audio import Samples
+from domain.audio import Sound
 from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.ports.storage import RecordingStore, RecordingWriter
 from domain.recording import EndReason
@@ -40,9 +41,9 @@ class TimedWriter:
     def failure(self) -> Any:
         return self._writer.failure
 
-    def append(self, samples: Samples, kind: SampleKind) -> None:
-        self._times.append(time.monotonic())
-        self._writer.append(samples, kind)
+    def append(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
+        self._times += [time.monotonic()] * len(pieces)
+        self._writer.append(pieces, kind)
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
         self._writer.append_silence(length, kind)

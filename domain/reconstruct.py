@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from domain.audio import Samples
+from domain.audio import Sound
 from domain.errors import PayloadInvalid
 from domain.ledger import SampleKind
 from domain.ports.codec import Decoder
@@ -18,15 +19,20 @@ MAX_CONCEALED_S = 0.1
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """Samples with their place and their kind."""
+    """Sound of one kind, with its place."""
 
     timestamp: int
     """RTP, 32 bits."""
-    samples: Samples
+    pieces: list[Sound]
+    length: int
+    """Samples per channel, of all pieces."""
     kind: SampleKind
     gap_kind: SampleKind
     """What time is that is missing before them, if there is any."""
     arrived: float
+    """When the first of it came (monotonic seconds)."""
+    completed: float
+    """When the last of it came."""
 
 
 class Reconstructor:
@@ -57,35 +63,45 @@ class Reconstructor:
         self._was_sound = False
         self._lossy = True
 
-    def process(self, slot: Slot) -> list[Run]:
-        """The runs that a slot makes."""
-        if isinstance(slot, Received):
-            is_copy = isinstance(slot, Recovered)
-            kind = SampleKind.RECOVERED if is_copy else SampleKind.RECEIVED
-            return self._packet(slot.packet, kind, slot.arrived)
-        if isinstance(slot, Lost):
-            self._lossy = True
-        else:
-            self.restart()
-        return []
+    def process(self, slots: Sequence[Slot]) -> list[Run]:
+        """The runs that slots make; sound that follows on other sound of its kind is one run."""
+        runs: list[Run] = []
+        for slot in slots:
+            if isinstance(slot, Received):
+                is_copy = isinstance(slot, Recovered)
+                kind = SampleKind.RECOVERED if is_copy else SampleKind.RECEIVED
+                self._packet(slot.packet, kind, slot.arrived, runs)
+            elif isinstance(slot, Lost):
+                self._lossy = True
+            else:
+                self.restart()
+        return runs
 
-    def _packet(self, packet: RtpPacket, kind: SampleKind, arrived: float) -> list[Run]:
+    def _packet(self, packet: RtpPacket, kind: SampleKind, arrived: float, runs: list[Run]) -> None:
         if not packet.payload:
-            return self._keep_alive(packet, arrived)
+            runs += self._keep_alive(packet, arrived)
+            return
         is_lossy = self._lossy
-        runs = self._bridge(packet, arrived) if is_lossy else []
+        if is_lossy:
+            runs += self._bridge(packet, arrived)
         try:
-            samples = self._decoder.decode(packet.payload)
+            sound = self._decoder.decode(packet.payload)
         except PayloadInvalid:
             self.rejected["payload"] += 1
             self._lossy = True
-            return runs
-        gap_kind = SampleKind.SILENCE if is_lossy else SampleKind.DTX
-        runs.append(Run(packet.timestamp, samples, kind, gap_kind, arrived))
-        self._expected = self._behind(packet.timestamp, len(samples))
+            return
+        length = len(sound)
+        if runs and not is_lossy and packet.timestamp == self._expected and runs[-1].kind is kind:
+            run = runs[-1]
+            run.pieces.append(sound)
+            run.length += length
+            run.completed = arrived
+        else:
+            gap_kind = SampleKind.SILENCE if is_lossy else SampleKind.DTX
+            runs.append(Run(packet.timestamp, [sound], length, kind, gap_kind, arrived, arrived))
+        self._expected = self._behind(packet.timestamp, length)
         self._was_sound = True
         self._lossy = False
-        return runs
 
     def _keep_alive(self, packet: RtpPacket, arrived: float) -> list[Run]:
         """The time up to the packet has gone by without a sound that could be sent."""
@@ -93,8 +109,8 @@ class Reconstructor:
         if self._expected is None or signed(packet.timestamp - self._expected, bits=32) <= 0:
             return []
         self._expected, self._was_sound = packet.timestamp, False
-        nothing = self._decoder.conceal(0)
-        return [Run(packet.timestamp, nothing, SampleKind.SILENCE, SampleKind.SILENCE, arrived)]
+        kind = SampleKind.SILENCE
+        return [Run(packet.timestamp, [], 0, kind, kind, arrived, arrived)]
 
     def _bridge(self, packet: RtpPacket, arrived: float) -> list[Run]:
         """What can be said of the time between the last sound and a packet behind a loss."""
@@ -111,22 +127,18 @@ class Reconstructor:
             most = self._max_concealed if self._was_sound else 0
             concealed = self._decoder.conceal(min(gap - rebuilt, most))
             if len(concealed):
-                runs.append(
-                    Run(
-                        self._expected,
-                        concealed,
-                        SampleKind.CONCEALED,
-                        SampleKind.SILENCE,
-                        arrived,
-                    )
-                )
+                runs.append(self._rebuilt(self._expected, concealed, SampleKind.CONCEALED, arrived))
             if rebuilt:
                 before = self._behind(packet.timestamp, -rebuilt)
-                samples = self._decoder.recover(packet.payload)
-                runs.append(Run(before, samples, SampleKind.RECOVERED, SampleKind.SILENCE, arrived))
+                recovered = self._decoder.recover(packet.payload)
+                runs.append(self._rebuilt(before, recovered, SampleKind.RECOVERED, arrived))
         except PayloadInvalid:
             pass  # the packet will be refused by `decode`, and counted there
         return runs
+
+    def _rebuilt(self, timestamp: int, sound: Sound, kind: SampleKind, arrived: float) -> Run:
+        gap_kind = SampleKind.SILENCE
+        return Run(timestamp, [sound], len(sound), kind, gap_kind, arrived, arrived)
 
     def _behind(self, timestamp: int, samples: int) -> int:
         return (timestamp + samples * self._clock_rate_hz // self._sample_rate_hz) % 2**32

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from domain.audio import AudioFormat, Samples
+from domain.audio import AudioFormat, Sound, skip
 from domain.ledger import Event, SampleKind
 from domain.reconstruct import Run
 from domain.skew import SkewEstimator
@@ -46,9 +47,9 @@ class Opened:
 
 @dataclass(slots=True, eq=False)
 class Appended:
-    """Samples of shape (n, channels) that come next in the file."""
+    """Sound that comes next in the file."""
 
-    samples: Samples
+    pieces: Sequence[Sound]
     kind: SampleKind
 
 
@@ -165,9 +166,10 @@ class Recording:
         """The next run of samples."""
         assert self._timeline is not None
         before = self._timeline.position
-        placement = self._timeline.place(run.timestamp, len(run.samples), now=run.arrived)
+        placement = self._timeline.place(run.timestamp, run.length, now=run.completed)
         effects: list[Effect] = []
-        samples, gap_kind = run.samples, run.gap_kind
+        pieces: Sequence[Sound] = run.pieces
+        gap_kind = run.gap_kind
         if placement.discontinuity:
             details = {"reason": self._break_reason, "fill_samples": placement.gap}
             effects.append(Noted(Event("discontinuity", before, details), run.arrived))
@@ -188,11 +190,13 @@ class Recording:
         if placement.overlap:
             trimmed = Event("overlap", before, {"length": placement.overlap})
             effects.append(Noted(trimmed, run.arrived))
-            samples = samples[placement.overlap :]
-        if len(samples):
-            effects.append(Appended(samples, run.kind))
+            pieces, missing = skip(pieces, placement.overlap)
+            if missing:
+                effects.append(GapFilled(missing, SampleKind.SILENCE))
+        if pieces:
+            effects.append(Appended(pieces, run.kind))
         self._skew.observe(
-            media_s=self._timeline.position / self._sample_rate_hz, arrived_s=run.arrived
+            media_s=self._timeline.position / self._sample_rate_hz, arrived_s=run.completed
         )
         return effects
 

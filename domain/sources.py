@@ -35,7 +35,8 @@ class SourceGate:
         self.current: int | None = None
         """The SSRC that is recorded."""
         self.rejected: Counter[str] = Counter()
-        self._active_at = 0.0
+        self.active_at = 0.0
+        """When its latest packet came."""
         self._newcomer: Arrival | None = None
         self._left: deque[int] = deque(maxlen=_REMEMBERED)
 
@@ -49,7 +50,7 @@ class SourceGate:
         ssrc = arrival.packet.ssrc
         admitted = [arrival]
         if self.current not in (None, ssrc):
-            if ssrc in self._left and arrival.at - self._active_at < RETURN_AFTER_S:
+            if ssrc in self._left and arrival.at - self.active_at < RETURN_AFTER_S:
                 self.rejected["left source"] += 1
                 return []
             first, self._newcomer = self._newcomer, arrival
@@ -61,5 +62,5 @@ class SourceGate:
             self._left.append(self.current)
             admitted.insert(0, first)
         self.current = ssrc
-        self._active_at = arrival.at
+        self.active_at = arrival.at
         return admitted

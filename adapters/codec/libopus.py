@@ -22,6 +22,7 @@ from domain.errors import CodecUnavailable, PayloadInvalid
 from domain.ports.codec import EncodedPacket
 
 SAMPLE_RATE_HZ = 48_000
+_BLOCK_SAMPLES = 5 * opus.MAX_PACKET_SAMPLES
 _CONCEAL_STEP = 120  # opus_decode conceals multiples of 2.5 ms
 _MAX_PAYLOAD_BYTES = 1275  # of a packet with one frame, RFC 6716 § 3.4
 _NOTHING_TO_SEND = 2  # opus_encode: a packet of so few bytes need not be transmitted
@@ -103,8 +104,8 @@ class OpusDecoder:
         )
         _check(self._library, error.value)
         weakref.finalize(self, self._library.opus_decoder_destroy, self._state)
-        self._pcm = np.empty((opus.MAX_PACKET_SAMPLES, audio_format.channels), dtype="<i2")
-        self._pcm_address = self._pcm.ctypes.data
+        self._width = 2 * audio_format.channels
+        self._room = self._next = 0
         self._opus_decode = self._library.opus_decode
 
     def decode(self, payload: bytes) -> Samples:
@@ -122,15 +123,23 @@ class OpusDecoder:
     def conceal(self, length: int) -> Samples:
         whole = length - length % _CONCEAL_STEP
         if not whole:
-            return self._pcm[:0].copy()
+            return np.empty((0, self._channels), dtype="<i2")
         return self._decode(None, min(whole, opus.MAX_PACKET_SAMPLES), fec=False)
 
     def _decode(self, payload: bytes | None, room: int, *, fec: bool) -> Samples:
+        # one packet behind the other into a block of memory, of which views are handed out: as
+        # cheap as it gets, and what is written together later lies together
+        if self._room < room:
+            self._block = np.empty((_BLOCK_SAMPLES, self._channels), dtype="<i2")
+            self._next, self._room = self._block.ctypes.data, _BLOCK_SAMPLES
         size = len(payload) if payload else 0
-        length = self._opus_decode(self._state, payload, size, self._pcm_address, room, fec)
+        length = self._opus_decode(self._state, payload, size, self._next, room, fec)
         if length < 0:
             raise PayloadInvalid(_message(self._library, length))
-        return self._pcm[:length].copy()
+        start = _BLOCK_SAMPLES - self._room
+        self._room -= length
+        self._next += length * self._width
+        return self._block[start : start + length]
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import threading
@@ -63,31 +64,19 @@ class DiskThread:
 class SyncThread:
     """Once a second: brings what was written to the disk itself, and measures what is free.
 
-    A thread of its own, so that writing goes on while the disk syncs.
+    A thread of its own, so that writing goes on while the disk syncs. The whole file system is
+    synced by one call: to sync each file by itself has a file system's journal written once for
+    every recording, which cost as much as all else that was done with its packets.
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
-        self._descriptors: set[int] = set()
-        self._lock = threading.Lock()
         self._stop = threading.Event()
         self.free_bytes = _free_bytes(folder)
         """As of at most a second ago."""
+        self._syncfs = ctypes.CDLL(None).syncfs
         self._thread = threading.Thread(target=self._run, name="gapless-sync", daemon=True)
         self._thread.start()
-
-    def add(self, descriptor: int) -> int:
-        """Sync a file from now on; returns what `remove` wants."""
-        own = os.dup(descriptor)
-        with self._lock:
-            self._descriptors.add(own)
-        return own
-
-    def remove(self, own: int) -> None:
-        """Stop to sync a file."""
-        with self._lock:
-            self._descriptors.discard(own)
-        os.close(own)
 
     def close(self) -> None:
         self._stop.set()
@@ -96,23 +85,10 @@ class SyncThread:
     def _run(self) -> None:
         while not self._stop.wait(SYNC_INTERVAL_S):
             self.free_bytes = _free_bytes(self._folder)
-            with self._lock:
-                descriptors = list(self._descriptors)
-            for descriptor in descriptors:
-                self._sync(descriptor)
-
-    def _sync(self, descriptor: int) -> None:
-        with self._lock:
-            if descriptor not in self._descriptors:
-                return  # finished meanwhile, and synced by that
-            try:
-                # a copy, so that a slow sync holds up nobody who wants to close the file
-                copy = os.dup(descriptor)
-            except OSError:
-                return  # out of descriptors: the next round may have more luck
-        with contextlib.suppress(OSError):  # whoever writes meets the same error
-            os.fdatasync(copy)
-        os.close(copy)
+            with contextlib.suppress(OSError):  # whoever writes meets the same error
+                descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._syncfs(descriptor)
+                os.close(descriptor)
 
 
 def _free_bytes(folder: pathlib.Path) -> int:

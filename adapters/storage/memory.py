@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from domain.audio import Samples, silence
+from domain.audio import Samples, Sound, silence
 from domain.conversion import pack
 from domain.errors import StorageFailed, StorageFull
 from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, document
@@ -70,14 +71,15 @@ class _MemoryWriter:
     def __init__(self, store: MemoryStore, info: RecordingInfo) -> None:
         self._store = store
         self._info = info
-        self._parts: list[Samples] = []
+        self._pieces: list[Sound] = []
         self._held = 0
         self._ledger = Ledger()
         self.failure: StorageFailed | None = None
         self.nameless = False
 
-    def append(self, samples: Samples, kind: SampleKind) -> None:
-        self._add(samples, kind)
+    def append(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
+        for piece in pieces:
+            self._add(piece, kind)
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
         self._add(silence(self._info.format, length), kind)
@@ -93,7 +95,7 @@ class _MemoryWriter:
             reason = EndReason.STORAGE_FAILED
             details = {"reason": str(self.failure)}
             self.note(Event("storage failed", self._ledger.length, details))
-        samples = np.concatenate([silence(self._info.format, 0), *self._parts])
+        samples = np.concatenate([silence(self._info.format, 0), *self._pieces])
         digest = hashlib.sha256(pack(samples, self._info.format.sample_format))
         ledger = document(
             self._info,
@@ -105,13 +107,13 @@ class _MemoryWriter:
         self._store.recordings[self._info.name] = StoredRecording(self._info, samples, ledger)
         return f"memory:{self._info.name}"
 
-    def _add(self, samples: Samples, kind: SampleKind) -> None:
+    def _add(self, piece: Sound, kind: SampleKind) -> None:
         if self.failure is not None:
             return
-        size = len(samples) * self._info.format.bytes_per_frame
+        size = len(piece) * self._info.format.bytes_per_frame
         if not self._store.take(size, held=self._held):
             self.failure = StorageFailed("the memory for recordings is full")
             return
         self._held += size
-        self._parts.append(samples)
-        self._ledger.add(kind, len(samples))
+        self._pieces.append(piece)
+        self._ledger.add(kind, len(piece))

@@ -11,16 +11,14 @@ import pathlib
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from adapters.storage.disk import DiskThread, SyncThread
 from adapters.storage.files import RecordingFiles
 from adapters.storage.journal import FoundJournal
 from adapters.storage.recovery import recover
 from adapters.storage.wav_parts import WavOptions, WavParts
-from domain.audio import Samples
+from domain.audio import Sound
 from domain.errors import StorageFailed, StorageFull
 from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.ownership import Share
@@ -32,8 +30,9 @@ QUEUE_S = 30.0
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _Sound:
-    samples: Samples
+class _Sounding:
+    pieces: Sequence[Sound]
+    length: int
     kind: SampleKind
 
 
@@ -128,7 +127,7 @@ class _WavWriter:
         self._queued = 0  # samples; the event loop adds here,
         self._written = 0  # and the disk's thread here
         self._overflow = 0  # samples left out at the end of what there is so far
-        self._steps: deque[_Sound | Callable[[], None]] = deque()
+        self._steps: deque[_Sounding | Callable[[], None]] = deque()
         self._is_scheduled = False
         self.failure: StorageFailed | None = None
 
@@ -136,8 +135,8 @@ class _WavWriter:
         """Make the files of a new recording; a process killed from now on leaves them behind."""
         self._do(self._recording.open, at_once=True)
 
-    def append(self, samples: Samples, kind: SampleKind) -> None:
-        length = len(samples)
+    def append(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
+        length = sum(map(len, pieces))
         if self._queued - self._written + length > self._limit:
             self._overflow += length
             return
@@ -145,7 +144,7 @@ class _WavWriter:
             self._end_overflow()
         self._queued += length
         self._position += length
-        self._do(_Sound(samples, kind))
+        self._do(_Sounding(pieces, length, kind))
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
         if self._overflow:
@@ -168,7 +167,7 @@ class _WavWriter:
             raise self.failure
         return str(self._recording.completed)
 
-    def _do(self, step: _Sound | Callable[[], None], *, at_once: bool = False) -> None:
+    def _do(self, step: _Sounding | Callable[[], None], *, at_once: bool = False) -> None:
         """Queue a step for the disk's thread, which takes all that has come together at once."""
         self._steps.append(step)
         if not self._is_scheduled:
@@ -192,7 +191,7 @@ class _WavWriter:
             if self.failure is not None:
                 continue
             try:
-                if isinstance(step, _Sound):
+                if isinstance(step, _Sounding):
                     self._write(step)
                 else:
                     step()
@@ -200,17 +199,17 @@ class _WavWriter:
                 # whatever it is, it is this recording's: the thread serves the others
                 self._fail(error)
 
-    def _write(self, sound: _Sound) -> None:
-        pieces = [sound.samples]
+    def _write(self, first: _Sounding) -> None:
+        pieces, length = list(first.pieces), first.length
         while self._steps:
             step = self._steps[0]
-            if not isinstance(step, _Sound) or step.kind is not sound.kind:
+            if not isinstance(step, _Sounding) or step.kind is not first.kind:
                 break
-            pieces.append(step.samples)
+            pieces += step.pieces
+            length += step.length
             self._steps.popleft()
-        samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        self._recording.write(samples, sound.kind)
-        self._written += len(samples)
+        self._recording.write(pieces, first.kind)
+        self._written += length
 
     def _fail(self, error: Exception) -> None:
         self.failure = StorageFailed(f"{self._recording.name}: {_reason(error)}")

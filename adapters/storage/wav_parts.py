@@ -14,7 +14,7 @@ import hashlib
 import os
 import pathlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from adapters.storage.disk import SyncThread
 from adapters.storage.files import RecordingFiles, complete, create_private
 from adapters.storage.journal import Before, FoundJournal, Journal
 from adapters.storage.wav_header import frames_in, read_header, update_hash, write_sizes
-from domain.audio import AudioFormat, SampleFormat, Samples, silence
+from domain.audio import AudioFormat, SampleFormat, Samples, Sound, silence
 from domain.conversion import convert, pack
 from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, document
 
@@ -155,7 +155,8 @@ class WavParts:
         if self._number > 1:
             self.note(Event("continues", self._before, {"recording": self._info.name}))
 
-    def write(self, samples: Samples, kind: SampleKind) -> None:
+    def write(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
+        samples: Samples = np.concatenate(pieces)  # type: ignore[arg-type]
         while len(samples):
             part = self._room()
             taken = samples if self._limit is None else samples[: self._limit - part.length]
@@ -165,7 +166,7 @@ class WavParts:
     def write_silence(self, length: int, kind: SampleKind) -> None:
         block = silence(self._info.format, min(length, _SILENCE_BLOCK))
         for start in range(0, length, _SILENCE_BLOCK):
-            self.write(block[: length - start], kind)
+            self.write([block[: length - start]], kind)
 
     def note(self, event: Event) -> None:
         """Positions count from the beginning of the recording; a part's from its own."""
@@ -232,7 +233,6 @@ class _Part:
         self._hash = hashlib.sha256()
         self._rehash: threading.Thread | None = None  # hashes what was there on reopening
         self._hashed = 0  # samples
-        self._synced: list[int] = []
         self._journal: Journal | None = None
         self._file: soundfile.SoundFile | None = None
 
@@ -257,7 +257,6 @@ class _Part:
             part._journal = Journal.create(
                 files.journal, info, data_offset=part._data_offset, before=before
             )
-            part._sync_both()
         return part
 
     @classmethod
@@ -285,7 +284,6 @@ class _Part:
             found.forget_behind(frames)
             part._ledger = found.ledger(frames)
             part._journal = Journal.reopen(files.journal, length=frames)
-            part._sync_both()
             # hours of sound take seconds, which nobody should have to wait for
             part._rehash = threading.Thread(
                 target=part._hash_up_to, args=(frames,), name="gapless-hash", daemon=True
@@ -355,9 +353,6 @@ class _Part:
 
     def close(self) -> None:
         """Release everything; the files stay as they are."""
-        for own in self._synced:
-            self._sync.remove(own)
-        self._synced = []
         if self._rehash is not None:
             self._rehash.join()  # it reads from the descriptor
         self._close_wav()
@@ -375,11 +370,6 @@ class _Part:
         except BaseException:
             self.close()
             raise
-
-    def _sync_both(self) -> None:
-        assert self._journal is not None
-        for descriptor in (self._descriptor, self._journal.descriptor):
-            self._synced.append(self._sync.add(descriptor))
 
     def _digest(self) -> str:
         if self._rehash is not None:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import aioice
 
+from adapters.transport.datagrams import Datagram
 from adapters.transport.ice_agent import IceAgent, IceOptions, parse_candidate
 from domain.errors import ConnectionFailed
 from domain.ports.transport import IceDescription
@@ -42,9 +43,9 @@ class IceTransport:
         self._closing = asyncio.Event()
         self.is_lost = False
         """Whether the path went away by itself: consent to send expired, or the socket is gone."""
-        self.on_media: Callable[[bytes], None] = self.dtls_received
-        """Called with each SRTP and SRTCP packet as it arrives; at first they wait in line for
-        `_recv`. It must not raise."""
+        self.on_media: Callable[[Sequence[Datagram]], None] = self._wait_in_line
+        """Called with the SRTP and SRTCP packets that have arrived; at first they wait in line
+        for `_recv`. It must not raise."""
 
     @property
     def username(self) -> str:
@@ -164,7 +165,7 @@ class IceTransport:
         """Stop, close the sockets and wake whoever waits."""
         if not self._closing.is_set():
             self._closing.set()
-            self.on_media = self.dtls_received
+            self.on_media = self._wait_in_line
             async with self._restart_lock:
                 await self._drop_restart()
             await self._agent.close()
@@ -198,6 +199,10 @@ class IceTransport:
         """For whoever asks with `_recv`."""
         if self._waiting.qsize() < _MAX_WAITING:
             self._waiting.put_nowait(data)
+
+    def _wait_in_line(self, datagrams: Sequence[Datagram]) -> None:
+        for data, _ in datagrams:
+            self.dtls_received(data)
 
     def path_lost(self, agent: IceAgent) -> None:
         """An agent has closed, or its selected socket is gone."""

@@ -7,6 +7,7 @@ import contextlib
 import random
 import secrets
 import socket
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from aioice.ice import (
 from aioice.turn import UDP_SOCKET_BUFFER_SIZE, TurnTransport
 from aioice.utils import random_string
 
+from adapters.transport.datagrams import Datagram
 from adapters.transport.udp import UdpSockets, UdpTransport
 from domain.errors import CandidateRejected
 from domain.settings import IceServer, PortRange
@@ -52,8 +54,8 @@ class IceOptions:
 class AgentOwner(Protocol):
     """Whom an agent reports to."""
 
-    on_media: Callable[[bytes], None]
-    """Takes a datagram that may be SRTP or SRTCP, from any address. It must not raise.
+    on_media: Callable[[Sequence[Datagram]], None]
+    """Takes datagrams that may be SRTP or SRTCP, from any address. It must not raise.
 
     SRTP proves itself: after a NAT rebinding it comes from an address not yet checked.
     """
@@ -75,7 +77,7 @@ class IceAgent(aioice.Connection):
     def __init__(self, owner: AgentOwner, options: IceOptions, *, ice_controlling: bool) -> None:
         # its user name names an ICE session, so that it has to be no other's
         super().__init__(ice_controlling=ice_controlling, local_username=random_string(12))
-        self._owner = owner
+        self.owner = owner
         self._options = options
         self._gathering = False
         self._offered: set[tuple[str, int]] = set()
@@ -132,10 +134,10 @@ class IceAgent(aioice.Connection):
         if self._early_checks_done:
             self._check_list_maybe_fail()
 
-    def _bind(self, address: str) -> StunProtocol | None:
+    def _bind(self, address: str) -> _Guard | None:
         for port in _ports(self._options.ports):
             try:
-                protocol = self._options.sockets.open(lambda: StunProtocol(self), address, port)
+                protocol = self._options.sockets.open(lambda: _Guard(self), address, port)
             except OSError:
                 continue
             transport = protocol.transport
@@ -203,7 +205,7 @@ class IceAgent(aioice.Connection):
         return relayed_candidate(
             component=1,
             hide_related_address=self._options.relay_only,
-            protocol_factory=lambda: StunProtocol(self),
+            protocol_factory=lambda: _Guard(self),
             turn_server=(host, port),
             turn_username=server.username,
             turn_password=server.credential,
@@ -223,7 +225,6 @@ class IceAgent(aioice.Connection):
             return  # no NAT between here and the STUN server
         self._local_candidates.append(candidate)
         if protocol is not None:
-            self._guard(protocol)
             self._protocols.append(protocol)
             if self._early_checks_done:
                 for remote in self._remote_candidates:
@@ -269,30 +270,7 @@ class IceAgent(aioice.Connection):
         self._query_consent_task = None
         await self.close()
 
-    def _guard(self, protocol: StunProtocol) -> None:
-        """Look at each datagram before aioice does: STUN goes on to it, the rest is ours.
-
-        The first byte tells them apart (RFC 7983 § 7).
-        """
-        stun_received = protocol.datagram_received
-
-        def datagram_received(data: bytes, address: tuple[Any, ...]) -> None:
-            # an empty datagram is for nobody: one of them closes a stock connection
-            first = data[0] if data else 255
-            if 128 <= first <= 191:
-                self._owner.on_media(data)
-            elif first < 4:
-                # aioice raises struct.error, KeyError and more over what strangers call STUN
-                with contextlib.suppress(Exception):
-                    stun_received(data, address)
-            elif 20 <= first <= 63 and self._is_checked(address):
-                # nobody but a checked address may talk DTLS: one stray ClientHello before the
-                # handshake would make it fail for both ends
-                self._owner.dtls_received(data)
-
-        protocol.datagram_received = datagram_received  # type: ignore[method-assign, assignment]
-
-    def _is_checked(self, address: tuple[Any, ...]) -> bool:
+    def is_checked(self, address: tuple[Any, ...]) -> bool:
         """Whether a datagram's source is a candidate: signalled, or authenticated by STUN."""
         return any(
             candidate._network_host == address[0] and candidate.port == address[1]
@@ -301,7 +279,7 @@ class IceAgent(aioice.Connection):
 
     def protocol_lost(self, protocol: StunProtocol) -> None:
         if any(pair.protocol is protocol for pair in self._nominated.values()):
-            self._owner.path_lost(self)
+            self.owner.path_lost(self)
 
     async def connect(self) -> None:
         await super().connect()
@@ -331,7 +309,49 @@ class IceAgent(aioice.Connection):
             await super().close()
         finally:
             timer.cancel()
-        self._owner.path_lost(self)
+        self.owner.path_lost(self)
+
+
+class _Guard(StunProtocol):
+    """Looks at each datagram before aioice does: STUN goes on to it, the rest is ours.
+
+    The first byte tells them apart (RFC 7983 § 7).
+    """
+
+    receiver: IceAgent
+
+    def datagrams_received(
+        self, datagrams: Sequence[Datagram], source: Callable[[int], tuple[Any, ...]]
+    ) -> None:
+        """In their order: a goodbye is not heard before the packets that came before it."""
+        media: list[Datagram] = []
+        for index, datagram in enumerate(datagrams):
+            data = datagram[0]
+            if data and 128 <= data[0] <= 191:
+                media.append(datagram)
+                continue
+            if media:
+                self.receiver.owner.on_media(media)
+                media = []
+            self.datagram_received(data, source(index))
+        if media:
+            self.receiver.owner.on_media(media)
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        """A single one, as TURN hands it over."""
+        assert isinstance(data, bytes)
+        # an empty datagram is for nobody: one of them closes a stock connection
+        first = data[0] if data else 255
+        if 128 <= first <= 191:
+            self.receiver.owner.on_media([(data, time.monotonic())])
+        elif first < 4:
+            # aioice raises struct.error, KeyError and more over what strangers call STUN
+            with contextlib.suppress(Exception):
+                super().datagram_received(data, addr)
+        elif 20 <= first <= 63 and self.receiver.is_checked(addr):
+            # nobody but a checked address may talk DTLS: one stray ClientHello before the
+            # handshake would make it fail for both ends
+            self.receiver.owner.dtls_received(data)
 
 
 def parse_candidate(text: str) -> aioice.Candidate | None:

@@ -2,7 +2,7 @@
 
 aiortc's `RTCRtpReceiver` drops the packets that wait in front of a hole and ends at a BYE, so
 none of it is used: each SRTP packet goes from the socket through libsrtp to the sink in one
-synchronous step, in the order of arrival.
+synchronous step, in the order of arrival, together with the others that came with it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import pylibsrtp
 from aiortc.rtp import RtcpPacket, RtcpSrPacket
 
+from adapters.transport.datagrams import Datagram
 from adapters.transport.ice_agent import IceOptions, parse_candidate
 from adapters.transport.link import SecureLink
 from adapters.transport.rtcp import receiver_report
@@ -29,6 +30,7 @@ from domain.ports.transport import (
     IceDescription,
     IngestConnection,
     MediaSink,
+    TimedPacket,
 )
 from domain.rtp import is_rtcp, parse_rtp
 from domain.settings import IceServer
@@ -94,7 +96,7 @@ class _IngestConnection:
         self._spawner = spawner
         self._sink: MediaSink | None = None
         self._closed = asyncio.Event()
-        self._early: deque[bytes] = deque(maxlen=_MAX_EARLY_PACKETS)
+        self._early: deque[Datagram] = deque(maxlen=_MAX_EARLY_PACKETS)
         self._ssrc = random.getrandbits(32)
         self._reporting: asyncio.TimerHandle | None = None
         self._sender_report: tuple[int, int, float] | None = None
@@ -155,8 +157,7 @@ class _IngestConnection:
             return
         sink.connection_established(now=self._clock.monotonic())
         early, self._early = self._early, deque(maxlen=0)
-        for data in early:
-            self._media_received(data)
+        self._media_received(early)
         self._report_later()
 
     def _report_later(self) -> None:
@@ -181,32 +182,33 @@ class _IngestConnection:
             assert self._sink is not None
             self._sink.connection_closed()
 
-    def _media_received(self, data: bytes) -> None:
+    def _media_received(self, datagrams: Sequence[Datagram]) -> None:
         keys = self._link.receive_keys
         if keys is None:
-            self._early.append(data)
+            self._early.extend(datagrams)
             return
         assert self._sink is not None
-        try:
-            if is_rtcp(data):
-                self._rtcp_received(keys.unprotect_rtcp(data))
-            else:
+        unwanted = self._remote.unwanted
+        packets: list[TimedPacket] = []
+        for data, arrived in datagrams:
+            try:
+                if is_rtcp(data):
+                    self._rtcp_received(keys.unprotect_rtcp(data), arrived)
+                    continue
                 packet = parse_rtp(keys.unprotect(data))
-                if packet.payload_type not in self._remote.unwanted:
-                    self._sink.packet_received(packet, now=self._clock.monotonic())
-        except (pylibsrtp.Error, PacketInvalid, ValueError):  # ValueError: longer than 1500 bytes
-            self.rejected += 1
+            except (pylibsrtp.Error, PacketInvalid, ValueError):  # ValueError: beyond 1500 bytes
+                self.rejected += 1
+                continue
+            if packet.payload_type not in unwanted:
+                packets.append((packet, arrived))
+        if packets:
+            self._sink.packets_received(packets)
 
-    def _rtcp_received(self, data: bytes) -> None:
-        try:
-            packets = RtcpPacket.parse(data)
-        except ValueError:
-            self.rejected += 1
-            return
-        for packet in packets:
+    def _rtcp_received(self, data: bytes, arrived: float) -> None:
+        for packet in RtcpPacket.parse(data):
             if isinstance(packet, RtcpSrPacket):
                 middle = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
-                self._sender_report = (packet.ssrc, middle, self._clock.monotonic())
+                self._sender_report = (packet.ssrc, middle, arrived)
 
     def _send_report(self, sink: MediaSink) -> None:
         report = sink.reception_report()

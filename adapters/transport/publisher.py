@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pylibsrtp
 from aiortc.rtp import RtcpPacket, RtcpRrPacket
 
+from adapters.transport.datagrams import Datagram
 from adapters.transport.ice_agent import IceOptions
 from adapters.transport.link import SecureLink
 from adapters.transport.rtcp import sender_report
@@ -134,18 +135,23 @@ class _PublisherConnection:
         finally:
             found.put_nowait(None)
 
-    def _media_received(self, data: bytes) -> None:
+    def _media_received(self, datagrams: Sequence[Datagram]) -> None:
         """What the server sends: its reports, which say that it is there and how far it is."""
         keys = self._link.receive_keys
-        if keys is None or not is_rtcp(data):
+        if keys is None:
             return
-        with contextlib.suppress(pylibsrtp.Error, ValueError):
-            for packet in RtcpPacket.parse(keys.unprotect_rtcp(data)):
-                if isinstance(packet, RtcpRrPacket):
-                    self.heard_at = self._clock.monotonic()
-                    for report in packet.reports:
-                        if self._last is not None and report.ssrc == self._last.ssrc:
-                            self.highest_reported = report.highest_sequence & 0xFFFF
+        for data, _ in datagrams:
+            with contextlib.suppress(pylibsrtp.Error, ValueError):
+                if is_rtcp(data):
+                    self._rtcp_received(keys.unprotect_rtcp(data))
+
+    def _rtcp_received(self, data: bytes) -> None:
+        for packet in RtcpPacket.parse(data):
+            if isinstance(packet, RtcpRrPacket):
+                self.heard_at = self._clock.monotonic()
+                for report in packet.reports:
+                    if self._last is not None and report.ssrc == self._last.ssrc:
+                        self.highest_reported = report.highest_sequence & 0xFFFF
 
     async def _report(self) -> None:
         """Tell the server what it should have."""

@@ -1,118 +1,156 @@
-"""The UDP sockets of a process: those that carry media are read in bursts.
+"""The UDP sockets of a process: those that carry media are read seldom, and whole.
 
 asyncio wakes up for each datagram, which costs more than all that is then done with a packet but
-decoding it. Here all sockets that carry media are one event source: once something has come, they
-are read every few milliseconds, each by one system call, until there is nothing more.
+decoding it. And whatever is done for one stream finds its memory gone cold, which costs as much
+again. So all sockets that carry media are one event source, looked at every few milliseconds, and
+each of them is read when it has a second datagram, or when its first one has waited long enough.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import selectors
+import select
 import socket
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
-BURST_S = 0.01
-"""A datagram may wait so long for others: less than a packet is long."""
+from adapters.transport.datagrams import MAX_DATAGRAMS, Datagram, DatagramReader
+
+LOOK_S = 0.01
+"""Sockets that carry media are looked at so often."""
+PATIENCE_S = 0.025
+"""A datagram may wait so long for the next one of its socket: a packet's length, and some."""
 SLICE_S = 0.003
 """Whatever has come, the event loop has others to serve after so long."""
-_MAX_BYTES = 2048  # RTP, STUN and DTLS keep to an MTU; what is longer is cut off, and invalid
-_Protocol = TypeVar("_Protocol", bound=asyncio.DatagramProtocol)
+
+
+class DatagramSink(Protocol):
+    """An `asyncio.DatagramProtocol` that takes datagrams together."""
+
+    def connection_made(self, transport: Any) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def error_received(self, exc: Exception) -> None: ...
+
+    def datagrams_received(
+        self, datagrams: Sequence[Datagram], source: Callable[[int], tuple[Any, ...]]
+    ) -> None:
+        """All that has come, in its order; `source(n)` says where the n-th one is from."""
+
+
+_Sink = TypeVar("_Sink", bound=DatagramSink)
 
 
 class UdpSockets:
     """Opens sockets on the running event loop."""
 
     def __init__(self) -> None:
-        self._selector: selectors.DefaultSelector | None = None  # as long as there are any in it
+        self.reader = DatagramReader()
+        self._media: dict[int, UdpTransport] = {}  # by descriptor, those that carry media
+        self._epoll: select.epoll | None = None  # as long as there are any
+        self._waiting: dict[int, float] = {}  # with one datagram, and until when, in order
+        self._due: deque[int] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def open(self, make: Callable[[], _Protocol], host: str, port: int) -> _Protocol:
-        """Bind a socket for a protocol, as `create_datagram_endpoint` does; raises `OSError`."""
+    def open(self, make: Callable[[], _Sink], host: str, port: int) -> _Sink:
+        """Bind a socket for a sink, as `create_datagram_endpoint` does; raises `OSError`."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_DGRAM)
         try:
             bound.setblocking(False)
+            self.reader.prepare(bound)
             bound.bind((host, port))
         except BaseException:
             bound.close()
             raise
-        protocol = make()
-        transport = UdpTransport(bound, protocol, self)
-        protocol.connection_made(transport)
+        sink = make()
+        transport = UdpTransport(bound, sink, self)
+        sink.connection_made(transport)
         asyncio.get_running_loop().add_reader(bound, transport.receive)
-        return protocol
+        return sink
 
     def join(self, transport: UdpTransport) -> None:
-        """Read a socket in bursts from now on."""
+        """Read a socket together with others from now on."""
         asyncio.get_running_loop().remove_reader(transport.socket)
-        if self._selector is None:
-            selector = selectors.DefaultSelector()
-            self._listen(selector)
-            self._selector = selector
-        self._selector.register(transport.socket, selectors.EVENT_READ, transport.receive)
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._listen(self._epoll)
+        self._media[transport.descriptor] = transport
+        # edge-triggered: each datagram is told of once, whether it is read then or not
+        self._epoll.register(transport.descriptor, select.EPOLLIN | select.EPOLLET)
 
     def leave(self, transport: UdpTransport) -> None:
         """Read a socket no more."""
-        if self._selector is None or transport.socket not in self._selector.get_map():
+        if self._epoll is None or self._media.pop(transport.descriptor, None) is None:
             asyncio.get_running_loop().remove_reader(transport.socket)
             return
-        self._selector.unregister(transport.socket)
-        if not self._selector.get_map():
-            asyncio.get_running_loop().remove_reader(self._selector)
+        self._waiting.pop(transport.descriptor, None)
+        self._epoll.unregister(transport.descriptor)
+        if not self._media:
+            asyncio.get_running_loop().remove_reader(self._epoll)
             if self._timer is not None:
                 self._timer.cancel()
-            self._selector.close()
-            self._selector = self._timer = None
+            self._due.clear()
+            self._epoll.close()
+            self._epoll = self._timer = None
 
-    def _listen(self, selector: selectors.DefaultSelector) -> None:
-        asyncio.get_running_loop().add_reader(selector, self._awake, selector)
+    def _listen(self, epoll: select.epoll) -> None:
+        asyncio.get_running_loop().add_reader(epoll, self._awake, epoll)
 
-    def _awake(self, selector: selectors.DefaultSelector) -> None:
-        asyncio.get_running_loop().remove_reader(selector)
-        self._read(selector)
+    def _awake(self, epoll: select.epoll) -> None:
+        asyncio.get_running_loop().remove_reader(epoll)
+        self._look(epoll)
 
-    def _read(self, selector: selectors.DefaultSelector) -> None:
-        """Read all there is, and again in a while; once there is nothing, wait to be woken."""
-        loop = asyncio.get_running_loop()
+    def _look(self, epoll: select.epoll) -> None:
+        """See what has come, read what is due, and look again in a while.
+
+        Once there is nothing, wait to be woken.
+        """
         self._timer = None
-        pause = BURST_S if (ready := selector.select(0)) else None
-        until = time.monotonic() + SLICE_S
-        while ready:
-            for key, _ in ready:
+        now = time.monotonic()
+        waiting, due = self._waiting, self._due
+        for descriptor, _ in epoll.poll(0, len(self._media)):
+            if waiting.pop(descriptor, None) is None:
+                waiting[descriptor] = now + PATIENCE_S
+            else:
+                due.append(descriptor)
+        while waiting and waiting[descriptor := next(iter(waiting))] <= now:
+            del waiting[descriptor]
+            due.append(descriptor)
+        self._read(until=now + SLICE_S)
+        if epoll is not self._epoll:
+            return  # what was received has closed the last socket
+        if due or waiting:
+            pause = 0.0 if due else LOOK_S
+            self._timer = asyncio.get_running_loop().call_later(pause, self._look, epoll)
+        else:
+            self._listen(epoll)
+
+    def _read(self, *, until: float) -> None:
+        due = self._due
+        while due and time.monotonic() < until:
+            transport = self._media.get(due.popleft())
+            if transport is not None:
                 try:
-                    key.data()
+                    transport.receive()
                 except Exception as error:
                     # whatever it is, it is this socket's: the others are served on
                     context = {"message": "a datagram could not be taken", "exception": error}
-                    loop.call_exception_handler(context)
-                if time.monotonic() >= until:
-                    pause = 0.0  # the others come first in the next round
-                    break
-            if selector is not self._selector:
-                return  # what was received has closed the last socket
-            ready = selector.select(0) if pause else []
-        if pause is None:
-            self._listen(selector)
-        else:
-            self._timer = loop.call_later(pause, self._read, selector)
+                    asyncio.get_running_loop().call_exception_handler(context)
 
 
 class UdpTransport(asyncio.DatagramTransport):
     """One socket. Nothing is queued: what the kernel has no room for is lost, as on any network."""
 
-    def __init__(
-        self,
-        bound: socket.socket,
-        protocol: asyncio.DatagramProtocol,
-        sockets: UdpSockets,
-    ) -> None:
+    def __init__(self, bound: socket.socket, sink: DatagramSink, sockets: UdpSockets) -> None:
         super().__init__({"socket": bound, "sockname": bound.getsockname()})
         self.socket = bound
-        self._protocol = protocol
+        self.descriptor = bound.fileno()
+        self._sink = sink
         self._sockets = sockets
         self._is_closing = False
 
@@ -122,15 +160,18 @@ class UdpTransport(asyncio.DatagramTransport):
             self._sockets.join(self)
 
     def receive(self) -> None:
-        try:
-            data, address = self.socket.recvfrom(_MAX_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if not self._is_closing:
-                self._protocol.error_received(error)
-            return
-        self._protocol.datagram_received(data, address)
+        """Hand over all that has come."""
+        reader = self._sockets.reader
+        while not self._is_closing:
+            try:
+                datagrams = reader.read(self.descriptor)
+            except OSError as error:
+                self._sink.error_received(error)
+                continue  # it is told once; behind it there may be more
+            if datagrams:
+                self._sink.datagrams_received(datagrams, reader.source)
+            if len(datagrams) < MAX_DATAGRAMS:
+                return
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         if self._is_closing:
@@ -140,7 +181,7 @@ class UdpTransport(asyncio.DatagramTransport):
         except BlockingIOError:
             pass
         except OSError as error:
-            self._protocol.error_received(error)
+            self._sink.error_received(error)
 
     def is_closing(self) -> bool:
         return self._is_closing
@@ -151,7 +192,7 @@ class UdpTransport(asyncio.DatagramTransport):
             self._sockets.leave(self)
             self.socket.close()
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+                asyncio.get_running_loop().call_soon(self._sink.connection_lost, None)
 
     def abort(self) -> None:
         self.close()

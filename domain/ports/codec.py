@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from domain.audio import AudioFormat, AudioFrame, Samples
+from domain.audio import AudioFormat, AudioFrame, Sound
 from domain.detection import CodecParameters
 
 
@@ -49,8 +49,8 @@ class Resampler(Protocol):
 class Decoder(Protocol):
     """A stateful decoder of one stream."""
 
-    def decode(self, payload: bytes) -> Samples:
-        """One packet's samples, shape (n, channels), s16; raises `PayloadInvalid`.
+    def decode(self, payload: bytes) -> Sound:
+        """One packet's sound; samples have shape (n, channels), s16. Raises `PayloadInvalid`.
 
         The decoder is unharmed by an invalid payload: the next good one decodes.
         """
@@ -61,10 +61,10 @@ class Decoder(Protocol):
         Raises `PayloadInvalid`.
         """
 
-    def recover(self, payload: bytes) -> Samples:
+    def recover(self, payload: bytes) -> Sound:
         """Those samples; `decode` the packet itself after it. Raises `PayloadInvalid`."""
 
-    def conceal(self, length: int) -> Samples:
+    def conceal(self, length: int) -> Sound:
         """Up to `length` samples that go on from the last sound; none from a codec that cannot."""
 
 

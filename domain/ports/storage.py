@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from domain.audio import Samples
+from domain.audio import Sound
 from domain.errors import StorageFailed
 from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.recording import Anchor, EndReason
@@ -23,8 +24,8 @@ class RecordingWriter(Protocol):
     def failure(self) -> StorageFailed | None:
         """The first thing that went wrong; nothing is written after it."""
 
-    def append(self, samples: Samples, kind: SampleKind) -> None:
-        """Add samples of shape (n, channels) in the recording's format; returns at once."""
+    def append(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
+        """Add sound in the recording's format; returns at once. Nobody changes it any more."""
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
         """Add `length` samples of silence; returns at once."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from domain.ports.clock import Work
 from domain.ports.observers import ServerObserver
-from domain.ports.transport import IngestConnection
-from domain.rtp import ReceptionReport, RtpPacket
+from domain.ports.transport import IngestConnection, TimedPacket
+from domain.rtp import ReceptionReport
 from domain.services.record import AudioTrackProcessor
 from domain.session import Session, SessionEvent, SessionState
 
@@ -73,7 +74,8 @@ class LiveSession:
         if self.session.connected(now=now):
             self._observer.session_changed(self.session.id, self.session.state)
 
-    def received(self, attempt: Attempt, packet: RtpPacket, *, now: float) -> None:
+    def received(self, attempt: Attempt, packets: Sequence[TimedPacket]) -> None:
+        now = packets[-1][1]
         if self._faulty or self.session.state is SessionState.ENDED:
             return
         try:
@@ -81,7 +83,7 @@ class LiveSession:
                 return
             if self.session.packet_received(now=now):
                 self._observer.session_changed(self.session.id, self.session.state)
-            self.processor.packet_received(packet, now=now)
+            self.processor.packets_received(packets)
         except Exception as error:
             self._fault(error)
             return
@@ -180,8 +182,8 @@ class Attempt:
     def connection_established(self, *, now: float) -> None:
         self._live.established(self, now=now)
 
-    def packet_received(self, packet: RtpPacket, *, now: float) -> None:
-        self._live.received(self, packet, now=now)
+    def packets_received(self, packets: Sequence[TimedPacket]) -> None:
+        self._live.received(self, packets)
 
     def connection_closed(self) -> None:
         self._live.closed(self)

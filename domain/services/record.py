@@ -15,6 +15,7 @@ from domain.naming import recording_name
 from domain.ports.clock import Clock
 from domain.ports.codec import DecoderFactory
 from domain.ports.storage import InterruptedRecording, RecordingStore, RecordingWriter
+from domain.ports.transport import TimedPacket
 from domain.reconstruct import Reconstructor
 from domain.recording import (
     Appended,
@@ -124,26 +125,35 @@ class AudioTrackProcessor:
         if self.attempt > 1:
             self._apply(self._recording.note("reconnected", now=now, attempt=self.attempt))
 
-    def packet_received(self, packet: RtpPacket, *, now: float) -> None:
-        """Take a packet that arrived at `now` (monotonic seconds)."""
+    def packets_received(self, packets: Sequence[TimedPacket]) -> None:
+        """Take packets in the order in which they arrived."""
         if self._recording.state is State.FINISHED:
             return
-        copies: Sequence[RtpPacket] = ()
-        codec = self._codecs.get(packet.payload_type)
-        if codec is not None and codec.name == "red":
-            try:
-                packet, copies = split_red(packet)
-            except PayloadInvalid:
-                self.rejected["redundancy"] += 1
-                return
+        gate, slots = self._gate, list[Slot]()
+        for packet, arrived in packets:
+            copies: Sequence[RtpPacket] = ()
             codec = self._codecs.get(packet.payload_type)
-        if codec is None or codec.name == "red" or (self._codec and codec is not self._codec):
-            self.rejected["payload type"] += 1
-            return
-        for arrival in self._gate.admit(Arrival(packet, copies, now)):
-            if self._ssrc != arrival.packet.ssrc:
-                self._change_source(arrival.packet.ssrc, codec)
-            self._order(arrival)
+            if codec is not None and codec.name == "red":
+                try:
+                    packet, copies = split_red(packet)
+                except PayloadInvalid:
+                    self.rejected["redundancy"] += 1
+                    continue
+                codec = self._codecs.get(packet.payload_type)
+            if codec is None or codec.name == "red" or (self._codec and codec is not self._codec):
+                self.rejected["payload type"] += 1
+                continue
+            if packet.ssrc == gate.current:
+                gate.active_at = arrived
+                slots += self._order(packet, copies, arrived)
+                continue
+            for arrival in gate.admit(Arrival(packet, copies, arrived)):
+                if self._ssrc != arrival.packet.ssrc:
+                    self._consume(slots)
+                    slots = []
+                    self._change_source(arrival.packet.ssrc, codec)
+                slots += self._order(arrival.packet, arrival.copies, arrival.at)
+        self._consume(slots)
 
     def poll(self, *, now: float) -> None:
         """Let packets go that have waited long enough for the ones before them."""
@@ -191,22 +201,24 @@ class AudioTrackProcessor:
         self._ssrc = ssrc
         self._statistics = ReceptionStatistics(ssrc, clock_rate_hz=codec.clock_rate_hz)
 
-    def _order(self, arrival: Arrival) -> None:
+    def _order(
+        self, packet: RtpPacket, copies: Sequence[RtpPacket], arrived: float
+    ) -> Sequence[Slot]:
         assert self._statistics is not None
-        packet = arrival.packet
-        copies = arrival.copies
         if copies:
             copies = [copy for copy in copies if copy.payload_type == packet.payload_type]
-        slots = self._reorder.push(packet, now=arrival.at, copies=copies)
+        slots = self._reorder.push(packet, now=arrived, copies=copies)
         if len(slots) > 1 and any(isinstance(slot, Restarted) for slot in slots):
             # another sequence begins: its statistics do, too (RFC 3550 § A.1)
             self._statistics = self._statistics.begin_anew()
         suspect = self._reorder.suspect
         if suspect is None or suspect.packet is not packet:
-            self._statistics.received(packet, now=arrival.at)
-        self._consume(slots)
+            self._statistics.received(packet, now=arrived)
+        return slots
 
-    def _consume(self, slots: list[Slot]) -> None:
+    def _consume(self, slots: Sequence[Slot]) -> None:
+        """What is due, in order: to sound, to its place, to the store."""
+        ready: list[Slot] = []
         for slot in slots:
             if isinstance(slot, Received):
                 if self._reconstructor is None:
@@ -221,10 +233,17 @@ class AudioTrackProcessor:
                     self.rejected["payload type"] += 1
                     slot = Lost(1)
             elif isinstance(slot, Restarted):
+                self._rebuild(ready)
+                ready = []
                 self._recording.restart("sequence")
-            if self._reconstructor is None:
-                continue  # nothing was lost before the first packet
-            for run in self._reconstructor.process(slot):
+            if self._reconstructor is not None:  # nothing was lost before the first packet
+                ready.append(slot)
+        self._rebuild(ready)
+
+    def _rebuild(self, slots: Sequence[Slot]) -> None:
+        if slots:
+            assert self._reconstructor is not None
+            for run in self._reconstructor.process(slots):
                 self._apply(self._recording.add(run))
 
     def _begin(self, packet: RtpPacket, arrived: float) -> None:
@@ -264,9 +283,9 @@ class AudioTrackProcessor:
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Appended(samples, kind):
+                case Appended(pieces, kind):
                     assert self._writer is not None
-                    self._writer.append(samples, kind)
+                    self._writer.append(pieces, kind)
                 case Opened(audio_format):
                     self._writer = self._store.create(self._info(audio_format))
                 case GapFilled(length, kind):

@@ -59,7 +59,7 @@ async def record(packets: Sequence[tuple[int, int, bytes]]) -> StoredRecording:
     processor.connect(CODECS, now=clock.now)
     for sequence, (payload_type, timestamp, payload) in enumerate(packets):
         packet = RtpPacket(payload_type, sequence, timestamp % 2**32, 1, payload)
-        processor.packet_received(packet, now=clock.now)
+        processor.packets_received([(packet, clock.now)])
         clock.advance(0.02)
     assert await processor.end(EndReason.CLOSED, now=clock.now) is not None
     assert not processor.rejected

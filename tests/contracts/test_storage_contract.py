@@ -87,7 +87,7 @@ async def test_what_was_appended_is_kept_in_order(opened: tuple[RecordingStore, 
     store, read = opened
     writer = store.create(info("a"))
     for start in range(0, 9600, 960):
-        writer.append(ramp(960, start=start), SampleKind.RECEIVED)
+        writer.append([ramp(960, start=start)], SampleKind.RECEIVED)
     audio_format, samples = read(await finish(writer))
     assert audio_format == AudioFormat(48_000, 1)
     np.testing.assert_array_equal(samples, ramp(9600))
@@ -96,9 +96,9 @@ async def test_what_was_appended_is_kept_in_order(opened: tuple[RecordingStore, 
 async def test_silence_is_exactly_as_long_as_it_was(opened: tuple[RecordingStore, Read]) -> None:
     store, read = opened
     writer = store.create(info("a"))
-    writer.append(ramp(100), SampleKind.RECEIVED)
+    writer.append([ramp(100)], SampleKind.RECEIVED)
     writer.append_silence(100_001, SampleKind.SILENCE)
-    writer.append(ramp(100), SampleKind.RECEIVED)
+    writer.append([ramp(100)], SampleKind.RECEIVED)
     _, samples = read(await finish(writer))
     assert len(samples) == 100_201
     assert not samples[100:-100].any()
@@ -114,7 +114,7 @@ async def test_every_format_is_kept_as_it_is(
     audio_format = AudioFormat(16_000, channels, sample_format)
     values = convert(ramp(500, channels), SampleFormat.S16, sample_format)
     writer = store.create(info("a", audio_format))
-    writer.append(values, SampleKind.RECEIVED)
+    writer.append([values], SampleKind.RECEIVED)
     writer.append_silence(10, SampleKind.SILENCE)
     kept_format, samples = read(await finish(writer))
     assert kept_format == audio_format
@@ -127,7 +127,7 @@ async def test_recordings_side_by_side_do_not_mix(opened: tuple[RecordingStore, 
     writers = [store.create(info(str(n))) for n in range(5)]
     for start in range(0, 960, 96):
         for n, writer in enumerate(writers):
-            writer.append(ramp(96, start=start) + n, SampleKind.RECEIVED)
+            writer.append([ramp(96, start=start) + n], SampleKind.RECEIVED)
     for n, writer in enumerate(writers):
         _, samples = read(await finish(writer))
         np.testing.assert_array_equal(samples, ramp(960) + n)
@@ -136,10 +136,10 @@ async def test_recordings_side_by_side_do_not_mix(opened: tuple[RecordingStore, 
 async def test_a_name_that_exists_is_never_overwritten(opened: tuple[RecordingStore, Read]) -> None:
     store, read = opened
     first = store.create(info("a"))
-    first.append(ramp(10), SampleKind.RECEIVED)
+    first.append([ramp(10)], SampleKind.RECEIVED)
     location = await finish(first)
     second = store.create(info("a"))
-    second.append(ramp(20), SampleKind.RECEIVED)
+    second.append([ramp(20)], SampleKind.RECEIVED)
     with pytest.raises(StorageFailed):
         await finish(second)
     assert len(read(location)[1]) == 10
@@ -150,8 +150,8 @@ async def test_two_recordings_of_one_name_do_not_share_a_file(
 ) -> None:
     store, read = opened
     first, second = store.create(info("a")), store.create(info("a"))
-    first.append(ramp(10), SampleKind.RECEIVED)
-    second.append(ramp(20), SampleKind.RECEIVED)
+    first.append([ramp(10)], SampleKind.RECEIVED)
+    second.append([ramp(20)], SampleKind.RECEIVED)
     location = await finish(first)
     with pytest.raises(StorageFailed):
         await finish(second)
@@ -161,7 +161,7 @@ async def test_two_recordings_of_one_name_do_not_share_a_file(
 async def test_a_finished_wav_is_private_and_alone(tmp_path: pathlib.Path) -> None:
     store = WavStore(str(tmp_path))
     writer = store.create(info("a"))
-    writer.append(ramp(10), SampleKind.RECEIVED)
+    writer.append([ramp(10)], SampleKind.RECEIVED)
     location = pathlib.Path(await finish(writer))
     store.close()
     assert stat.S_IMODE(location.stat().st_mode) == 0o600
@@ -174,7 +174,7 @@ async def test_a_planted_link_is_not_followed(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.wav.part").symlink_to(victim)
     store = WavStore(str(tmp_path))
     writer = store.create(info("a"))
-    writer.append(ramp(10), SampleKind.RECEIVED)
+    writer.append([ramp(10)], SampleKind.RECEIVED)
     with pytest.raises(StorageFailed):
         await finish(writer)
     store.close()
@@ -200,13 +200,13 @@ def ledger_of(store: RecordingStore, location: str) -> dict[str, Any]:
 async def test_the_ledger_says_what_every_sample_is(opened: tuple[RecordingStore, Read]) -> None:
     store, read = opened
     writer = store.create(info("a"))
-    writer.append(ramp(100), SampleKind.RECEIVED)
-    writer.append(ramp(50), SampleKind.RECEIVED)
-    writer.append(ramp(10), SampleKind.CONCEALED)
+    writer.append([ramp(100)], SampleKind.RECEIVED)
+    writer.append([ramp(50)], SampleKind.RECEIVED)
+    writer.append([ramp(10)], SampleKind.CONCEALED)
     writer.append_silence(1000, SampleKind.SILENCE)
     writer.note(Event("discontinuity", 160, {"reason": "source"}))
     writer.append_silence(40, SampleKind.DTX)
-    writer.append(ramp(7), SampleKind.RECOVERED)
+    writer.append([ramp(7)], SampleKind.RECOVERED)
     location = await finish(writer, EndReason.INACTIVE)
     ledger = ledger_of(store, location)
     assert [(s["start"], s["length"], s["kind"]) for s in ledger["spans"]] == [
@@ -237,7 +237,7 @@ async def test_memory_has_a_limit_for_each_recording() -> None:
     store = MemoryStore(limit_bytes_each=2000)
     writer = store.create(info("a"))
     for _ in range(5):
-        writer.append(ramp(400), SampleKind.RECEIVED)
+        writer.append([ramp(400)], SampleKind.RECEIVED)
     assert isinstance(writer.failure, StorageFailed)
     stored = store.recordings[(await finish(writer)).removeprefix("memory:")]
     assert len(stored.samples) == 800
@@ -257,7 +257,7 @@ async def test_what_is_written_is_verified(
     audio_format = AudioFormat(16_000, channels, sample_format)
     writer = store.create(info("a", audio_format))
     values = convert(ramp(501, channels), SampleFormat.S16, sample_format)
-    writer.append(values, SampleKind.RECEIVED)
+    writer.append([values], SampleKind.RECEIVED)
     writer.append_silence(100, SampleKind.SILENCE)
     location = await finish(writer)
     store.close()
@@ -272,7 +272,7 @@ async def test_a_recording_too_long_for_a_file_goes_on_in_the_next_to_the_sample
     store = WavStore(str(tmp_path), WavOptions(max_data_bytes=2000))
     writer = store.create(info("a"))
     for start in range(0, 2400, 96):
-        writer.append(ramp(96, start=start), SampleKind.RECEIVED)
+        writer.append([ramp(96, start=start)], SampleKind.RECEIVED)
     writer.append_silence(700, SampleKind.SILENCE)
     writer.note(Event("late", 3100))
     first = await finish(writer)
@@ -297,7 +297,7 @@ async def test_rotation_by_time_is_exact_to_the_sample(tmp_path: pathlib.Path) -
     store = WavStore(str(tmp_path), WavOptions(rotate_s=1.0))
     writer = store.create(info("a"))
     for start in range(0, 120_000, 960):
-        writer.append(ramp(960, start=start), SampleKind.RECEIVED)
+        writer.append([ramp(960, start=start)], SampleKind.RECEIVED)
     await finish(writer)
     store.close()
     parts = [read_wav(str(path))[1] for path in sorted(tmp_path.glob("*.wav"))]
@@ -308,7 +308,7 @@ async def test_rotation_by_time_is_exact_to_the_sample(tmp_path: pathlib.Path) -
 async def test_rf64_is_a_plain_wav_while_it_is_small(tmp_path: pathlib.Path) -> None:
     store = WavStore(str(tmp_path), WavOptions(rf64=True, max_data_bytes=100))
     writer = store.create(info("a"))
-    writer.append(ramp(1000), SampleKind.RECEIVED)
+    writer.append([ramp(1000)], SampleKind.RECEIVED)
     location = await finish(writer)
     store.close()
     assert pathlib.Path(location).read_bytes()[:4] == b"RIFF"
@@ -344,7 +344,7 @@ async def test_bext_and_info_tell_when_and_what(tmp_path: pathlib.Path) -> None:
     store = WavStore(str(tmp_path))
     started_at = datetime.datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=datetime.UTC)
     writer = store.create(replace(info("a"), started_at=started_at))
-    writer.append(ramp(10), SampleKind.RECEIVED)
+    writer.append([ramp(10)], SampleKind.RECEIVED)
     location = await finish(writer)
     store.close()
     data = pathlib.Path(location).read_bytes()
@@ -377,7 +377,7 @@ async def test_a_stalled_disk_stalls_nothing_and_what_does_not_fit_is_told(
     assert stalled.wait(10)
     began = time.monotonic()
     for start in range(0, 95_040, 960):
-        writer.append(ramp(960, start=start), SampleKind.RECEIVED)
+        writer.append([ramp(960, start=start)], SampleKind.RECEIVED)
     writer.append_silence(960, SampleKind.DTX)
     assert len(disk._later) + len(writer._steps) < 20  # what does not fit takes no memory
     assert time.monotonic() - began < 5

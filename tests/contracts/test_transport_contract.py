@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
@@ -20,6 +20,7 @@ from domain.ports.transport import (
     IngestConnection,
     IngestTransport,
     PublisherConnection,
+    TimedPacket,
 )
 from domain.rtp import ReceptionReport, ReceptionStatistics, RtpPacket
 from tests.fakes.media import FakeIngestTransport
@@ -41,12 +42,13 @@ class Heard:
         self.established += 1
         self._news.set()
 
-    def packet_received(self, packet: RtpPacket, *, now: float) -> None:
-        self._statistics = self._statistics or ReceptionStatistics(
-            packet.ssrc, clock_rate_hz=48_000
-        )
-        self._statistics.received(packet, now=now)
-        self.packets.append(packet)
+    def packets_received(self, packets: Sequence[TimedPacket]) -> None:
+        for packet, arrived in packets:
+            self._statistics = self._statistics or ReceptionStatistics(
+                packet.ssrc, clock_rate_hz=48_000
+            )
+            self._statistics.received(packet, now=arrived)
+            self.packets.append(packet)
         self._news.set()
 
     def connection_closed(self) -> None:

@@ -43,7 +43,7 @@ class Process:
 
     def receive(self, numbers: Iterator[int] | range, **changes: int) -> None:
         for n in numbers:
-            self.processor.packet_received(packet(n, **changes), now=self.clock.now)
+            self.processor.packets_received([(packet(n, **changes), self.clock.now)])
             self.clock.advance(0.02)
 
     def kill(self) -> None:
@@ -134,7 +134,7 @@ async def test_another_codec_does_not_go_on_with_what_was_reopened(tmp_path: pat
     first.kill()
     second = Process(tmp_path, clock, WavOptions())
     wrong = RtpPacket(0, 1, 0, 7, payload(99, length=160))
-    second.processor.packet_received(wrong, now=clock.now)
+    second.processor.packets_received([(wrong, clock.now)])
     clock.advance(1)
     second.processor.poll(now=clock.now)
     second.receive(range(60, 80))

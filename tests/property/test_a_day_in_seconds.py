@@ -55,8 +55,8 @@ def test_a_day_is_a_day(ppm: float) -> None:
     def apply(effects: list[object]) -> None:
         for effect in effects:
             match effect:
-                case Appended(samples, kind):
-                    ledger.add(kind, len(samples))
+                case Appended(pieces, kind):
+                    ledger.add(kind, sum(map(len, pieces)))
                 case GapFilled(length, kind):
                     ledger.add(kind, length)
                 case Noted(event, _):
@@ -73,18 +73,17 @@ def test_a_day_is_a_day(ppm: float) -> None:
             111, (first_sequence + n) % 2**16, (first_timestamp + n * FRAME) % 2**32, 1, b"p"
         )
         statistics.received(packet, now=now)
-        for slot in reorder.push(packet, now=now):
-            assert not isinstance(slot, Restarted)
-            for run in reconstructor.process(slot):
-                apply(recording.add(run))
+        slots = reorder.push(packet, now=now)
+        assert not any(isinstance(slot, Restarted) for slot in slots)
+        for run in reconstructor.process(slots):
+            apply(recording.add(run))
         if n == 160_000:
             tracemalloc.start()
         elif n == 165_000:
             grown = tracemalloc.get_traced_memory()[0]
             tracemalloc.stop()
-    for slot in reorder.flush():
-        for run in reconstructor.process(slot):
-            apply(recording.add(run))
+    for run in reconstructor.process(reorder.flush()):
+        apply(recording.add(run))
     ending = recording.end(EndReason.CLOSED, now=0.0)
 
     assert recording.length == ledger.length == FRAMES_A_DAY * FRAME

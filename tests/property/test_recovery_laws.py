@@ -46,10 +46,10 @@ def leave_unfinished(
         store = WavStore(str(folder), WavOptions(rf64=rf64))
         writer = store.create(RecordingInfo("id", "a", audio_format, "opus", STARTED))
         samples = np.ones((100, audio_format.channels), dtype=audio_format.sample_format.dtype)
-        writer.append(samples, SampleKind.RECEIVED)
+        writer.append([samples], SampleKind.RECEIVED)
         writer.append_silence(50, SampleKind.SILENCE)
         writer.note(Event("discontinuity", 150))
-        writer.append(samples, SampleKind.CONCEALED)
+        writer.append([samples], SampleKind.CONCEALED)
         writer._disk.close()  # type: ignore[attr-defined]
         writer._recording.abandon()  # type: ignore[attr-defined]
         store._threads[1].close()  # type: ignore[index]

@@ -111,7 +111,7 @@ def test_g722_has_twice_as_many_samples_as_ticks() -> None:
 
 def run(timestamp: int, now: float, gap_kind: SampleKind = SampleKind.SILENCE) -> Run:
     frame = np.zeros((960, 1), dtype="<i2")
-    return Run(timestamp, frame, SampleKind.RECEIVED, gap_kind, now)
+    return Run(timestamp, [frame], len(frame), SampleKind.RECEIVED, gap_kind, now, now)
 
 
 def test_a_recording_opens_once_fills_gaps_and_finishes() -> None:

@@ -54,7 +54,7 @@ class Server:
         sink = self.transport.connections[connection].sink
         assert sink is not None
         for item in packets:
-            sink.packet_received(item, now=self.clock.now)
+            sink.packets_received([(item, self.clock.now)])
             self.clock.advance(0.02)
 
     @property

@@ -54,27 +54,27 @@ def received(index: int, payload: bytes = b"p", *, timestamp: int | None = None)
 def reconstructor() -> tuple[Reconstructor, ScriptedDecoder]:
     decoder = ScriptedDecoder()
     made = Reconstructor(decoder, clock_rate_hz=48_000, sample_rate_hz=48_000, max_gap_s=60)
-    made.process(received(0))
+    made.process([received(0)])
     decoder.calls.clear()
     return made, decoder
 
 
 def shape(runs: list[Run]) -> list[tuple[int, int, SampleKind]]:
-    return [(run.timestamp, len(run.samples), run.kind) for run in runs]
+    return [(run.timestamp, run.length, run.kind) for run in runs]
 
 
 def test_a_single_loss_is_rebuilt_from_the_next_packets_fec() -> None:
     made, decoder = reconstructor()
-    assert made.process(Lost(1)) == []
-    runs = made.process(received(2, b"f"))
+    assert made.process([Lost(1)]) == []
+    runs = made.process([received(2, b"f")])
     assert shape(runs) == [(960, 960, KINDS.RECOVERED), (1920, 960, KINDS.RECEIVED)]
     assert decoder.calls == ["conceal 0", "recover f", "decode f"]
 
 
 def test_a_loss_without_fec_is_concealed() -> None:
     made, _ = reconstructor()
-    made.process(Lost(1))
-    assert shape(made.process(received(2))) == [
+    made.process([Lost(1)])
+    assert shape(made.process([received(2)])) == [
         (960, 960, KINDS.CONCEALED),
         (1920, 960, KINDS.RECEIVED),
     ]
@@ -82,8 +82,8 @@ def test_a_loss_without_fec_is_concealed() -> None:
 
 def test_a_long_loss_is_concealed_for_100_ms_then_silent_then_rebuilt() -> None:
     made, decoder = reconstructor()
-    made.process(Lost(49))
-    runs = made.process(received(50, b"f"))
+    made.process([Lost(49)])
+    runs = made.process([received(50, b"f")])
     assert shape(runs) == [
         (960, 4800, KINDS.CONCEALED),
         (49 * 960, 960, KINDS.RECOVERED),
@@ -95,15 +95,15 @@ def test_a_long_loss_is_concealed_for_100_ms_then_silent_then_rebuilt() -> None:
 
 def test_a_timestamp_jump_without_a_loss_is_dtx() -> None:
     made, decoder = reconstructor()
-    (run,) = made.process(received(1, timestamp=96_000))
+    (run,) = made.process([received(1, timestamp=96_000)])
     assert (run.kind, run.gap_kind) == (KINDS.RECEIVED, KINDS.DTX)
     assert decoder.calls == ["decode p"]
 
 
 def test_a_broken_payload_is_as_good_as_lost() -> None:
     made, _ = reconstructor()
-    assert made.process(received(1, b"x")) == []
-    assert shape(made.process(received(2, b"f"))) == [
+    assert made.process([received(1, b"x")]) == []
+    assert shape(made.process([received(2, b"f")])) == [
         (960, 960, KINDS.RECOVERED),
         (1920, 960, KINDS.RECEIVED),
     ]
@@ -113,24 +113,24 @@ def test_a_broken_payload_is_as_good_as_lost() -> None:
 def test_a_copy_is_decoded_as_recovered() -> None:
     made, _ = reconstructor()
     copy = RtpPacket(111, 1, 960, 1, b"c")
-    assert shape(made.process(Recovered(copy, 0.1))) == [(960, 960, KINDS.RECOVERED)]
-    assert shape(made.process(received(2))) == [(1920, 960, KINDS.RECEIVED)]
+    assert shape(made.process([Recovered(copy, 0.1)])) == [(960, 960, KINDS.RECOVERED)]
+    assert shape(made.process([received(2)])) == [(1920, 960, KINDS.RECEIVED)]
 
 
 def test_after_a_restart_nothing_is_bridged() -> None:
     made, decoder = reconstructor()
-    made.process(Lost(3))
-    made.process(Restarted())
-    assert shape(made.process(received(9, b"f", timestamp=5))) == [(5, 960, KINDS.RECEIVED)]
+    made.process([Lost(3)])
+    made.process([Restarted()])
+    assert shape(made.process([received(9, b"f", timestamp=5)])) == [(5, 960, KINDS.RECEIVED)]
     assert decoder.calls == ["decode f"]
 
 
 def test_gaps_are_measured_through_the_timestamp_wrap() -> None:
     decoder = ScriptedDecoder()
     made = Reconstructor(decoder, clock_rate_hz=48_000, sample_rate_hz=48_000, max_gap_s=60)
-    made.process(received(0, timestamp=2**32 - 1920))
-    made.process(Lost(1))
-    runs = made.process(received(2, timestamp=0))
+    made.process([received(0, timestamp=2**32 - 1920)])
+    made.process([Lost(1)])
+    runs = made.process([received(2, timestamp=0)])
     assert shape(runs) == [(2**32 - 960, 960, KINDS.CONCEALED), (0, 960, KINDS.RECEIVED)]
 
 
