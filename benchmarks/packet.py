@@ -20,7 +20,7 @@ import pylibsrtp
 
 from adapters.codec.libopus import OpusDecoder
 from adapters.storage.disk import WRITE_INTERVAL_S, SyncThread
-from adapters.storage.wav_parts import WavOptions, WavParts
+from adapters.storage.parts import PartOptions, RecordingParts
 from adapters.transport.datagrams import Datagram
 from adapters.transport.udp import UdpSockets, UdpTransport
 from domain.audio import AudioFormat
@@ -160,7 +160,9 @@ def _store() -> float:
         folder = pathlib.Path(name)
         sync = SyncThread(folder)
         recordings = [
-            WavParts(folder, RecordingInfo(str(n), str(n), MONO, "opus", now), WavOptions(), sync)
+            RecordingParts(
+                folder, RecordingInfo(str(n), str(n), MONO, "opus", now), PartOptions(), sync
+            )
             for n in _streams()
         ]
         for recording in recordings:

@@ -148,3 +148,16 @@ def skip(pieces: Sequence[Sound], count: int) -> tuple[list[Sound], int]:
             left.append(piece if isinstance(piece, EncodedSound) else piece[count:])
             count = 0
     return left, missing
+
+
+def split(pieces: Sequence[Sound], room: int) -> tuple[Sequence[Sound], Sequence[Sound]]:
+    """The pieces that fit into `room` samples, and the rest; packets are not cut."""
+    for index, piece in enumerate(pieces):
+        if len(piece) > room:
+            fitting, rest = list(pieces[:index]), list(pieces[index:])
+            if room and not isinstance(piece, EncodedSound):
+                fitting.append(piece[:room])
+                rest[0] = piece[room:]
+            return fitting, rest
+        room -= len(piece)
+    return pieces, ()

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from domain.audio import AudioFormat
+from domain.levels import Loudness
 
 LEDGER_VERSION = 1
 MAX_EVENTS = 10_000
@@ -131,6 +132,15 @@ def longest_gap(spans: Sequence[Span]) -> Span | None:
     return longest
 
 
+class Container(enum.Enum):
+    """What a recording's sound is kept in; the value is the ending of the file's name."""
+
+    WAV = "wav"
+    """PCM, decoded as it came."""
+    OGG = "opus"
+    """Opus packets as they came (RFC 7845); to be decoded later."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingInfo:
     """What is known of a recording when it begins."""
@@ -145,6 +155,7 @@ class RecordingInfo:
     """UTC, of the first sample."""
     resume_digest: str = ""
     """SHA-256 (hex) of the secret with which its client may go on with it; not in the ledger."""
+    container: Container = Container.WAV
 
 
 def document(
@@ -154,10 +165,12 @@ def document(
     ended_at: datetime.datetime | None,
     end_reason: str,
     sha256: str,
+    loudness: Loudness | None = None,
 ) -> dict[str, Any]:
     """The ledger as it is written beside its recording (the stable format, version 1).
 
-    `sha256` is of the PCM data as it stands in the file.
+    `sha256` is of the PCM data as it stands in the file, or of the whole file where that holds
+    packets; `loudness` is of decoded sound.
     """
     left_out = []
     if ledger.events_left_out:
@@ -170,6 +183,7 @@ def document(
         "end_reason": end_reason,
         "length_samples": ledger.length,
         "sha256": sha256,
+        "levels": None if loudness is None else loudness.as_json(),
         "spans": [
             {"start": span.start, "length": span.length, "kind": span.kind.value}
             for span in ledger.spans()
@@ -187,6 +201,7 @@ def describe(info: RecordingInfo) -> dict[str, Any]:
         "channels": info.format.channels,
         "sample_format": info.format.sample_format.value,
         "codec": info.codec,
+        "container": info.container.value,
         "started_at": timestamp(info.started_at),
     }
 

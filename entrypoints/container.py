@@ -19,11 +19,12 @@ from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.signaling.client import HttpSignaling
 from adapters.signaling.neighbours import Neighbours
 from adapters.signaling.server import SignalingServer
+from adapters.storage.folder import FolderStore
 from adapters.storage.inspection import inspect_recording
 from adapters.storage.memory import MemoryStore
+from adapters.storage.parts import PartOptions
 from adapters.storage.recovery import recover
-from adapters.storage.wav import WavStore
-from adapters.storage.wav_parts import WavOptions
+from adapters.storage.rendering import render_recording
 from adapters.transport.ice_agent import IceOptions
 from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
@@ -93,19 +94,21 @@ class ServerContainer(containers.DeclarativeContainer):
 
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
+    folder = providers.Singleton(
+        FolderStore,
+        settings.provided.recordings,
+        providers.Factory(
+            PartOptions,
+            min_free_bytes=providers.Callable(_megabytes, settings.provided.min_free_mb),
+            rf64=providers.Callable("rf64".__eq__, settings.provided.large_files),
+            rotate_s=settings.provided.rotate_s,
+        ),
+        share,
+    )
     store = providers.Selector(
         settings.provided.storage,
-        wav=providers.Singleton(
-            WavStore,
-            settings.provided.recordings,
-            providers.Factory(
-                WavOptions,
-                min_free_bytes=providers.Callable(_megabytes, settings.provided.min_free_mb),
-                rf64=providers.Callable("rf64".__eq__, settings.provided.large_files),
-                rotate_s=settings.provided.rotate_s,
-            ),
-            share,
-        ),
+        wav=folder,
+        opus=folder,
         memory=providers.Singleton(
             MemoryStore,
             limit_bytes=providers.Callable(_megabytes, settings.provided.memory_mb),
@@ -232,7 +235,9 @@ class ClientContainer(containers.DeclarativeContainer):
 
 
 class ToolsContainer(containers.DeclarativeContainer):
-    """What `gapless verify` and `gapless recover` are made of."""
+    """What `gapless verify`, `gapless recover` and `gapless render` are made of."""
 
     inspect = providers.Object(inspect_recording)
     recover = providers.Object(recover)
+    render = providers.Object(render_recording)
+    decoders = providers.Object(make_decoder)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.storage.disk import sync_folder
+from domain.ledger import Container
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -25,19 +26,20 @@ class RecordingFiles:
 
     folder: pathlib.Path
     name: str
+    container: Container = Container.WAV
     final: str | None = None
 
     @property
     def part(self) -> pathlib.Path:
-        return self.folder / f"{self.name}.wav.part"
+        return self.folder / f"{self.name}.{self.container.value}.part"
 
     @property
     def journal(self) -> pathlib.Path:
         return self.folder / f"{self.name}.journal"
 
     @property
-    def wav(self) -> pathlib.Path:
-        return self.folder / f"{self.final or self.name}.wav"
+    def recording(self) -> pathlib.Path:
+        return self.folder / f"{self.final or self.name}.{self.container.value}"
 
     @property
     def ledger(self) -> pathlib.Path:
@@ -50,7 +52,7 @@ class RecordingFiles:
     @property
     def exist(self) -> bool:
         """Whether there is any of them."""
-        files = (self.part, self.journal, self.wav, self.ledger, self.ledger_part)
+        files = (self.part, self.journal, self.recording, self.ledger, self.ledger_part)
         return any(file.exists() for file in files)
 
 
@@ -78,7 +80,7 @@ def complete(files: RecordingFiles, ledger: Mapping[str, Any]) -> None:
     """From ``.part`` and journal to recording and ledger, each step safe to be cut off after.
 
     The ``.part`` has to be closed and synced. `adapters.storage.recovery` goes on from any step:
-    once a ``.wav`` is there, so is its ledger, if perhaps as ``.json.part``. Raises
+    once the recording is there, so is its ledger, if perhaps as ``.json.part``. Raises
     `FileExistsError` rather than replace anything.
     """
     if files.ledger.exists():
@@ -92,7 +94,7 @@ def complete(files: RecordingFiles, ledger: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(descriptor)
     if files.part.exists():
-        rename_without_replacing(files.part, files.wav)
+        rename_without_replacing(files.part, files.recording)
         sync_folder(files.folder)
     publish_ledger(files)
 

@@ -6,7 +6,10 @@ import json
 import os
 import pathlib
 
-from adapters.storage.wav_header import MAX_RIFF_SIZE, WavHeader, hash_data, read_header
+from adapters.storage.digest import digest_of
+from adapters.storage.ogg_opus import read_file
+from adapters.storage.wav_header import MAX_RIFF_SIZE, WavHeader, read_header
+from domain.audio import AudioFormat
 from domain.errors import InputUnreadable
 from domain.verification import FileFacts
 
@@ -18,21 +21,42 @@ def inspect_recording(path: str) -> FileFacts:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise InputUnreadable(f"cannot read {path}: {error.strerror}") from error
+    ledger, problem = _read_ledger(file.with_suffix(".json"))
+    problems = [problem] if problem else []
     try:
-        header = read_header(descriptor)
-        ledger, problem = _read_ledger(file.with_suffix(".json"))
-        problems = [problem] if problem else []
-        if header is None:
-            return FileFacts(path, None, 0, "", ledger, [*problems, "it is no WAV file"])
-        problems += _header_problems(descriptor, header)
-        size = min(header.data_size, max(0, os.fstat(descriptor).st_size - header.data_offset))
-        length = size // header.format.bytes_per_frame
-        sha256 = hash_data(descriptor, header.data_offset, length * header.format.bytes_per_frame)
-        return FileFacts(path, header.format, length, sha256, ledger, problems)
+        if os.pread(descriptor, 4, 0) == b"OggS":
+            return _inspect_ogg(path, descriptor, ledger, problems)
+        return _inspect_wav(path, descriptor, ledger, problems)
     except OSError as error:
         raise InputUnreadable(f"cannot read {path}: {error.strerror}") from error
     finally:
         os.close(descriptor)
+
+
+def _inspect_wav(path: str, descriptor: int, ledger: object, problems: list[str]) -> FileFacts:
+    header = read_header(descriptor)
+    if header is None:
+        return FileFacts(path, None, 0, "", ledger, [*problems, "it is no WAV or Opus file"])
+    problems += _header_problems(descriptor, header)
+    width = header.format.bytes_per_frame
+    size = min(header.data_size, max(0, os.fstat(descriptor).st_size - header.data_offset))
+    length = size // width
+    sha256 = digest_of(descriptor, header.data_offset, length * width).sha256
+    return FileFacts(path, header.format, length, sha256, ledger, problems)
+
+
+def _inspect_ogg(path: str, descriptor: int, ledger: object, problems: list[str]) -> FileFacts:
+    found = read_file(descriptor)
+    if found is None:
+        return FileFacts(path, None, 0, "", ledger, [*problems, "its header is damaged"])
+    size = os.fstat(descriptor).st_size
+    if found.size < size:
+        problems.append(f"the last {size - found.size} bytes are damaged")
+    if not found.ended:
+        problems.append("its closing page is missing")
+    sha256 = digest_of(descriptor, 0, size).sha256
+    audio_format = AudioFormat(48_000, found.channels)
+    return FileFacts(path, audio_format, found.length, sha256, ledger, problems)
 
 
 def _read_ledger(path: pathlib.Path) -> tuple[object, str | None]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from adapters.storage.files import create_private
 from domain.audio import AudioFormat, SampleFormat
-from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, describe, timestamp
+from domain.ledger import Container, Event, Ledger, RecordingInfo, SampleKind, describe, timestamp
 
 VERSION = 1
 _MAX_HEADER_BYTES = 1 << 20
@@ -194,6 +194,7 @@ def _info(entry: Mapping[str, Any]) -> RecordingInfo:
         codec=str(entry["codec"]),
         started_at=datetime.datetime.fromisoformat(entry["started_at"]),
         resume_digest=str(entry.get("resume_digest", "")),
+        container=Container(entry.get("container", "wav")),
     )
 
 

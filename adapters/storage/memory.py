@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from adapters.storage.digest import Digest
 from domain.audio import Samples, Sound, silence
 from domain.conversion import pack
 from domain.errors import StorageFailed, StorageFull
@@ -96,13 +96,15 @@ class _MemoryWriter:
             details = {"reason": str(self.failure)}
             self.note(Event("storage failed", self._ledger.length, details))
         samples = np.concatenate([silence(self._info.format, 0), *self._pieces])
-        digest = hashlib.sha256(pack(samples, self._info.format.sample_format))
+        digest = Digest(self._info.format)
+        digest.update(pack(samples, self._info.format.sample_format))
         ledger = document(
             self._info,
             self._ledger,
             ended_at=ended_at,
             end_reason=reason.value,
-            sha256=digest.hexdigest(),
+            sha256=digest.sha256,
+            loudness=digest.loudness,
         )
         self._store.recordings[self._info.name] = StoredRecording(self._info, samples, ledger)
         return f"memory:{self._info.name}"

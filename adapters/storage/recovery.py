@@ -11,18 +11,19 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import soundfile
 
+from adapters.storage.digest import Digest, digest_of
 from adapters.storage.files import RecordingFiles, complete, publish_ledger
 from adapters.storage.journal import FoundJournal, read_journal
+from adapters.storage.ogg_opus import read_file
 from adapters.storage.wav_header import (
     MAX_RIFF_SIZE,
     WavHeader,
     frames_in,
-    hash_data,
     header_fits,
     read_header,
     write_header,
@@ -30,7 +31,7 @@ from adapters.storage.wav_header import (
 )
 from domain.audio import AudioFormat
 from domain.errors import StorageFailed
-from domain.ledger import Event, RecordingInfo, document
+from domain.ledger import Container, Event, RecordingInfo, document
 from domain.ownership import Share
 from domain.ports.storage import RecoveredRecording, Recovery
 from domain.recording import EndReason
@@ -38,6 +39,7 @@ from domain.recording import EndReason
 _ASSUMED_FORMAT = AudioFormat(48_000, 1)
 """For a file whose header and journal are both gone: what Gapless records most."""
 _ASSUMED_OFFSET = 44
+_PARTS = {container: f".{container.value}.part" for container in Container}
 
 
 TakeUp = Callable[[RecordingFiles, FoundJournal], bool]
@@ -59,7 +61,9 @@ def recover(
     for name in names:
         files = RecordingFiles(folder, name)
         try:
-            found = _recover_one(files, take_up)
+            journal = read_journal(files.journal)
+            files = replace(files, container=_container(files, journal))
+            found = _recover_one(files, journal, take_up)
         except BlockingIOError:
             result.busy.append(str(files.part))
         except Exception as error:
@@ -74,26 +78,36 @@ def recover(
 def _unfinished(folder: pathlib.Path) -> set[str]:
     names = set()
     for path in folder.iterdir():
-        for suffix in (".wav.part", ".journal", ".json.part"):
+        for suffix in (*_PARTS.values(), ".journal", ".json.part"):
             if path.name.endswith(suffix):
                 names.add(path.name.removesuffix(suffix))
     return names
 
 
-def _recover_one(files: RecordingFiles, take_up: TakeUp | None) -> RecoveredRecording | None:
-    journal = read_journal(files.journal)
+def _container(files: RecordingFiles, journal: FoundJournal) -> Container:
+    """What the journal says; without one, what there is."""
+    if journal.info is not None:
+        return journal.info.container
+    others = [replace(files, container=container) for container in Container]
+    there = [item.container for item in others if item.part.exists() or item.recording.exists()]
+    return there[0] if there else Container.WAV
+
+
+def _recover_one(
+    files: RecordingFiles, journal: FoundJournal, take_up: TakeUp | None
+) -> RecoveredRecording | None:
     if not files.part.exists():
         return _go_on(files, journal)
-    taken = files.wav.exists() or files.ledger.exists()
+    taken = files.recording.exists() or files.ledger.exists()
     if take_up is not None and not taken and take_up(files, journal):
         return None
     descriptor = os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if files.wav.exists() and files.wav.samefile(files.part):
+        if files.recording.exists() and files.recording.samefile(files.part):
             files.part.unlink()  # cut off between the two steps of a rename: one file, two names
             return _go_on(files, journal)
-        if files.wav.exists() or files.ledger.exists():
+        if files.recording.exists() or files.ledger.exists():
             files = _beside(files)  # another recording has the name: keep both
         return _complete(files, descriptor, journal)
     finally:
@@ -103,15 +117,15 @@ def _recover_one(files: RecordingFiles, take_up: TakeUp | None) -> RecoveredReco
 def _go_on(files: RecordingFiles, journal: FoundJournal) -> RecoveredRecording | None:
     """Without a ``.part`` all that can be missing is the last steps of `complete`."""
     ours = journal.info is not None
-    if files.wav.exists() and files.ledger_part.exists() and not files.ledger.exists():
+    if files.recording.exists() and files.ledger_part.exists() and not files.ledger.exists():
         ledger = json.loads(files.ledger_part.read_text(encoding="utf-8"))
         length, rate = int(ledger["length_samples"]), int(ledger["sample_rate_hz"])
         publish_ledger(files)
-        return RecoveredRecording(str(files.wav), length / rate)
+        return RecoveredRecording(str(files.recording), length / rate)
     both = files.ledger.exists() and files.ledger_part.exists()
     if both and files.ledger.samefile(files.ledger_part):
         files.ledger_part.unlink()  # one file, two names, as above
-    if ours and files.wav.exists() and files.ledger.exists():
+    if ours and files.recording.exists() and files.ledger.exists():
         assert journal.info is not None
         ledger = json.loads(files.ledger.read_text(encoding="utf-8"))
         if ledger.get("id") == journal.info.id:
@@ -121,19 +135,23 @@ def _go_on(files: RecordingFiles, journal: FoundJournal) -> RecoveredRecording |
 
 def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> RecoveredRecording:
     written = datetime.datetime.fromtimestamp(os.fstat(descriptor).st_mtime, tz=datetime.UTC)
-    header, notes = _make_valid(files.part, descriptor, journal)
+    valid = (
+        _make_valid_ogg(descriptor)
+        if files.container is Container.OGG
+        else _make_valid_wav(files.part, descriptor, journal)
+    )
     os.fsync(descriptor)
-    frames = header.data_size // header.format.bytes_per_frame
-    seconds = frames / header.format.sample_rate_hz
-    ledger = journal.ledger(frames)
-    for note in notes:
-        ledger.note(Event(note, frames))
+    seconds = valid.length / valid.format.sample_rate_hz
+    ledger = journal.ledger(valid.length)
+    for note in [*([] if journal.info else ["journal missing"]), *valid.notes]:
+        ledger.note(Event(note, valid.length))
     info = journal.info or RecordingInfo(
         id="",
         name=files.name,
-        format=header.format,
-        codec="",
+        format=valid.format,
+        codec="opus" if files.container is Container.OGG else "",
         started_at=written - datetime.timedelta(seconds=seconds),
+        container=files.container,
     )
     complete(
         files,
@@ -142,25 +160,53 @@ def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> 
             ledger,
             ended_at=journal.ended_at or written,
             end_reason=EndReason.RECOVERED.value,
-            sha256=hash_data(descriptor, header.data_offset, header.data_size),
+            sha256=valid.digest.sha256,
+            loudness=valid.digest.loudness,
         ),
     )
-    return RecoveredRecording(str(files.wav), seconds)
+    return RecoveredRecording(str(files.recording), seconds)
 
 
 def _beside(files: RecordingFiles) -> RecordingFiles:
     """The same unfinished files, to be finished under a name that is free altogether."""
     number = 2
-    while RecordingFiles(files.folder, f"{files.name}-{number}").exist:
+    while RecordingFiles(files.folder, f"{files.name}-{number}", files.container).exist:
         number += 1
     return replace(files, final=f"{files.name}-{number}")
 
 
-def _make_valid(
+@dataclass(frozen=True, slots=True)
+class _Valid:
+    """A file that has been made whole."""
+
+    format: AudioFormat
+    length: int
+    digest: Digest
+    notes: Sequence[str] = ()
+
+
+def _make_valid_ogg(descriptor: int) -> _Valid:
+    """Make the file end with a closing page, behind the last page that is whole."""
+    found = read_file(descriptor)
+    if found is None:
+        raise ValueError("its header cannot be read, and it is left as it is")
+    if not found.ended:
+        os.ftruncate(descriptor, found.size)
+        os.pwrite(descriptor, found.writer.end(), found.size)
+    digest = digest_of(descriptor, 0, os.fstat(descriptor).st_size)
+    return _Valid(AudioFormat(48_000, found.channels), found.length, digest)
+
+
+def _make_valid_wav(path: pathlib.Path, descriptor: int, journal: FoundJournal) -> _Valid:
+    header, notes = _find_header(path, descriptor, journal)
+    digest = digest_of(descriptor, header.data_offset, header.data_size, header.format)
+    return _Valid(header.format, header.data_size // header.format.bytes_per_frame, digest, notes)
+
+
+def _find_header(
     path: pathlib.Path, descriptor: int, journal: FoundJournal
-) -> tuple[WavHeader, list[str]]:
+) -> tuple[WavHeader, Sequence[str]]:
     """Make the file a WAV whose sizes are true and whose data are whole samples."""
-    notes = [] if journal.info else ["journal missing"]
     found = read_header(descriptor)
     if journal.info is not None and found is not None and found.format != journal.info.format:
         found = None  # the journal was written once, and by us
@@ -170,14 +216,14 @@ def _make_valid(
         header = _cut_to_size(descriptor, found, keep_trailing=journal.info is None)
         frames = header.data_size // header.format.bytes_per_frame
         if _read_by_others(path) == (*_rate_and_channels(header), frames):
-            return header, notes
+            return header, ()
     audio_format = journal.info.format if journal.info else _ASSUMED_FORMAT
     offset = journal.data_offset or (found.data_offset if found else _ASSUMED_OFFSET)
     if not header_fits(offset):
         offset = _ASSUMED_OFFSET
     size = os.fstat(descriptor).st_size - offset
     header = write_header(descriptor, audio_format, offset, large=size > MAX_RIFF_SIZE - offset)
-    return _cut_to_size(descriptor, header, keep_trailing=False), [*notes, "header rebuilt"]
+    return _cut_to_size(descriptor, header, keep_trailing=False), ["header rebuilt"]
 
 
 def _cut_to_size(descriptor: int, header: WavHeader, *, keep_trailing: bool) -> WavHeader:

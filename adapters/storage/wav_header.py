@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ _FORMATS = {
     (_FLOAT, 64): SampleFormat.F64,
 }
 _MAX_CHUNKS = 1000
-_HASH_BLOCK = 1 << 24  # other threads run between two blocks, and then want their time
 _MAX_CHANNELS, _MAX_RATE_HZ = 1024, 768_000  # beyond that it is damage
 
 
@@ -123,21 +121,6 @@ def write_header(
         header += struct.pack("<4sI", b"JUNK", room - 8) + bytes(room - 8)
     os.pwrite(descriptor, header + b"data\0\0\0\0", 0)
     return WavHeader(audio_format, data_offset, 0, ds64_offset=20 if ds64 else None)
-
-
-def hash_data(descriptor: int, offset: int, size: int) -> str:
-    """SHA-256 of `size` bytes of data that begin at `offset`."""
-    digest = hashlib.sha256()
-    update_hash(digest, descriptor, offset, size)
-    return digest.hexdigest()
-
-
-def update_hash(digest: hashlib._Hash, descriptor: int, offset: int, size: int) -> None:
-    """Add `size` bytes of a file that begin at `offset` to a hash."""
-    while size and (block := os.pread(descriptor, min(size, _HASH_BLOCK), offset)):
-        digest.update(block)
-        offset += len(block)
-        size -= len(block)
 
 
 def _parse_format(chunk: bytes) -> AudioFormat | None:

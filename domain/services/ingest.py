@@ -376,6 +376,7 @@ class Ingest:
             clock=self._clock,
             reorder_hold_s=self._settings.reorder_hold_s,
             max_gap_s=longest_s,
+            keep_packets=self._settings.storage == "opus",
         )
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from domain.audio import AudioFormat
 from domain.detection import CodecParameters, detect_format
 from domain.errors import PayloadInvalid, StorageFailed
-from domain.ledger import Event, RecordingInfo, timestamp
+from domain.ledger import Container, Event, RecordingInfo, timestamp
 from domain.naming import recording_name
+from domain.packets import PacketKeeper
 from domain.ports.clock import Clock
 from domain.ports.codec import DecoderFactory
 from domain.ports.storage import InterruptedRecording, RecordingStore, RecordingWriter
@@ -52,6 +53,8 @@ class FinishedRecording:
 class AudioTrackProcessor:
     """Processes each received packet: order, reconstruct, place on the timeline, store.
 
+    With `keep_packets` Opus is not decoded, but stored as it came.
+
     The format is detected with the first packet. Packets that cannot be used (a payload type
     that was not negotiated or is not that of the stream, an empty or broken payload) are counted
     in `rejected` and cost nothing but themselves: their time is accounted for like that of
@@ -69,6 +72,7 @@ class AudioTrackProcessor:
         clock: Clock,
         reorder_hold_s: float,
         max_gap_s: float,
+        keep_packets: bool = False,
     ) -> None:
         self._session_id = session_id
         self._client_name = client_name
@@ -78,6 +82,8 @@ class AudioTrackProcessor:
         self._store = store
         self._reorder_hold_s = reorder_hold_s
         self._max_gap_s = max_gap_s
+        self._keep_packets = keep_packets
+        self._container = Container.WAV
         self._recording = Recording(max_gap_s=max_gap_s)
         self._reorder = ReorderBuffer(hold_s=reorder_hold_s)
         self._codec: CodecParameters | None = None
@@ -256,12 +262,16 @@ class AudioTrackProcessor:
                 raise PayloadInvalid("of another codec than the recording")
             self._interrupted = None
             audio_format = interrupted.info.format
+            self._container = interrupted.info.container
         else:
             audio_format = detect_format(codec, packet.payload)
             self._started_at = self._utc(arrived)
+            if self._keep_packets and codec.name == "opus":
+                self._container = Container.OGG
         self._codec = codec
+        keeps = self._container is Container.OGG
         self._reconstructor = Reconstructor(
-            self._decoders(codec, audio_format),
+            PacketKeeper() if keeps else self._decoders(codec, audio_format),
             clock_rate_hz=codec.clock_rate_hz,
             sample_rate_hz=audio_format.sample_rate_hz,
             max_gap_s=self._max_gap_s,
@@ -347,4 +357,5 @@ class AudioTrackProcessor:
             self._codec.name,
             self._started_at,
             self._resume_digest,
+            self._container,
         )

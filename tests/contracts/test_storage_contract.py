@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from adapters.storage.folder import FolderStore
 from adapters.storage.inspection import inspect_recording
 from adapters.storage.memory import MemoryStore
-from adapters.storage.wav import WavStore
-from adapters.storage.wav_parts import WavOptions
+from adapters.storage.parts import PartOptions
 from domain.audio import AudioFormat, SampleFormat, Samples
 from domain.conversion import convert, pack
 from domain.errors import StorageFailed
@@ -58,7 +58,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[A
             stored = memory.recordings[location.removeprefix("memory:")]
             return stored.info.format, stored.samples
     else:
-        store = WavStore(str(tmp_path / "recordings"))
+        store = FolderStore(str(tmp_path / "recordings"))
         read = read_wav
     store.check()
     yield store, read
@@ -159,7 +159,7 @@ async def test_two_recordings_of_one_name_do_not_share_a_file(
 
 
 async def test_a_finished_wav_is_private_and_alone(tmp_path: pathlib.Path) -> None:
-    store = WavStore(str(tmp_path))
+    store = FolderStore(str(tmp_path))
     writer = store.create(info("a"))
     writer.append([ramp(10)], SampleKind.RECEIVED)
     location = pathlib.Path(await finish(writer))
@@ -172,7 +172,7 @@ async def test_a_planted_link_is_not_followed(tmp_path: pathlib.Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "a.wav.part").symlink_to(victim)
-    store = WavStore(str(tmp_path))
+    store = FolderStore(str(tmp_path))
     writer = store.create(info("a"))
     writer.append([ramp(10)], SampleKind.RECEIVED)
     with pytest.raises(StorageFailed):
@@ -184,7 +184,7 @@ async def test_a_planted_link_is_not_followed(tmp_path: pathlib.Path) -> None:
 def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageFailed, match="cannot write recordings to .*file"):
-        WavStore(str(tmp_path / "file")).check()
+        FolderStore(str(tmp_path / "file")).check()
 
 
 # -- ledgers ---------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ async def test_memory_has_a_limit_for_each_recording() -> None:
 async def test_what_is_written_is_verified(
     tmp_path: pathlib.Path, sample_format: SampleFormat, channels: int
 ) -> None:
-    store = WavStore(str(tmp_path))
+    store = FolderStore(str(tmp_path))
     audio_format = AudioFormat(16_000, channels, sample_format)
     writer = store.create(info("a", audio_format))
     values = convert(ramp(501, channels), SampleFormat.S16, sample_format)
@@ -269,7 +269,7 @@ async def test_what_is_written_is_verified(
 async def test_a_recording_too_long_for_a_file_goes_on_in_the_next_to_the_sample(
     tmp_path: pathlib.Path,
 ) -> None:
-    store = WavStore(str(tmp_path), WavOptions(max_data_bytes=2000))
+    store = FolderStore(str(tmp_path), PartOptions(max_data_bytes=2000))
     writer = store.create(info("a"))
     for start in range(0, 2400, 96):
         writer.append([ramp(96, start=start)], SampleKind.RECEIVED)
@@ -294,7 +294,7 @@ async def test_a_recording_too_long_for_a_file_goes_on_in_the_next_to_the_sample
 
 
 async def test_rotation_by_time_is_exact_to_the_sample(tmp_path: pathlib.Path) -> None:
-    store = WavStore(str(tmp_path), WavOptions(rotate_s=1.0))
+    store = FolderStore(str(tmp_path), PartOptions(rotate_s=1.0))
     writer = store.create(info("a"))
     for start in range(0, 120_000, 960):
         writer.append([ramp(960, start=start)], SampleKind.RECEIVED)
@@ -306,7 +306,7 @@ async def test_rotation_by_time_is_exact_to_the_sample(tmp_path: pathlib.Path) -
 
 
 async def test_rf64_is_a_plain_wav_while_it_is_small(tmp_path: pathlib.Path) -> None:
-    store = WavStore(str(tmp_path), WavOptions(rf64=True, max_data_bytes=100))
+    store = FolderStore(str(tmp_path), PartOptions(rf64=True, max_data_bytes=100))
     writer = store.create(info("a"))
     writer.append([ramp(1000)], SampleKind.RECEIVED)
     location = await finish(writer)
@@ -317,7 +317,7 @@ async def test_rf64_is_a_plain_wav_while_it_is_small(tmp_path: pathlib.Path) -> 
 
 async def test_rf64_holds_what_a_wav_cannot(tmp_path: pathlib.Path) -> None:
     """4.5 GiB in a sparse file: the silence in it takes no room on the disk."""
-    store = WavStore(str(tmp_path), WavOptions(rf64=True))
+    store = FolderStore(str(tmp_path), PartOptions(rf64=True))
     audio_format = AudioFormat(384_000, 8, SampleFormat.F64)
     writer = store.create(info("a", audio_format))
     parts = writer._recording  # type: ignore[attr-defined]
@@ -325,8 +325,8 @@ async def test_rf64_holds_what_a_wav_cannot(tmp_path: pathlib.Path) -> None:
 
     def write_sparsely() -> None:
         part = parts._part
-        part._file.seek(frames - 1)
-        part._file.write(np.ones((1, 8)))
+        part._media._file.seek(frames - 1)
+        part._media._file.write(np.ones((1, 8)))
         part._ledger.add(SampleKind.SILENCE, frames)
 
     writer._do(write_sparsely)  # type: ignore[attr-defined]
@@ -341,7 +341,7 @@ async def test_rf64_holds_what_a_wav_cannot(tmp_path: pathlib.Path) -> None:
 
 
 async def test_bext_and_info_tell_when_and_what(tmp_path: pathlib.Path) -> None:
-    store = WavStore(str(tmp_path))
+    store = FolderStore(str(tmp_path))
     started_at = datetime.datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=datetime.UTC)
     writer = store.create(replace(info("a"), started_at=started_at))
     writer.append([ramp(10)], SampleKind.RECEIVED)
@@ -363,8 +363,8 @@ async def test_bext_and_info_tell_when_and_what(tmp_path: pathlib.Path) -> None:
 async def test_a_stalled_disk_stalls_nothing_and_what_does_not_fit_is_told(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.storage.wav.QUEUE_S", 0.1)
-    store = WavStore(str(tmp_path))
+    monkeypatch.setattr("adapters.storage.folder.QUEUE_S", 0.1)
+    store = FolderStore(str(tmp_path))
     writer = store.create(info("a"))
     disk, _ = store._started()
     stalled, go_on = threading.Event(), threading.Event()

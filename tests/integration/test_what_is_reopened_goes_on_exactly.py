@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from adapters.storage.wav import WavStore
-from adapters.storage.wav_parts import WavOptions
+from adapters.storage.folder import FolderStore
+from adapters.storage.parts import PartOptions
 from domain.ports.storage import InterruptedRecording
 from domain.recording import EndReason
 from domain.rtp import RtpPacket
@@ -27,9 +27,9 @@ LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 class Process:
     """One life of a server, with one session; the file is left as it is when it is killed."""
 
-    def __init__(self, folder: pathlib.Path, clock: FakeClock, options: WavOptions) -> None:
+    def __init__(self, folder: pathlib.Path, clock: FakeClock, options: PartOptions) -> None:
         self.clock = clock
-        self.store = WavStore(str(folder), options)
+        self.store = FolderStore(str(folder), options)
         found = self.store.recover(resumable_since=LONG_AGO)
         self.processor = AudioTrackProcessor(
             session_id="s", client_name="", resume_digest="digest", decoders=plain_decoder,
@@ -65,7 +65,7 @@ class Process:
 async def test_two_restarts_leave_no_sample_out_of_place(
     tmp_path: pathlib.Path, rotate_s: float | None, ssrc: int
 ) -> None:
-    clock, options = FakeClock(), WavOptions(rotate_s=rotate_s)
+    clock, options = FakeClock(), PartOptions(rotate_s=rotate_s)
     first = Process(tmp_path, clock, options)
     first.receive(range(100))
     first.kill()
@@ -112,11 +112,11 @@ async def test_what_nobody_came_back_to_is_completed_as_it_was(
     tmp_path: pathlib.Path, reason: EndReason, told: str
 ) -> None:
     clock = FakeClock()
-    first = Process(tmp_path, clock, WavOptions())
+    first = Process(tmp_path, clock, PartOptions())
     first.receive(range(50))
     first.kill()
     clock.advance(20)
-    second = Process(tmp_path, clock, WavOptions())
+    second = Process(tmp_path, clock, PartOptions())
     await second.processor.end(reason, now=clock.now)
     second.store.close()
     (path,) = tmp_path.glob("*.json")
@@ -129,10 +129,10 @@ async def test_what_nobody_came_back_to_is_completed_as_it_was(
 
 async def test_another_codec_does_not_go_on_with_what_was_reopened(tmp_path: pathlib.Path) -> None:
     clock = FakeClock()
-    first = Process(tmp_path, clock, WavOptions())
+    first = Process(tmp_path, clock, PartOptions())
     first.receive(range(50))
     first.kill()
-    second = Process(tmp_path, clock, WavOptions())
+    second = Process(tmp_path, clock, PartOptions())
     wrong = RtpPacket(0, 1, 0, 7, payload(99, length=160))
     second.processor.packets_received([(wrong, clock.now)])
     clock.advance(1)

@@ -18,11 +18,11 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adapters.storage.folder import FolderStore
 from adapters.storage.inspection import inspect_recording
+from adapters.storage.parts import PartOptions
 from adapters.storage.recovery import recover
-from adapters.storage.wav import WavStore
 from adapters.storage.wav_header import read_header
-from adapters.storage.wav_parts import WavOptions
 from domain.audio import AudioFormat, SampleFormat
 from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.recording import EndReason
@@ -43,7 +43,7 @@ def leave_unfinished(
     """A recording as a killed process leaves it: 100 received, 50 silent, 100 concealed."""
 
     async def write() -> None:
-        store = WavStore(str(folder), WavOptions(rf64=rf64))
+        store = FolderStore(str(folder), PartOptions(rf64=rf64))
         writer = store.create(RecordingInfo("id", "a", audio_format, "opus", STARTED))
         samples = np.ones((100, audio_format.channels), dtype=audio_format.sample_format.dtype)
         writer.append([samples], SampleKind.RECEIVED)
@@ -267,7 +267,7 @@ def test_a_recovery_that_was_cut_off_is_gone_on_with(tmp_path: pathlib.Path, ste
 
 
 async def test_what_is_being_written_is_left_alone(tmp_path: pathlib.Path) -> None:
-    store = WavStore(str(tmp_path))
+    store = FolderStore(str(tmp_path))
     writer = store.create(RecordingInfo("id", "a", AudioFormat(8_000, 1), "opus", STARTED))
     writer.append(np.ones((100, 1), dtype="<i2"), SampleKind.RECEIVED)
     opened = asyncio.Event()

@@ -21,6 +21,7 @@ from domain.ledger import (
     longest_gap,
     totals,
 )
+from domain.levels import Loudness
 from domain.skew import SkewEstimator
 from domain.verification import FileFacts, Limits, verify
 
@@ -84,7 +85,17 @@ def written(**changes: Any) -> dict[str, Any]:
     ledger = filled([(SampleKind.RECEIVED, 4000), (SampleKind.CONCEALED, 1000)])
     ledger.events.append(Event("anchor", 0, {"rtp_timestamp": 5}))
     info = RecordingInfo("id", "name", MONO, "opus", WHEN)
-    return document(info, ledger, ended_at=WHEN, end_reason="closed", sha256="ab") | changes
+    return (
+        document(
+            info,
+            ledger,
+            ended_at=WHEN,
+            end_reason="closed",
+            sha256="ab",
+            loudness=Loudness(-3.001, -20.5, 0),
+        )
+        | changes
+    )
 
 
 def facts(ledger: object, **changes: Any) -> FileFacts:
@@ -101,11 +112,13 @@ def test_the_ledger_has_the_stable_fields() -> None:
         "channels": 1,
         "sample_format": "s16",
         "codec": "opus",
+        "container": "wav",
         "started_at": "2026-01-02T03:04:05.000000+00:00",
         "ended_at": "2026-01-02T03:04:05.000000+00:00",
         "end_reason": "closed",
         "length_samples": 5000,
         "sha256": "ab",
+        "levels": {"peak_dbfs": -3.0, "rms_dbfs": -20.5, "clipped_samples": 0},
         "spans": [
             {"start": 0, "length": 4000, "kind": "received"},
             {"start": 4000, "length": 1000, "kind": "concealed"},

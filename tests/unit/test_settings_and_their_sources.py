@@ -52,7 +52,12 @@ def test_each_source_wins_over_the_one_below(file: pathlib.Path) -> None:
         ({"port": "x"}, {}, "", "port: 'x' is no whole number (from --port)"),
         ({"port": "70000"}, {}, "", "port: 70000 is not between 0 and 65535 (from --port)"),
         ({}, {"GAPLESS_PORT": "-1"}, "", "port: -1 is not between 0 and 65535 (from GAPLESS_PORT)"),
-        ({}, {"GAPLESS_STORAGE": "tape"}, "", "storage: 'tape' is none of wav, memory (from GAPL"),
+        (
+            {},
+            {"GAPLESS_STORAGE": "tape"},
+            "",
+            "storage: 'tape' is none of wav, opus, memory (from G",
+        ),
         ({}, {"GAPLESS_PROT": "1"}, "", "prot: there is no such setting (from GAPLESS_PROT)"),
         ({}, {}, 'port = "x"', "port: 'x' is no whole number (from {file})"),
         ({}, {}, "port = true", "port: True is no whole number (from {file})"),

@@ -1,4 +1,4 @@
-"""Recordings as WAV files: the store, and the event loop's side of each recording."""
+"""A folder of recordings: the store, and the event loop's side of each recording."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from adapters.storage.disk import DiskThread, SyncThread
 from adapters.storage.files import RecordingFiles
 from adapters.storage.journal import FoundJournal
+from adapters.storage.parts import PartOptions, RecordingParts
 from adapters.storage.recovery import recover
-from adapters.storage.wav_parts import WavOptions, WavParts
 from domain.audio import Sound
 from domain.errors import StorageFailed, StorageFull
 from domain.ledger import Event, RecordingInfo, SampleKind
@@ -36,15 +36,15 @@ class _Sounding:
     kind: SampleKind
 
 
-class WavStore:
-    """A folder of WAV files, ``NAME.wav.part`` with a journal until they are complete."""
+class FolderStore:
+    """A folder of WAV or Opus files, ``NAME.wav.part`` with a journal until they are complete."""
 
     def __init__(
-        self, folder: str, options: WavOptions | None = None, share: Share | None = None
+        self, folder: str, options: PartOptions | None = None, share: Share | None = None
     ) -> None:
         self._folder = pathlib.Path(folder).absolute()
         self._share = share
-        self._options = options or WavOptions()
+        self._options = options or PartOptions()
         self._threads: tuple[DiskThread, SyncThread] | None = None
 
     def check(self) -> None:
@@ -67,11 +67,11 @@ class WavStore:
             written_at = datetime.datetime.fromtimestamp(
                 files.part.stat().st_mtime, tz=datetime.UTC
             )
-            if written_at < resumable_since or not WavParts.is_last(files):
+            if written_at < resumable_since or not RecordingParts.is_last(files):
                 return False
             disk, sync = self._started()
             try:
-                parts = WavParts.reopen(files, found, self._options, sync)
+                parts = RecordingParts.reopen(files, found, self._options, sync)
             except BlockingIOError:
                 raise
             except (OSError, ValueError):
@@ -83,7 +83,7 @@ class WavStore:
                     ended_at=found.last_sample_at(parts.length) or written_at,
                     anchor=_anchor(found.anchor),
                     attempts=found.attempts,
-                    writer=_WavWriter(parts, disk),
+                    writer=_FolderWriter(parts, disk),
                 )
             )
             return True
@@ -98,8 +98,8 @@ class WavStore:
 
     def create(self, info: RecordingInfo) -> RecordingWriter:
         disk, sync = self._started()
-        parts = WavParts(self._folder, info, self._options, sync)
-        writer = _WavWriter(parts, disk)
+        parts = RecordingParts(self._folder, info, self._options, sync)
+        writer = _FolderWriter(parts, disk)
         writer.begin()
         return writer
 
@@ -116,10 +116,10 @@ class WavStore:
         return self._threads
 
 
-class _WavWriter:
+class _FolderWriter:
     """The event loop's side of a recording: a queue of steps for the disk's thread."""
 
-    def __init__(self, recording: WavParts, disk: DiskThread) -> None:
+    def __init__(self, recording: RecordingParts, disk: DiskThread) -> None:
         self._disk = disk
         self._limit = round(QUEUE_S * recording.info.format.sample_rate_hz)
         self._recording = recording
@@ -223,12 +223,12 @@ class _WavWriter:
         done: asyncio.Future[None],
     ) -> None:
         self._take()
-        if (rehash := self._recording.rehash) is not None:
+        if (reading := self._recording.reading) is not None:
             # hours of sound take seconds, in which the disk's thread has others to serve
             again = functools.partial(self._complete, reason, ended_at, loop, done)
 
             def wait() -> None:
-                rehash.join()
+                reading.join()
                 self._disk.submit(again, at_once=True)
 
             threading.Thread(target=wait, name="gapless-hash-end", daemon=True).start()

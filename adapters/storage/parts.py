@@ -1,4 +1,4 @@
-"""A recording on disk: one WAV file, or several that follow each other to the sample.
+"""A recording on disk: one file, or several that follow each other to the sample.
 
 Everything in here runs in the disk's thread.
 """
@@ -10,24 +10,20 @@ import datetime
 import errno
 import fcntl
 import functools
-import hashlib
 import os
 import pathlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import soundfile
-
-from adapters.storage import libsndfile
 from adapters.storage.disk import SyncThread
 from adapters.storage.files import RecordingFiles, complete, create_private
 from adapters.storage.journal import Before, FoundJournal, Journal
-from adapters.storage.wav_header import frames_in, read_header, update_hash, write_sizes
-from domain.audio import AudioFormat, SampleFormat, Samples, Sound, silence
-from domain.conversion import convert, pack
-from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, document
+from adapters.storage.media_file import MediaFile
+from adapters.storage.ogg_file import OggFile
+from adapters.storage.wav_file import WavFile
+from domain.audio import Sound, split
+from domain.ledger import Container, Event, Ledger, RecordingInfo, SampleKind, document
 
 RESERVE_BYTES = 4 << 20
 """Recordings stop when so little is free: enough to complete them and write their ledgers."""
@@ -36,21 +32,9 @@ MAX_WAV_DATA_BYTES = 2**32 - 2**20
 CONTINUED = "continued"
 """The end reason of all parts of a recording but the last."""
 
-_SILENCE_BLOCK = 48_000
-_SUBTYPES = {
-    SampleFormat.U8: "PCM_U8",
-    SampleFormat.S16: "PCM_16",
-    SampleFormat.S24: "PCM_24",
-    SampleFormat.S32: "PCM_32",
-    SampleFormat.F32: "FLOAT",
-    SampleFormat.F64: "DOUBLE",
-}
-# libsndfile is handed integers of 16 and 32 bits and keeps what the file's format has room for
-_WRITTEN_AS = {SampleFormat.U8: SampleFormat.S16, SampleFormat.S24: SampleFormat.S32}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WavOptions:
+class PartOptions:
     """How recordings are laid out on disk."""
 
     min_free_bytes: int = 0
@@ -63,27 +47,27 @@ class WavOptions:
     """A new part after so much time, too."""
     reserve_bytes: int = RESERVE_BYTES
 
-    def part_samples(self, audio_format: AudioFormat) -> int | None:
+    def part_samples(self, info: RecordingInfo) -> int | None:
         """Samples per channel that a part holds; None for no limit."""
         limits = []
-        if not self.rf64:
-            limits.append(self.max_data_bytes // audio_format.bytes_per_frame)
+        if info.container is Container.WAV and not self.rf64:
+            limits.append(self.max_data_bytes // info.format.bytes_per_frame)
         if self.rotate_s is not None:
-            limits.append(round(self.rotate_s * audio_format.sample_rate_hz))
+            limits.append(round(self.rotate_s * info.format.sample_rate_hz))
         return max(1, min(limits)) if limits else None
 
 
-class WavParts:
+class RecordingParts:
     """A recording as one file, or as several that follow each other to the sample."""
 
     def __init__(
-        self, folder: pathlib.Path, info: RecordingInfo, options: WavOptions, sync: SyncThread
+        self, folder: pathlib.Path, info: RecordingInfo, options: PartOptions, sync: SyncThread
     ) -> None:
         self._folder = folder
         self._info = info
         self._options = options
         self._sync = sync
-        self._limit = options.part_samples(info.format)
+        self._limit = options.part_samples(info)
         self._number = 0
         self._before = 0  # samples in the parts before this one
         self._attempts = 1
@@ -97,9 +81,9 @@ class WavParts:
         cls,
         files: RecordingFiles,
         found: FoundJournal,
-        options: WavOptions,
+        options: PartOptions,
         sync: SyncThread,
-    ) -> WavParts:
+    ) -> RecordingParts:
         """Go on with a recording that another process has left, from its last part.
 
         Raises `BlockingIOError` when somebody is still writing it, and `ValueError` or `OSError`
@@ -121,7 +105,7 @@ class WavParts:
     def is_last(files: RecordingFiles) -> bool:
         """Whether a recording ends with this part, as far as it was written."""
         base, number = _split_name(files.name)
-        return not RecordingFiles(files.folder, _part_name(base, number + 1)).exist
+        return not RecordingFiles(files.folder, _part_name(base, number + 1), files.container).exist
 
     @property
     def name(self) -> str:
@@ -132,9 +116,9 @@ class WavParts:
         return self._info
 
     @property
-    def rehash(self) -> threading.Thread | None:
-        """Hashes what was there when the recording was reopened; to be waited for elsewhere."""
-        return self._part.rehash if self._part is not None else None
+    def reading(self) -> threading.Thread | None:
+        """Reads what was there when the recording was reopened; to be waited for elsewhere."""
+        return self._part.reading if self._part is not None else None
 
     @property
     def length(self) -> int:
@@ -149,24 +133,31 @@ class WavParts:
             name=_part_name(self._info.name, self._number),
             started_at=self._info.started_at + offset,
         )
-        files = RecordingFiles(self._folder, info.name)
+        files = RecordingFiles(self._folder, info.name, info.container)
         before = Before(self._before, self._attempts, self._anchor)
         self._part = _Part.create(files, info, self._options, self._sync, before)
         if self._number > 1:
             self.note(Event("continues", self._before, {"recording": self._info.name}))
 
     def write(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
-        samples: Samples = np.concatenate(pieces)  # type: ignore[arg-type]
-        while len(samples):
+        while pieces:
             part = self._room()
-            taken = samples if self._limit is None else samples[: self._limit - part.length]
+            room = self._limit - part.length if self._limit is not None else None
+            taken, rest = (pieces, ()) if room is None else split(pieces, room)
+            if not taken:  # a packet that does not fit: it begins the next part, or fills this one
+                if part.length:
+                    self._begin_next(part)
+                    continue
+                taken, rest = pieces[:1], pieces[1:]
             part.write(taken, kind)
-            samples = samples[len(taken) :]
+            pieces = rest
 
     def write_silence(self, length: int, kind: SampleKind) -> None:
-        block = silence(self._info.format, min(length, _SILENCE_BLOCK))
-        for start in range(0, length, _SILENCE_BLOCK):
-            self.write([block[: length - start]], kind)
+        while length:
+            part = self._room()
+            room = length if self._limit is None else self._limit - part.length
+            part.write_silence(min(length, room), kind)
+            length -= min(length, room)
 
     def note(self, event: Event) -> None:
         """Positions count from the beginning of the recording; a part's from its own."""
@@ -191,19 +182,26 @@ class WavParts:
         if self._part is not None:
             self._part.close()
 
+    def discard(self) -> None:
+        """Remove what is not complete, as if it had never been."""
+        if self._part is not None:
+            self._part.discard()
+
     def _room(self) -> _Part:
         """The part that takes the next sample."""
         assert self._part is not None
         if self._limit is not None and self._part.length >= self._limit:
-            self._before += self._part.length
-            seconds = self._before / self._info.format.sample_rate_hz
-            cut_at = self._info.started_at + datetime.timedelta(seconds=seconds)
-            full = self._part
-            # the next part first: should there be none, this one says why it is the last
-            self.open()
-            path = full.finish(CONTINUED, cut_at)
-            self.completed = self.completed or path
+            self._begin_next(self._part)
         return self._part
+
+    def _begin_next(self, full: _Part) -> None:
+        self._before += full.length
+        seconds = self._before / self._info.format.sample_rate_hz
+        cut_at = self._info.started_at + datetime.timedelta(seconds=seconds)
+        # the next part first: should there be none, this one says why it is the last
+        self.open()
+        path = full.finish(CONTINUED, cut_at)
+        self.completed = self.completed or path
 
 
 def _part_name(base: str, number: int) -> str:
@@ -221,41 +219,40 @@ class _Part:
     """One file with its journal."""
 
     def __init__(
-        self, files: RecordingFiles, info: RecordingInfo, options: WavOptions, sync: SyncThread
+        self, files: RecordingFiles, info: RecordingInfo, options: PartOptions, sync: SyncThread
     ) -> None:
         self._files = files
         self._info = info
         self._options = options
         self._sync = sync
         self._descriptor = -1
-        self._data_offset = 0
         self._ledger = Ledger()
-        self._hash = hashlib.sha256()
-        self._rehash: threading.Thread | None = None  # hashes what was there on reopening
-        self._hashed = 0  # samples
         self._journal: Journal | None = None
-        self._file: soundfile.SoundFile | None = None
+        self._media: MediaFile | None = None
 
     @classmethod
     def create(
         cls,
         files: RecordingFiles,
         info: RecordingInfo,
-        options: WavOptions,
+        options: PartOptions,
         sync: SyncThread,
         before: Before,
     ) -> _Part:
-        if files.wav.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.wav))
+        if files.recording.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.recording))
         part = cls(files, info, options, sync)
         part._descriptor = create_private(files.part)
         with part._closed_on_failure():
             # whoever recovers a folder sees by the lock that this one is still being written
             fcntl.flock(part._descriptor, fcntl.LOCK_EX)
-            part._file = part._open_wav(part._descriptor, closefd=False)
-            part._data_offset = os.fstat(part._descriptor).st_size
+            part._media = (
+                OggFile.create(part._descriptor, info)
+                if info.container is Container.OGG
+                else WavFile.create(part._descriptor, info, rf64=options.rf64)
+            )
             part._journal = Journal.create(
-                files.journal, info, data_offset=part._data_offset, before=before
+                files.journal, info, data_offset=part._media.data_offset, before=before
             )
         return part
 
@@ -265,30 +262,23 @@ class _Part:
         files: RecordingFiles,
         info: RecordingInfo,
         found: FoundJournal,
-        options: WavOptions,
+        options: PartOptions,
         sync: SyncThread,
     ) -> _Part:
         assert found.data_offset is not None
         part = cls(files, info, options, sync)
         part._descriptor = os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        part._data_offset = found.data_offset
         with part._closed_on_failure():
             fcntl.flock(part._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            frames = frames_in(part._descriptor, info.format, found.data_offset)
-            part._file = libsndfile.reopen(
-                part._descriptor,
-                functools.partial(part._open_wav, closefd=True),
-                data_offset=found.data_offset,
-                frames=frames,
-            )
+            if info.container is Container.OGG:
+                part._media, frames = OggFile.reopen(part._descriptor, info)
+            else:
+                part._media, frames = WavFile.reopen(
+                    part._descriptor, info, data_offset=found.data_offset, rf64=options.rf64
+                )
             found.forget_behind(frames)
             part._ledger = found.ledger(frames)
             part._journal = Journal.reopen(files.journal, length=frames)
-            # hours of sound take seconds, which nobody should have to wait for
-            part._rehash = threading.Thread(
-                target=part._hash_up_to, args=(frames,), name="gapless-hash", daemon=True
-            )
-            part._rehash.start()
         return part
 
     @property
@@ -296,31 +286,32 @@ class _Part:
         return self._ledger.length
 
     @property
-    def rehash(self) -> threading.Thread | None:
-        return self._rehash if self._rehash is not None and self._rehash.is_alive() else None
+    def reading(self) -> threading.Thread | None:
+        return self._media.reading if self._media is not None else None
 
-    def write(self, samples: Samples, kind: SampleKind) -> None:
-        assert self._file is not None
+    def write(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
+        assert self._media is not None
+        self._write(functools.partial(self._media.write, pieces), sum(map(len, pieces)), kind)
+
+    def write_silence(self, length: int, kind: SampleKind) -> None:
+        assert self._media is not None
+        self._write(functools.partial(self._media.write_silence, length), length, kind)
+
+    def _write(self, write: Callable[[], None], length: int, kind: SampleKind) -> None:
         assert self._journal is not None
         if self._sync.free_bytes < self._options.reserve_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         start = self._ledger.length
-        sample_format = self._info.format.sample_format
-        storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
         try:
-            if self._ledger.add(kind, len(samples)):
+            if self._ledger.add(kind, length):
                 self._journal.span(start, kind)
-            self._file.write(np.ascontiguousarray(storable))
+            write()
         except Exception as error:
             self._ledger.truncate(start)
             # libsndfile says "System error" and keeps the reason to itself
             if os.fstatvfs(self._descriptor).f_bavail == 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
-        if self._rehash is None:
-            self._hash.update(pack(samples, sample_format))
-        elif not self._rehash.is_alive():
-            self._catch_up()
 
     def note(self, event: Event) -> None:
         assert self._journal is not None
@@ -333,10 +324,10 @@ class _Part:
 
     def finish(self, reason: str, ended_at: datetime.datetime) -> pathlib.Path:
         assert self._journal is not None
+        assert self._media is not None
         with contextlib.suppress(OSError):  # on a full disk the ledger has to do without
             self._journal.end(reason, ended_at)
-        self._close_wav()
-        self._make_true()
+        digest = self._media.complete(self._ledger.length)
         os.fsync(self._descriptor)
         complete(
             self._files,
@@ -345,23 +336,29 @@ class _Part:
                 self._ledger,
                 ended_at=ended_at,
                 end_reason=reason,
-                sha256=self._digest(),
+                sha256=digest.sha256,
+                loudness=digest.loudness,
             ),
         )
         self.close()
-        return self._files.wav
+        return self._files.recording
 
     def close(self) -> None:
         """Release everything; the files stay as they are."""
-        if self._rehash is not None:
-            self._rehash.join()  # it reads from the descriptor
-        self._close_wav()
+        if self._media is not None:
+            self._media.close()
+            self._media = None
         if self._journal is not None:
             self._journal.close()
             self._journal = None
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def discard(self) -> None:
+        self.close()
+        for path in (self._files.part, self._files.journal):
+            path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _closed_on_failure(self) -> Iterator[None]:
@@ -370,71 +367,3 @@ class _Part:
         except BaseException:
             self.close()
             raise
-
-    def _digest(self) -> str:
-        if self._rehash is not None:
-            self._rehash.join()
-            self._catch_up()
-        return self._hash.hexdigest()
-
-    def _catch_up(self) -> None:
-        """What was there is hashed by now; what was written meanwhile is not."""
-        self._hash_up_to(self._ledger.length)
-        self._rehash = None
-
-    def _hash_up_to(self, length: int) -> None:
-        width = self._info.format.bytes_per_frame
-        offset = self._data_offset + self._hashed * width
-        try:
-            update_hash(self._hash, self._descriptor, offset, (length - self._hashed) * width)
-        except OSError:
-            self._hash, self._hashed = hashlib.sha256(), 0  # whoever goes on begins anew
-            if threading.current_thread() is not self._rehash:
-                raise
-        else:
-            self._hashed = length
-
-    def _open_wav(self, descriptor: int, *, closefd: bool) -> soundfile.SoundFile:
-        audio_format = self._info.format
-        file = soundfile.SoundFile(
-            descriptor,
-            "w",
-            samplerate=audio_format.sample_rate_hz,
-            channels=audio_format.channels,
-            subtype=_SUBTYPES[audio_format.sample_format],
-            format="RF64" if self._options.rf64 else "WAV",
-            closefd=closefd,
-        )
-        if self._options.rf64:
-            libsndfile.downgrade_when_small(file)
-        started_at = self._info.started_at
-        midnight = started_at.replace(hour=0, minute=0, second=0, microsecond=0)
-        since_midnight = (started_at - midnight).total_seconds()
-        libsndfile.set_broadcast_info(
-            file,
-            description=self._info.name,
-            originator="Gapless",
-            reference=self._info.id,
-            started_at=started_at,
-            time_reference=round(since_midnight * audio_format.sample_rate_hz),
-        )
-        file.title = self._info.name
-        file.software = "Gapless"
-        file.date = started_at.isoformat(timespec="milliseconds")
-        libsndfile.keep_header_true(file)
-        return file
-
-    def _close_wav(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(soundfile.LibsndfileError):
-                self._file.close()
-            self._file = None
-
-    def _make_true(self) -> None:
-        """After a write that failed half-way the file ends with what the ledger knows of."""
-        size = self._ledger.length * self._info.format.bytes_per_frame
-        end = self._data_offset + size + size % 2
-        if os.fstat(self._descriptor).st_size != end:
-            os.ftruncate(self._descriptor, end)
-            if (header := read_header(self._descriptor)) is not None:
-                write_sizes(self._descriptor, header, size)

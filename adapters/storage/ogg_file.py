@@ -1,0 +1,81 @@
+"""An Ogg Opus file being written: packets as they came."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+
+from adapters.storage.digest import Digest, GrowingDigest
+from adapters.storage.ogg_opus import OggOpusWriter, read_file
+from domain.audio import EncodedSound, Sound
+from domain.ledger import RecordingInfo
+
+
+class OggFile:
+    """The file that a recording's packets go to; its digest is of the file as a whole."""
+
+    def __init__(self, descriptor: int, writer: OggOpusWriter, end: int) -> None:
+        self._descriptor = descriptor
+        self._writer = writer
+        self._end = end  # of what is whole
+        self._digest = GrowingDigest(descriptor, 0)
+        self.data_offset = end
+
+    @classmethod
+    def create(cls, descriptor: int, info: RecordingInfo) -> OggFile:
+        writer = OggOpusWriter(zlib.crc32(info.name.encode()))
+        file = cls(descriptor, writer, 0)
+        tags = {
+            "TITLE": info.name,
+            "DATE": info.started_at.isoformat(timespec="milliseconds"),
+            "ENCODER": "Gapless",
+        }
+        file._put(lambda writer: writer.header(info.format.channels, tags=tags))
+        file.data_offset = file._end
+        return file
+
+    @classmethod
+    def reopen(cls, descriptor: int, info: RecordingInfo) -> tuple[OggFile, int]:
+        """Go on with what another process has left; also how many samples there are.
+
+        Raises `ValueError` or `OSError` when that cannot be done; nothing has been changed then.
+        """
+        found = read_file(descriptor)
+        if found is None or found.channels != info.format.channels:
+            raise ValueError("its header cannot be read")
+        os.ftruncate(descriptor, found.open_size)
+        file = cls(descriptor, found.writer, found.open_size)
+        file._digest.begin_with(found.open_size)
+        return file, found.length
+
+    @property
+    def reading(self) -> threading.Thread | None:
+        return self._digest.reading
+
+    def write(self, pieces: Sequence[Sound]) -> None:
+        packets = [piece.payload for piece in pieces if isinstance(piece, EncodedSound)]
+        self._put(lambda writer: writer.append(packets))
+
+    def write_silence(self, length: int) -> None:
+        self._put(lambda writer: writer.silence(length))
+
+    def complete(self, length: int) -> Digest:
+        os.ftruncate(self._descriptor, self._end)
+        self._put(OggOpusWriter.end)
+        return self._digest.complete()
+
+    def close(self) -> None:
+        self._digest.close()
+
+    def _put(self, make: Callable[[OggOpusWriter], bytes]) -> None:
+        writer = copy.copy(self._writer)  # what cannot be written has not been
+        pages = make(writer)
+        written = 0
+        while written < len(pages):  # a disk that is about to be full takes a part
+            written += os.pwrite(self._descriptor, pages[written:], self._end + written)
+        self._writer = writer
+        self._end += written
+        self._digest.update(pages)

@@ -1,0 +1,109 @@
+"""A WAV from an Opus file that holds packets as they came."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from adapters.storage.disk import SyncThread
+from adapters.storage.inspection import inspect_recording
+from adapters.storage.ogg_opus import read_packets
+from adapters.storage.parts import PartOptions, RecordingParts
+from domain.audio import AudioFormat, EncodedSound, SampleFormat
+from domain.detection import CodecParameters
+from domain.errors import InputUnreadable, StorageFailed
+from domain.ledger import Container, Event, RecordingInfo, Span
+from domain.ports.codec import Decoder, DecoderFactory
+from domain.ports.storage import RecoveredRecording
+from domain.rendering import Rendered, render
+from domain.verification import Limits, read_spans, verify
+
+_OPUS = CodecParameters("opus", 111, 48_000, 2)
+
+
+def render_recording(
+    path: pathlib.Path, folder: pathlib.Path | None, decoders: DecoderFactory
+) -> RecoveredRecording:
+    """Decode an Opus recording into a WAV with a ledger of its own.
+
+    In another `folder` they are called as it is, beside it NAME-rendered; nothing is replaced.
+    Raises `InputUnreadable` for what is no sound recording of packets, and `StorageFailed`.
+    """
+    facts = inspect_recording(str(path))
+    verdict = verify(facts, Limits())
+    if not verdict.ok:
+        raise InputUnreadable(f"{path} is not sound: {'; '.join(verdict.problems)}")
+    assert isinstance(facts.ledger, dict)
+    if facts.ledger.get("container") != Container.OGG.value:
+        raise InputUnreadable(f"{path} holds no packets: there is nothing to render")
+    info, events = _read(facts.ledger)
+    if folder is None:
+        folder, info = path.parent, replace(info, name=f"{info.name}-rendered")
+    spans, _ = read_spans(facts.ledger["spans"], facts.length)
+    sync = SyncThread(folder)
+    parts = RecordingParts(folder, info, PartOptions(), sync)
+    try:
+        parts.open()
+        for piece in _pieces(path, spans, events, decoders(_OPUS, info.format)):
+            if piece.pieces:
+                parts.write(piece.pieces, piece.kind)
+            else:
+                parts.write_silence(piece.length, piece.kind)
+        for event in [*events, Event("rendered", 0, {"from": path.name})]:
+            parts.note(event)
+        parts.finish(facts.ledger["end_reason"], _moment(facts.ledger["ended_at"]))
+    except OSError as error:
+        parts.discard()
+        why = error.strerror or str(error)
+        raise StorageFailed(f"cannot write {folder / info.name}.wav: {why}") from error
+    except BaseException:
+        parts.discard()
+        raise
+    finally:
+        sync.close()
+    return RecoveredRecording(str(parts.completed), facts.length / info.format.sample_rate_hz)
+
+
+def _pieces(
+    path: pathlib.Path, spans: Sequence[Span], events: Sequence[Event], decoder: Decoder
+) -> Iterator[Rendered]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        packets = (
+            EncodedSound(packet.payload, packet.samples)
+            for packet in read_packets(descriptor)
+            if not packet.is_gap
+        )
+        yield from render(packets, spans, events, decoder, sample_rate_hz=_OPUS.clock_rate_hz)
+    finally:
+        os.close(descriptor)
+
+
+def _read(ledger: Mapping[str, Any]) -> tuple[RecordingInfo, list[Event]]:
+    try:
+        info = RecordingInfo(
+            id=str(ledger["id"]),
+            name=str(ledger["name"]),
+            format=AudioFormat(
+                int(ledger["sample_rate_hz"]), int(ledger["channels"]),
+                SampleFormat(ledger["sample_format"]),
+            ),
+            codec=str(ledger["codec"]),
+            started_at=_moment(ledger["started_at"]),
+        )  # fmt: skip
+        return info, [_event(entry) for entry in ledger["events"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputUnreadable(f"the ledger cannot be read: {error!r}") from error
+
+
+def _event(entry: Mapping[str, Any]) -> Event:
+    details = {key: value for key, value in entry.items() if key not in ("type", "position")}
+    return Event(str(entry["type"]), int(entry["position"]), details)
+
+
+def _moment(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text)

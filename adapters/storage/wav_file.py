@@ -1,0 +1,134 @@
+"""A WAV (or RF64) being written, by libsndfile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import soundfile
+
+from adapters.storage import libsndfile
+from adapters.storage.digest import Digest, GrowingDigest
+from adapters.storage.wav_header import frames_in, read_header, write_sizes
+from domain.audio import SampleFormat, Samples, Sound, silence
+from domain.conversion import convert, pack
+from domain.ledger import RecordingInfo
+
+_SILENCE_BLOCK = 48_000
+_SUBTYPES = {
+    SampleFormat.U8: "PCM_U8",
+    SampleFormat.S16: "PCM_16",
+    SampleFormat.S24: "PCM_24",
+    SampleFormat.S32: "PCM_32",
+    SampleFormat.F32: "FLOAT",
+    SampleFormat.F64: "DOUBLE",
+}
+# libsndfile is handed integers of 16 and 32 bits and keeps what the file's format has room for
+_WRITTEN_AS = {SampleFormat.U8: SampleFormat.S16, SampleFormat.S24: SampleFormat.S32}
+
+
+class WavFile:
+    """The file that a recording's samples go to; its digest is of the PCM data."""
+
+    def __init__(
+        self, descriptor: int, info: RecordingInfo, file: soundfile.SoundFile, data_offset: int
+    ) -> None:
+        self._descriptor = descriptor
+        self._format = info.format
+        self._file: soundfile.SoundFile | None = file
+        self._digest = GrowingDigest(descriptor, data_offset, info.format)
+        self.data_offset = data_offset
+
+    @classmethod
+    def create(cls, descriptor: int, info: RecordingInfo, *, rf64: bool) -> WavFile:
+        file = _open(descriptor, info, rf64=rf64, closefd=False)
+        return cls(descriptor, info, file, os.fstat(descriptor).st_size)
+
+    @classmethod
+    def reopen(
+        cls, descriptor: int, info: RecordingInfo, *, data_offset: int, rf64: bool
+    ) -> tuple[WavFile, int]:
+        """Go on with what another process has left; also how many samples there are.
+
+        Raises `ValueError` or `OSError` when that cannot be done; nothing has been changed then.
+        """
+        frames = frames_in(descriptor, info.format, data_offset)
+        make: Callable[[int], soundfile.SoundFile] = lambda stand_in: _open(  # noqa: E731
+            stand_in, info, rf64=rf64, closefd=True
+        )
+        file = libsndfile.reopen(descriptor, make, data_offset=data_offset, frames=frames)
+        wav = cls(descriptor, info, file, data_offset)
+        wav._digest.begin_with(frames * info.format.bytes_per_frame)
+        return wav, frames
+
+    @property
+    def reading(self) -> threading.Thread | None:
+        return self._digest.reading
+
+    def write(self, pieces: Sequence[Sound]) -> None:
+        assert self._file is not None
+        samples: Samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)  # type: ignore[arg-type, assignment]
+        sample_format = self._format.sample_format
+        storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
+        self._file.write(np.ascontiguousarray(storable))
+        self._digest.update(pack(samples, sample_format))
+
+    def write_silence(self, length: int) -> None:
+        block = silence(self._format, min(length, _SILENCE_BLOCK))
+        for start in range(0, length, _SILENCE_BLOCK):
+            self.write([block[: length - start]])
+
+    def complete(self, length: int) -> Digest:
+        self._close_file()
+        size = length * self._format.bytes_per_frame
+        end = self.data_offset + size + size % 2
+        if os.fstat(self._descriptor).st_size != end:
+            os.ftruncate(self._descriptor, end)
+            if (header := read_header(self._descriptor)) is not None:
+                write_sizes(self._descriptor, header, size)
+        return self._digest.complete()
+
+    def close(self) -> None:
+        self._digest.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(soundfile.LibsndfileError):
+                self._file.close()
+            self._file = None
+
+
+def _open(
+    descriptor: int, info: RecordingInfo, *, rf64: bool, closefd: bool
+) -> soundfile.SoundFile:
+    file = soundfile.SoundFile(
+        descriptor,
+        "w",
+        samplerate=info.format.sample_rate_hz,
+        channels=info.format.channels,
+        subtype=_SUBTYPES[info.format.sample_format],
+        format="RF64" if rf64 else "WAV",
+        closefd=closefd,
+    )
+    if rf64:
+        libsndfile.downgrade_when_small(file)
+    started_at = info.started_at
+    midnight = started_at.replace(hour=0, minute=0, second=0, microsecond=0)
+    since_midnight = (started_at - midnight).total_seconds()
+    libsndfile.set_broadcast_info(
+        file,
+        description=info.name,
+        originator="Gapless",
+        reference=info.id,
+        started_at=started_at,
+        time_reference=round(since_midnight * info.format.sample_rate_hz),
+    )
+    file.title = info.name
+    file.software = "Gapless"
+    file.date = started_at.isoformat(timespec="milliseconds")
+    libsndfile.keep_header_true(file)
+    return file

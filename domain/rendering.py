@@ -1,0 +1,99 @@
+"""From packets that were kept to the samples that decoding them at once would have given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from domain.audio import EncodedSound, Sound
+from domain.errors import InputUnreadable
+from domain.ledger import Event, SampleKind, Span
+from domain.ports.codec import Decoder
+from domain.reconstruct import Reconstructor
+from domain.reorder import Lost, Received, Recovered, Restarted, Slot
+from domain.rtp import RtpPacket, signed
+
+_LONGEST_S = 86_400.0
+_TOGETHER = 50
+"""Packets that are decoded, and written, at once."""
+_BREAKS = ("discontinuity", "reconnected", "process restarted")
+"""Events behind which a stream goes on without being the neighbour of what was before."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rendered:
+    """Sound that comes next, or `length` samples without any."""
+
+    pieces: Sequence[Sound]
+    length: int
+    kind: SampleKind
+
+
+def render(
+    packets: Iterable[EncodedSound],
+    spans: Sequence[Span],
+    events: Sequence[Event],
+    decoder: Decoder,
+    *,
+    sample_rate_hz: int,
+) -> Iterator[Rendered]:
+    """Decode what was received, and rebuild what was lost as the server would have done.
+
+    `packets` are those of the spans that are received or recovered, in their order. What comes
+    out lasts as long as the spans. Raises `InputUnreadable` where packets and spans do not fit.
+    """
+    reconstructor = Reconstructor(
+        decoder,
+        clock_rate_hz=sample_rate_hz,
+        sample_rate_hz=sample_rate_hz,
+        max_gap_s=_LONGEST_S,
+    )
+    position = 0
+    for slots in _together(_slots(iter(packets), spans, events)):
+        for run in reconstructor.process(slots):
+            gap = signed(run.timestamp - position, bits=32)
+            if gap:
+                yield Rendered((), gap, run.gap_kind)
+            if run.pieces:
+                yield Rendered(run.pieces, run.length, run.kind)
+            position += gap + run.length
+    end = spans[-1].start + spans[-1].length if spans else 0
+    if position < end:  # what was lost at the very end, or cannot be decoded
+        yield Rendered((), end - position, SampleKind.SILENCE)
+
+
+def _slots(
+    packets: Iterator[EncodedSound], spans: Sequence[Span], events: Sequence[Event]
+) -> Iterator[Slot]:
+    breaks = {event.position for event in events if event.type in _BREAKS}
+    sequence = 0
+    for span in spans:
+        position, end = span.start, span.start + span.length
+        if span.start in breaks:
+            yield Restarted()
+        elif span.kind is SampleKind.SILENCE:
+            yield Lost(1)
+        if span.kind not in (SampleKind.RECEIVED, SampleKind.RECOVERED):
+            continue
+        make = Received if span.kind is SampleKind.RECEIVED else Recovered
+        while position < end:
+            packet = next(packets, None)
+            if packet is None:
+                raise InputUnreadable(f"the packet at sample {position} is missing")
+            yield make(RtpPacket(0, sequence, position % 2**32, 0, packet.payload), 0.0)
+            sequence = (sequence + 1) % 2**16
+            position += packet.length
+        if position != end:
+            raise InputUnreadable(f"the ledger and the packets differ at sample {end}")
+    if next(packets, None) is not None:
+        raise InputUnreadable("there are more packets than the ledger speaks of")
+
+
+def _together(slots: Iterator[Slot]) -> Iterator[list[Slot]]:
+    batch: list[Slot] = []
+    for slot in slots:
+        batch.append(slot)
+        if len(batch) >= _TOGETHER:
+            yield batch
+            batch = []
+    yield batch

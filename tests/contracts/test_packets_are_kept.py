@@ -1,0 +1,249 @@
+"""Packets stored as they came: the file, and that rendering it is decoding them at once."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+import random
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pytest
+import soundfile
+
+from adapters.codec.decoders import make_decoder
+from adapters.storage.folder import FolderStore
+from adapters.storage.inspection import inspect_recording
+from adapters.storage.ogg_opus import read_packets
+from adapters.storage.parts import PartOptions
+from adapters.storage.recovery import recover
+from adapters.storage.rendering import render_recording
+from domain.detection import CodecParameters
+from domain.errors import InputUnreadable, StorageFailed
+from domain.recording import EndReason
+from domain.rtp import RtpPacket
+from domain.services.record import AudioTrackProcessor
+from domain.verification import Limits, verify
+from tests.fakes.time import FakeClock
+from tests.rigs.sound import encode, speech
+
+OPUS, PCMU = CodecParameters("opus", 111, 48_000, 2), CodecParameters("pcmu", 0, 8_000, 1)
+LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+SPEECH = encode(speech(4))
+Item = tuple[int, bytes]
+"""A packet by its number, which is its place as well."""
+
+
+class Recorder:
+    """A processor with a store of its own, and a clock."""
+
+    def __init__(
+        self, folder: pathlib.Path, *, keep: bool = True, options: PartOptions | None = None,
+        clock: FakeClock | None = None,
+    ) -> None:  # fmt: skip
+        self.folder, self.clock = folder, clock or FakeClock()
+        self.store = FolderStore(str(folder), options)
+        self.store.check()
+        self.found = self.store.recover(resumable_since=LONG_AGO)
+        self.processor = AudioTrackProcessor(
+            session_id="s", client_name="", resume_digest="digest", decoders=make_decoder,
+            store=self.store, clock=self.clock, reorder_hold_s=0.2, max_gap_s=90,
+            keep_packets=keep,
+        )  # fmt: skip
+        for interrupted in self.found.interrupted:
+            self.processor.take_up(interrupted)
+        self.processor.connect({111: OPUS, 0: PCMU}, now=self.clock.now)
+
+    def receive(self, items: Iterable[Item], *, payload_type: int = 111, step: int = 960) -> None:
+        start = self.clock.now
+        for number, payload in items:
+            self.clock.now = max(start, start + 0.02 * number)
+            packet = RtpPacket(payload_type, number % 2**16, number * step, 7, payload)
+            self.processor.packets_received([(packet, self.clock.now)])
+
+    async def end(self) -> pathlib.Path:
+        finished = await self.processor.end(EndReason.CLOSED, now=self.clock.now)
+        self.store.close()
+        assert finished is not None
+        return pathlib.Path(finished.location)
+
+    def kill(self) -> None:
+        self.processor._consume(self.processor._reorder.flush())
+        self.store.close()
+        self.processor._writer._recording.abandon()  # type: ignore[union-attr]
+
+
+def numbered(packets: Sequence[bytes] = SPEECH, *, start: int = 0) -> list[Item]:
+    return list(enumerate(packets, start))
+
+
+def spans_of(path: pathlib.Path) -> object:
+    return json.loads(path.with_suffix(".json").read_text())["spans"]
+
+
+def assert_sound(path: pathlib.Path) -> None:
+    assert verify(inspect_recording(str(path)), Limits()).problems == []
+
+
+async def test_packets_are_kept_to_the_byte_and_others_can_play_them(
+    tmp_path: pathlib.Path,
+) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.receive(numbered())
+    path = await recorder.end()
+    assert path.suffix == ".opus"
+    assert_sound(path)
+    descriptor = os.open(path, os.O_RDONLY)
+    assert [item.payload for item in read_packets(descriptor) if not item.is_gap] == SPEECH
+    os.close(descriptor)
+    assert soundfile.info(path).frames == len(SPEECH) * 960
+    assert spans_of(path) == [{"start": 0, "length": len(SPEECH) * 960, "kind": "received"}]
+    ledger = json.loads(path.with_suffix(".json").read_text())
+    assert (ledger["container"], ledger["codec"], ledger["levels"]) == ("opus", "opus", None)
+
+
+def losses(seed: int) -> list[Item]:
+    """Single losses, bursts, packets out of order and twice, and a pause of DTX."""
+    dice = random.Random(seed)
+    kept = [item for item in numbered() if dice.random() > 0.1]
+    burst = dice.randrange(20, 150)
+    kept = [item for item in kept if not burst <= item[0] < burst + dice.choice([3, 8, 20])]
+    for index in range(1, len(kept), 17):
+        kept[index - 1], kept[index] = kept[index], kept[index - 1]
+    return [*kept[:50], kept[49], *kept[50:]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_rendering_gives_what_decoding_at_once_does(
+    tmp_path: pathlib.Path, seed: int
+) -> None:
+    items = losses(seed)
+    recorded = []
+    for name, keep in (("wav", False), ("opus", True)):
+        recorder = Recorder(tmp_path / name, keep=keep)
+        recorder.receive(items)
+        recorded.append(await recorder.end())
+    decoded, kept = recorded
+    rendered = pathlib.Path(render_recording(kept, None, make_decoder).location)
+    assert rendered == kept.with_name(f"{kept.stem}-rendered.wav")
+    assert_sound(rendered)
+    assert_sound(kept)
+    assert spans_of(rendered) == spans_of(decoded)
+    samples = [soundfile.read(path, dtype="int16")[0] for path in (rendered, decoded)]
+    np.testing.assert_array_equal(*samples)
+    events = json.loads(rendered.with_suffix(".json").read_text())["events"]
+    assert events[-1] == {"type": "rendered", "position": 0, "from": kept.name}
+
+
+async def test_a_reconnection_is_rendered_as_it_would_have_been_decoded(
+    tmp_path: pathlib.Path,
+) -> None:
+    recorded = []
+    for name, keep in (("wav", False), ("opus", True)):
+        recorder = Recorder(tmp_path / name, keep=keep)
+        recorder.receive(numbered()[:60])
+        recorder.clock.advance(0.8)
+        recorder.processor.connect({111: OPUS}, now=recorder.clock.now)
+        for number, payload in numbered()[100:]:
+            packet = RtpPacket(111, number, number * 960, 7, payload)
+            recorder.processor.packets_received([(packet, recorder.clock.now)])
+            recorder.clock.advance(0.02)
+        recorded.append(await recorder.end())
+    rendered = render_recording(recorded[1], tmp_path, make_decoder).location
+    assert spans_of(pathlib.Path(rendered)) == spans_of(recorded[0])
+    np.testing.assert_array_equal(soundfile.read(rendered)[0], soundfile.read(recorded[0])[0])
+
+
+async def test_a_gap_that_is_no_multiple_of_a_frame_costs_no_sample(tmp_path: pathlib.Path) -> None:
+    recorder = Recorder(tmp_path)
+    for number, timestamp in enumerate([0, 960, 960 * 3 + 77, 960 * 4 + 77, 960 * 40 + 78]):
+        packet = RtpPacket(111, number, timestamp, 7, SPEECH[number])
+        recorder.processor.packets_received([(packet, recorder.clock.now)])
+        recorder.clock.advance(0.02 if number < 3 else 0.72)
+    path = await recorder.end()
+    assert_sound(path)
+    assert soundfile.info(path).frames == 960 * 41 + 78
+    rendered = render_recording(path, None, make_decoder).location
+    assert_sound(pathlib.Path(rendered))
+    assert soundfile.info(rendered).frames == 960 * 41 + 78
+
+
+async def test_parts_follow_each_other_at_whole_packets(tmp_path: pathlib.Path) -> None:
+    recorder = Recorder(tmp_path, options=PartOptions(rotate_s=0.99))
+    recorder.receive(numbered())
+    await recorder.end()
+    paths = sorted(tmp_path.glob("*.opus"))
+    assert len(paths) == 5
+    kept = []
+    for path in paths:
+        assert_sound(path)
+        descriptor = os.open(path, os.O_RDONLY)
+        kept += [item.payload for item in read_packets(descriptor) if not item.is_gap]
+        os.close(descriptor)
+    assert kept == SPEECH
+    assert [soundfile.info(path).frames for path in paths[:-1]] == [49 * 960] * 4
+
+
+async def test_a_killed_process_leaves_a_file_that_is_gone_on_with(tmp_path: pathlib.Path) -> None:
+    first = Recorder(tmp_path)
+    first.receive(numbered()[:80])
+    first.kill()
+    second = Recorder(tmp_path, keep=False, clock=first.clock)  # the setting is another by now
+    assert [item.length for item in second.found.interrupted] == [80 * 960]
+    second.receive(numbered()[120:])
+    path = await second.end()
+    assert path.suffix == ".opus"
+    assert_sound(path)
+    length = len(SPEECH) * 960
+    assert spans_of(path) == [
+        {"start": 0, "length": 80 * 960, "kind": "received"},
+        {"start": 80 * 960, "length": 40 * 960, "kind": "silence"},
+        {"start": 120 * 960, "length": length - 120 * 960, "kind": "received"},
+    ]
+    assert_sound(pathlib.Path(render_recording(path, None, make_decoder).location))
+
+
+@pytest.mark.parametrize("cut", [1, 100, 3000])
+async def test_a_killed_process_leaves_a_file_that_is_recovered(
+    tmp_path: pathlib.Path, cut: int
+) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.receive(numbered())
+    recorder.kill()
+    (part_file,) = tmp_path.glob("*.opus.part")
+    os.truncate(part_file, part_file.stat().st_size - cut)
+    found = recover(tmp_path)
+    assert not found.failed
+    (path,) = tmp_path.glob("*.opus")
+    assert_sound(path)
+    hashed = json.loads(path.with_suffix(".json").read_text())["sha256"]
+    assert recover(tmp_path).recovered == []
+    assert json.loads(path.with_suffix(".json").read_text())["sha256"] == hashed
+
+
+async def test_what_is_no_opus_becomes_a_wav_all_the_same(tmp_path: pathlib.Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.receive(((n, bytes([0xD5]) * 160) for n in range(50)), payload_type=0, step=160)
+    path = await recorder.end()
+    assert path.suffix == ".wav"
+    assert_sound(path)
+
+
+async def test_what_cannot_be_rendered_says_why_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.receive(numbered())
+    path = await recorder.end()
+    wav = pathlib.Path(render_recording(path, None, make_decoder).location)
+    with pytest.raises(StorageFailed, match="exists"):
+        render_recording(path, None, make_decoder)
+    with pytest.raises(InputUnreadable, match="nothing to render"):
+        render_recording(wav, tmp_path / "other", make_decoder)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputUnreadable, match="damaged"):
+        render_recording(path, None, make_decoder)
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,51 @@
+"""`gapless serve --storage opus` and `gapless render`, as their users run them."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import soundfile
+
+from tests.integration.test_two_processes import assert_same_sound, stream
+from tests.rigs.processes import gapless, serving
+from tests.rigs.sound import SPEECH
+
+
+def test_speech_is_stored_as_it_came_and_rendered_later(tmp_path: pathlib.Path) -> None:
+    with serving(tmp_path / "recordings", "--storage", "opus") as server:
+        stream(server, "--capture", "file", "--input", str(SPEECH), "--name", "Speech")
+        server.process.wait_for("session ended")
+    (recording,) = (tmp_path / "recordings").glob("*.opus")
+    assert recording.stat().st_size < 120_000  # 11 s of 48 kbit/s
+    with gapless("verify", str(recording)) as verifying:
+        assert verifying.end() == 0
+    assert verifying.lines[0].endswith(": sound")
+    with gapless("render", "--output", str(tmp_path / "wavs"), str(recording)) as rendering:
+        assert rendering.end() == 0, rendering.errors
+    rendered = tmp_path / "wavs" / f"{recording.stem}.wav"
+    assert rendering.lines == [f"{rendered}: 00:11.2"]
+    assert_same_sound(SPEECH, rendered)
+    with gapless("verify", str(rendered)) as verifying:
+        assert verifying.end() == 0
+
+
+def test_what_is_rendered_is_what_a_player_hears(tmp_path: pathlib.Path) -> None:
+    with serving(tmp_path / "recordings", "--storage", "opus") as server:
+        stream(server, "--capture", "tone", "--duration", "2")
+        server.process.wait_for("session ended")
+    (recording,) = (tmp_path / "recordings").glob("*.opus")
+    with gapless("render", str(recording)) as rendering:
+        assert rendering.end() == 0, rendering.errors
+    played, _ = soundfile.read(recording)
+    rendered, _ = soundfile.read(recording.with_name(f"{recording.stem}-rendered.wav"))
+    assert len(played) == len(rendered)
+    assert np.abs(played - rendered).max() < 0.01
+
+
+def test_a_wrong_file_is_told_in_one_line(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "no.opus").write_bytes(b"no")
+    with gapless("render", str(tmp_path / "no.opus")) as rendering:
+        assert rendering.end() == 2
+    assert len(rendering.errors) == 1
+    assert "no.opus" in rendering.errors[0]
