@@ -33,7 +33,8 @@ class IceTransport:
 
     def __init__(self, options: IceOptions, *, controlling: bool) -> None:
         self._options = options
-        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._waiting: asyncio.Queue[bytes | None] | None = asyncio.Queue()
+        self._on_dtls: Callable[[bytes], None] | None = None
         self._agent = IceAgent(self, options, ice_controlling=controlling)
         self._next: IceAgent | None = None
         self._restarting: asyncio.Task[bool] | None = None
@@ -153,6 +154,14 @@ class IceTransport:
         if switching.cancelled() or not switching.result():
             raise ConnectionFailed("the ICE restart found no path")
 
+    def hand_over(self, take: Callable[[bytes], None]) -> None:
+        """From now on call `take` with what may be DTLS; nobody asks with `_recv` any more."""
+        self._on_dtls = take
+        waiting, self._waiting = self._waiting, None
+        while waiting is not None and not waiting.empty():
+            if (data := waiting.get_nowait()) is not None:
+                asyncio.get_running_loop().call_soon(take, data)
+
     def send(self, data: bytes) -> bool:
         """Send a packet at once; False when there is no path."""
         pair = self._agent.selected
@@ -183,9 +192,11 @@ class IceTransport:
         return "closed" if self._closing.is_set() else "completed"
 
     async def _recv(self) -> bytes:
-        data = await self._waiting.get()
+        waiting = self._waiting
+        assert waiting is not None
+        data = await waiting.get()
         if data is None:
-            self._waiting.put_nowait(None)  # whoever asks again hears the same
+            waiting.put_nowait(None)  # whoever asks again hears the same
             raise ConnectionError("the ICE transport is closed")
         return data
 
@@ -196,8 +207,10 @@ class IceTransport:
     # -- what the agents report ----------------------------------------------------------------
 
     def dtls_received(self, data: bytes) -> None:
-        """For whoever asks with `_recv`."""
-        if self._waiting.qsize() < _MAX_WAITING:
+        """For whoever asks with `_recv`, or has been handed over to."""
+        if self._on_dtls is not None:
+            self._on_dtls(data)
+        elif self._waiting is not None and self._waiting.qsize() < _MAX_WAITING:
             self._waiting.put_nowait(data)
 
     def _wait_in_line(self, datagrams: Sequence[Datagram]) -> None:
@@ -212,7 +225,8 @@ class IceTransport:
             self._was_lost_meanwhile = True  # what comes of the restart decides
         else:
             self.is_lost = not self._closing.is_set()
-            self._waiting.put_nowait(None)
+            if self._waiting is not None:
+                self._waiting.put_nowait(None)
 
     # -- restarts ------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import pylibsrtp
 from aiortc import RTCCertificate, RTCDtlsFingerprint, RTCDtlsTransport
 
+from adapters.transport.goodbye import Goodbye
 from adapters.transport.ice import IceTransport
 from adapters.transport.ice_agent import IceOptions
 from adapters.transport.sdp import LocalTransport, RemoteAudio
@@ -21,8 +22,9 @@ _CLOSE_S = 2.0
 class SecureLink:
     """ICE and DTLS from new to closed.
 
-    aiortc's `RTCDtlsTransport` does the handshake and holds the SRTP keys. `on_closed` is called
-    once when the peer closes, not for one's own `close`, nor for a path that is lost.
+    aiortc's `RTCDtlsTransport` does the handshake. It is kept no longer than that where a
+    `Goodbye` can stand in for it. `on_closed` is called once when the peer closes, not for one's
+    own `close`, nor for a path that is lost.
     """
 
     def __init__(self, options: IceOptions, *, controlling: bool) -> None:
@@ -30,8 +32,12 @@ class SecureLink:
         # a certificate for each connection: nobody can link two of them by it
         certificate = RTCCertificate.generateCertificate()
         self._fingerprint = certificate.getFingerprints()[0]
-        self.dtls = RTCDtlsTransport(self.ice, [certificate])  # type: ignore[arg-type]
-        self.dtls.on("statechange", self._state_changed)
+        self._dtls: RTCDtlsTransport | None = RTCDtlsTransport(self.ice, [certificate])  # type: ignore[arg-type]
+        self._dtls.on("statechange", self._state_changed)
+        self._goodbye: Goodbye | None = None  # once it stands in, as long as nobody has said it
+        self.receive_keys: pylibsrtp.Session | None = None
+        """Unprotects what the peer sends; None until the handshake is done."""
+        self._send_keys: pylibsrtp.Session | None = None
         self.on_closed: Callable[[], None] | None = None
         # names are resolved one beside the other, each may take a second
         self._adding: list[asyncio.Task[None]] = []
@@ -39,12 +45,9 @@ class SecureLink:
 
     @property
     def is_open(self) -> bool:
-        return self.dtls.state == "connected"
-
-    @property
-    def receive_keys(self) -> pylibsrtp.Session | None:
-        """Unprotects what the peer sends; None until the handshake is done."""
-        return self.dtls._rx_srtp
+        if self._dtls is None:
+            return self._goodbye is not None and not self.ice.is_lost
+        return self._dtls.state == "connected"
 
     def describe(self, *, candidates: Sequence[str] = (), complete: bool = False) -> LocalTransport:
         """What an offer or an answer tells of this end."""
@@ -69,22 +72,28 @@ class SecureLink:
             for candidate in (*remote.candidates, *([None] if remote.candidates_complete else []))
         ]
         await asyncio.sleep(0)  # plain addresses are added at once
-        self.dtls._set_role(dtls_role)
+        dtls = self._dtls
+        assert dtls is not None
+        dtls._set_role(dtls_role)
         try:
             await self.ice.connect()
-            await self.dtls.start(remote.dtls)
+            await dtls.start(remote.dtls)
         except Exception as error:
             # ConnectionError when there is no path; others over what a peer sends in checks
             raise ConnectionFailed(f"no network path was found: {error}") from error
         if not self.is_open:
             raise ConnectionFailed("the DTLS handshake failed")
+        self._adding = [task for task in self._adding if not task.done()]
+        self.receive_keys, self._send_keys = dtls._rx_srtp, dtls._tx_srtp
+        if (goodbye := Goodbye.of(dtls)) is not None:
+            self._stand_in(goodbye, dtls)
 
     def send(self, packet: bytes) -> None:
         """Protect and send an RTP packet or an RTCP compound packet at once.
 
         One that cannot be sent is lost, as on any network.
         """
-        keys = self.dtls._tx_srtp
+        keys = self._send_keys
         if self.is_open and keys is not None:
             with contextlib.suppress(pylibsrtp.Error):
                 self.ice.send(
@@ -103,13 +112,35 @@ class SecureLink:
         for task in self._adding:
             task.cancel()
         if goodbye:
-            with contextlib.suppress(ConnectionError):
-                await self.dtls.stop()
+            if self._goodbye is not None:
+                self.ice.send(self._goodbye.say())
+            elif self._dtls is not None:
+                with contextlib.suppress(ConnectionError):
+                    await self._dtls.stop()
+        self._goodbye = None
         await self.ice.close()
-        self.dtls.remove_all_listeners()
+        if self._dtls is not None:
+            self._dtls.remove_all_listeners()
+
+    def _stand_in(self, goodbye: Goodbye, dtls: RTCDtlsTransport) -> None:
+        """Let go of what was needed for the handshake only."""
+        dtls.remove_all_listeners()
+        assert dtls._task is not None
+        dtls._task.cancel()  # it has not begun to run
+        dtls._task = None  # nor waits for the garbage collector
+        self._goodbye, self._dtls = goodbye, None
+        self.ice.hand_over(self._dtls_received)
+
+    def _dtls_received(self, data: bytes) -> None:
+        if self._goodbye is not None and self._goodbye.is_in(data):
+            self._goodbye = None
+            self._closed_by_peer()
 
     def _state_changed(self) -> None:
-        closed_by_peer = self.dtls.state == "closed" and not self.ice.is_lost
-        if closed_by_peer and (on_closed := self.on_closed) is not None:
+        if self._dtls is not None and self._dtls.state == "closed" and not self.ice.is_lost:
+            self._closed_by_peer()
+
+    def _closed_by_peer(self) -> None:
+        if (on_closed := self.on_closed) is not None:
             self.on_closed = None
             on_closed()

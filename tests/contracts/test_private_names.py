@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import pathlib
 
@@ -40,6 +41,8 @@ async def test_aiortc_dtls_has_the_private_names_that_are_used() -> None:
     dtls._set_role("server")
     assert dtls._role == "server"
     assert dtls._tx_srtp is None
+    assert dtls._ssl is None
+    assert dtls._task is None
     await ice.close()
 
 
@@ -52,6 +55,16 @@ async def test_aioice_has_the_private_names_that_are_used() -> None:
     assert connection._local_candidates == []
     assert connection._local_candidates_start is connection._local_candidates_end is False
     assert connection._early_checks_done is connection._closing is False
+    assert not connection._early_checks
+    source = inspect.getsource(aioice.Connection)
+    assert "_queue.get" not in source.replace(inspect.getsource(aioice.Connection.recvfrom), "")
+    for queue in ("_queue", "_check_list_state"):
+        assert isinstance(getattr(connection, queue), asyncio.Queue)
+        used = {word.split("(")[0] for word in source.split(f"self.{queue}.")[1:]}
+        assert used == {"get", "put_nowait"}
+    connect = inspect.getsource(aioice.Connection.connect)
+    for once in ("_check_list_state.get", "in self._early_checks:"):
+        assert source.count(once) == connect.count(once) == 1
     for name in ("_pair_remote_candidate", "_remote_candidates_expected", "_check_list_maybe_fail"):
         assert callable(getattr(connection, name))
     parameters = inspect.signature(server_reflexive_candidate).parameters

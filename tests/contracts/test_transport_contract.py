@@ -81,12 +81,15 @@ def ingest(request: pytest.FixtureRequest) -> IngestTransport:
     return real_ingest(BackgroundTasks())
 
 
-@pytest.fixture
-async def joined() -> AsyncIterator[tuple[PublisherConnection, IngestConnection, Heard]]:
-    """Both ends, connected."""
+@pytest.fixture(params=["actpass", "active"])
+async def joined(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[tuple[PublisherConnection, IngestConnection, Heard]]:
+    """Both ends, connected, with each of the two as the DTLS client."""
     spawner, heard = BackgroundTasks(), Heard()
     publisher = real_publisher()
-    server = await real_ingest(spawner).accept(publisher.offer_sdp, ice_servers=())
+    offer = publisher.offer_sdp.replace("a=setup:actpass", f"a=setup:{request.param}")
+    server = await real_ingest(spawner).accept(offer, ice_servers=())
     server.start(heard)
 
     async def send_candidate(candidate: IceCandidate) -> None:
@@ -115,6 +118,48 @@ async def test_an_offer_is_answered_with_the_codecs_to_expect(ingest: IngestTran
     for _ in range(2):
         await server.close()
         await publisher.close()
+
+
+@pytest.mark.parametrize("liar", ["client", "server"])
+@pytest.mark.parametrize("setup", ["actpass", "active"])
+async def test_who_has_another_certificate_than_was_told_does_not_get_in(
+    setup: str, liar: str
+) -> None:
+    spawner, heard = BackgroundTasks(), Heard()
+    publisher = real_publisher()
+    other = real_publisher()
+    fingerprint = fingerprint_in(other.offer_sdp)
+
+    def told(text: str, who: str) -> str:
+        return text.replace(fingerprint_in(text), fingerprint) if who == liar else text
+
+    offer = publisher.offer_sdp.replace("a=setup:actpass", f"a=setup:{setup}")
+    server = await real_ingest(spawner).accept(told(offer, "client"), ice_servers=())
+    server.start(heard)
+
+    async def send_candidate(candidate: IceCandidate) -> None:
+        server.add_candidate(candidate)
+
+    connecting = publisher.connect(
+        told(server.answer_sdp, "server"), ice_servers=(), send_candidate=send_candidate
+    )
+    if liar == "server":
+        with pytest.raises(ConnectionFailed):
+            await connecting
+        assert not publisher.is_open
+    else:
+        await connecting  # as far as this end knows
+        publisher.send(RtpPacket(111, 0, 0, 7, b"\x78x"))
+        await heard.until(lambda: heard.closed == 1)
+        assert heard.established == len(heard.packets) == 0
+    await publisher.close()
+    await other.close()
+    await server.close()
+    await spawner.join()
+
+
+def fingerprint_in(description: str) -> str:
+    return description.partition("a=fingerprint:")[2].splitlines()[0]
 
 
 async def test_packets_arrive_once_in_order_with_their_timestamps(
