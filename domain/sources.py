@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class SourceGate:
         self.active_at = 0.0
         """When its latest packet came."""
         self._newcomer: Arrival | None = None
-        self._left: deque[int] = deque(maxlen=_REMEMBERED)
+        self._left: tuple[int, ...] = ()
 
     def reopen(self) -> None:
         """The packets that follow come by another connection: whatever it brings is the source."""
@@ -59,7 +59,7 @@ class SourceGate:
                 return []
             self._newcomer = None
             assert self.current is not None
-            self._left.append(self.current)
+            self._left = (*self._left, self.current)[-_REMEMBERED:]
             admitted.insert(0, first)
         self.current = ssrc
         self.active_at = arrival.at

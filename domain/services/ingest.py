@@ -130,7 +130,8 @@ class Ingest:
             answering.done = self._spawner.spawn(
                 self._answer(key, answering, sdp, name, resume), name="answer offer"
             )
-        await answering.done
+        if answering.done is not None:
+            await answering.done
         if answering.error is not None:
             raise answering.error
         assert answering.accepted is not None
@@ -240,6 +241,8 @@ class Ingest:
         except Exception as error:
             answering.error = error
             del self._answers[key]
+        finally:
+            answering.done = None  # it lives as long as the session, and need not with it
 
     async def _accept(
         self, key: str, sdp: str, name: str, resume: str | None, live: LiveSession | None
@@ -384,6 +387,7 @@ class _Answering:
     """An offer on its way to an answer, for all who ask with the same one."""
 
     def __init__(self) -> None:
-        self.done: Awaitable[None]
+        self.done: Awaitable[None] | None = None
+        """What to wait for, as long as there is neither of the others."""
         self.accepted: Accepted | None = None
         self.error: Exception | None = None
