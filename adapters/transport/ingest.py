@@ -43,7 +43,9 @@ REPORT_INTERVAL_S = 0.5
 DRAIN_S = 0.2
 _MAX_EARLY_PACKETS = 64
 """Packets kept while the last flight of the handshake is still under way (1.3 s of 20 ms)."""
-_NO_PACKETS: deque[Datagram] = deque(maxlen=0)  # one for all: an empty one of one's own takes 0.7 kB
+_NO_PACKETS: deque[Datagram] = deque(
+    maxlen=0
+)  # one for all: an empty one of one's own takes 0.7 kB
 
 
 class AiortcIngest:
