@@ -68,16 +68,16 @@ class Reconstructor:
         runs: list[Run] = []
         for slot in slots:
             if isinstance(slot, Received):
-                is_copy = isinstance(slot, Recovered)
-                kind = SampleKind.RECOVERED if is_copy else SampleKind.RECEIVED
-                self._packet(slot.packet, kind, slot.arrived, runs)
+                self._packet(slot, runs)
             elif isinstance(slot, Lost):
                 self._lossy = True
             else:
                 self.restart()
         return runs
 
-    def _packet(self, packet: RtpPacket, kind: SampleKind, arrived: float, runs: list[Run]) -> None:
+    def _packet(self, slot: Received, runs: list[Run]) -> None:
+        packet, arrived = slot.packet, slot.arrived
+        kind = SampleKind.RECOVERED if isinstance(slot, Recovered) else SampleKind.RECEIVED
         if not packet.payload:
             runs += self._keep_alive(packet, arrived)
             return

@@ -94,6 +94,10 @@ class ReorderBuffer:
             self._next = packet.sequence - MAX_MISORDER
             self._start_hold_s = min(self._hold_s, MARKED_S) if packet.marker else self._hold_s
         ahead = (packet.sequence - self._next + 0x8000) % 0x10000 - 0x8000
+        if ahead == 0 and not self._waiting and self.suspect is None:
+            self._next += 1
+            self._passed(packet)
+            return [Received(packet, now)]
         far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
         if far and not self._goes_on(packet):
             return self._jumped(Received(packet, now))
@@ -108,10 +112,6 @@ class ReorderBuffer:
             self._count_behind(sequence)
         elif sequence in self._waiting:
             self.duplicates += 1
-        elif ahead == 0 and not self._waiting:
-            self._next += 1
-            self._passed(packet)
-            return [Received(packet, now)]
         else:
             self._waiting[sequence] = Received(packet, now)
             return [*self._in_order(), *self.poll(now=now)]

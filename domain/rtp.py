@@ -158,7 +158,6 @@ class ReceptionStatistics:
     def __init__(self, ssrc: int, *, clock_rate_hz: int) -> None:
         self.ssrc = ssrc
         self._clock_rate_hz = clock_rate_hz
-        self._unwrapper = Unwrapper(bits=16)
         self._base: int | None = None
         self._highest = 0
         self._received = 0
@@ -173,11 +172,12 @@ class ReceptionStatistics:
 
     def received(self, packet: RtpPacket, *, now: float) -> None:
         """Count a packet that arrived at `now` (seconds, any monotonic clock)."""
-        extended = self._unwrapper.unwrap(packet.sequence)
         if self._base is None:
-            self._base = self._highest = extended
-        elif extended > self._highest:
-            self._highest = extended
+            self._base = self._highest = packet.sequence
+        # as `signed`, which a call for each packet would cost more than all the rest
+        ahead = (packet.sequence - self._highest + 0x8000) % 0x10000 - 0x8000
+        if ahead > 0:
+            self._highest += ahead
         self._received += 1
         transit = now * self._clock_rate_hz - packet.timestamp
         if self._transit is not None:

@@ -112,21 +112,21 @@ class OpusDecoder:
         if not payload:
             # to libopus no payload means a lost packet; here it is a packet with nothing in it
             raise PayloadInvalid("an empty Opus packet")
-        return self._decode(payload, opus.MAX_PACKET_SAMPLES, fec=False)
+        return self._decode(payload, opus.MAX_PACKET_SAMPLES)
 
     def recoverable(self, payload: bytes) -> int:
         return opus.fec_samples(payload)
 
     def recover(self, payload: bytes) -> Samples:
-        return self._decode(payload, opus.fec_samples(payload), fec=True)
+        return self._decode(payload, opus.fec_samples(payload), fec=1)
 
     def conceal(self, length: int) -> Samples:
         whole = length - length % _CONCEAL_STEP
         if not whole:
             return np.empty((0, self._channels), dtype="<i2")
-        return self._decode(None, min(whole, opus.MAX_PACKET_SAMPLES), fec=False)
+        return self._decode(None, min(whole, opus.MAX_PACKET_SAMPLES))
 
-    def _decode(self, payload: bytes | None, room: int, *, fec: bool) -> Samples:
+    def _decode(self, payload: bytes | None, room: int, fec: int = 0) -> Samples:
         # one packet behind the other into a block of memory, of which views are handed out: as
         # cheap as it gets, and what is written together later lies together
         if self._room < room:

@@ -21,7 +21,8 @@ from aiortc.rtp import RtcpPacket, RtcpSrPacket
 from adapters.transport.datagrams import Datagram
 from adapters.transport.ice_agent import IceOptions, parse_candidate
 from adapters.transport.link import SecureLink
-from adapters.transport.rtcp import receiver_report
+from adapters.transport.rounds import Rounds
+from adapters.transport.rtcp import receiver_report, source_description
 from adapters.transport.sdp import OpusWishes, RemoteAudio, parse_offer, write_answer
 from domain.detection import CodecParameters
 from domain.errors import CandidateRejected, ConnectionFailed, NoRelay, PacketInvalid, ServerFull
@@ -63,6 +64,7 @@ class AiortcIngest:
         self._wishes = wishes
         self._clock = clock
         self._spawner = spawner
+        self._reports = Rounds(REPORT_INTERVAL_S)
 
     async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> IngestConnection:
         remote = parse_offer(offer_sdp)
@@ -82,7 +84,7 @@ class AiortcIngest:
             raise
         local = link.describe(candidates=candidates, complete=True)
         answer = write_answer(remote, local, self._wishes)
-        return _IngestConnection(remote, link, answer, self._clock, self._spawner)
+        return _IngestConnection(remote, link, answer, self._clock, self._spawner, self._reports)
 
 
 class _IngestConnection:
@@ -93,6 +95,7 @@ class _IngestConnection:
         answer: str,
         clock: Clock,
         spawner: Spawner,
+        reports: Rounds,
     ) -> None:
         self._remote = remote
         self._link = link
@@ -101,8 +104,9 @@ class _IngestConnection:
         self._sink: MediaSink | None = None
         self._closed = asyncio.Event()
         self._early: deque[Datagram] = deque(maxlen=_MAX_EARLY_PACKETS)
+        self._reports = reports
         self._ssrc = random.getrandbits(32)
-        self._reporting: asyncio.TimerHandle | None = None
+        self._description = source_description(self._ssrc, "gapless")
         self._sender_report: tuple[int, int, float] | None = None
         self.answer_sdp = answer
         self.rejected = 0
@@ -166,23 +170,12 @@ class _IngestConnection:
         )
         early, self._early = self._early, _NO_PACKETS
         self._media_received(early)
-        self._report_later()
-
-    def _report_later(self) -> None:
-        # a timer rather than a task: there are hundreds of connections, and nothing to wait for
         if not self._closed.is_set():
-            loop = asyncio.get_running_loop()
-            self._reporting = loop.call_later(REPORT_INTERVAL_S, self._report)
-
-    def _report(self) -> None:
-        assert self._sink is not None
-        self._send_report(self._sink)
-        self._report_later()
+            self._reports.join(self._report)
 
     def _stop(self) -> None:
         self._closed.set()
-        if self._reporting is not None:
-            self._reporting.cancel()
+        self._reports.leave(self._report)
 
     def _lost(self) -> None:
         if not self._closed.is_set():
@@ -191,8 +184,8 @@ class _IngestConnection:
             self._sink.connection_closed()
 
     def _media_received(self, datagrams: Sequence[Datagram]) -> None:
-        keys = self._link.receive_keys
-        if keys is None:
+        unprotect, keys = self._link.unprotect, self._link.receive_keys
+        if unprotect is None or keys is None:
             self._early.extend(datagrams)
             return
         assert self._sink is not None
@@ -203,8 +196,8 @@ class _IngestConnection:
                 if is_rtcp(data):
                     self._rtcp_received(keys.unprotect_rtcp(data), arrived)
                     continue
-                packet = parse_rtp(keys.unprotect(data))
-            except (pylibsrtp.Error, PacketInvalid, ValueError):  # ValueError: beyond 1500 bytes
+                packet = parse_rtp(unprotect(data))
+            except (pylibsrtp.Error, PacketInvalid, ValueError):  # ValueError: too long, or no RTCP
                 self.rejected += 1
                 continue
             if packet.payload_type not in unwanted:
@@ -218,8 +211,9 @@ class _IngestConnection:
                 middle = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
                 self._sender_report = (packet.ssrc, middle, arrived)
 
-    def _send_report(self, sink: MediaSink) -> None:
-        report = sink.reception_report()
+    def _report(self) -> None:
+        assert self._sink is not None
+        report = self._sink.reception_report()
         lsr, delay = 0, 0
         if (
             report is not None
@@ -229,7 +223,13 @@ class _IngestConnection:
             _, lsr, received_at = self._sender_report
             delay = round((self._clock.monotonic() - received_at) * 65536) & 0xFFFFFFFF
         self._link.send(
-            receiver_report(ssrc=self._ssrc, cname="gapless", report=report, lsr=lsr, dlsr=delay)
+            receiver_report(
+                ssrc=self._ssrc,
+                description=self._description,
+                report=report,
+                lsr=lsr,
+                dlsr=delay,
+            )
         )
 
 

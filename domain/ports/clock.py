@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol
 
 
@@ -36,6 +36,9 @@ class Spawner(Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> Work:
         """Start `work`."""
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call it when all that is being done at this moment is done."""
 
     async def join(self) -> None:
         """Wait until all that was started has ended."""

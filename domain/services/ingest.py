@@ -90,6 +90,7 @@ class Ingest:
         self._answers: dict[str, _Answering] = {}
         self._outcomes: dict[str, _Outcome] = {}
         self._being_offered = 0
+        self._unsettled: list[LiveSession] = []
         self._closing = False
 
     @property
@@ -207,6 +208,12 @@ class Ingest:
                 self._finish(live, END_REASONS[event]), name=f"finish {live.session.id}"
             )
 
+    def settle_soon(self, live: LiveSession) -> None:
+        """Decode and store what a session has, with all others that have packets by then."""
+        self._unsettled.append(live)
+        if len(self._unsettled) == 1:
+            self._spawner.soon(self._settle)
+
     def release(self, attempt: Attempt) -> None:
         """Close a connection that serves nothing any more, in the background."""
         self._answers.pop(attempt.offer, None)
@@ -231,6 +238,13 @@ class Ingest:
         """A fault in this program while it served a session: that session ends, no other."""
         self._observer.failed(live.session.id, error)
         self.end(live, SessionEvent.FAILED)
+
+    def _settle(self) -> None:
+        unsettled, self._unsettled = self._unsettled, []
+        for live in unsettled:
+            live.decode()
+        for live in unsettled:
+            live.store()
 
     async def _answer(
         self, key: str, answering: _Answering, sdp: str, name: str, resume: str | None

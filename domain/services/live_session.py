@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from domain.ports.clock import Work
@@ -24,6 +25,9 @@ class Keeper(Protocol):
 
     def release(self, attempt: Attempt) -> None:
         """A connection serves nothing any more."""
+
+    def settle_soon(self, live: LiveSession) -> None:
+        """It has packets in order: call `decode` and `store`, with those of others."""
 
 
 class LiveSession:
@@ -87,6 +91,15 @@ class LiveSession:
         except Exception as error:
             self._fault(error)
             return
+        self._keeper.settle_soon(self)
+
+    def decode(self) -> None:
+        """What has come becomes sound."""
+        self._do(self.processor.decode)
+
+    def store(self) -> None:
+        """What has become sound goes to the store."""
+        self._do(self.processor.store)
         if not self._is_announced:
             self._announce()
 
@@ -113,13 +126,7 @@ class LiveSession:
         return self.session.due(now=now)
 
     def poll(self, *, now: float) -> None:
-        if self._faulty or self.session.state is SessionState.ENDED:
-            return
-        try:
-            self.processor.poll(now=now)
-        except Exception as error:
-            self._fault(error)
-            return
+        self._do(functools.partial(self.processor.poll, now=now))
         if not self._is_announced:
             self._announce()
 
@@ -149,6 +156,15 @@ class LiveSession:
         if attempt is self._serving:
             self._serving = None
         self._keeper.release(attempt)
+
+    def _do(self, step: Callable[[], None]) -> None:
+        """A step of the processor; a fault in it ends the session."""
+        if self._faulty or self.session.state is SessionState.ENDED:
+            return
+        try:
+            step()
+        except Exception as error:
+            self._fault(error)
 
     def _announce(self) -> None:
         """The first packets wait, and may be let go by a packet or by the clock."""

@@ -17,7 +17,7 @@ from domain.ports.clock import Clock
 from domain.ports.codec import DecoderFactory
 from domain.ports.storage import InterruptedRecording, RecordingStore, RecordingWriter
 from domain.ports.transport import TimedPacket
-from domain.reconstruct import Reconstructor
+from domain.reconstruct import Reconstructor, Run
 from domain.recording import (
     Appended,
     Effect,
@@ -53,6 +53,9 @@ class FinishedRecording:
 class AudioTrackProcessor:
     """Processes each received packet: order, reconstruct, place on the timeline, store.
 
+    In two steps, so that many streams can take each of them together: what is done for one
+    after the other by the same code is done with warm caches, twice as fast.
+
     With `keep_packets` Opus is not decoded, but stored as it came.
 
     The format is detected with the first packet. Packets that cannot be used (a payload type
@@ -86,6 +89,8 @@ class AudioTrackProcessor:
         self._container = Container.WAV
         self._recording = Recording(max_gap_s=max_gap_s)
         self._reorder = ReorderBuffer(hold_s=reorder_hold_s)
+        self._slots: list[Slot] = []  # in order, not yet decoded
+        self._runs: list[Run] = []  # decoded, not yet stored
         self._codec: CodecParameters | None = None
         self._ssrc: int | None = None
         self.attempt = 0
@@ -132,38 +137,45 @@ class AudioTrackProcessor:
             self._apply(self._recording.note("reconnected", now=now, attempt=self.attempt))
 
     def packets_received(self, packets: Sequence[TimedPacket]) -> None:
-        """Take packets in the order in which they arrived."""
+        """Take packets in the order in which they arrived, and put them in order.
+
+        What is due by that waits for `settle`, or for `decode` and `store` one after the other.
+        """
         if self._recording.state is State.FINISHED:
             return
-        gate, slots = self._gate, list[Slot]()
+        gate, codecs = self._gate, self._codecs
         for packet, arrived in packets:
             copies: Sequence[RtpPacket] = ()
-            codec = self._codecs.get(packet.payload_type)
-            if codec is not None and codec.name == "red":
-                try:
-                    packet, copies = split_red(packet)
-                except PayloadInvalid:
-                    self.rejected["redundancy"] += 1
+            codec = codecs.get(packet.payload_type)
+            if codec is None or codec is not self._codec:
+                if codec is not None and codec.name == "red":
+                    try:
+                        packet, copies = split_red(packet)
+                    except PayloadInvalid:
+                        self.rejected["redundancy"] += 1
+                        continue
+                    codec = codecs.get(packet.payload_type)
+                if not self._is_wanted(codec):
+                    self.rejected["payload type"] += 1
                     continue
-                codec = self._codecs.get(packet.payload_type)
-            if codec is None or codec.name == "red" or (self._codec and codec is not self._codec):
-                self.rejected["payload type"] += 1
-                continue
             if packet.ssrc == gate.current:
                 gate.active_at = arrived
-                slots += self._order(packet, copies, arrived)
+                self._slots += self._order(packet, copies, arrived)
                 continue
             for arrival in gate.admit(Arrival(packet, copies, arrived)):
                 if self._ssrc != arrival.packet.ssrc:
-                    self._consume(slots)
-                    slots = []
-                    self._change_source(arrival.packet.ssrc, codec)
-                slots += self._order(arrival.packet, arrival.copies, arrival.at)
-        self._consume(slots)
+                    self._change_source(arrival.packet.ssrc, codecs[packet.payload_type])
+                self._slots += self._order(arrival.packet, arrival.copies, arrival.at)
 
     def poll(self, *, now: float) -> None:
         """Let packets go that have waited long enough for the ones before them."""
-        self._consume(self._reorder.poll(now=now))
+        self._slots += self._reorder.poll(now=now)
+        self.settle()
+
+    def settle(self) -> None:
+        """Bring what is due to the store."""
+        self.decode()
+        self.store()
 
     def reception_report(self) -> ReceptionReport | None:
         """What to tell the sender; None before the first packet."""
@@ -174,7 +186,8 @@ class AudioTrackProcessor:
 
         Raises `StorageFailed` when the recording could not be completed.
         """
-        self._consume(self._reorder.flush())
+        self._slots += self._reorder.flush()
+        self.settle()
         if self._interrupted is not None:  # nobody came back to it
             found = self._interrupted
             if reason is EndReason.SHUTDOWN:
@@ -190,9 +203,14 @@ class AudioTrackProcessor:
         location = await self._writer.finish(reason, self._utc(now))
         return FinishedRecording(location, self._recording.length, self.format)
 
+    def _is_wanted(self, codec: CodecParameters | None) -> bool:
+        """Whether it can be the stream's, as far as that is known."""
+        return codec is not None and codec.name != "red" and self._codec in (None, codec)
+
     def _begin_order_anew(self) -> None:
         """What follows is no neighbour of what was: sequence numbers say nothing of the time."""
-        self._consume(self._reorder.flush())
+        self._slots += self._reorder.flush()
+        self.settle()
         self._count_left_out()
         self._reorder = ReorderBuffer(hold_s=self._reorder_hold_s)
         if self._reconstructor is not None:
@@ -222,8 +240,9 @@ class AudioTrackProcessor:
             self._statistics.received(packet, now=arrived)
         return slots
 
-    def _consume(self, slots: Sequence[Slot]) -> None:
-        """What is due, in order: to sound, to its place, to the store."""
+    def decode(self) -> None:
+        """The first half of settling: what is due becomes sound."""
+        slots, self._slots = self._slots, []
         ready: list[Slot] = []
         for slot in slots:
             if isinstance(slot, Received):
@@ -241,16 +260,22 @@ class AudioTrackProcessor:
             elif isinstance(slot, Restarted):
                 self._rebuild(ready)
                 ready = []
+                self.store()
                 self._recording.restart("sequence")
             if self._reconstructor is not None:  # nothing was lost before the first packet
                 ready.append(slot)
         self._rebuild(ready)
 
+    def store(self) -> None:
+        """The second half: sound gets its place, and goes to the store."""
+        runs, self._runs = self._runs, []
+        for run in runs:
+            self._apply(self._recording.add(run))
+
     def _rebuild(self, slots: Sequence[Slot]) -> None:
         if slots:
             assert self._reconstructor is not None
-            for run in self._reconstructor.process(slots):
-                self._apply(self._recording.add(run))
+            self._runs += self._reconstructor.process(slots)
 
     def _begin(self, packet: RtpPacket, arrived: float) -> None:
         codec = self._codecs[packet.payload_type]

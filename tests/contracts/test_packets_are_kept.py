@@ -62,6 +62,7 @@ class Recorder:
             self.clock.now = max(start, start + 0.02 * number)
             packet = RtpPacket(payload_type, number % 2**16, number * step, 7, payload)
             self.processor.packets_received([(packet, self.clock.now)])
+            self.processor.settle()
 
     async def end(self) -> pathlib.Path:
         finished = await self.processor.end(EndReason.CLOSED, now=self.clock.now)
@@ -70,7 +71,7 @@ class Recorder:
         return pathlib.Path(finished.location)
 
     def kill(self) -> None:
-        self.processor._consume(self.processor._reorder.flush())
+        self.processor._begin_order_anew()
         self.store.close()
         self.processor._writer._recording.abandon()  # type: ignore[union-attr]
 
@@ -149,6 +150,7 @@ async def test_a_reconnection_is_rendered_as_it_would_have_been_decoded(
         for number, payload in numbered()[100:]:
             packet = RtpPacket(111, number, number * 960, 7, payload)
             recorder.processor.packets_received([(packet, recorder.clock.now)])
+            recorder.processor.settle()
             recorder.clock.advance(0.02)
         recorded.append(await recorder.end())
     rendered = render_recording(recorded[1], tmp_path, make_decoder).location
@@ -161,6 +163,7 @@ async def test_a_gap_that_is_no_multiple_of_a_frame_costs_no_sample(tmp_path: pa
     for number, timestamp in enumerate([0, 960, 960 * 3 + 77, 960 * 4 + 77, 960 * 40 + 78]):
         packet = RtpPacket(111, number, timestamp, 7, SPEECH[number])
         recorder.processor.packets_received([(packet, recorder.clock.now)])
+        recorder.processor.settle()
         recorder.clock.advance(0.02 if number < 3 else 0.72)
     path = await recorder.end()
     assert_sound(path)

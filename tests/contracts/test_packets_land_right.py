@@ -60,6 +60,7 @@ async def record(packets: Sequence[tuple[int, int, bytes]]) -> StoredRecording:
     for sequence, (payload_type, timestamp, payload) in enumerate(packets):
         packet = RtpPacket(payload_type, sequence, timestamp % 2**32, 1, payload)
         processor.packets_received([(packet, clock.now)])
+        processor.settle()
         clock.advance(0.02)
     assert await processor.end(EndReason.CLOSED, now=clock.now) is not None
     assert not processor.rejected

@@ -8,6 +8,7 @@ import pathlib
 
 import aioice
 import numpy as np
+import pylibsrtp
 import pytest
 import soundfile
 from aioice.ice import (
@@ -22,6 +23,8 @@ from aiortc import RTCCertificate, RTCDtlsTransport
 from adapters.storage import libsndfile
 from adapters.transport.ice import IceTransport
 from adapters.transport.ice_agent import IceOptions
+from adapters.transport.srtp import Unprotector
+from domain.rtp import RtpPacket, write_rtp
 
 
 def test_aiortc_dtls_asks_its_transport_for_role_recv_and_send_only() -> None:
@@ -44,6 +47,29 @@ async def test_aiortc_dtls_has_the_private_names_that_are_used() -> None:
     assert dtls._ssl is None
     assert dtls._task is None
     await ice.close()
+
+
+def test_pylibsrtp_unprotects_as_its_wrapper_does() -> None:
+    key = bytes(range(30))
+    sender, wrapper, other = (
+        pylibsrtp.Session(pylibsrtp.Policy(key=key, ssrc_type=kind))
+        for kind in (
+            pylibsrtp.Policy.SSRC_ANY_OUTBOUND,
+            pylibsrtp.Policy.SSRC_ANY_INBOUND,
+            pylibsrtp.Policy.SSRC_ANY_INBOUND,
+        )
+    )
+    unprotect = Unprotector(other)
+    for sequence, size in enumerate((1, 80, 1200)):
+        packet = write_rtp(RtpPacket(111, sequence, 0, 7, bytes(size)))
+        protected = sender.protect(packet)
+        assert unprotect(protected) == wrapper.unprotect(protected) == packet
+        with pytest.raises(pylibsrtp.Error, match="replay"):
+            unprotect(protected)
+    with pytest.raises(pylibsrtp.Error, match="authentication"):
+        unprotect(sender.protect(packet[:3] + b"\x09" + packet[4:])[:-1] + b"x")
+    with pytest.raises(ValueError, match="length"):
+        unprotect(bytes(3000))
 
 
 async def test_aioice_has_the_private_names_that_are_used() -> None:

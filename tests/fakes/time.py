@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections.abc import Callable
 
 from adapters.runtime.asyncio_runtime import BackgroundTasks
 
@@ -51,6 +52,10 @@ class Spawned(BackgroundTasks):
     def __init__(self) -> None:
         super().__init__()
         self._failures: list[BaseException] = []
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Nothing else is being done where a test feeds packets."""
+        call()
 
     async def join(self) -> None:
         await super().join()

@@ -44,11 +44,12 @@ class Process:
     def receive(self, numbers: Iterator[int] | range, **changes: int) -> None:
         for n in numbers:
             self.processor.packets_received([(packet(n, **changes), self.clock.now)])
+            self.processor.settle()
             self.clock.advance(0.02)
 
     def kill(self) -> None:
         """What is in the queue is written (a kill may lose it), nothing is completed."""
-        self.processor._consume(self.processor._reorder.flush())
+        self.processor._begin_order_anew()
         self.store.close()
         writer = self.processor._writer
         assert writer is not None
@@ -135,6 +136,7 @@ async def test_another_codec_does_not_go_on_with_what_was_reopened(tmp_path: pat
     second = Process(tmp_path, clock, PartOptions())
     wrong = RtpPacket(0, 1, 0, 7, payload(99, length=160))
     second.processor.packets_received([(wrong, clock.now)])
+    second.processor.settle()
     clock.advance(1)
     second.processor.poll(now=clock.now)
     second.receive(range(60, 80))
