@@ -1,4 +1,4 @@
-"""A client that leaves encoding to aiortc: its `RTCRtpSender`, fed with frames of a tone.
+"""A client that leaves encoding to aiortc: its `RTCRtpSender`, fed from our own test tone.
 
 ``python -m benchmarks.peers.aiortc_client URL`` streams until it is killed.
 """
@@ -8,37 +8,35 @@ from __future__ import annotations
 import asyncio
 import fractions
 import sys
-import time
 
 import aiohttp
 import av
-import numpy as np
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
+from adapters.capture.paced import ToneSource
+from domain.audio import AudioFormat
 from tests.rigs.loopback import loopback_for_aiortc
 
-RATE, FRAME = 48_000, 960
+RATE = 48_000
+TIME_BASE = fractions.Fraction(1, RATE)
 
 
 class Tone(MediaStreamTrack):
-    """The tone of `gapless stream --capture tone`, near enough: 20 ms frames in real time."""
+    """What `gapless stream --capture tone` sends, in the frames that aiortc takes."""
 
     kind = "audio"
 
     def __init__(self) -> None:
         super().__init__()
-        self._began = time.monotonic()
-        self._position = 0
+        self._source = ToneSource(AudioFormat(RATE, 1))
 
     async def recv(self) -> av.AudioFrame:
-        due = self._began + self._position / RATE
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        place = np.arange(self._position, self._position + FRAME)
-        wave = np.rint(8000 * np.sin(2 * np.pi * 440 * place / RATE)).astype("<i2")
-        frame = av.AudioFrame.from_ndarray(wave.reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate, frame.pts = RATE, self._position
-        frame.time_base = fractions.Fraction(1, RATE)
-        self._position += FRAME
+        block = await self._source.read()
+        assert block is not None  # it does not end
+        frame = av.AudioFrame.from_ndarray(
+            block.samples.reshape(1, -1), format="s16", layout="mono"
+        )
+        frame.sample_rate, frame.pts, frame.time_base = RATE, block.position, TIME_BASE
         return frame
 
 
