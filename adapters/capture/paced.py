@@ -97,10 +97,13 @@ class ToneSource(_PacedSource):
         turns = np.outer(_TONE_HZ, np.arange(rate)) / rate
         wave = _TONE_AMPLITUDE * np.sin(2 * np.pi * turns)
         mono = np.rint(wave * 32767).astype("<i2").reshape(-1, 1)
-        self._cycle = np.repeat(mono, audio_format.channels, axis=1)
+        cycle = np.repeat(mono, audio_format.channels, axis=1)
+        self._period = len(cycle)
+        self._cycle = np.concatenate([cycle, cycle[: self._block]])  # every block is a slice
 
     def _next(self, position: int, length: int) -> Samples:
-        return self._cycle.take(range(position, position + length), axis=0, mode="wrap")
+        start = position % self._period
+        return self._cycle[start : start + length]
 
 
 class FileCapture:
