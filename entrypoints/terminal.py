@@ -17,7 +17,7 @@ from domain.recording import EndReason
 from domain.session import SessionState
 
 _METER_WIDTH = 24
-_REDRAW_S = 0.1
+_REDRAW_S = 0.1  # the pace at which an eye follows a meter
 _PLAIN_S = 5.0
 
 
@@ -46,9 +46,8 @@ class StreamView:
     def __init__(self, *, server: str) -> None:
         self._server = server
         self._live = sys.stdout.isatty()
-        self._drawn_at = 0.0
+        self.progress_s = _REDRAW_S if self._live else _PLAIN_S
         self._state = ""
-        self._clipped = False
 
     def connecting(self) -> None:
         self._say(f"connecting to {self._server}")
@@ -72,15 +71,9 @@ class StreamView:
         self._say(f"the device is back after {after_s:.1f} s")
 
     def progressed(self, progress: StreamProgress) -> None:
-        self._clipped |= progress.levels.clipped
-        interval = _REDRAW_S if self._live else _PLAIN_S
-        if progress.seconds - self._drawn_at < interval:
-            return
-        self._drawn_at = progress.seconds
         levels = progress.levels
         trouble = f"  {progress.lost_s:.1f} s lost" if progress.lost_s else ""
-        trouble += "  clipping" if self._clipped else ""
-        self._clipped = False
+        trouble += "  clipping" if levels.clipped else ""
         if self._live:
             self._draw(
                 f"{clock_time(progress.seconds)}  {meter(levels.rms_dbfs, levels.peak_dbfs)} "

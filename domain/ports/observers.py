@@ -13,18 +13,22 @@ from domain.session import SessionState
 
 @dataclass(frozen=True, slots=True)
 class StreamProgress:
-    """What a client is doing, once per frame."""
+    """What a client is doing, every `StreamObserver.progress_s`."""
 
     seconds: float
     """Sound sent so far."""
     levels: Levels
-    """Of the latest frame."""
+    """Of what was sent since the last time."""
     lost_s: float
     """Sound lost so far before it could be sent: the device had gone, or was not read in time."""
 
 
 class StreamObserver(Protocol):
     """Watches a client."""
+
+    @property
+    def progress_s(self) -> float:
+        """How much sound is sent from one `progressed` to the next."""
 
     def connecting(self) -> None:
         """The capture runs; the connection is being made."""
@@ -48,7 +52,7 @@ class StreamObserver(Protocol):
         """The device is back; its sound goes on."""
 
     def progressed(self, progress: StreamProgress) -> None:
-        """Another frame was sent."""
+        """Sound was sent."""
 
     def finishing(self) -> None:
         """The source has ended; what is left is being sent."""

@@ -23,8 +23,6 @@ RTP_RATE_HZ = 48_000
 """Opus' RTP clock (RFC 7587 § 4.1), and the rate at which frames are encoded."""
 FRAME_SAMPLES = 960
 """20 ms."""
-METERED_FRAMES = 5
-"""Levels are told ten times a second."""
 STEP_SAMPLES = 480
 """10 ms, the shortest frame that leaves Opus in the mode in which it is."""
 REOPEN_S = 0.5
@@ -77,6 +75,7 @@ class Publisher:
         self._observer = observer
         self._format = AudioFormat(RTP_RATE_HZ, channels, SampleFormat.S16)
         self._framer = Framer(self._format, frame_samples=FRAME_SAMPLES)
+        self._metered_frames = round(observer.progress_s * RTP_RATE_HZ / FRAME_SAMPLES)
         self._limit = None if duration_s is None else round(duration_s * RTP_RATE_HZ)
         self._source: AudioSource | None = None
         self._resampler: Resampler | None = None
@@ -248,11 +247,11 @@ class Publisher:
         for frame in self._framer.push(AudioFrame(part.format, samples, position)):
             self._send(frame)
             self._unmetered.append(frame.samples)
-            if len(self._unmetered) == METERED_FRAMES:
+            if len(self._unmetered) >= self._metered_frames:
                 self._tell_progress()
 
     def _tell_progress(self) -> None:
-        """What a meter shows, at the pace at which an eye follows it."""
+        """What a meter shows, at the pace of whoever looks at it."""
         if self._unmetered:
             samples = np.concatenate(self._unmetered)
             self._unmetered.clear()

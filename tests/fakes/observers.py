@@ -51,6 +51,8 @@ class SeenByServer:
 class SeenByClient:
     """Keeps what a client reports."""
 
+    progress_s = 0.1
+
     def __init__(self) -> None:
         self.states: list[str] = []
         self.progress: list[StreamProgress] = []
