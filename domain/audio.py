@@ -14,6 +14,9 @@ Samples: TypeAlias = npt.NDArray[Any]
 """Samples as an array of shape (samples per channel, channels), in `SampleFormat.dtype`."""
 
 
+_DTYPES = {"u8": "u1", "s16": "<i2", "s24": "<i4", "s32": "<i4", "f32": "<f4", "f64": "<f8"}
+
+
 class SampleFormat(enum.Enum):
     """How one sample is written: integers are linear PCM, floats have full scale at ±1.0.
 
@@ -28,10 +31,9 @@ class SampleFormat(enum.Enum):
     F32 = "f32"
     F64 = "f64"
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
+    def __init__(self, name: str) -> None:
+        self.dtype: np.dtype[Any] = np.dtype(_DTYPES[name])
         """The little-endian array type that holds samples of this format."""
-        return _DTYPES[self]
 
     @property
     def bytes_per_sample(self) -> int:
@@ -45,16 +47,6 @@ class SampleFormat(enum.Enum):
     @property
     def bits(self) -> int:
         return self.bytes_per_sample * 8
-
-
-_DTYPES: dict[SampleFormat, np.dtype[Any]] = {
-    SampleFormat.U8: np.dtype("u1"),
-    SampleFormat.S16: np.dtype("<i2"),
-    SampleFormat.S24: np.dtype("<i4"),
-    SampleFormat.S32: np.dtype("<i4"),
-    SampleFormat.F32: np.dtype("<f4"),
-    SampleFormat.F64: np.dtype("<f8"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +73,9 @@ class AudioFormat:
         return f"{self.sample_rate_hz} Hz, {self.sample_format.bits} bit, {layout}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class AudioFrame:
-    """A run of samples with its place in the stream.
+    """A run of samples with its place in the stream; a plain value, as it is made for each packet.
 
     `samples` has shape (n, channels) and the dtype of `format.sample_format`. `position` counts
     samples per channel since the stream began, what was lost on the way included.

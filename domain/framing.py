@@ -39,6 +39,10 @@ class Framer:
             raise ValueError(f"a block at {block.position}, but the stream is at {end} already")
         if block.position > end:
             yield from self._bridge(block.position)
+        if not self._pending_length and len(block.samples) == self.frame_samples:
+            self._start = block.end
+            yield block  # it is a frame already
+            return
         self._append(block.samples)
         yield from self._whole_frames()
 

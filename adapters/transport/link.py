@@ -99,10 +99,11 @@ class SecureLink:
         """
         keys = self._send_keys
         if self.is_open and keys is not None:
-            with contextlib.suppress(pylibsrtp.Error):
-                self.ice.send(
-                    keys.protect_rtcp(packet) if is_rtcp(packet) else keys.protect(packet)
-                )
+            try:
+                protected = keys.protect_rtcp(packet) if is_rtcp(packet) else keys.protect(packet)
+            except pylibsrtp.Error:
+                return
+            self.ice.send(protected)
 
     async def close(self, *, goodbye: bool = True) -> None:
         """Say goodbye and release everything, within `_CLOSE_S`. May be called twice."""

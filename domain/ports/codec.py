@@ -10,9 +10,9 @@ from domain.audio import AudioFormat, AudioFrame, Sound
 from domain.detection import CodecParameters
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedPacket:
-    """One packet's payload."""
+    """One packet's payload; a plain value, as all that is made for each packet."""
 
     payload: bytes
     timestamp: int
