@@ -57,6 +57,8 @@ def main() -> None:
       gapless stream --server http://RECORDER:8080 --token SECRET --name kitchen
     What is recorded, and how whole it is:
       gapless verify ~/recordings/*.wav
+    WAVs from packets that were stored as they came (gapless serve --storage opus):
+      gapless render ~/recordings/*.opus
     On one machine, to see it work:
       gapless demo
 

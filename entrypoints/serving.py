@@ -16,6 +16,8 @@ from entrypoints.container import ServerContainer
 from entrypoints.terminal import ServerView, show_recovery
 
 TICK_S = 0.25
+GC_THRESHOLDS = 20_000, 20, 100
+"""Packets on their way to the disk are thousands of young objects, and none of them is garbage."""
 SHUTDOWN_S = 4.5
 """Recordings are complete within 5 s of SIGTERM."""
 
@@ -50,6 +52,7 @@ async def serve_here(
         # what is there by now stays: the collector need not look through it again and again
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         listening(address)
         while not stop.is_set():
             ingest.tick()

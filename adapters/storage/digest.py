@@ -6,8 +6,8 @@ import hashlib
 import os
 import threading
 
-from domain.audio import AudioFormat
-from domain.conversion import unpack
+from domain.audio import AudioFormat, Samples
+from domain.conversion import Bytes, unpack
 from domain.levels import LevelMeter, Loudness
 
 _BLOCK = 1 << 24  # other threads run between two blocks, and then want their time
@@ -21,12 +21,12 @@ class Digest:
         self._format = audio_format
         self._meter = None if audio_format is None else LevelMeter(audio_format.sample_format)
 
-    def update(self, data: bytes) -> None:
-        """More of it: whole samples, where levels are measured."""
+    def update(self, data: Bytes, samples: Samples | None = None) -> None:
+        """More of it: whole samples, where levels are measured; whoever has them, gives them."""
         self._hash.update(data)
         if self._meter is not None:
             assert self._format is not None
-            self._meter.add(unpack(data, self._format))
+            self._meter.add(unpack(data, self._format) if samples is None else samples)
 
     def read(self, descriptor: int, offset: int, size: int) -> None:
         """`size` bytes of a file that begin at `offset`. Raises `OSError`."""
@@ -62,11 +62,11 @@ class GrowingDigest:
         self._taken = 0  # and that the digest has
         self._reading: threading.Thread | None = None
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: Bytes, samples: Samples | None = None) -> None:
         """What was written behind all that there is."""
         self._size += len(data)
         if self._reading is None:
-            self._digest.update(data)
+            self._digest.update(data, samples)
             self._taken = self._size
         elif not self._reading.is_alive():
             self._catch_up()

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 
 SYNC_INTERVAL_S = 1.0
-WRITE_INTERVAL_S = 0.5
+WRITE_INTERVAL_S = 0.75
 """What a killed process loses at most, the disk keeping up."""
-_ROUND_S = 0.02
+_ROUND_S = 0.04
 _CLOSE_S = 0.5
 
 

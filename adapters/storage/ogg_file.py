@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 import zlib
@@ -71,7 +70,7 @@ class OggFile:
         self._digest.close()
 
     def _put(self, make: Callable[[OggOpusWriter], bytes]) -> None:
-        writer = copy.copy(self._writer)  # what cannot be written has not been
+        writer = self._writer.copy()  # what cannot be written has not been
         pages = make(writer)
         written = 0
         while written < len(pages):  # a disk that is about to be full takes a part

@@ -46,6 +46,12 @@ class OggOpusWriter:
         """Samples since the beginning: all that was appended, and all silence."""
         return self.granule + self.owed
 
+    def copy(self) -> OggOpusWriter:
+        """Another one that goes on from here."""
+        return OggOpusWriter(
+            self.serial, number=self.number, granule=self.granule, owed=self.owed, toc=self._toc
+        )
+
     def header(
         self, channels: int, *, pre_skip: int = 0, tags: Mapping[str, str] | None = None
     ) -> bytes:

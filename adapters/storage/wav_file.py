@@ -73,8 +73,11 @@ class WavFile:
         samples: Samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)  # type: ignore[arg-type, assignment]
         sample_format = self._format.sample_format
         storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
-        self._file.write(np.ascontiguousarray(storable))
-        self._digest.update(pack(samples, sample_format))
+        storable = np.ascontiguousarray(storable)
+        self._file.write(storable)
+        as_stored = sample_format is SampleFormat.S16  # then there is nothing to pack
+        data = storable.data.cast("B") if as_stored else pack(samples, sample_format)
+        self._digest.update(data, samples)
 
     def write_silence(self, length: int) -> None:
         block = silence(self._format, min(length, _SILENCE_BLOCK))

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 import pylibsrtp
+from aiortc import RTCCertificate
 from aiortc.rtp import RtcpPacket, RtcpSrPacket
 
 from adapters.transport.datagrams import Datagram
@@ -34,7 +35,7 @@ from domain.ports.transport import (
     MediaSink,
     TimedPacket,
 )
-from domain.rtp import is_rtcp, parse_rtp
+from domain.rtp import parse_rtp
 from domain.settings import IceServer
 
 _log = logging.getLogger("gapless")
@@ -42,6 +43,7 @@ _log = logging.getLogger("gapless")
 REPORT_INTERVAL_S = 0.5
 """Reports are heartbeats, too: a client that hears none for some of these has lost its way."""
 DRAIN_S = 0.2
+CERTIFICATE_S = 86_400.0
 _MAX_EARLY_PACKETS = 64
 """Packets kept while the last flight of the handshake is still under way (1.3 s of 20 ms)."""
 _NO_PACKETS: deque[Datagram] = deque(
@@ -65,10 +67,11 @@ class AiortcIngest:
         self._clock = clock
         self._spawner = spawner
         self._reports = Rounds(REPORT_INTERVAL_S)
+        self._own: tuple[RTCCertificate, float] | None = None
 
     async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> IngestConnection:
         remote = parse_offer(offer_sdp)
-        link = SecureLink(self._options, controlling=False)
+        link = SecureLink(self._options, controlling=False, certificate=self._certificate())
         link.ice.set_remote(remote.username, remote.password)
         try:
             candidates = await link.ice.gather(ice_servers)
@@ -85,6 +88,16 @@ class AiortcIngest:
         local = link.describe(candidates=candidates, complete=True)
         answer = write_answer(remote, local, self._wishes)
         return _IngestConnection(remote, link, answer, self._clock, self._spawner, self._reports)
+
+    def _certificate(self) -> RTCCertificate:
+        """One for all connections of a day: whoever comes knows which server this is.
+
+        To make one takes milliseconds, in which the streams that there are would wait.
+        """
+        now = self._clock.monotonic()
+        if self._own is None or now >= self._own[1]:
+            self._own = RTCCertificate.generateCertificate(), now + CERTIFICATE_S
+        return self._own[0]
 
 
 class _IngestConnection:
@@ -193,7 +206,7 @@ class _IngestConnection:
         packets: list[TimedPacket] = []
         for data, arrived in datagrams:
             try:
-                if is_rtcp(data):
+                if len(data) > 1 and 192 <= data[1] <= 223:  # as `is_rtcp`, without the call
                     self._rtcp_received(keys.unprotect_rtcp(data), arrived)
                     continue
                 packet = parse_rtp(unprotect(data))

@@ -28,10 +28,10 @@ class SecureLink:
     own `close`, nor for a path that is lost.
     """
 
-    def __init__(self, options: IceOptions, *, controlling: bool) -> None:
+    def __init__(
+        self, options: IceOptions, *, controlling: bool, certificate: RTCCertificate
+    ) -> None:
         self.ice = IceTransport(options, controlling=controlling)
-        # a certificate for each connection: nobody can link two of them by it
-        certificate = RTCCertificate.generateCertificate()
         self._fingerprint = certificate.getFingerprints()[0]
         self._dtls: RTCDtlsTransport | None = RTCDtlsTransport(self.ice, [certificate])  # type: ignore[arg-type]
         self._dtls.on("statechange", self._state_changed)

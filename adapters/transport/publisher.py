@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
 import pylibsrtp
+from aiortc import RTCCertificate
 from aiortc.rtp import RtcpPacket, RtcpRrPacket
 
 from adapters.transport.datagrams import Datagram
@@ -42,7 +43,9 @@ class AiortcPublisher:
         self._clock = clock
 
     def open(self) -> PublisherConnection:
-        link = SecureLink(self._options, controlling=True)
+        # a certificate for each connection: nobody can link two of them by it
+        certificate = RTCCertificate.generateCertificate()
+        link = SecureLink(self._options, controlling=True, certificate=certificate)
         offer = write_offer(link.describe(), channels=self._channels)
         return _PublisherConnection(link, offer, self._ice_servers, self._clock)
 

@@ -23,7 +23,7 @@ LOOK_S = 0.01
 """Sockets that carry media are looked at so often."""
 PATIENCE_S = 0.025
 """A datagram may wait so long for the next one of its socket: a packet's length, and some."""
-SLICE_S = 0.003
+SLICE_S = 0.002
 """Whatever has come, the event loop has others to serve after so long."""
 
 

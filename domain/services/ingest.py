@@ -33,6 +33,8 @@ from domain.turn import with_credentials
 
 _ID_BYTES = 8
 _RESUME_BYTES = 32
+_TOGETHER = 12
+"""Sessions whose packets are decoded together: some milliseconds, then the others have a turn."""
 _OUTCOME_S = 60.0
 """How long a session that is over can still be asked for."""
 
@@ -240,11 +242,14 @@ class Ingest:
         self.end(live, SessionEvent.FAILED)
 
     def _settle(self) -> None:
-        unsettled, self._unsettled = self._unsettled, []
-        for live in unsettled:
+        together = self._unsettled[:_TOGETHER]
+        del self._unsettled[:_TOGETHER]
+        for live in together:
             live.decode()
-        for live in unsettled:
+        for live in together:
             live.store()
+        if self._unsettled:
+            self._spawner.soon(self._settle)
 
     async def _answer(
         self, key: str, answering: _Answering, sdp: str, name: str, resume: str | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -126,9 +125,15 @@ class LiveSession:
         return self.session.due(now=now)
 
     def poll(self, *, now: float) -> None:
-        self._do(functools.partial(self.processor.poll, now=now))
-        if not self._is_announced:
-            self._announce()
+        if self._faulty or self.session.state is SessionState.ENDED:
+            return
+        try:
+            is_due = self.processor.poll(now=now)
+        except Exception as error:
+            self._fault(error)
+            return
+        if is_due:
+            self._keeper.settle_soon(self)
 
     def report(self, attempt: Attempt) -> ReceptionReport | None:
         if attempt is not self._serving or self.session.state is SessionState.ENDED:

@@ -167,10 +167,11 @@ class AudioTrackProcessor:
                     self._change_source(arrival.packet.ssrc, codecs[packet.payload_type])
                 self._slots += self._order(arrival.packet, arrival.copies, arrival.at)
 
-    def poll(self, *, now: float) -> None:
-        """Let packets go that have waited long enough for the ones before them."""
-        self._slots += self._reorder.poll(now=now)
-        self.settle()
+    def poll(self, *, now: float) -> bool:
+        """Let packets go that have waited long enough for the ones before them; are there any?"""
+        due = self._reorder.poll(now=now)
+        self._slots += due
+        return bool(due)
 
     def settle(self) -> None:
         """Bring what is due to the store."""

@@ -16,7 +16,8 @@ from entrypoints.terminal import show_recovery
 def recover(folder: pathlib.Path) -> None:
     """Complete the recordings that a server which died has left in DIR.
 
-    Every NAME.wav.part becomes a NAME.wav that plays everywhere, with its ledger. Nothing is
+    Every NAME.wav.part becomes a NAME.wav that plays everywhere, with its ledger, and so does every
+    NAME.opus.part. Nothing is
     deleted or overwritten; what a running server is writing is left alone; doing it again
     changes nothing. `gapless serve` does the same when it starts.
 

@@ -20,8 +20,9 @@ def serve(settings: ServerSettings) -> None:
     """Receive streams and record them.
 
     Listens for clients (gapless stream, WHIP publishers at /whip, or whatever can POST an offer)
-    and writes a WAV for each. Ctrl-C or SIGTERM completes all recordings first; what a server
-    that was killed has left is gone on with, or completed.
+    and writes a WAV for each, or with --storage opus the packets as they come. Ctrl-C or SIGTERM
+    completes all recordings first; what a server that was killed has left is gone on with, or
+    completed.
 
     \b
     Examples:
