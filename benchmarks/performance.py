@@ -35,8 +35,8 @@ GAPLESS, TWO_WORKERS = "Gapless", "Gapless, 2 workers"
 KEEPING = "Gapless (stores packets)"
 OURS = (GAPLESS, TWO_WORKERS, KEEPING)
 POINTS = {
-    MEDIA_RECORDER: (20, 40), JANUS: (100, 200), GAPLESS: (100, 150), KEEPING: (100, 200, 300),
-    TWO_WORKERS: (150,),
+    MEDIA_RECORDER: (20, 40), JANUS: (200, 400), GAPLESS: (100, 200), KEEPING: (200, 400),
+    TWO_WORKERS: (300,),
 }  # fmt: skip
 CURVE = (25, 50, 100, 150, 200, 250)
 IDLE = (50, 400)
