@@ -163,7 +163,7 @@ def read_journal(path: pathlib.Path) -> FoundJournal:
         try:
             entry = json.loads(line)
             if "journal" in entry:
-                found.info = _info(entry)
+                found.info = read_info(entry)
                 found.before = _before(entry.get("before") or {})
                 found.data_offset = min(max(0, int(entry["data_offset"])), _MAX_HEADER_BYTES)
             elif "span" in entry:
@@ -171,7 +171,7 @@ def read_journal(path: pathlib.Path) -> FoundJournal:
                 if not found.starts or int(start) >= found.starts[-1][0]:
                     found.starts.append((int(start), SampleKind(kind)))
             elif "event" in entry:
-                found.events.append(_event(entry["event"]))
+                found.events.append(read_event(entry["event"]))
             elif "reopened" in entry:
                 found.forget_behind(int(entry["reopened"]))
             elif "end" in entry:
@@ -182,7 +182,8 @@ def read_journal(path: pathlib.Path) -> FoundJournal:
     return found
 
 
-def _info(entry: Mapping[str, Any]) -> RecordingInfo:
+def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
+    """What `describe` has written, here or in a ledger. Raises KeyError, TypeError, ValueError."""
     return RecordingInfo(
         id=str(entry["id"]),
         name=str(entry["name"]),
@@ -203,10 +204,11 @@ def _before(entry: Mapping[str, Any]) -> Before:
     return Before(
         samples=int(entry.get("samples", 0)),
         attempts=int(entry.get("attempts", 1)),
-        anchor=None if anchor is None else _event(anchor),
+        anchor=None if anchor is None else read_event(anchor),
     )
 
 
-def _event(entry: dict[str, Any]) -> Event:
+def read_event(entry: Mapping[str, Any]) -> Event:
+    """What `Event.as_json` has written. Raises KeyError, TypeError, ValueError."""
     details = {key: value for key, value in entry.items() if key not in ("type", "position")}
     return Event(str(entry["type"]), int(entry["position"]), details)

@@ -11,9 +11,10 @@ from typing import Any
 
 from adapters.storage.disk import SyncThread
 from adapters.storage.inspection import inspect_recording
+from adapters.storage.journal import read_event, read_info
 from adapters.storage.ogg_opus import read_packets
 from adapters.storage.parts import PartOptions, RecordingParts
-from domain.audio import AudioFormat, EncodedSound, SampleFormat
+from domain.audio import EncodedSound
 from domain.detection import CodecParameters
 from domain.errors import InputUnreadable, StorageFailed
 from domain.ledger import Container, Event, RecordingInfo, Span
@@ -85,24 +86,10 @@ def _pieces(
 
 def _read(ledger: Mapping[str, Any]) -> tuple[RecordingInfo, list[Event]]:
     try:
-        info = RecordingInfo(
-            id=str(ledger["id"]),
-            name=str(ledger["name"]),
-            format=AudioFormat(
-                int(ledger["sample_rate_hz"]), int(ledger["channels"]),
-                SampleFormat(ledger["sample_format"]),
-            ),
-            codec=str(ledger["codec"]),
-            started_at=_moment(ledger["started_at"]),
-        )  # fmt: skip
-        return info, [_event(entry) for entry in ledger["events"]]
+        info = replace(read_info(ledger), container=Container.WAV)
+        return info, [read_event(entry) for entry in ledger["events"]]
     except (KeyError, TypeError, ValueError) as error:
         raise InputUnreadable(f"the ledger cannot be read: {error!r}") from error
-
-
-def _event(entry: Mapping[str, Any]) -> Event:
-    details = {key: value for key, value in entry.items() if key not in ("type", "position")}
-    return Event(str(entry["type"]), int(entry["position"]), details)
 
 
 def _moment(text: str) -> datetime.datetime:

@@ -46,9 +46,8 @@ DRAIN_S = 0.2
 CERTIFICATE_S = 86_400.0
 _MAX_EARLY_PACKETS = 64
 """Packets kept while the last flight of the handshake is still under way (1.3 s of 20 ms)."""
-_NO_PACKETS: deque[Datagram] = deque(
-    maxlen=0
-)  # one for all: an empty one of one's own takes 0.7 kB
+# one for all: an empty one of one's own takes 0.7 kB
+_NO_PACKETS: deque[Datagram] = deque(maxlen=0)
 
 
 class AiortcIngest:
