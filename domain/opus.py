@@ -16,6 +16,10 @@ _FRAME_SAMPLES = (
 )
 
 
+_PACKET_SAMPLES = tuple((1, 2, 2, 0)[toc & 0x03] * _FRAME_SAMPLES[toc >> 3] for toc in range(256))
+"""Of a packet, by its TOC byte; 0 where the next byte says how many frames there are."""
+
+
 def channels(payload: bytes) -> int:
     """1 or 2, from the stereo bit of the TOC byte (§ 3.1)."""
     return 2 if _toc(payload) & 0x04 else 1
@@ -28,11 +32,11 @@ def frame_samples(payload: bytes) -> int:
 
 def packet_samples(payload: bytes) -> int:
     """Samples at 48 kHz of the whole packet (§ 3.2); raises `PayloadInvalid` if impossible."""
-    code = _toc(payload) & 0x03
-    if code == 3 and len(payload) < 2:
+    if samples := _PACKET_SAMPLES[_toc(payload)]:
+        return samples
+    if len(payload) < 2:
         raise PayloadInvalid("an Opus packet without its frame count")
-    count = (1, 2, 2, payload[1] & 0x3F if code == 3 else 0)[code]
-    samples = count * frame_samples(payload)
+    samples = (payload[1] & 0x3F) * frame_samples(payload)
     if not 0 < samples <= MAX_PACKET_SAMPLES:
         raise PayloadInvalid(f"an Opus packet of {samples} samples")
     return samples

@@ -99,7 +99,9 @@ class Reconstructor:
         else:
             gap_kind = SampleKind.SILENCE if is_lossy else SampleKind.DTX
             runs.append(Run(packet.timestamp, [sound], length, kind, gap_kind, arrived, arrived))
-        self._expected = self._behind(packet.timestamp, length)
+        # as `_behind`, without the call
+        ticks = length * self._clock_rate_hz // self._sample_rate_hz
+        self._expected = (packet.timestamp + ticks) % 2**32
         self._was_sound = True
         self._lossy = False
 

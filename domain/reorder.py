@@ -96,7 +96,10 @@ class ReorderBuffer:
         ahead = (packet.sequence - self._next + 0x8000) % 0x10000 - 0x8000
         if ahead == 0 and not self._waiting and self.suspect is None:
             self._next += 1
-            self._passed(packet)
+            if self._last is not None and packet.timestamp - self._last.timestamp == self._ticks:
+                self._last = packet
+            else:
+                self._passed(packet)
             return [Received(packet, now)]
         far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
         if far and not self._goes_on(packet):
@@ -177,7 +180,7 @@ class ReorderBuffer:
 
     def _passed(self, packet: RtpPacket) -> None:
         last, self._last = self._last, packet
-        if last is None or packet.timestamp - last.timestamp == self._ticks:
+        if last is None:
             return
         step = signed(packet.timestamp - last.timestamp, bits=32)
         if 0 < step <= _MAX_TICKS and signed(packet.sequence - last.sequence, bits=16) == 1:

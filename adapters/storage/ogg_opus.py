@@ -18,7 +18,6 @@ _SHORTEST = 120  # samples of the shortest frame, 2.5 ms
 _PADDED = 0x40  # in the second byte of code 3 (RFC 6716 § 3.2.5)
 _STEREO = 0x04
 _FULLBAND_20_MS = 31 << 3
-_TOC_SAMPLES = [opus.packet_samples(bytes((toc,))) if toc & 3 < 3 else 0 for toc in range(256)]
 
 
 class OggOpusWriter:
@@ -85,7 +84,7 @@ class OggOpusWriter:
         `PayloadInvalid` when a packet does not say how long it lasts, and `ValueError` when it is
         larger than `ogg.MAX_PACKET_SIZE`.
         """
-        durations = _durations(packets)
+        durations = list(map(opus.packet_samples, packets))
         pages, number, granule = [], self.number, self.granule
         for start, stop in paginate(packets):
             granule += sum(durations[start:stop])
@@ -196,14 +195,6 @@ def read_packets(descriptor: int) -> Iterator[AudioPacket]:
             position += samples
 
 
-def _durations(packets: Sequence[bytes]) -> list[int]:
-    if not all(packets):
-        raise PayloadInvalid("an empty Opus packet")
-    # the first byte says it, except for code 3: that saves half of the time for a page
-    durations = [_TOC_SAMPLES[packet[0]] for packet in packets]
-    return list(map(opus.packet_samples, packets)) if 0 in durations else durations
-
-
 def _gap_packets(samples: int, toc: int) -> list[bytes]:
     """The fewest packets without data that last a multiple of 120 samples (§ 4.1).
 
@@ -248,7 +239,7 @@ def _audio_pages(pages: Iterator[Page]) -> Iterator[tuple[Page, int, list[int]]]
     position = 0
     for found in pages:
         try:
-            durations = _durations(found.packets)
+            durations = list(map(opus.packet_samples, found.packets))
         except PayloadInvalid:
             return
         end = position + sum(durations)
