@@ -17,13 +17,12 @@ from collections.abc import Mapping, Sequence
 
 import pylibsrtp
 from aiortc import RTCCertificate
-from aiortc.rtp import RtcpPacket, RtcpSrPacket
 
 from adapters.transport.datagrams import Datagram
 from adapters.transport.ice_agent import IceOptions, parse_candidate
 from adapters.transport.link import SecureLink
 from adapters.transport.rounds import Rounds
-from adapters.transport.rtcp import receiver_report, source_description
+from adapters.transport.rtcp import receiver_report, sender_time, source_description
 from adapters.transport.sdp import OpusWishes, RemoteAudio, parse_offer, write_answer
 from domain.detection import CodecParameters
 from domain.errors import CandidateRejected, ConnectionFailed, NoRelay, PacketInvalid, ServerFull
@@ -218,10 +217,8 @@ class _IngestConnection:
             self._sink.packets_received(packets)
 
     def _rtcp_received(self, data: bytes, arrived: float) -> None:
-        for packet in RtcpPacket.parse(data):
-            if isinstance(packet, RtcpSrPacket):
-                middle = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
-                self._sender_report = (packet.ssrc, middle, arrived)
+        if (told := sender_time(data)) is not None:
+            self._sender_report = (*told, arrived)
 
     def _report(self) -> None:
         assert self._sink is not None

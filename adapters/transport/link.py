@@ -38,7 +38,7 @@ class SecureLink:
         self._goodbye: Goodbye | None = None  # once it stands in, as long as nobody has said it
         self.receive_keys: pylibsrtp.Session | None = None
         """Unprotects what the peer sends; None until the handshake is done."""
-        self.unprotect: Unprotector | None = None
+        self.unprotect: Callable[[bytes], bytes] | None = None
         """The same for RTP, as the server has it for each packet."""
         self._send_keys: pylibsrtp.Session | None = None
         self.on_closed: Callable[[], None] | None = None
@@ -88,7 +88,7 @@ class SecureLink:
             raise ConnectionFailed("the DTLS handshake failed")
         self._adding = [task for task in self._adding if not task.done()]
         self.receive_keys, self._send_keys = dtls._rx_srtp, dtls._tx_srtp
-        self.unprotect = Unprotector(self.receive_keys)
+        self.unprotect = Unprotector(self.receive_keys).unprotect
         if (goodbye := Goodbye.of(dtls)) is not None:
             self._stand_in(goodbye, dtls)
 

@@ -16,7 +16,8 @@ from aiortc.rtp import (
 from domain.rtp import ReceptionReport
 
 _CNAME = 1
-_RECEIVER_REPORT = 201
+_SENDER_REPORT, _RECEIVER_REPORT = 200, 201
+_HEADER, _SENDER_INFO = struct.Struct("!BBH"), struct.Struct("!4xIII")
 _EMPTY_REPORT, _REPORT = struct.Struct("!BBHI"), struct.Struct("!BBHI6I")
 
 
@@ -52,6 +53,27 @@ def receiver_report(
         )
         + description
     )  # fmt: skip
+
+
+def sender_time(data: bytes) -> tuple[int, int] | None:
+    """The SSRC of a sender report, and the middle of its NTP time (16.16 bits of seconds).
+
+    `data` is a compound packet; None without a sender report. Raises `ValueError` for what is no
+    RTCP.
+    """
+    start, end = 0, len(data)
+    while start < end:
+        if end - start < _HEADER.size:
+            raise ValueError("an RTCP header is cut off")
+        first, kind, length = _HEADER.unpack_from(data, start)
+        behind = start + 4 * (length + 1)
+        if first >> 6 != 2 or behind > end:
+            raise ValueError("no RTCP packet")
+        if kind == _SENDER_REPORT and behind - start >= _SENDER_INFO.size:
+            ssrc, seconds, fraction = _SENDER_INFO.unpack_from(data, start)
+            return ssrc, (seconds & 0xFFFF) << 16 | fraction >> 16
+        start = behind
+    return None
 
 
 def source_description(ssrc: int, cname: str) -> bytes:

@@ -24,7 +24,7 @@ class Unprotector:
         self._session = session  # the handle is freed with it
         self._handle = session._srtp[0]
 
-    def __call__(self, packet: bytes) -> bytes:
+    def unprotect(self, packet: bytes) -> bytes:
         """The RTP packet. Raises `pylibsrtp.Error`, and `ValueError` where it is too long."""
         length, buffer = self._length, self._buffer
         length[0] = size = len(packet)

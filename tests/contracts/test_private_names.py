@@ -59,7 +59,7 @@ def test_pylibsrtp_unprotects_as_its_wrapper_does() -> None:
             pylibsrtp.Policy.SSRC_ANY_INBOUND,
         )
     )
-    unprotect = Unprotector(other)
+    unprotect = Unprotector(other).unprotect
     for sequence, size in enumerate((1, 80, 1200)):
         packet = write_rtp(RtpPacket(111, sequence, 0, 7, bytes(size)))
         protected = sender.protect(packet)
