@@ -10,6 +10,7 @@ when the offer and each packet went out (seconds of the machine's monotonic cloc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import pathlib
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import aiohttp
 
+from domain.rtp import write_rtp
 from tests.rigs.clients import Publishing, Remote
 from tests.rigs.sound import encode, speech
 
@@ -25,6 +27,8 @@ TICK_S = 0.02
 SLOTS = 20
 """Streams are not in step: in each of so many parts of a tick some of them send."""
 CONNECTING_AT_ONCE = 8
+OWN_WAY = 25
+"""Every so many packets one goes the client's own way, which sees to the reports."""
 
 
 class Stream:
@@ -43,10 +47,22 @@ class Stream:
         connection.offer_sdp += f"a=ssrc:{first.ssrc} cname:load\r\n"  # type: ignore[misc]
         self.offered_at = time.monotonic()
         await self.client.start()
+        link = self.client.connection._link  # type: ignore[attr-defined]
+        pair = link.ice._agent.selected
+        self._protect = link._send_keys.protect
+        self._socket, self._address = pair.protocol.transport.socket, pair.remote_addr
 
     def send(self) -> None:
         self.sent_at.append(time.monotonic())
-        self.client.send(1)
+        client = self.client
+        if client.sent % OWN_WAY == 0:
+            client.send(1)
+            return
+        payload = client.packets[client.sent % len(client.packets)]
+        packet = client.packetizer.packet(payload, client.sent * 960)
+        client.sent += 1
+        with contextlib.suppress(BlockingIOError):
+            self._socket.sendto(self._protect(write_rtp(packet)), self._address)
 
     async def end(self) -> None:
         server = self.client.server

@@ -35,10 +35,10 @@ GAPLESS, TWO_WORKERS = "Gapless", "Gapless, 2 workers"
 KEEPING = "Gapless (stores packets)"
 OURS = (GAPLESS, TWO_WORKERS, KEEPING)
 POINTS = {
-    MEDIA_RECORDER: (20, 40), JANUS: (200, 400), GAPLESS: (100, 200), KEEPING: (200, 400),
+    MEDIA_RECORDER: (20, 40), JANUS: (200, 400), GAPLESS: (150, 300), KEEPING: (400, 800),
     TWO_WORKERS: (300,),
 }  # fmt: skip
-CURVE = (25, 50, 100, 150, 200, 250)
+CURVE = (25, 50, 100, 150, 200, 250, 300)
 IDLE = (50, 400)
 STARTS = 20
 STORM, STORM_S = 100, 2.0
@@ -104,7 +104,7 @@ def serving(server: str, folder: str) -> Iterator[tuple[Running, str]]:
         JANUS: ("-m", "benchmarks.peers.janus", folder),
     }
     # a session that waits for others must not end by that
-    env = {"GAPLESS_INACTIVITY_TIMEOUT_S": "300"}
+    env = {"GAPLESS_INACTIVITY_TIMEOUT_S": "300", "GAPLESS_MAX_SESSIONS": "1000"}
     with running(*commands[server], env=env) as recorder:
         line = recorder.line("listening on")
         if "pid=" in line:
@@ -333,10 +333,9 @@ def per_core(points: list[Point], server: str) -> float:
     )
 
 
-def carried(points: list[Point], server: str) -> float:
-    """Streams until the busiest of the server's processes has a whole core."""
-    most = max(point.streams for point in points if point.server == server)
-    found = [p for p in points if (p.server, p.streams) == (server, most)]
+def carried(points: list[Point], server: str, streams: int) -> float:
+    """Streams until the busiest of the server's processes has a whole core, by one load."""
+    found = [p for p in points if (p.server, p.streams) == (server, streams)]
     return median([point.streams / point.busiest for point in found])
 
 
@@ -360,7 +359,9 @@ def goals(figures: Figures) -> list[tuple[str, str, str, bool]]:
     """What is wanted, what it is, and whether that is enough."""
     assert figures.busy is not None
     ratio = per_core(figures.points, GAPLESS) / per_core(figures.points, MEDIA_RECORDER)
-    scaling = carried(figures.points, TWO_WORKERS) / carried(figures.points, GAPLESS)
+    (shared,) = POINTS[TWO_WORKERS]
+    one = carried(figures.points, GAPLESS, shared // 2)  # as many as each of the two has
+    scaling = carried(figures.points, TWO_WORKERS, shared) / one
     threads = {p.threads for p in figures.points if p.server in (GAPLESS, KEEPING)}
     against_janus = {
         server: per_core(figures.points, server) / per_core(figures.points, JANUS)
