@@ -22,13 +22,15 @@ from adapters.transport.datagrams import MAX_DATAGRAMS, Datagram, DatagramReader
 
 LOOK_S = 0.01
 """Sockets that carry media are looked at so often."""
-PATIENCE_S = (0.015, 0.075)
+PATIENCE_S = (0.015, 0.095)
 """From the look that has found it a datagram waits so long for others of its socket: for one packet
-more while there is time, and for four when there is none."""
-BUSY = (0.62, 0.72)
+more while there is time, and for five when there is none."""
+BUSY = (0.66, 0.72)
 """The thread works so much of its time where it begins to be more patient, and where it is most."""
-_MEASURE_S = 0.25
-_WEIGHT = 1 / 8  # of the latest measurement: clients that come and go make no difference
+_ONCE = select.EPOLLIN | select.EPOLLONESHOT
+"""A socket's first datagram is told of, and no other one until that is read."""
+_MEASURED = 2000  # sockets with datagrams, some tenths of a second of a load that matters
+_WEIGHT = 1 / 4  # of the latest measurement: clients that come and go make little difference
 SLICE_S = 0.002
 """Whatever has come, the event loop has others to serve after so long."""
 
@@ -58,7 +60,7 @@ class UdpSockets:
         self.reader = DatagramReader()
         self._media: dict[int, UdpTransport] = {}  # by descriptor, those that carry media
         self._epoll: select.epoll | None = None  # as long as there are any
-        self._waiting: dict[int, float] = {}  # with datagrams, and until when, in order
+        self._waiting: deque[tuple[float, int]] = deque()  # with datagrams, and until when
         self._due: deque[int] = deque()
         self._patience = _Patience()
         self._timer: asyncio.TimerHandle | None = None
@@ -87,20 +89,19 @@ class UdpSockets:
             self._epoll = select.epoll()
             self._listen(self._epoll)
         self._media[transport.descriptor] = transport
-        # edge-triggered: each datagram is told of once, whether it is read then or not
-        self._epoll.register(transport.descriptor, select.EPOLLIN | select.EPOLLET)
+        self._epoll.register(transport.descriptor, _ONCE)
 
     def leave(self, transport: UdpTransport) -> None:
         """Read a socket no more."""
         if self._epoll is None or self._media.pop(transport.descriptor, None) is None:
             asyncio.get_running_loop().remove_reader(transport.socket)
             return
-        self._waiting.pop(transport.descriptor, None)
         self._epoll.unregister(transport.descriptor)
         if not self._media:
             asyncio.get_running_loop().remove_reader(self._epoll)
             if self._timer is not None:
                 self._timer.cancel()
+            self._waiting.clear()
             self._due.clear()
             self._epoll.close()
             self._epoll = self._timer = None
@@ -119,14 +120,13 @@ class UdpSockets:
         """
         self._timer = None
         now = time.monotonic()
-        until = now + self._patience.look(now)
+        found = epoll.poll(0, len(self._media))
+        until = now + self._patience.look(len(found), now=now)
         waiting, due = self._waiting, self._due
-        for descriptor, _ in epoll.poll(0, len(self._media)):
-            if descriptor not in waiting:
-                waiting[descriptor] = until
-        while waiting and waiting[descriptor := next(iter(waiting))] <= now:
-            del waiting[descriptor]
-            due.append(descriptor)
+        for descriptor, _ in found:
+            waiting.append((until, descriptor))
+        while waiting and waiting[0][0] <= now:
+            due.append(waiting.popleft()[1])
         self._read(until=now + SLICE_S)
         if epoll is not self._epoll:
             return  # what was received has closed the last socket
@@ -139,14 +139,17 @@ class UdpSockets:
     def _read(self, *, until: float) -> None:
         due = self._due
         while due and time.monotonic() < until:
-            transport = self._media.get(due.popleft())
-            if transport is not None:
-                try:
-                    transport.receive()
-                except Exception as error:
-                    # whatever it is, it is this socket's: the others are served on
-                    context = {"message": "a datagram could not be taken", "exception": error}
-                    asyncio.get_running_loop().call_exception_handler(context)
+            transport = self._media.get(descriptor := due.popleft())
+            if transport is None:
+                continue
+            try:
+                transport.receive()
+            except Exception as error:
+                # whatever it is, it is this socket's: the others are served on
+                context = {"message": "a datagram could not be taken", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
+            if self._epoll is not None and self._media.get(descriptor) is transport:
+                self._epoll.modify(descriptor, _ONCE)
 
 
 class _Patience:
@@ -159,15 +162,22 @@ class _Patience:
     def __init__(self) -> None:
         self._seconds = PATIENCE_S[0]
         self._busy = 0.0
+        self._found = 0
         self._measured_at = time.monotonic()
         self._worked_s = time.thread_time()
 
-    def look(self, now: float) -> float:
-        """Seconds; to be called from the thread that reads, again and again."""
-        if (passed := now - self._measured_at) >= _MEASURE_S:
+    def look(self, found: int, *, now: float) -> float:
+        """Seconds, for so many sockets that a look has found; to be called from their thread.
+
+        It is found sockets that the time between two measurements counts by: as long as there
+        are few of them, something else keeps the thread busy, handshakes perhaps.
+        """
+        self._found += found
+        if self._found >= _MEASURED:
             worked_s = time.thread_time()
-            self._busy += ((worked_s - self._worked_s) / passed - self._busy) * _WEIGHT
-            self._measured_at, self._worked_s = now, worked_s
+            busy = (worked_s - self._worked_s) / (now - self._measured_at)
+            self._busy += (busy - self._busy) * _WEIGHT
+            self._found, self._measured_at, self._worked_s = 0, now, worked_s
             share = min(1.0, max(0.0, (self._busy - BUSY[0]) / (BUSY[1] - BUSY[0])))
             self._seconds = PATIENCE_S[0] + share * (PATIENCE_S[1] - PATIENCE_S[0])
         return self._seconds

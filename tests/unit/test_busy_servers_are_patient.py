@@ -20,13 +20,13 @@ class Thread:
         monkeypatch.setattr(time, "thread_time", lambda: self.worked_s)
         self.patience = _Patience()
 
-    def go_on(self, seconds: float, busy: float) -> float:
-        """The patience after that."""
+    def go_on(self, seconds: float, busy: float, *, sockets: int = 50) -> float:
+        """The patience after that, each look having found so many sockets."""
         until = self.now + seconds
         while self.now < until:
             self.now += LOOK_S
             self.worked_s += LOOK_S * busy
-            seconds = self.patience.look(self.now)
+            seconds = self.patience.look(sockets, now=self.now)
         return seconds
 
 
@@ -49,8 +49,13 @@ def test_one_that_has_none_waits_for_several_and_no_longer_than_it_has_to(thread
 
 def test_a_client_that_comes_makes_no_difference(thread: Thread) -> None:
     thread.go_on(20, busy=0.5)
-    assert thread.go_on(0.25, busy=1.0) == SHORT_S
+    assert thread.go_on(0.1, busy=1.0) == SHORT_S
     assert thread.go_on(1, busy=0.5) == SHORT_S
+
+
+def test_many_that_connect_make_none_while_there_is_no_media_yet(thread: Thread) -> None:
+    thread.go_on(5, busy=1.0, sockets=1)
+    assert thread.go_on(20, busy=0.5) == SHORT_S
 
 
 def test_it_settles_where_patience_makes_work_less(thread: Thread) -> None:
@@ -58,7 +63,7 @@ def test_it_settles_where_patience_makes_work_less(thread: Thread) -> None:
     thread.go_on(5, busy=0.3)
     seen, wait_s = [], SHORT_S
     for _ in range(200):
-        busy = 0.85 - 0.17 * (wait_s - SHORT_S) / (LONG_S - SHORT_S)
+        busy = 0.8 - 0.17 * (wait_s - SHORT_S) / (LONG_S - SHORT_S)
         wait_s = thread.go_on(0.25, busy)
         seen.append(wait_s)
     assert max(seen[100:]) - min(seen[100:]) < 0.005
