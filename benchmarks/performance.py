@@ -187,13 +187,15 @@ def probe(streams: int, *, coming_and_going: bool = False) -> Probed:
             cpu = (sum(recorder.cpus_s) - used) / (time.monotonic() - began)
             generator.line("ended")
         sent = json.loads(times.read_text())
-        # connecting all of them is another measurement
-        first = min(at for told in sent.values() for at in told["sent"])
+        # connecting all of them is another measurement, and so is what follows, when all begin at
+        # once and the first packets of each are held for others that may have been overtaken
+        first = min(at for told in sent.values() for at in told["sent"]) + SETTLE_S
         # a server that is overloaded has not stored all of them
         latency = [
             (stored - at) * 1000
             for session, told in sent.items()
             for stored, at in zip(seen["stored"][session], told["sent"], strict=False)
+            if at >= first
         ]
         lags = [lag * 1000 for at, lag in seen["lags"] if at >= first]
         return Probed(streams, cpu, lags, latency)
