@@ -29,8 +29,9 @@ BUSY = (0.66, 0.72)
 """The thread works so much of its time where it begins to be more patient, and where it is most."""
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 """A socket's first datagram is told of, and no other one until that is read."""
-_MEASURED = 2000  # sockets with datagrams, some tenths of a second of a load that matters
+_MEASURE_S = 0.25
 _WEIGHT = 1 / 4  # of the latest measurement: clients that come and go make little difference
+_MANY = 1000  # sockets found between two measurements; with fewer it is not media that is much
 SLICE_S = 0.002
 """Whatever has come, the event loop has others to serve after so long."""
 
@@ -167,16 +168,14 @@ class _Patience:
         self._worked_s = time.thread_time()
 
     def look(self, found: int, *, now: float) -> float:
-        """Seconds, for so many sockets that a look has found; to be called from their thread.
-
-        It is found sockets that the time between two measurements counts by: as long as there
-        are few of them, something else keeps the thread busy, handshakes perhaps.
-        """
+        """Seconds, for so many sockets that a look has found; to be called from their thread."""
         self._found += found
-        if self._found >= _MEASURED:
+        if (passed := now - self._measured_at) >= _MEASURE_S:
             worked_s = time.thread_time()
-            busy = (worked_s - self._worked_s) / (now - self._measured_at)
-            self._busy += (busy - self._busy) * _WEIGHT
+            change = (worked_s - self._worked_s) / passed - self._busy
+            # where few are found, it is something else that takes the time, handshakes perhaps
+            is_media = min(1.0, self._found / _MANY) if change > 0 else 1.0
+            self._busy += change * is_media * _WEIGHT
             self._found, self._measured_at, self._worked_s = 0, now, worked_s
             share = min(1.0, max(0.0, (self._busy - BUSY[0]) / (BUSY[1] - BUSY[0])))
             self._seconds = PATIENCE_S[0] + share * (PATIENCE_S[1] - PATIENCE_S[0])

@@ -45,6 +45,8 @@ def test_one_that_has_none_waits_for_several_and_no_longer_than_it_has_to(thread
     assert thread.go_on(20, busy=1.0) == LONG_S
     assert thread.go_on(20, busy=sum(BUSY) / 2) == pytest.approx((SHORT_S + LONG_S) / 2, rel=0.05)
     assert thread.go_on(20, busy=0.2) == SHORT_S
+    thread.go_on(20, busy=1.0)
+    assert thread.go_on(2, busy=0.0, sockets=0) == SHORT_S  # all have gone at once
 
 
 def test_a_client_that_comes_makes_no_difference(thread: Thread) -> None:
