@@ -445,9 +445,9 @@ def document(figures: Figures) -> str:
         + "\n![streams against CPU](performance-cpu.png)\n"
         + "\n![streams against the event loop's lag](performance-lag.png)\n"
         + "\n![a packet's way to the store](performance-latency.png)\n"
-        + "\nBeyond two thirds of a core packets wait for others of their stream, for a tenth of a"
-        + " second at most:\nthat makes each of them a fifth cheaper, and is why a server carries"
-        + " more streams for its CPU the more\nthere are.\n"
+        + "\nWhere its thread is busy for more than 72 % of the time, Gapless has packets wait for"
+        + " others of their\nstream, for a tenth of a second at most: each of them is then a"
+        + " fifth cheaper.\n"
         + "\n## A packet\n\nWhere its time goes (CPU): each step by itself, and what the server as"
         + " a whole takes beyond that.\nlibopus alone is the wall.\n\n"
         + step_table(figures)
