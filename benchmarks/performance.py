@@ -445,7 +445,7 @@ def document(figures: Figures) -> str:
         + "\n![streams against CPU](performance-cpu.png)\n"
         + "\n![streams against the event loop's lag](performance-lag.png)\n"
         + "\n![a packet's way to the store](performance-latency.png)\n"
-        + "\nWhere its thread is busy for more than 72 % of the time, Gapless has packets wait for"
+        + "\nWhere its thread is busy for two thirds of the time, Gapless has packets wait for"
         + " others of their\nstream, for a tenth of a second at most: each of them is then a"
         + " fifth cheaper.\n"
         + "\n## A packet\n\nWhere its time goes (CPU): each step by itself, and what the server as"

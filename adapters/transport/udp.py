@@ -25,12 +25,12 @@ LOOK_S = 0.01
 PATIENCE_S = (0.015, 0.095)
 """From the look that has found it a datagram waits so long for others of its socket: for one packet
 more while there is time, and for five when there is none."""
-BUSY = (0.72, 0.76)
+BUSY = (0.66, 0.72)
 """The thread works so much of its time where it begins to be more patient, and where it is most."""
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 """A socket's first datagram is told of, and no other one until that is read."""
 _MEASURE_S = 0.25
-_WEIGHT = 1 / 8  # of the latest measurement: clients that come and go make little difference
+_WEIGHT = 1 / 4  # of the latest measurement: clients that come and go make little difference
 _MANY = 1000  # sockets found between two measurements; with fewer it is not media that is much
 SLICE_S = 0.002
 """Whatever has come, the event loop has others to serve after so long."""
