@@ -16,10 +16,10 @@ from entrypoints.terminal import show_recovery
 def recover(folder: pathlib.Path) -> None:
     """Complete the recordings that a server which died has left in DIR.
 
-    Every NAME.wav.part becomes a NAME.wav that plays everywhere, with its ledger, and so does every
-    NAME.opus.part. Nothing is
-    deleted or overwritten; what a running server is writing is left alone; doing it again
-    changes nothing. `gapless serve` does the same when it starts.
+    Every NAME.wav.part becomes a NAME.wav that plays everywhere, and every NAME.opus.part a
+    NAME.opus, each with its ledger. Nothing is deleted or overwritten; what a running server is
+    writing is left alone; doing it again changes nothing. `gapless serve` does the same when it
+    starts.
 
     \b
     Example:
