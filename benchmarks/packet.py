@@ -49,7 +49,7 @@ def measure() -> dict[str, float]:
         "unprotect (SRTP)": lambda: _unprotect(plain),
         "parse": lambda: _each([parse_rtp] * STREAMS, plain),
         "admit, count, put in order": lambda: _order(packets),
-        "decode (libopus)": lambda: _each([OpusDecoder(MONO).decode for _ in _streams()], payloads),
+        "decode (libopus)": lambda: _decode(payloads),
         "place on the timeline": lambda: _place(packets),
         "store (file, ledger, hash)": _store,
     }
@@ -132,6 +132,19 @@ def _order(packets: list[RtpPacket]) -> float:
         return take
 
     return _each([taker() for _ in _streams()], packets)
+
+
+def _decode(payloads: list[bytes]) -> float:
+    def taker() -> Callable[[bytes], None]:
+        decoder = OpusDecoder(MONO)
+
+        def take(payload: bytes) -> None:
+            decoder.decode(payload)
+            decoder.take()
+
+        return take
+
+    return _each([taker() for _ in _streams()], payloads)
 
 
 def _place(packets: list[RtpPacket]) -> float:

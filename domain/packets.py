@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from domain import opus
-from domain.audio import EncodedSound
+from domain.audio import EncodedSound, Sound
 from domain.errors import PayloadInvalid
 
 
@@ -14,14 +14,23 @@ class PacketKeeper:
     the packet behind it what its FEC has of it.
     """
 
-    def decode(self, payload: bytes) -> EncodedSound:
-        return EncodedSound(payload, opus.packet_samples(payload))
+    def __init__(self) -> None:
+        self._gathered: list[Sound] = []
+
+    def decode(self, payload: bytes) -> int:
+        length = opus.packet_samples(payload)
+        self._gathered.append(EncodedSound(payload, length))
+        return length
 
     def recoverable(self, payload: bytes) -> int:
         return 0
 
-    def recover(self, payload: bytes) -> EncodedSound:
+    def recover(self, payload: bytes) -> int:
         raise PayloadInvalid("nothing is recovered before it is decoded")
 
-    def conceal(self, length: int) -> EncodedSound:
-        return EncodedSound(b"", 0)
+    def conceal(self, length: int) -> int:
+        return 0
+
+    def take(self) -> list[Sound]:
+        gathered, self._gathered = self._gathered, []
+        return gathered

@@ -73,62 +73,70 @@ class Reconstructor:
                 self._lossy = True
             else:
                 self.restart()
+        self._complete(runs)
         return runs
+
+    def _complete(self, runs: list[Run]) -> None:
+        """All that has been decoded belongs to the last run."""
+        if runs:
+            runs[-1].pieces += self._decoder.take()
 
     def _packet(self, slot: Received, runs: list[Run]) -> None:
         packet, arrived = slot.packet, slot.arrived
         kind = SampleKind.RECOVERED if isinstance(slot, Recovered) else SampleKind.RECEIVED
         if not packet.payload:
-            runs += self._keep_alive(packet, arrived)
+            self._keep_alive(packet, arrived, runs)
             return
         is_lossy = self._lossy
         if is_lossy:
-            runs += self._bridge(packet, arrived)
+            self._bridge(packet, arrived, runs)
+        run = runs[-1] if runs and not is_lossy and packet.timestamp == self._expected else None
+        if run is None or run.kind is not kind:
+            self._complete(runs)
+            run = None
         try:
-            sound = self._decoder.decode(packet.payload)
+            length = self._decoder.decode(packet.payload)
         except PayloadInvalid:
             self.rejected["payload"] += 1
             self._lossy = True
             return
-        length = len(sound)
-        if runs and not is_lossy and packet.timestamp == self._expected and runs[-1].kind is kind:
-            run = runs[-1]
-            run.pieces.append(sound)
+        if run is not None:
             run.length += length
             run.completed = arrived
         else:
             gap_kind = SampleKind.SILENCE if is_lossy else SampleKind.DTX
-            runs.append(Run(packet.timestamp, [sound], length, kind, gap_kind, arrived, arrived))
+            runs.append(Run(packet.timestamp, [], length, kind, gap_kind, arrived, arrived))
         # as `_behind`, without the call
         ticks = length * self._clock_rate_hz // self._sample_rate_hz
         self._expected = (packet.timestamp + ticks) % 2**32
         self._was_sound = True
         self._lossy = False
 
-    def _keep_alive(self, packet: RtpPacket, arrived: float) -> list[Run]:
+    def _keep_alive(self, packet: RtpPacket, arrived: float, runs: list[Run]) -> None:
         """The time up to the packet has gone by without a sound that could be sent."""
         self._lossy = True
         if self._expected is None or signed(packet.timestamp - self._expected, bits=32) <= 0:
-            return []
+            return
         self._expected, self._was_sound = packet.timestamp, False
+        self._complete(runs)
         kind = SampleKind.SILENCE
-        return [Run(packet.timestamp, [], 0, kind, kind, arrived, arrived)]
+        runs.append(Run(packet.timestamp, [], 0, kind, kind, arrived, arrived))
 
-    def _bridge(self, packet: RtpPacket, arrived: float) -> list[Run]:
+    def _bridge(self, packet: RtpPacket, arrived: float, runs: list[Run]) -> None:
         """What can be said of the time between the last sound and a packet behind a loss."""
         if self._expected is None:
-            return []
+            return
         ticks = signed(packet.timestamp - self._expected, bits=32)
         gap = ticks * self._sample_rate_hz // self._clock_rate_hz
         if not 0 < gap <= self._max_gap:
-            return []
-        runs: list[Run] = []
+            return
+        self._complete(runs)
         try:
             rebuilt = self._decoder.recoverable(packet.payload)
             rebuilt = rebuilt if rebuilt <= gap else 0
             most = self._max_concealed if self._was_sound else 0
             concealed = self._decoder.conceal(min(gap - rebuilt, most))
-            if len(concealed):
+            if concealed:
                 runs.append(self._rebuilt(self._expected, concealed, SampleKind.CONCEALED, arrived))
             if rebuilt:
                 before = self._behind(packet.timestamp, -rebuilt)
@@ -136,11 +144,10 @@ class Reconstructor:
                 runs.append(self._rebuilt(before, recovered, SampleKind.RECOVERED, arrived))
         except PayloadInvalid:
             pass  # the packet will be refused by `decode`, and counted there
-        return runs
 
-    def _rebuilt(self, timestamp: int, sound: Sound, kind: SampleKind, arrived: float) -> Run:
-        gap_kind = SampleKind.SILENCE
-        return Run(timestamp, [sound], len(sound), kind, gap_kind, arrived, arrived)
+    def _rebuilt(self, timestamp: int, length: int, kind: SampleKind, arrived: float) -> Run:
+        pieces, gap_kind = self._decoder.take(), SampleKind.SILENCE
+        return Run(timestamp, pieces, length, kind, gap_kind, arrived, arrived)
 
     def _behind(self, timestamp: int, samples: int) -> int:
         return (timestamp + samples * self._clock_rate_hz // self._sample_rate_hz) % 2**32

@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from domain import opus
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
+from domain.audio import AudioFormat, AudioFrame, SampleFormat, Sound
 from domain.errors import CodecUnavailable, PayloadInvalid
 from domain.ports.codec import EncodedPacket
 
@@ -106,11 +106,15 @@ class OpusDecoder:
         )
         _check(self._library, error.value)
         weakref.finalize(self, self._library.opus_decoder_destroy, self._state)
-        self._width = 2 * audio_format.channels
-        self._room = self._next = 0
         self._opus_decode = self._library.opus_decode
+        # one packet behind the other into a block of memory, of which views are handed out: as
+        # cheap as it gets
+        self._width = 2 * audio_format.channels
+        self._room = self._next = 0  # samples left in the block, and the address of the first
+        self._taken = _BLOCK_SAMPLES  # so much of the block, which is none yet
+        self._gathered: list[Sound] = []  # in the blocks before it
 
-    def decode(self, payload: bytes) -> Samples:
+    def decode(self, payload: bytes) -> int:
         if not payload:
             # to libopus no payload means a lost packet; here it is a packet with nothing in it
             raise PayloadInvalid("an empty Opus packet")
@@ -119,29 +123,35 @@ class OpusDecoder:
     def recoverable(self, payload: bytes) -> int:
         return opus.fec_samples(payload)
 
-    def recover(self, payload: bytes) -> Samples:
+    def recover(self, payload: bytes) -> int:
         return self._decode(payload, opus.fec_samples(payload), fec=1)
 
-    def conceal(self, length: int) -> Samples:
+    def conceal(self, length: int) -> int:
         whole = length - length % _CONCEAL_STEP
-        if not whole:
-            return np.empty((0, self._channels), dtype="<i2")
-        return self._decode(None, min(whole, opus.MAX_PACKET_SAMPLES))
+        return self._decode(None, min(whole, opus.MAX_PACKET_SAMPLES)) if whole else 0
 
-    def _decode(self, payload: bytes | None, room: int, fec: int = 0) -> Samples:
-        # one packet behind the other into a block of memory, of which views are handed out: as
-        # cheap as it gets, and what is written together later lies together
+    def take(self) -> list[Sound]:
+        gathered, self._gathered = self._gathered, []
+        if self._taken < (end := _BLOCK_SAMPLES - self._room):
+            gathered.append(self._block[self._taken : end])
+            self._taken = end
+        return gathered
+
+    def _begin_block(self) -> None:
+        self._gathered = self.take()
+        self._block = np.empty((_BLOCK_SAMPLES, self._channels), dtype="<i2")
+        self._next, self._room, self._taken = self._block.ctypes.data, _BLOCK_SAMPLES, 0
+
+    def _decode(self, payload: bytes | None, room: int, fec: int = 0) -> int:
         if self._room < room:
-            self._block = np.empty((_BLOCK_SAMPLES, self._channels), dtype="<i2")
-            self._next, self._room = self._block.ctypes.data, _BLOCK_SAMPLES
+            self._begin_block()
         size = len(payload) if payload else 0
-        length = self._opus_decode(self._state, payload, size, self._next, room, fec)
+        length: int = self._opus_decode(self._state, payload, size, self._next, room, fec)
         if length < 0:
             raise PayloadInvalid(_message(self._library, length))
-        start = _BLOCK_SAMPLES - self._room
         self._room -= length
         self._next += length * self._width
-        return self._block[start : start + length]
+        return length
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from adapters.codec.pyav_frames import from_av
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples, silence
+from domain.audio import AudioFormat, AudioFrame, SampleFormat, Sound
 from domain.conversion import convert_frame
 from domain.errors import PayloadInvalid
 
@@ -26,8 +26,9 @@ class TelephoneDecoder:
         codec.layout = "mono"
         self._codec = codec
         self._format = audio_format
+        self._gathered: list[Sound] = []
 
-    def decode(self, payload: bytes) -> Samples:
+    def decode(self, payload: bytes) -> int:
         if not payload:
             # an empty packet would drain FFmpeg's decoder, and every later one would fail
             raise PayloadInvalid("an empty packet")
@@ -38,16 +39,21 @@ class TelephoneDecoder:
         frames = [convert_frame(from_av(frame), self._format) for frame in decoded]
         if not frames:
             raise PayloadInvalid(f"no sound in {len(payload)} bytes")
-        return np.concatenate([frame.samples for frame in frames])
+        self._gathered += [frame.samples for frame in frames]
+        return sum(map(len, frames))
 
     def recoverable(self, payload: bytes) -> int:
         return 0
 
-    def recover(self, payload: bytes) -> Samples:
+    def recover(self, payload: bytes) -> int:
         raise PayloadInvalid("this codec carries no FEC")
 
-    def conceal(self, length: int) -> Samples:
-        return silence(self._format, 0)
+    def conceal(self, length: int) -> int:
+        return 0
+
+    def take(self) -> list[Sound]:
+        gathered, self._gathered = self._gathered, []
+        return gathered
 
 
 class PyAvResampler:

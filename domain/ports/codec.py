@@ -47,10 +47,13 @@ class Resampler(Protocol):
 
 
 class Decoder(Protocol):
-    """A stateful decoder of one stream."""
+    """A stateful decoder of one stream; its sound gathers until it is taken, all of it together.
 
-    def decode(self, payload: bytes) -> Sound:
-        """One packet's sound; samples have shape (n, channels), s16. Raises `PayloadInvalid`.
+    Lengths are in samples per channel.
+    """
+
+    def decode(self, payload: bytes) -> int:
+        """Decode a packet; the length of its sound. Raises `PayloadInvalid`.
 
         The decoder is unharmed by an invalid payload: the next good one decodes.
         """
@@ -61,11 +64,14 @@ class Decoder(Protocol):
         Raises `PayloadInvalid`.
         """
 
-    def recover(self, payload: bytes) -> Sound:
-        """Those samples; `decode` the packet itself after it. Raises `PayloadInvalid`."""
+    def recover(self, payload: bytes) -> int:
+        """Decode those; `decode` the packet itself after it. Raises `PayloadInvalid`."""
 
-    def conceal(self, length: int) -> Sound:
-        """Up to `length` samples that go on from the last sound; none from a codec that cannot."""
+    def conceal(self, length: int) -> int:
+        """Make up to `length` that go on from the last sound; 0 from a codec that cannot."""
+
+    def take(self) -> list[Sound]:
+        """What has gathered since the last time; samples have shape (n, channels), s16."""
 
 
 class DecoderFactory(Protocol):

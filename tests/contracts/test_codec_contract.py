@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -19,6 +19,7 @@ from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
 from domain.comparison import compare
 from domain.detection import CodecParameters, detect_format
 from domain.errors import PayloadInvalid
+from domain.ports.codec import Decoder
 
 OPUS = CodecParameters("opus", 111, 48_000, 2)
 RATE = 48_000
@@ -67,6 +68,10 @@ def telephone_packets(name: str) -> list[bytes]:
     return packets
 
 
+def take(decoder: Decoder) -> Samples:
+    return np.concatenate(cast("list[Samples]", decoder.take()))
+
+
 CASES: dict[str, tuple[CodecParameters, Callable[[], list[bytes]], int]] = {
     "opus mono": (OPUS, lambda: opus_packets(speechlike(1)), 960),
     "opus stereo": (OPUS, lambda: opus_packets(speechlike(1, 2)), 960),
@@ -82,12 +87,14 @@ def test_sound_comes_out_as_it_went_in(case: str) -> None:
     packets = encode()
     audio_format = detect_format(codec, packets[0])
     decoder = make_decoder(codec, audio_format)
-    decoded = [decoder.decode(packet) for packet in packets]
-    assert {piece.shape for piece in decoded} == {(length, audio_format.channels)}
-    assert {piece.dtype for piece in decoded} == {np.dtype("<i2")}
+    assert {decoder.decode(packet) for packet in packets} == {length}
+    decoded = take(decoder)
+    assert decoded.shape == (length * len(packets), audio_format.channels)
+    assert decoded.dtype == np.dtype("<i2")
+    assert decoder.take() == []
     step = RATE // audio_format.sample_rate_hz
     sent = speechlike(1)[::step, 0] / 32768
-    received = np.concatenate(decoded)[:, 0] / 32768
+    received = decoded[:, 0] / 32768
     result = compare(sent, received, sample_rate_hz=audio_format.sample_rate_hz)
     assert result.correlation > 0.9
     assert abs(result.level_difference_db) < 1
@@ -101,7 +108,8 @@ def test_a_decoder_survives_an_empty_packet(case: str) -> None:
     decoder.decode(packets[0])
     with pytest.raises(PayloadInvalid):
         decoder.decode(b"")
-    assert len(decoder.decode(packets[1])) == length
+    assert decoder.decode(packets[1]) == length
+    assert len(take(decoder)) == 2 * length
 
 
 @settings(max_examples=300)
@@ -109,30 +117,40 @@ def test_a_decoder_survives_an_empty_packet(case: str) -> None:
 def test_garbage_costs_only_itself(garbage: list[bytes]) -> None:
     good = opus_packets(speechlike(0.04))
     decoder = make_decoder(OPUS, AudioFormat(RATE, 1))
-    decoder.decode(good[0])
+    length = decoder.decode(good[0])
     for payload in garbage:
         try:
-            samples = decoder.decode(payload)
+            more = decoder.decode(payload)
         except PayloadInvalid:
             continue
-        assert 0 < len(samples) <= 5760
-    assert len(decoder.decode(good[1])) == 960
+        assert 0 < more <= 5760
+        length += more
+    assert decoder.decode(good[1]) == 960
+    assert len(take(decoder)) == length + 960
 
 
-def test_decoded_packets_do_not_share_memory() -> None:
-    first, second = opus_packets(speechlike(0.04))
-    decoder = make_decoder(OPUS, AudioFormat(RATE, 1))
-    kept = decoder.decode(first)
-    before = kept.copy()
-    decoder.decode(second)
-    np.testing.assert_array_equal(kept, before)
+@pytest.mark.parametrize("case", CASES)
+def test_what_was_taken_stays_as_it_is(case: str) -> None:
+    codec, encode, _ = CASES[case]
+    packets = encode()
+    audio_format = detect_format(codec, packets[0])
+    together, apart = (make_decoder(codec, audio_format) for _ in range(2))
+    for packet in packets:
+        together.decode(packet)
+    taken = []
+    for packet in packets:
+        apart.decode(packet)
+        taken += apart.take()
+    np.testing.assert_array_equal(take(together), np.concatenate(taken))
 
 
 def test_the_look_ahead_is_what_decoded_sound_is_late_by() -> None:
     fine: dict[str, Any] = {"application": "audio", "bitrate": 256_000}
     decoder = make_decoder(OPUS, AudioFormat(RATE, 1))
     wave = speechlike(1)
-    decoded = np.concatenate([decoder.decode(packet) for packet in opus_packets(wave, **fine)])
+    for packet in opus_packets(wave, **fine):
+        decoder.decode(packet)
+    decoded = take(decoder)
     result = compare(wave[:, 0] / 32768, decoded[:, 0] / 32768, sample_rate_hz=RATE)
     assert encoder(**fine).look_ahead == 312
     assert abs(result.delay - 312) <= 4  # the encoder's high-pass turns the phase a little

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from domain.audio import AudioFormat, AudioFrame, Samples
+from domain.audio import AudioFormat, AudioFrame, Sound
 from domain.detection import CodecParameters
 from domain.errors import ConnectionFailed, OfferRejected, PayloadInvalid
 from domain.ports.codec import EncodedPacket
@@ -42,21 +42,27 @@ class PlainDecoder:
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self._channels = audio_format.channels
+        self._gathered: list[Sound] = []
 
-    def decode(self, payload: bytes) -> Samples:
+    def decode(self, payload: bytes) -> int:
         if len(payload) != 5:
             raise PayloadInvalid("not five bytes")
         length, value = int.from_bytes(payload[1:3], "big"), int.from_bytes(payload[3:], "big")
-        return np.full((length, self._channels), value, dtype="<i2")
+        self._gathered.append(np.full((length, self._channels), value, dtype="<i2"))
+        return length
 
     def recoverable(self, payload: bytes) -> int:
         return 0
 
-    def recover(self, payload: bytes) -> Samples:
+    def recover(self, payload: bytes) -> int:
         raise PayloadInvalid("no FEC here")
 
-    def conceal(self, length: int) -> Samples:
-        return np.zeros((0, self._channels), dtype="<i2")
+    def conceal(self, length: int) -> int:
+        return 0
+
+    def take(self) -> list[Sound]:
+        gathered, self._gathered = self._gathered, []
+        return gathered
 
 
 def plain_decoder(codec: CodecParameters, audio_format: AudioFormat) -> PlainDecoder:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapters.codec.libopus import OpusEncoder, _library
 from domain import opus
-from domain.audio import AudioFormat, AudioFrame, Samples
+from domain.audio import AudioFormat, AudioFrame, Sound
 from domain.errors import PayloadInvalid
 from domain.ledger import SampleKind
 from domain.reconstruct import Reconstructor, Run
@@ -27,23 +27,32 @@ class ScriptedDecoder:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self._gathered: list[Sound] = []
 
-    def decode(self, payload: bytes) -> Samples:
+    def decode(self, payload: bytes) -> int:
         if payload == b"x":
             raise PayloadInvalid("x")
         self.calls.append(f"decode {payload.decode()}")
-        return np.ones((960, 1), dtype="<i2")
+        return self._gather(960, 1)
 
     def recoverable(self, payload: bytes) -> int:
         return 960 if payload.startswith(b"f") else 0
 
-    def recover(self, payload: bytes) -> Samples:
+    def recover(self, payload: bytes) -> int:
         self.calls.append(f"recover {payload.decode()}")
-        return np.full((960, 1), 2, dtype="<i2")
+        return self._gather(960, 2)
 
-    def conceal(self, length: int) -> Samples:
+    def conceal(self, length: int) -> int:
         self.calls.append(f"conceal {length}")
-        return np.full((length - length % 120, 1), 3, dtype="<i2")
+        return self._gather(length - length % 120, 3)
+
+    def take(self) -> list[Sound]:
+        gathered, self._gathered = self._gathered, []
+        return gathered
+
+    def _gather(self, length: int, value: int) -> int:
+        self._gathered.append(np.full((length, 1), value, dtype="<i2"))
+        return length
 
 
 def received(index: int, payload: bytes = b"p", *, timestamp: int | None = None) -> Received:
