@@ -74,7 +74,7 @@ class WavFile:
         sample_format = self._format.sample_format
         storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
         storable = np.ascontiguousarray(storable)
-        self._file.write(storable)
+        libsndfile.write(self._file, storable)
         as_stored = sample_format is SampleFormat.S16  # then there is nothing to pack
         data = storable.data.cast("B") if as_stored else pack(samples, sample_format)
         self._digest.update(data, samples)

@@ -123,3 +123,20 @@ def test_libsndfile_keeps_the_header_true_while_it_writes(tmp_path: pathlib.Path
         for n in range(1, 4):
             file.write(np.zeros(100, dtype="<i2"))
             assert soundfile.info(path).frames == 100 * n
+
+
+@pytest.mark.parametrize(
+    ("dtype", "subtype"),
+    [("<i2", "PCM_16"), ("<i4", "PCM_32"), ("<i4", "PCM_24"), ("<f4", "FLOAT"), ("<f8", "DOUBLE")],
+)
+def test_libsndfile_writes_what_its_wrapper_does(
+    tmp_path: pathlib.Path, dtype: str, subtype: str
+) -> None:
+    samples = np.arange(-600, 600).astype(dtype).reshape(-1, 2)
+    paths = tmp_path / "ours.wav", tmp_path / "theirs.wav"
+    for path, write in zip(paths, (libsndfile.write, soundfile.SoundFile.write), strict=True):
+        with soundfile.SoundFile(path, "w", 48_000, 2, subtype, format="WAV") as file:
+            libsndfile.keep_header_true(file)
+            write(file, samples)
+            write(file, samples[:7])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
