@@ -22,9 +22,9 @@ from adapters.transport.datagrams import MAX_DATAGRAMS, Datagram, DatagramReader
 
 LOOK_S = 0.01
 """Sockets that carry media are looked at so often."""
-PATIENCE_S = (0.015, 0.095)
+PATIENCE_S = (0.015, 0.195)
 """From the look that has found it a datagram waits so long for others of its socket: for one packet
-more while there is time, and for five when there is none."""
+more while there is time, and for ten when there is none."""
 BUSY = (0.66, 0.72)
 """The thread works so much of its time where it begins to be more patient, and where it is most."""
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
