@@ -22,6 +22,7 @@ from adapters.codec.libopus import OpusDecoder
 from adapters.storage.disk import WRITE_INTERVAL_S, SyncThread
 from adapters.storage.parts import PartOptions, RecordingParts
 from adapters.transport.datagrams import Datagram
+from adapters.transport.srtp import Unprotector
 from adapters.transport.udp import UdpSockets, UdpTransport
 from domain.audio import AudioFormat
 from domain.ledger import RecordingInfo, SampleKind
@@ -29,7 +30,7 @@ from domain.reconstruct import Run
 from domain.recording import Recording
 from domain.reorder import ReorderBuffer
 from domain.rtp import ReceptionStatistics, RtpPacket, parse_rtp, write_rtp
-from domain.sources import Arrival, SourceGate
+from domain.sources import SourceGate
 from tests.rigs.sound import encode, speech
 
 STREAMS = 100
@@ -42,7 +43,10 @@ T = TypeVar("T")
 def measure() -> dict[str, float]:
     """µs of each step of a packet, in the order in which it takes them."""
     payloads = encode(speech(PACKETS * 0.02))[:PACKETS]
-    packets = [RtpPacket(111, n, n * 960, 7, payload) for n, payload in enumerate(payloads)]
+    packets = [
+        RtpPacket(111, n, n * 960, 7, payload, arrived=n * 0.02)
+        for n, payload in enumerate(payloads)
+    ]
     plain = [write_rtp(packet) for packet in packets]
     steps: dict[str, Callable[[], float]] = {
         "receive (a system call for two)": lambda: asyncio.run(_receive(plain)),
@@ -109,11 +113,12 @@ def _unprotect(datagrams: list[bytes]) -> float:
             pylibsrtp.Session(pylibsrtp.Policy(key=key, ssrc_type=end, srtp_profile=profile))
             for end in ends
         ])  # fmt: skip
+    receivers = [Unprotector(receiver).unprotect for _, receiver in pairs]
     for datagram in datagrams:
         protected = [sender.protect(datagram) for sender, _ in pairs]
         began = time.thread_time()
-        for (_, receiver), data in zip(pairs, protected, strict=True):
-            receiver.unprotect(data)
+        for unprotect, data in zip(receivers, protected, strict=True):
+            unprotect(data)
         spent += time.thread_time() - began
     return spent / (STREAMS * len(datagrams)) * 1e6
 
@@ -124,10 +129,9 @@ def _order(packets: list[RtpPacket]) -> float:
         statistics = ReceptionStatistics(7, clock_rate_hz=48_000)
 
         def take(packet: RtpPacket) -> None:
-            now = packet.sequence * 0.02
-            for arrival in gate.admit(Arrival(packet, (), now)):
-                statistics.received(arrival.packet, now=now)
-                buffer.push(arrival.packet, now=now)
+            for admitted in gate.admit(packet):
+                statistics.received(admitted)
+                buffer.push(admitted)
 
         return take
 

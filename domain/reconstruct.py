@@ -10,7 +10,8 @@ from domain.audio import Sound
 from domain.errors import PayloadInvalid
 from domain.ledger import SampleKind
 from domain.ports.codec import Decoder
-from domain.reorder import Lost, Received, Recovered, Slot
+from domain.redundancy import Recovered
+from domain.reorder import Lost, Slot
 from domain.rtp import RtpPacket, signed
 
 MAX_CONCEALED_S = 0.1
@@ -67,7 +68,7 @@ class Reconstructor:
         """The runs that slots make; sound that follows on other sound of its kind is one run."""
         runs: list[Run] = []
         for slot in slots:
-            if isinstance(slot, Received):
+            if isinstance(slot, RtpPacket):
                 self._packet(slot, runs)
             elif isinstance(slot, Lost):
                 self._lossy = True
@@ -81,15 +82,15 @@ class Reconstructor:
         if runs:
             runs[-1].pieces += self._decoder.take()
 
-    def _packet(self, slot: Received, runs: list[Run]) -> None:
-        packet, arrived = slot.packet, slot.arrived
-        kind = SampleKind.RECOVERED if isinstance(slot, Recovered) else SampleKind.RECEIVED
+    def _packet(self, packet: RtpPacket, runs: list[Run]) -> None:
+        kind = SampleKind.RECOVERED if isinstance(packet, Recovered) else SampleKind.RECEIVED
+        arrived = packet.arrived
         if not packet.payload:
-            self._keep_alive(packet, arrived, runs)
+            self._keep_alive(packet, runs)
             return
         is_lossy = self._lossy
         if is_lossy:
-            self._bridge(packet, arrived, runs)
+            self._bridge(packet, runs)
         run = runs[-1] if runs and not is_lossy and packet.timestamp == self._expected else None
         if run is None or run.kind is not kind:
             self._complete(runs)
@@ -112,17 +113,17 @@ class Reconstructor:
         self._was_sound = True
         self._lossy = False
 
-    def _keep_alive(self, packet: RtpPacket, arrived: float, runs: list[Run]) -> None:
+    def _keep_alive(self, packet: RtpPacket, runs: list[Run]) -> None:
         """The time up to the packet has gone by without a sound that could be sent."""
         self._lossy = True
         if self._expected is None or signed(packet.timestamp - self._expected, bits=32) <= 0:
             return
         self._expected, self._was_sound = packet.timestamp, False
         self._complete(runs)
-        kind = SampleKind.SILENCE
+        kind, arrived = SampleKind.SILENCE, packet.arrived
         runs.append(Run(packet.timestamp, [], 0, kind, kind, arrived, arrived))
 
-    def _bridge(self, packet: RtpPacket, arrived: float, runs: list[Run]) -> None:
+    def _bridge(self, packet: RtpPacket, runs: list[Run]) -> None:
         """What can be said of the time between the last sound and a packet behind a loss."""
         if self._expected is None:
             return
@@ -131,6 +132,7 @@ class Reconstructor:
         if not 0 < gap <= self._max_gap:
             return
         self._complete(runs)
+        arrived = packet.arrived
         try:
             rebuilt = self._decoder.recoverable(packet.payload)
             rebuilt = rebuilt if rebuilt <= gap else 0

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from domain.errors import PayloadInvalid
 from domain.rtp import RtpPacket
 
 
-def split_red(packet: RtpPacket) -> tuple[RtpPacket, list[RtpPacket]]:
-    """The packet that RED wraps, and the earlier ones that it carries again, oldest first.
+@dataclass(slots=True)
+class Recovered(RtpPacket):
+    """A packet as a later one carries it again; it arrived with that one."""
+
+
+def split_red(packet: RtpPacket) -> RtpPacket:
+    """The packet that RED wraps, with the earlier ones that it carries again, oldest first.
 
     A redundant block says how much older it is, but not of which packet it is a copy; senders
     repeat the packets directly before (libwebrtc does), so the k-th block from the end is k
@@ -35,13 +40,14 @@ def split_red(packet: RtpPacket) -> tuple[RtpPacket, list[RtpPacket]]:
             raise PayloadInvalid("a RED block is cut off")
         if length:
             copies.append(
-                replace(
-                    packet,
-                    payload_type=payload_type,
-                    sequence=(packet.sequence - (len(headers) - index)) % 2**16,
-                    timestamp=(packet.timestamp - offset) % 2**32,
-                    payload=data[position : position + length],
+                Recovered(
+                    payload_type,
+                    (packet.sequence - (len(headers) - index)) % 2**16,
+                    (packet.timestamp - offset) % 2**32,
+                    packet.ssrc,
+                    data[position : position + length],
+                    arrived=packet.arrived,
                 )
             )
         position += length
-    return replace(packet, payload_type=primary_type, payload=data[position:]), copies
+    return replace(packet, payload_type=primary_type, payload=data[position:], copies=copies)

@@ -10,7 +10,8 @@ from domain.errors import InputUnreadable
 from domain.ledger import Event, SampleKind, Span
 from domain.ports.codec import Decoder
 from domain.reconstruct import Reconstructor
-from domain.reorder import Lost, Received, Recovered, Restarted, Slot
+from domain.redundancy import Recovered
+from domain.reorder import Lost, Restarted, Slot
 from domain.rtp import RtpPacket, signed
 
 _LONGEST_S = 86_400.0
@@ -75,12 +76,12 @@ def _slots(
             yield Lost(1)
         if span.kind not in (SampleKind.RECEIVED, SampleKind.RECOVERED):
             continue
-        make = Received if span.kind is SampleKind.RECEIVED else Recovered
+        make = RtpPacket if span.kind is SampleKind.RECEIVED else Recovered
         while position < end:
             packet = next(packets, None)
             if packet is None:
                 raise InputUnreadable(f"the packet at sample {position} is missing")
-            yield make(RtpPacket(0, sequence, position % 2**32, 0, packet.payload), 0.0)
+            yield make(0, sequence, position % 2**32, 0, packet.payload)
             sequence = (sequence + 1) % 2**16
             position += packet.length
         if position != end:

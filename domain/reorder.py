@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,19 +19,6 @@ _MAX_TICKS = 48_000 // 5
 """A step between two packets beyond 200 ms is a pause, and tells nothing of their length."""
 
 
-@dataclass(slots=True)
-class Received:
-    """The next packet in order, and when it arrived (monotonic seconds)."""
-
-    packet: RtpPacket
-    arrived: float
-
-
-@dataclass(slots=True)
-class Recovered(Received):
-    """The next packet did not come, but a later one carried a copy of its payload."""
-
-
 @dataclass(frozen=True, slots=True)
 class Lost:
     """`count` packets that did not come in time."""
@@ -45,7 +31,8 @@ class Restarted:
     """The sender began again with another sequence; nothing is known of what lies between."""
 
 
-Slot: TypeAlias = Received | Lost | Restarted
+Slot: TypeAlias = RtpPacket | Lost | Restarted
+"""A packet is the next one in order, or the copy of it that another one carried."""
 
 
 class ReorderBuffer:
@@ -69,12 +56,12 @@ class ReorderBuffer:
         self._next: int | None = None
         self._starting = True
         self._start_hold_s = hold_s
-        self._waiting: dict[int, Received] = {}
+        self._waiting: dict[int, RtpPacket] = {}
         self._copies: dict[int, RtpPacket] = {}
         self._given_up: deque[int] = deque(maxlen=_REMEMBERED_LOSSES)
         self._last: RtpPacket | None = None  # the latest that went through
         self._ticks = 0  # by which timestamps go on from packet to packet
-        self.suspect: Received | None = None
+        self.suspect: RtpPacket | None = None
         """A packet that fits nowhere, as long as no second one confirms it."""
         self.late = 0
         """Packets that came after they were given up."""
@@ -82,32 +69,39 @@ class ReorderBuffer:
         self.strays = 0
         """Packets that fitted nowhere, and that nothing followed."""
 
-    def push(
-        self, packet: RtpPacket, *, now: float, copies: Sequence[RtpPacket] = ()
-    ) -> list[Slot]:
-        """Take a packet that arrived at `now` (seconds); return the slots that are due.
+    def passes(self, packet: RtpPacket) -> bool:
+        """Whether a packet is next in order, and nothing waits; then it has passed.
 
-        `copies` are earlier packets whose payloads this one carries again (RFC 2198).
+        As nearly all do: they need not be pushed.
         """
+        if self._waiting or self._next is None or (packet.sequence - self._next) & 0xFFFF:
+            return False
+        if self.suspect is not None:
+            return False
+        self._next += 1
+        last = self._last
+        if last is not None and packet.timestamp - last.timestamp == self._ticks:
+            self._last = packet
+        else:
+            self._passed(packet)
+        return True
+
+    def push(self, packet: RtpPacket) -> list[Slot]:
+        """Take a packet; return the slots that are due when it arrives."""
+        if self.passes(packet):
+            return [packet]
         if self._next is None:
             # whatever is up to MAX_MISORDER before it may still turn out to be the first
             self._next = packet.sequence - MAX_MISORDER
             self._start_hold_s = min(self._hold_s, MARKED_S) if packet.marker else self._hold_s
-        ahead = (packet.sequence - self._next + 0x8000) % 0x10000 - 0x8000
-        if ahead == 0 and not self._waiting and self.suspect is None:
-            self._next += 1
-            if self._last is not None and packet.timestamp - self._last.timestamp == self._ticks:
-                self._last = packet
-            else:
-                self._passed(packet)
-            return [Received(packet, now)]
+        ahead = signed(packet.sequence - self._next, bits=16)
         far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
         if far and not self._goes_on(packet):
-            return self._jumped(Received(packet, now))
+            return self._jumped(packet)
         if self.suspect is not None:
             self._drop_suspect()
         sequence = self._next + ahead
-        for copy in copies:
+        for copy in packet.copies:
             at = self._next + signed(copy.sequence - self._next, bits=16)
             if self._next <= at < sequence:
                 self._copies[at] = copy
@@ -116,9 +110,9 @@ class ReorderBuffer:
         elif sequence in self._waiting:
             self.duplicates += 1
         else:
-            self._waiting[sequence] = Received(packet, now)
-            return [*self._in_order(), *self.poll(now=now)]
-        return self.poll(now=now)
+            self._waiting[sequence] = packet
+            return [*self._in_order(), *self.poll(now=packet.arrived)]
+        return self.poll(now=packet.arrived)
 
     def poll(self, *, now: float) -> list[Slot]:
         """The slots that are due because the packets behind a hole have waited long enough."""
@@ -141,7 +135,6 @@ class ReorderBuffer:
     def _give_up_hole(self) -> list[Slot]:
         assert self._next is not None
         first = min(self._waiting)
-        arrived = self._waiting[first].arrived
         slots: list[Slot] = []
         lost = 0
         for sequence in range(self._next, first) if not self._starting else ():
@@ -153,7 +146,7 @@ class ReorderBuffer:
             if lost:
                 slots.append(Lost(lost))
                 lost = 0
-            slots.append(Recovered(copy, arrived))
+            slots.append(copy)
         if lost:
             slots.append(Lost(lost))
         self._starting = False
@@ -165,7 +158,7 @@ class ReorderBuffer:
         slots: list[Slot] = []
         while (item := self._waiting.pop(self._next, None)) is not None:
             slots.append(item)
-            self._passed(item.packet)
+            self._passed(item)
             self._next += 1
         for sequence in [at for at in self._copies if at < self._next]:
             del self._copies[sequence]
@@ -194,26 +187,26 @@ class ReorderBuffer:
         error = signed(packet.timestamp - self._last.timestamp - packets * self._ticks, bits=32)
         return abs(error) <= abs(packets) * self._ticks // 2
 
-    def _jumped(self, item: Received) -> list[Slot]:
+    def _jumped(self, packet: RtpPacket) -> list[Slot]:
         first = self.suspect
         if first is not None:
-            follows = signed(item.packet.sequence - first.packet.sequence, bits=16)
+            follows = signed(packet.sequence - first.sequence, bits=16)
             if 0 < follows <= MAX_MISORDER:
-                return self._restart(first, item)
+                return self._restart(first, packet)
             self.strays += 1
-        self.suspect = item
+        self.suspect = packet
         return []
 
-    def _restart(self, first: Received, second: Received) -> list[Slot]:
+    def _restart(self, first: RtpPacket, second: RtpPacket) -> list[Slot]:
         slots = [*self.flush(), Restarted()]
         self.suspect = None
         self._last, self._ticks = None, 0
         self._copies.clear()
         self._given_up.clear()
-        self._next = first.packet.sequence
-        for item in (first, second):
-            at = self._next + signed(item.packet.sequence - self._next, bits=16)
-            self._waiting[at] = item
+        self._next = first.sequence
+        for packet in (first, second):
+            at = self._next + signed(packet.sequence - self._next, bits=16)
+            self._waiting[at] = packet
             slots += self._in_order()
         return slots
 

@@ -6,6 +6,7 @@ RFC 3550; the numbers after § are its sections.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from domain.errors import PacketInvalid
@@ -30,9 +31,13 @@ class RtpPacket:
     ssrc: int
     payload: bytes
     marker: bool = False
+    arrived: float = 0.0
+    """When it came (monotonic seconds)."""
+    copies: Sequence[RtpPacket] = ()
+    """Earlier packets whose payloads it carries again (RFC 2198)."""
 
 
-def parse_rtp(data: bytes) -> RtpPacket:
+def parse_rtp(data: bytes, arrived: float = 0.0) -> RtpPacket:
     """Read an RTP packet (§ 5.1); raises `PacketInvalid` with the reason."""
     if len(data) < _HEADER.size:
         raise PacketInvalid(f"{len(data)} bytes are too short for an RTP header")
@@ -51,7 +56,8 @@ def parse_rtp(data: bytes) -> RtpPacket:
         end -= padding
     if start > end:
         raise PacketInvalid("header and padding are longer than the packet")
-    return RtpPacket(second & 0x7F, sequence, timestamp, ssrc, data[start:end], second >= 0x80)
+    payload = data[start:end]
+    return RtpPacket(second & 0x7F, sequence, timestamp, ssrc, payload, second >= 0x80, arrived)
 
 
 def write_rtp(packet: RtpPacket) -> bytes:
@@ -170,8 +176,8 @@ class ReceptionStatistics:
         """The same source, after an outage that may be longer than its numbers can tell."""
         return ReceptionStatistics(self.ssrc, clock_rate_hz=self._clock_rate_hz)
 
-    def received(self, packet: RtpPacket, *, now: float) -> None:
-        """Count a packet that arrived at `now` (seconds, any monotonic clock)."""
+    def received(self, packet: RtpPacket) -> None:
+        """Count a packet."""
         if self._base is None:
             self._base = self._highest = packet.sequence
         # as `signed`, which a call for each packet would cost more than all the rest
@@ -179,7 +185,7 @@ class ReceptionStatistics:
         if ahead > 0:
             self._highest += ahead
         self._received += 1
-        transit = now * self._clock_rate_hz - packet.timestamp
+        transit = packet.arrived * self._clock_rate_hz - packet.timestamp
         if self._transit is not None:
             # the timestamp wraps every 25 hours at 48 kHz: take the difference modulo 2^32
             difference = (transit - self._transit + 2**31) % 2**32 - 2**31

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from domain.rtp import RtpPacket
 
 RETURN_AFTER_S = 1.0
 """A source that was left can take over again when the one after it has been silent so long."""
 _REMEMBERED = 16
-
-
-@dataclass(slots=True)
-class Arrival:
-    """A packet, the earlier ones that it carries again, and when it came (monotonic seconds)."""
-
-    packet: RtpPacket
-    copies: Sequence[RtpPacket]
-    at: float
 
 
 class SourceGate:
@@ -37,7 +26,7 @@ class SourceGate:
         self.rejected: Counter[str] = Counter()
         self.active_at = 0.0
         """When its latest packet came."""
-        self._newcomer: Arrival | None = None
+        self._newcomer: RtpPacket | None = None
         self._left: tuple[int, ...] = ()
 
     def reopen(self) -> None:
@@ -45,16 +34,16 @@ class SourceGate:
         self.current = None
         self._newcomer = None
 
-    def admit(self, arrival: Arrival) -> list[Arrival]:
+    def admit(self, packet: RtpPacket) -> list[RtpPacket]:
         """What goes on now; look at `current` to see whether another source has taken over."""
-        ssrc = arrival.packet.ssrc
-        admitted = [arrival]
+        ssrc = packet.ssrc
+        admitted = [packet]
         if self.current not in (None, ssrc):
-            if ssrc in self._left and arrival.at - self.active_at < RETURN_AFTER_S:
+            if ssrc in self._left and packet.arrived - self.active_at < RETURN_AFTER_S:
                 self.rejected["left source"] += 1
                 return []
-            first, self._newcomer = self._newcomer, arrival
-            if first is None or first.packet.ssrc != ssrc:
+            first, self._newcomer = self._newcomer, packet
+            if first is None or first.ssrc != ssrc:
                 self.rejected["stray source"] += first is not None
                 return []
             self._newcomer = None
@@ -62,5 +51,5 @@ class SourceGate:
             self._left = (*self._left, self.current)[-_REMEMBERED:]
             admitted.insert(0, first)
         self.current = ssrc
-        self.active_at = arrival.at
+        self.active_at = packet.arrived
         return admitted

@@ -32,9 +32,8 @@ from domain.ports.transport import (
     IceDescription,
     IngestConnection,
     MediaSink,
-    TimedPacket,
 )
-from domain.rtp import parse_rtp
+from domain.rtp import RtpPacket, parse_rtp
 from domain.settings import IceServer
 
 _log = logging.getLogger("gapless")
@@ -201,18 +200,18 @@ class _IngestConnection:
             return
         assert self._sink is not None
         unwanted = self._remote.unwanted
-        packets: list[TimedPacket] = []
+        packets: list[RtpPacket] = []
         for data, arrived in datagrams:
             try:
                 if len(data) > 1 and 192 <= data[1] <= 223:  # as `is_rtcp`, without the call
                     self._rtcp_received(keys.unprotect_rtcp(data), arrived)
                     continue
-                packet = parse_rtp(unprotect(data))
+                packet = parse_rtp(unprotect(data), arrived)
             except (pylibsrtp.Error, PacketInvalid, ValueError):  # ValueError: too long, or no RTCP
                 self.rejected += 1
                 continue
             if packet.payload_type not in unwanted:
-                packets.append((packet, arrived))
+                packets.append(packet)
         if packets:
             self._sink.packets_received(packets)
 

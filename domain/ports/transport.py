@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from domain.detection import CodecParameters
 from domain.rtp import ReceptionReport, RtpPacket
 from domain.settings import IceServer
-
-TimedPacket: TypeAlias = tuple[RtpPacket, float]
-"""A packet, and when it came (monotonic seconds)."""
 
 _ICE_USERNAME = re.compile("[A-Za-z0-9+/]{4,256}")
 _ICE_PASSWORD = re.compile("[A-Za-z0-9+/]{22,256}")
@@ -52,7 +49,7 @@ class MediaSink(Protocol):
     def connection_established(self, *, now: float) -> None:
         """The media path is there and secure; `now` in monotonic seconds."""
 
-    def packets_received(self, packets: Sequence[TimedPacket]) -> None:
+    def packets_received(self, packets: Sequence[RtpPacket]) -> None:
         """Authenticated RTP packets in the order of arrival; at least one."""
 
     def connection_closed(self) -> None:

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from domain.ports.clock import Work
 from domain.ports.observers import ServerObserver
-from domain.ports.transport import IngestConnection, TimedPacket
-from domain.rtp import ReceptionReport
+from domain.ports.transport import IngestConnection
+from domain.rtp import ReceptionReport, RtpPacket
 from domain.services.record import AudioTrackProcessor
 from domain.session import Session, SessionEvent, SessionState
 
@@ -77,8 +77,8 @@ class LiveSession:
         if self.session.connected(now=now):
             self._observer.session_changed(self.session.id, self.session.state)
 
-    def received(self, attempt: Attempt, packets: Sequence[TimedPacket]) -> None:
-        now = packets[-1][1]
+    def received(self, attempt: Attempt, packets: Sequence[RtpPacket]) -> None:
+        now = packets[-1].arrived
         if self._faulty or self.session.state is SessionState.ENDED:
             return
         try:
@@ -203,7 +203,7 @@ class Attempt:
     def connection_established(self, *, now: float) -> None:
         self._live.established(self, now=now)
 
-    def packets_received(self, packets: Sequence[TimedPacket]) -> None:
+    def packets_received(self, packets: Sequence[RtpPacket]) -> None:
         self._live.received(self, packets)
 
     def connection_closed(self) -> None:

@@ -16,7 +16,6 @@ from domain.packets import PacketKeeper
 from domain.ports.clock import Clock
 from domain.ports.codec import DecoderFactory
 from domain.ports.storage import InterruptedRecording, RecordingStore, RecordingWriter
-from domain.ports.transport import TimedPacket
 from domain.reconstruct import Reconstructor, Run
 from domain.recording import (
     Appended,
@@ -31,9 +30,9 @@ from domain.recording import (
     State,
 )
 from domain.redundancy import split_red
-from domain.reorder import Lost, Received, ReorderBuffer, Restarted, Slot
+from domain.reorder import Lost, ReorderBuffer, Restarted, Slot
 from domain.rtp import ReceptionReport, ReceptionStatistics, RtpPacket
-from domain.sources import Arrival, SourceGate
+from domain.sources import SourceGate
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class AudioTrackProcessor:
         if self.attempt > 1:
             self._apply(self._recording.note("reconnected", now=now, attempt=self.attempt))
 
-    def packets_received(self, packets: Sequence[TimedPacket]) -> None:
+    def packets_received(self, packets: Sequence[RtpPacket]) -> None:
         """Take packets in the order in which they arrived, and put them in order.
 
         What is due by that waits for `settle`, or for `decode` and `store` one after the other.
@@ -144,13 +143,12 @@ class AudioTrackProcessor:
         if self._recording.state is State.FINISHED:
             return
         gate, codecs = self._gate, self._codecs
-        for packet, arrived in packets:
-            copies: Sequence[RtpPacket] = ()
+        for packet in packets:
             codec = codecs.get(packet.payload_type)
             if codec is None or codec is not self._codec:
                 if codec is not None and codec.name == "red":
                     try:
-                        packet, copies = split_red(packet)
+                        packet = split_red(packet)
                     except PayloadInvalid:
                         self.rejected["redundancy"] += 1
                         continue
@@ -159,13 +157,13 @@ class AudioTrackProcessor:
                     self.rejected["payload type"] += 1
                     continue
             if packet.ssrc == gate.current:
-                gate.active_at = arrived
-                self._slots += self._order(packet, copies, arrived)
+                gate.active_at = packet.arrived
+                self._order(packet)
                 continue
-            for arrival in gate.admit(Arrival(packet, copies, arrived)):
-                if self._ssrc != arrival.packet.ssrc:
-                    self._change_source(arrival.packet.ssrc, codecs[packet.payload_type])
-                self._slots += self._order(arrival.packet, arrival.copies, arrival.at)
+            for admitted in gate.admit(packet):
+                if self._ssrc != admitted.ssrc:
+                    self._change_source(admitted.ssrc, codecs[packet.payload_type])
+                self._order(admitted)
 
     def poll(self, *, now: float) -> bool:
         """Let packets go that have waited long enough for the ones before them; are there any?"""
@@ -226,35 +224,37 @@ class AudioTrackProcessor:
         self._ssrc = ssrc
         self._statistics = ReceptionStatistics(ssrc, clock_rate_hz=codec.clock_rate_hz)
 
-    def _order(
-        self, packet: RtpPacket, copies: Sequence[RtpPacket], arrived: float
-    ) -> Sequence[Slot]:
+    def _order(self, packet: RtpPacket) -> None:
         assert self._statistics is not None
-        if copies:
-            copies = [copy for copy in copies if copy.payload_type == packet.payload_type]
-        slots = self._reorder.push(packet, now=arrived, copies=copies)
-        if len(slots) > 1 and any(isinstance(slot, Restarted) for slot in slots):
+        if self._reorder.passes(packet):
+            self._slots.append(packet)
+            self._statistics.received(packet)
+            return
+        if packet.copies:
+            ours = [item for item in packet.copies if item.payload_type == packet.payload_type]
+            packet.copies = ours
+        slots = self._reorder.push(packet)
+        if any(isinstance(slot, Restarted) for slot in slots):
             # another sequence begins: its statistics do, too (RFC 3550 § A.1)
             self._statistics = self._statistics.begin_anew()
-        suspect = self._reorder.suspect
-        if suspect is None or suspect.packet is not packet:
-            self._statistics.received(packet, now=arrived)
-        return slots
+        if self._reorder.suspect is not packet:
+            self._statistics.received(packet)
+        self._slots += slots
 
     def decode(self) -> None:
         """The first half of settling: what is due becomes sound."""
         slots, self._slots = self._slots, []
         ready: list[Slot] = []
         for slot in slots:
-            if isinstance(slot, Received):
+            if isinstance(slot, RtpPacket):
                 if self._reconstructor is None:
                     try:
-                        self._begin(slot.packet, slot.arrived)
+                        self._begin(slot)
                     except PayloadInvalid:
                         self.rejected["payload"] += 1
                         continue
                 assert self._codec is not None
-                if slot.packet.payload_type != self._codec.payload_type:
+                if slot.payload_type != self._codec.payload_type:
                     # it came before it was known which codec this is
                     self.rejected["payload type"] += 1
                     slot = Lost(1)
@@ -278,7 +278,7 @@ class AudioTrackProcessor:
             assert self._reconstructor is not None
             self._runs += self._reconstructor.process(slots)
 
-    def _begin(self, packet: RtpPacket, arrived: float) -> None:
+    def _begin(self, packet: RtpPacket) -> None:
         codec = self._codecs[packet.payload_type]
         if not packet.payload:
             raise PayloadInvalid("an empty packet")
@@ -291,7 +291,7 @@ class AudioTrackProcessor:
             self._container = interrupted.info.container
         else:
             audio_format = detect_format(codec, packet.payload)
-            self._started_at = self._utc(arrived)
+            self._started_at = self._utc(packet.arrived)
             if self._keep_packets and codec.name == "opus":
                 self._container = Container.OGG
         self._codec = codec
@@ -313,8 +313,8 @@ class AudioTrackProcessor:
             interrupted.length, self._monotonic(interrupted.ended_at), interrupted.anchor
         )
         self._recording.go_on(audio_format, clock_rate_hz=rate, progress=progress, ssrc=self._ssrc)
-        self._apply(self._recording.note("process restarted", now=arrived))
-        self._apply(self._recording.note("reconnected", now=arrived, attempt=self.attempt))
+        self._apply(self._recording.note("process restarted", now=packet.arrived))
+        self._apply(self._recording.note("reconnected", now=packet.arrived, attempt=self.attempt))
 
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:

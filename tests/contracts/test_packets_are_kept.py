@@ -61,7 +61,8 @@ class Recorder:
         for number, payload in items:
             self.clock.now = max(start, start + 0.02 * number)
             packet = RtpPacket(payload_type, number % 2**16, number * step, 7, payload)
-            self.processor.packets_received([(packet, self.clock.now)])
+            packet.arrived = self.clock.now
+            self.processor.packets_received([packet])
             self.processor.settle()
 
     async def end(self) -> pathlib.Path:
@@ -148,8 +149,9 @@ async def test_a_reconnection_is_rendered_as_it_would_have_been_decoded(
         recorder.clock.advance(0.8)
         recorder.processor.connect({111: OPUS}, now=recorder.clock.now)
         for number, payload in numbered()[100:]:
-            packet = RtpPacket(111, number, number * 960, 7, payload)
-            recorder.processor.packets_received([(packet, recorder.clock.now)])
+            now = recorder.clock.now
+            packet = RtpPacket(111, number, number * 960, 7, payload, arrived=now)
+            recorder.processor.packets_received([packet])
             recorder.processor.settle()
             recorder.clock.advance(0.02)
         recorded.append(await recorder.end())
@@ -161,8 +163,9 @@ async def test_a_reconnection_is_rendered_as_it_would_have_been_decoded(
 async def test_a_gap_that_is_no_multiple_of_a_frame_costs_no_sample(tmp_path: pathlib.Path) -> None:
     recorder = Recorder(tmp_path)
     for number, timestamp in enumerate([0, 960, 960 * 3 + 77, 960 * 4 + 77, 960 * 40 + 78]):
-        packet = RtpPacket(111, number, timestamp, 7, SPEECH[number])
-        recorder.processor.packets_received([(packet, recorder.clock.now)])
+        now = recorder.clock.now
+        packet = RtpPacket(111, number, timestamp, 7, SPEECH[number], arrived=now)
+        recorder.processor.packets_received([packet])
         recorder.processor.settle()
         recorder.clock.advance(0.02 if number < 3 else 0.72)
     path = await recorder.end()

@@ -58,8 +58,8 @@ async def record(packets: Sequence[tuple[int, int, bytes]]) -> StoredRecording:
     )  # fmt: skip
     processor.connect(CODECS, now=clock.now)
     for sequence, (payload_type, timestamp, payload) in enumerate(packets):
-        packet = RtpPacket(payload_type, sequence, timestamp % 2**32, 1, payload)
-        processor.packets_received([(packet, clock.now)])
+        packet = RtpPacket(payload_type, sequence, timestamp % 2**32, 1, payload, arrived=clock.now)
+        processor.packets_received([packet])
         processor.settle()
         clock.advance(0.02)
     assert await processor.end(EndReason.CLOSED, now=clock.now) is not None

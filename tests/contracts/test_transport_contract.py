@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +22,6 @@ from domain.ports.transport import (
     IngestConnection,
     IngestTransport,
     PublisherConnection,
-    TimedPacket,
 )
 from domain.rtp import ReceptionReport, ReceptionStatistics, RtpPacket
 from tests.fakes.media import FakeIngestTransport
@@ -42,12 +43,12 @@ class Heard:
         self.established += 1
         self._news.set()
 
-    def packets_received(self, packets: Sequence[TimedPacket]) -> None:
-        for packet, arrived in packets:
+    def packets_received(self, packets: Sequence[RtpPacket]) -> None:
+        for packet in packets:
             self._statistics = self._statistics or ReceptionStatistics(
                 packet.ssrc, clock_rate_hz=48_000
             )
-            self._statistics.received(packet, now=arrived)
+            self._statistics.received(packet)
             self.packets.append(packet)
         self._news.set()
 
@@ -170,11 +171,15 @@ async def test_packets_arrive_once_in_order_with_their_timestamps(
     sent = [
         RtpPacket(111, 65_530 + n & 0xFFFF, n * 960, 7, item) for n, item in enumerate(payloads)
     ]
+    began = time.monotonic()
     for packet in sent:
         publisher.send(packet)
     await heard.until(lambda: len(heard.packets) == 50)
     assert heard.established == 1
-    assert heard.packets == sent
+    assert [replace(packet, arrived=0.0) for packet in heard.packets] == sent
+    arrived = [packet.arrived for packet in heard.packets]
+    assert arrived == sorted(arrived)
+    assert began - 0.01 < arrived[0] <= arrived[-1] < time.monotonic()  # two clocks, compared
 
 
 async def test_the_server_is_heard_of_and_says_what_it_has(

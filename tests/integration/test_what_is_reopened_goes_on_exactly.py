@@ -7,6 +7,7 @@ import gc
 import json
 import pathlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ class Process:
 
     def receive(self, numbers: Iterator[int] | range, **changes: int) -> None:
         for n in numbers:
-            self.processor.packets_received([(packet(n, **changes), self.clock.now)])
+            self.processor.packets_received([replace(packet(n, **changes), arrived=self.clock.now)])
             self.processor.settle()
             self.clock.advance(0.02)
 
@@ -134,8 +135,8 @@ async def test_another_codec_does_not_go_on_with_what_was_reopened(tmp_path: pat
     first.receive(range(50))
     first.kill()
     second = Process(tmp_path, clock, PartOptions())
-    wrong = RtpPacket(0, 1, 0, 7, payload(99, length=160))
-    second.processor.packets_received([(wrong, clock.now)])
+    wrong = RtpPacket(0, 1, 0, 7, payload(99, length=160), arrived=clock.now)
+    second.processor.packets_received([wrong])
     second.processor.settle()
     clock.advance(1)
     second.processor.poll(now=clock.now)

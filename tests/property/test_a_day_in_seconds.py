@@ -78,10 +78,11 @@ def test_a_day_is_a_day(ppm: float) -> None:
         received += 1
         now = n * 0.48 / (1 + ppm / 1e6) + dice.uniform(0, 0.05)
         packet = RtpPacket(
-            111, (first_sequence + n) % 2**16, (first_timestamp + n * FRAME) % 2**32, 1, b"p"
-        )
-        statistics.received(packet, now=now)
-        slots = reorder.push(packet, now=now)
+            111, (first_sequence + n) % 2**16, (first_timestamp + n * FRAME) % 2**32, 1, b"p",
+            arrived=now,
+        )  # fmt: skip
+        statistics.received(packet)
+        slots = reorder.push(packet)
         assert not any(isinstance(slot, Restarted) for slot in slots)
         for run in reconstructor.process(slots):
             apply(recording.add(run))

@@ -82,20 +82,20 @@ def test_rtcp_is_told_from_rtp_by_its_second_byte() -> None:
     assert not is_rtcp(b"\x80\x6f") and not is_rtcp(b"\x80\xef")
 
 
-def packet(sequence: int, timestamp: int) -> RtpPacket:
-    return RtpPacket(111, sequence % 2**16, timestamp % 2**32, 7, b"")
+def packet(sequence: int, timestamp: int, arrived: float) -> RtpPacket:
+    return RtpPacket(111, sequence % 2**16, timestamp % 2**32, 7, b"", arrived=arrived)
 
 
 def test_reports_count_loss_through_the_wrap() -> None:
     statistics = ReceptionStatistics(7, clock_rate_hz=48_000)
     assert statistics.report() is None
     for n in [0, 1, 3, 4]:
-        statistics.received(packet(65_534 + n, n * 960), now=n * 0.02)
+        statistics.received(packet(65_534 + n, n * 960, n * 0.02))
     report = statistics.report()
     assert report is not None
     assert (report.packets_lost, report.fraction_lost) == (1, 256 // 5)
     assert report.highest_sequence == 65_538
-    statistics.received(packet(65_539, 4800), now=0.1)
+    statistics.received(packet(65_539, 4800, 0.1))
     again = statistics.report()
     assert again is not None
     assert (again.packets_lost, again.fraction_lost) == (1, 0)
@@ -106,7 +106,7 @@ def test_jitter_is_that_of_rfc_3550_and_survives_the_timestamp_wrap() -> None:
     expected = 0.0
     for n in range(200):
         late = 0.005 if n % 2 else 0.0
-        statistics.received(packet(n, 2**32 - 96_000 + n * 960), now=n * 0.02 + late)
+        statistics.received(packet(n, 2**32 - 96_000 + n * 960, n * 0.02 + late))
         if n:
             expected += (0.005 * 48_000 - expected) / 16
     report = statistics.report()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ class Server:
         sink = self.transport.connections[connection].sink
         assert sink is not None
         for item in packets:
-            sink.packets_received([(item, self.clock.now)])
+            sink.packets_received([replace(item, arrived=self.clock.now)])
             self.clock.advance(0.02)
 
     @property

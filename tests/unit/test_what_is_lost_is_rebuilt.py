@@ -15,8 +15,8 @@ from domain.audio import AudioFormat, AudioFrame, Sound
 from domain.errors import PayloadInvalid
 from domain.ledger import SampleKind
 from domain.reconstruct import Reconstructor, Run
-from domain.redundancy import split_red
-from domain.reorder import Lost, Received, Recovered, Restarted
+from domain.redundancy import Recovered, split_red
+from domain.reorder import Lost, Restarted
 from domain.rtp import RtpPacket
 
 KINDS = SampleKind
@@ -55,9 +55,9 @@ class ScriptedDecoder:
         return length
 
 
-def received(index: int, payload: bytes = b"p", *, timestamp: int | None = None) -> Received:
+def received(index: int, payload: bytes = b"p", *, timestamp: int | None = None) -> RtpPacket:
     at = index * 960 if timestamp is None else timestamp
-    return Received(RtpPacket(111, index, at % 2**32, 1, payload), index * 0.02)
+    return RtpPacket(111, index, at % 2**32, 1, payload, arrived=index * 0.02)
 
 
 def reconstructor() -> tuple[Reconstructor, ScriptedDecoder]:
@@ -121,8 +121,8 @@ def test_a_broken_payload_is_as_good_as_lost() -> None:
 
 def test_a_copy_is_decoded_as_recovered() -> None:
     made, _ = reconstructor()
-    copy = RtpPacket(111, 1, 960, 1, b"c")
-    assert shape(made.process([Recovered(copy, 0.1)])) == [(960, 960, KINDS.RECOVERED)]
+    copy = Recovered(111, 1, 960, 1, b"c", arrived=0.1)
+    assert shape(made.process([copy])) == [(960, 960, KINDS.RECOVERED)]
     assert shape(made.process([received(2)])) == [(1920, 960, KINDS.RECEIVED)]
 
 
@@ -147,7 +147,7 @@ def test_gaps_are_measured_through_the_timestamp_wrap() -> None:
 
 
 def red(payload: bytes) -> RtpPacket:
-    return RtpPacket(63, 10, 5000, 1, payload)
+    return RtpPacket(63, 10, 5000, 1, payload, arrived=0.2)
 
 
 def header(payload_type: int, offset: int, length: int) -> bytes:
@@ -156,30 +156,31 @@ def header(payload_type: int, offset: int, length: int) -> bytes:
 
 def test_red_carries_the_packets_before() -> None:
     payload = header(111, 1920, 3) + header(111, 960, 2) + bytes([111]) + b"aaabbcccc"
-    primary, copies = split_red(red(payload))
+    primary = split_red(red(payload))
     assert (primary.payload_type, primary.sequence, primary.payload) == (111, 10, b"cccc")
-    assert [(c.sequence, c.timestamp, c.payload) for c in copies] == [
-        (8, 3080, b"aaa"),
-        (9, 4040, b"bb"),
+    assert primary.arrived == 0.2
+    assert primary.copies == [
+        Recovered(111, 8, 3080, 1, b"aaa", arrived=0.2),
+        Recovered(111, 9, 4040, 1, b"bb", arrived=0.2),
     ]
 
 
 def test_red_without_redundancy_is_its_payload() -> None:
-    primary, copies = split_red(red(bytes([111]) + b"cccc"))
-    assert (primary.payload, copies) == (b"cccc", [])
+    primary = split_red(red(bytes([111]) + b"cccc"))
+    assert (primary.payload, primary.copies) == (b"cccc", [])
 
 
 def test_empty_blocks_are_no_copies() -> None:
-    assert split_red(red(header(111, 960, 0) + bytes([111]) + b"c"))[1] == []
+    assert split_red(red(header(111, 960, 0) + bytes([111]) + b"c")).copies == []
 
 
 @given(st.binary(max_size=60))
 def test_any_red_payload_is_split_or_refused(payload: bytes) -> None:
     try:
-        primary, copies = split_red(red(payload))
+        primary = split_red(red(payload))
     except PayloadInvalid:
         return
-    carried = len(primary.payload) + sum(len(copy.payload) for copy in copies)
+    carried = len(primary.payload) + sum(len(copy.payload) for copy in primary.copies)
     assert carried < len(payload)
 
 
