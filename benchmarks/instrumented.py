@@ -22,6 +22,7 @@ from domain.audio import Sound
 from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.ports.storage import RecordingStore, RecordingWriter
 from domain.recording import EndReason
+from domain.services.publish import FRAME_SAMPLES
 from domain.settings import ServerSettings
 from entrypoints.container import ServerContainer
 from entrypoints.serving import at_signals, serve_here
@@ -31,7 +32,7 @@ PROBE_S = 0.01
 
 
 class TimedWriter:
-    """A recording's writer that remembers when it was given samples."""
+    """A recording's writer that remembers when it was given the samples of each packet."""
 
     def __init__(self, writer: RecordingWriter, times: list[float]) -> None:
         self._writer = writer
@@ -42,7 +43,8 @@ class TimedWriter:
         return self._writer.failure
 
     def append(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
-        self._times += [time.monotonic()] * len(pieces)
+        packets = sum(map(len, pieces)) // FRAME_SAMPLES
+        self._times += [time.monotonic()] * packets
         self._writer.append(pieces, kind)
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
