@@ -35,8 +35,8 @@ GAPLESS, TWO_WORKERS = "Gapless", "Gapless, 2 workers"
 KEEPING = "Gapless (stores packets)"
 OURS = (GAPLESS, TWO_WORKERS, KEEPING)
 POINTS = {
-    MEDIA_RECORDER: (20, 40), JANUS: (200, 400), GAPLESS: (150, 300), KEEPING: (400, 800),
-    TWO_WORKERS: (300,),
+    MEDIA_RECORDER: (20, 40), JANUS: (200, 400), GAPLESS: (160, 320), KEEPING: (400, 800),
+    TWO_WORKERS: (320,),
 }  # fmt: skip
 CURVE = (25, 50, 100, 150, 200, 250, 300)
 IDLE = (50, 400)
@@ -445,9 +445,9 @@ def document(figures: Figures) -> str:
         + "\n![streams against CPU](performance-cpu.png)\n"
         + "\n![streams against the event loop's lag](performance-lag.png)\n"
         + "\n![a packet's way to the store](performance-latency.png)\n"
-        + "\nWhere its thread is busy for two thirds of the time, Gapless has packets wait for"
-        + " others of their\nstream, for a tenth of a second at most: each of them is then a"
-        + " fifth cheaper.\n"
+        + "\nWhere packets would take more than two thirds of its thread's time, Gapless has them"
+        + " wait for others\nof their stream, for a fifth of a second at most: each is then a"
+        + " fourth cheaper.\n"
         + "\n## A packet\n\nWhere its time goes (CPU): each step by itself, and what the server as"
         + " a whole takes beyond that.\nlibopus alone is the wall.\n\n"
         + step_table(figures)

@@ -25,13 +25,16 @@ LOOK_S = 0.01
 PATIENCE_S = (0.015, 0.195)
 """From the look that has found it a datagram waits so long for others of its socket: for one packet
 more while there is time, and for ten when there is none."""
-BUSY = (0.66, 0.72)
-"""The thread works so much of its time where it begins to be more patient, and where it is most."""
+BUSY = (0.70, 0.76)
+"""It begins to be more patient where packets would take so much of the thread's time without it,
+and is most where they would take so much."""
+SAVED = 0.15
+"""So much more a packet takes, at the least, without the patience there is."""
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 """A socket's first datagram is told of, and no other one until that is read."""
 _MEASURE_S = 0.25
-_WEIGHT = 1 / 4  # of the latest measurement: clients that come and go make little difference
-_MANY = 1000  # sockets found between two measurements; with fewer it is not media that is much
+_MANY = 500  # packets between two measurements; with fewer it is not media that takes the time
+_LESS, _MORE = 1 / 4, 1 / 32  # of a measurement, where a packet has taken less, or more
 SLICE_S = 0.002
 """Whatever has come, the event loop has others to serve after so long."""
 
@@ -121,10 +124,9 @@ class UdpSockets:
         """
         self._timer = None
         now = time.monotonic()
-        found = epoll.poll(0, len(self._media))
-        until = now + self._patience.look(len(found), now=now)
+        until = now + self._patience.seconds(now=now)
         waiting, due = self._waiting, self._due
-        for descriptor, _ in found:
+        for descriptor, _ in epoll.poll(0, len(self._media)):
             waiting.append((until, descriptor))
         while waiting and waiting[0][0] <= now:
             due.append(waiting.popleft()[1])
@@ -144,7 +146,7 @@ class UdpSockets:
             if transport is None:
                 continue
             try:
-                transport.receive()
+                self._patience.packets += transport.receive()
             except Exception as error:
                 # whatever it is, it is this socket's: the others are served on
                 context = {"message": "a datagram could not be taken", "exception": error}
@@ -157,29 +159,39 @@ class _Patience:
     """How long a socket with a datagram is left to gather others.
 
     What is done for a socket once is dear, what is done for one more packet of it is not: by
-    more of them at a time a busy server carries a fifth more streams.
+    more of them at a time a busy server carries a fourth more streams.
+
+    How many packets come is known at once. How long one takes is learned from the time that the
+    thread works, in which there are other things to do as well: handshakes above all, which come
+    and go, so that a packet is believed to be dearer only slowly.
     """
 
     def __init__(self) -> None:
-        self._seconds = PATIENCE_S[0]
-        self._busy = 0.0
-        self._found = 0
+        self.packets = 0
+        """To be counted up by whoever takes them."""
+        self._share = 0.0  # from the least to the most
+        self._each_s: float | None = None  # what a packet takes, or would, at the least
+        self._counted = 0
         self._measured_at = time.monotonic()
         self._worked_s = time.thread_time()
 
-    def look(self, found: int, *, now: float) -> float:
-        """Seconds, for so many sockets that a look has found; to be called from their thread."""
-        self._found += found
+    def seconds(self, *, now: float) -> float:
+        """To be called from the thread that works."""
         if (passed := now - self._measured_at) >= _MEASURE_S:
-            worked_s = time.thread_time()
-            change = (worked_s - self._worked_s) / passed - self._busy
-            # where few are found, it is something else that takes the time, handshakes perhaps
-            is_media = min(1.0, self._found / _MANY) if change > 0 else 1.0
-            self._busy += change * is_media * _WEIGHT
-            self._found, self._measured_at, self._worked_s = 0, now, worked_s
-            share = min(1.0, max(0.0, (self._busy - BUSY[0]) / (BUSY[1] - BUSY[0])))
-            self._seconds = PATIENCE_S[0] + share * (PATIENCE_S[1] - PATIENCE_S[0])
-        return self._seconds
+            packets, worked_s = self.packets - self._counted, time.thread_time()
+            if packets >= _MANY:
+                each_s = (worked_s - self._worked_s) / packets
+                self._learn(each_s * (1 + SAVED * self._share))
+            busy = packets * (self._each_s or 0.0) / passed
+            self._share = min(1.0, max(0.0, (busy - BUSY[0]) / (BUSY[1] - BUSY[0])))
+            self._counted, self._measured_at, self._worked_s = self.packets, now, worked_s
+        return PATIENCE_S[0] + self._share * (PATIENCE_S[1] - PATIENCE_S[0])
+
+    def _learn(self, each_s: float) -> None:
+        if self._each_s is None:
+            self._each_s = each_s
+        change = each_s - self._each_s
+        self._each_s += change * (_MORE if change > 0 else _LESS)
 
 
 class UdpTransport(asyncio.DatagramTransport):
@@ -198,9 +210,9 @@ class UdpTransport(asyncio.DatagramTransport):
         if not self._is_closing:
             self._sockets.join(self)
 
-    def receive(self) -> None:
-        """Hand over all that has come."""
-        reader = self._sockets.reader
+    def receive(self) -> int:
+        """Hand over all that has come; how many datagrams that was."""
+        reader, count = self._sockets.reader, 0
         while not self._is_closing:
             try:
                 datagrams = reader.read(self.descriptor)
@@ -208,9 +220,11 @@ class UdpTransport(asyncio.DatagramTransport):
                 self._sink.error_received(error)
                 continue  # it is told once; behind it there may be more
             if datagrams:
+                count += len(datagrams)
                 self._sink.datagrams_received(datagrams, reader.source)
             if len(datagrams) < MAX_DATAGRAMS:
-                return
+                break
+        return count
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         if self._is_closing:

@@ -158,7 +158,12 @@ class AudioTrackProcessor:
                     continue
             if packet.ssrc == gate.current:
                 gate.active_at = packet.arrived
-                self._order(packet)
+                if self._reorder.passes(packet):
+                    assert self._statistics is not None
+                    self._statistics.received(packet)
+                    self._slots.append(packet)
+                else:
+                    self._order(packet)
                 continue
             for admitted in gate.admit(packet):
                 if self._ssrc != admitted.ssrc:
@@ -226,10 +231,6 @@ class AudioTrackProcessor:
 
     def _order(self, packet: RtpPacket) -> None:
         assert self._statistics is not None
-        if self._reorder.passes(packet):
-            self._slots.append(packet)
-            self._statistics.received(packet)
-            return
         if packet.copies:
             ours = [item for item in packet.copies if item.payload_type == packet.payload_type]
             packet.copies = ours
@@ -245,16 +246,16 @@ class AudioTrackProcessor:
         """The first half of settling: what is due becomes sound."""
         slots, self._slots = self._slots, []
         ready: list[Slot] = []
+        codec = self._codec
         for slot in slots:
             if isinstance(slot, RtpPacket):
-                if self._reconstructor is None:
+                if codec is None or self._reconstructor is None:
                     try:
-                        self._begin(slot)
+                        codec = self._begin(slot)
                     except PayloadInvalid:
                         self.rejected["payload"] += 1
                         continue
-                assert self._codec is not None
-                if slot.payload_type != self._codec.payload_type:
+                if slot.payload_type != codec.payload_type:
                     # it came before it was known which codec this is
                     self.rejected["payload type"] += 1
                     slot = Lost(1)
@@ -278,7 +279,7 @@ class AudioTrackProcessor:
             assert self._reconstructor is not None
             self._runs += self._reconstructor.process(slots)
 
-    def _begin(self, packet: RtpPacket) -> None:
+    def _begin(self, packet: RtpPacket) -> CodecParameters:
         codec = self._codecs[packet.payload_type]
         if not packet.payload:
             raise PayloadInvalid("an empty packet")
@@ -306,7 +307,7 @@ class AudioTrackProcessor:
         rate = codec.clock_rate_hz
         if interrupted is None:
             self._apply(self._recording.open(audio_format, clock_rate_hz=rate))
-            return
+            return codec
         assert self._ssrc is not None
         self._reconstructor.restart()  # what is missing before the first packet is no DTX
         progress = Progress(
@@ -315,6 +316,7 @@ class AudioTrackProcessor:
         self._recording.go_on(audio_format, clock_rate_hz=rate, progress=progress, ssrc=self._ssrc)
         self._apply(self._recording.note("process restarted", now=packet.arrived))
         self._apply(self._recording.note("reconnected", now=packet.arrived, attempt=self.attempt))
+        return codec
 
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:

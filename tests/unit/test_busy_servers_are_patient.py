@@ -6,28 +6,43 @@ import time
 
 import pytest
 
-from adapters.transport.udp import BUSY, LOOK_S, PATIENCE_S, _Patience
+from adapters.transport.udp import BUSY, LOOK_S, PATIENCE_S, SAVED, _Patience
 
 SHORT_S, LONG_S = PATIENCE_S
+EACH_S = 50e-6
 
 
 class Thread:
-    """A thread that works as much of its time as it is told to."""
+    """A thread that works as much of its time as it is told to, and less while it is patient."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = self.worked_s = 100.0
+        self.owed = 0.0
+        self.wait_s = SHORT_S
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(time, "thread_time", lambda: self.worked_s)
         self.patience = _Patience()
 
-    def go_on(self, seconds: float, busy: float, *, sockets: int = 50) -> float:
-        """The patience after that, each look having found so many sockets."""
+    def go_on(
+        self,
+        seconds: float,
+        busy: float,
+        *,
+        each_s: float = EACH_S,
+        other: float = 0.0,
+        saved: float = SAVED,
+    ) -> float:
+        """The patience after that: packets take a share of the time, and something else does."""
         until = self.now + seconds
         while self.now < until:
+            share = (self.wait_s - SHORT_S) / (LONG_S - SHORT_S)
             self.now += LOOK_S
-            self.worked_s += LOOK_S * busy
-            seconds = self.patience.look(sockets, now=self.now)
-        return seconds
+            self.worked_s += LOOK_S * (busy / (1 + saved * share) + other)
+            self.owed += LOOK_S * busy / each_s
+            self.patience.packets += int(self.owed)
+            self.owed -= int(self.owed)
+            self.wait_s = self.patience.seconds(now=self.now)
+        return self.wait_s
 
 
 @pytest.fixture
@@ -42,31 +57,48 @@ def test_one_that_has_time_waits_for_one_packet_more(thread: Thread) -> None:
 
 def test_one_that_has_none_waits_for_several_and_no_longer_than_it_has_to(thread: Thread) -> None:
     thread.go_on(20, busy=BUSY[0] - 0.1)
-    assert thread.go_on(20, busy=1.0) == LONG_S
-    assert thread.go_on(20, busy=sum(BUSY) / 2) == pytest.approx((SHORT_S + LONG_S) / 2, rel=0.05)
-    assert thread.go_on(20, busy=0.2) == SHORT_S
+    assert thread.go_on(1, busy=1.0) == LONG_S
+    middle = (SHORT_S + LONG_S) / 2
+    assert thread.go_on(1, busy=sum(BUSY) / 2) == pytest.approx(middle, rel=0.05)
+    assert thread.go_on(1, busy=0.2) == SHORT_S
     thread.go_on(20, busy=1.0)
-    assert thread.go_on(2, busy=0.0, sockets=0) == SHORT_S  # all have gone at once
+    assert thread.go_on(1, busy=0.0) == SHORT_S  # all have gone at once
 
 
-def test_a_client_that_comes_makes_no_difference(thread: Thread) -> None:
-    thread.go_on(20, busy=0.5)
-    assert thread.go_on(0.1, busy=1.0) == SHORT_S
-    assert thread.go_on(1, busy=0.5) == SHORT_S
+def test_it_learns_what_a_packet_takes(thread: Thread) -> None:
+    packets_a_second = 0.5 / EACH_S
+    assert thread.go_on(20, busy=0.5) == SHORT_S
+    dear_s = 0.9 / packets_a_second
+    assert thread.go_on(30, busy=0.9, each_s=dear_s) == LONG_S
+    assert thread.go_on(5, busy=0.5) == SHORT_S
+
+
+def test_clients_that_come_make_no_difference(thread: Thread) -> None:
+    thread.go_on(20, busy=0.55)
+    assert thread.go_on(5, busy=0.55, other=0.15) == SHORT_S
+    thread.go_on(5, busy=0.55)
+    assert thread.go_on(1, busy=0.55, other=0.45) == SHORT_S
 
 
 def test_many_that_connect_make_none_while_there_is_no_media_yet(thread: Thread) -> None:
-    thread.go_on(5, busy=1.0, sockets=1)
+    thread.go_on(5, busy=0.0, other=1.0)
     assert thread.go_on(20, busy=0.5) == SHORT_S
 
 
-def test_it_settles_where_patience_makes_work_less(thread: Thread) -> None:
-    """As it does: a fifth less at most. Swinging to and fro would gain half of that."""
+def test_what_was_learned_while_many_connected_is_soon_put_right(thread: Thread) -> None:
+    thread.go_on(5, busy=0.2, other=0.8)
+    assert thread.go_on(3, busy=0.5) == SHORT_S
+
+
+@pytest.mark.parametrize("saved", [0.1, SAVED, 0.35])
+@pytest.mark.parametrize("busy", [0.6, 0.68, 0.72, 0.74, 0.78, 0.9])
+def test_it_settles_whatever_patience_saves(thread: Thread, busy: float, saved: float) -> None:
+    """What it saves is no reason to be less patient; swinging to and fro would gain half of it."""
     thread.go_on(5, busy=0.3)
-    seen, wait_s = [], SHORT_S
-    for _ in range(200):
-        busy = 0.8 - 0.17 * (wait_s - SHORT_S) / (LONG_S - SHORT_S)
-        wait_s = thread.go_on(0.25, busy)
-        seen.append(wait_s)
-    assert max(seen[100:]) - min(seen[100:]) < 0.005
-    assert SHORT_S < wait_s < LONG_S
+    thread.go_on(75, busy, saved=saved)
+    seen = [thread.go_on(0.25, busy, saved=saved) for _ in range(300)]
+    assert max(seen) - min(seen) < 0.01
+    if busy < BUSY[0]:
+        assert max(seen) == SHORT_S
+    elif busy > BUSY[1] and saved == SAVED:
+        assert min(seen) == LONG_S
