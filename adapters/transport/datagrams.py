@@ -22,6 +22,9 @@ MAX_DATAGRAMS = 16
 """That one call takes."""
 _MAX_BYTES = 2048  # RTP, STUN and DTLS keep to an MTU; what is longer is cut off, and invalid
 _LONGEST_S = 5.0  # that anything waits to be read
+_KEPT_BYTES = 1 << 19
+"""Memory for datagrams that wait (the kernel gives twice as much, for what it needs beside them):
+20 s of Opus. By itself it keeps 5 s, after which a machine that stalls would lose some."""
 _NAME_BYTES = 28  # struct sockaddr_in6
 _SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>: a timespec of the wall clock as control message
 _CONTROL = "16xqq"  # struct cmsghdr, struct timespec
@@ -91,8 +94,10 @@ class DatagramReader:
 
     @staticmethod
     def prepare(bound: socket.socket) -> None:
-        """Have the kernel say when each datagram came."""
+        """Have the kernel say when each datagram came, and keep those that cannot be read yet."""
         bound.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        # as much of it as the system allows
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KEPT_BYTES)
 
     def read(self, descriptor: int) -> list[Datagram]:
         """The datagrams that wait, `MAX_DATAGRAMS` at most, in their order. Raises `OSError`."""

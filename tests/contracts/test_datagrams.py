@@ -53,6 +53,19 @@ def test_more_than_one_call_takes_is_there_for_the_next(
     assert [data[0] for data, _ in rest] == list(range(MAX_DATAGRAMS, MAX_DATAGRAMS + 3))
 
 
+def test_nothing_is_lost_while_nobody_can_read(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    reading, sending = pair
+    reader, count = DatagramReader(), 400  # 8 s; without being asked the kernel keeps 256
+    for index in range(count):
+        sending.send(index.to_bytes(2, "big") + bytes(120))
+    found: list[int] = []
+    while datagrams := reader.read(reading.fileno()):
+        found += [int.from_bytes(data[:2], "big") for data, _ in datagrams]
+    assert found == list(range(count))
+
+
 def test_a_datagram_has_the_time_at_which_it_came_not_that_of_the_reading(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
