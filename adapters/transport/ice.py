@@ -170,6 +170,10 @@ class IceTransport:
         pair.protocol.transport.sendto(data, pair.remote_addr)
         return True
 
+    def receive_at_once(self) -> None:
+        """Read what has come, and what still comes, without waiting for more of it."""
+        self._agent.receive_at_once()
+
     async def close(self) -> None:
         """Stop, close the sockets and wake whoever waits."""
         if not self._closing.is_set():

@@ -297,9 +297,17 @@ class IceAgent(aioice.Connection):
         # it was told how the checks have ended, and early checks are none any more
         self._check_list_state = _UNHEARD  # type: ignore[assignment]
         self._early_checks = ()  # type: ignore[assignment]
-        for protocol in self._protocols:
-            if isinstance(protocol.transport, UdpTransport):
-                protocol.transport.carry_media()
+        for transport in self._sockets():
+            transport.carry_media()
+
+    def receive_at_once(self) -> None:
+        """Read what has come, and what still comes, without waiting for more of it."""
+        for transport in self._sockets():
+            transport.receive_at_once()
+
+    def _sockets(self) -> list[UdpTransport]:
+        transports = [protocol.transport for protocol in self._protocols]
+        return [transport for transport in transports if isinstance(transport, UdpTransport)]
 
     async def close(self) -> None:
         self._closing = True

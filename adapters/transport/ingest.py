@@ -159,6 +159,7 @@ class _IngestConnection:
             raise CandidateRejected(str(error)) from error
 
     async def drain(self) -> None:
+        self._link.ice.receive_at_once()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 await self._closed.wait()

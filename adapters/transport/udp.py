@@ -210,6 +210,12 @@ class UdpTransport(asyncio.DatagramTransport):
         if not self._is_closing:
             self._sockets.join(self)
 
+    def receive_at_once(self) -> None:
+        """It is about to end: what has come, and what still comes, waits for nothing more."""
+        if not self._is_closing:
+            self._sockets.leave(self)
+            asyncio.get_running_loop().add_reader(self.socket, self.receive)
+
     def receive(self) -> int:
         """Hand over all that has come; how many datagrams that was."""
         reader, count = self._sockets.reader, 0

@@ -205,6 +205,23 @@ async def test_who_goes_without_a_goodbye_is_not_heard_to_close(
     assert heard.closed == 0
 
 
+async def test_what_has_come_is_read_before_the_end_however_patient_a_server_is(
+    joined: tuple[PublisherConnection, IngestConnection, Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, server, heard = joined
+    monkeypatch.setattr("adapters.transport.udp.PATIENCE_S", (5.0, 5.0))
+    for number in range(10):
+        publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
+    await asyncio.sleep(0.1)  # they have been seen, and wait
+    assert not heard.packets
+    draining = asyncio.create_task(server.drain())
+    await asyncio.sleep(0)
+    for number in range(10, 20):
+        publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
+    await draining
+    assert len(heard.packets) == 20
+
+
 async def test_media_goes_on_over_ice_restarts_of_the_client(
     joined: tuple[PublisherConnection, IngestConnection, Heard],
 ) -> None:
