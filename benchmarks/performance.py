@@ -447,7 +447,7 @@ def document(figures: Figures) -> str:
         + "\n![a packet's way to the store](performance-latency.png)\n"
         + "\nWhere packets would take more than two thirds of its thread's time, Gapless has them"
         + " wait for others\nof their stream, for a fifth of a second at most: each is then a"
-        + " fourth cheaper.\n"
+        + " fifth cheaper.\n"
         + "\n## A packet\n\nWhere its time goes (CPU): each step by itself, and what the server as"
         + " a whole takes beyond that.\nlibopus alone is the wall.\n\n"
         + step_table(figures)

@@ -91,17 +91,18 @@ class Reconstructor:
         is_lossy = self._lossy
         if is_lossy:
             self._bridge(packet, runs)
-        run = runs[-1] if runs and not is_lossy and packet.timestamp == self._expected else None
-        if run is None or run.kind is not kind:
+        follows = not is_lossy and packet.timestamp == self._expected
+        goes_on = follows and bool(runs) and runs[-1].kind is kind
+        if not goes_on:
             self._complete(runs)
-            run = None
         try:
             length = self._decoder.decode(packet.payload)
         except PayloadInvalid:
             self.rejected["payload"] += 1
             self._lossy = True
             return
-        if run is not None:
+        if goes_on:
+            run = runs[-1]
             run.length += length
             run.completed = arrived
         else:

@@ -18,7 +18,8 @@ def split_red(packet: RtpPacket) -> RtpPacket:
 
     A redundant block says how much older it is, but not of which packet it is a copy; senders
     repeat the packets directly before (libwebrtc does), so the k-th block from the end is k
-    packets back. Blocks that are empty are left out. Raises `PayloadInvalid`.
+    packets back. Blocks that are empty, or of another payload type, are left out. Raises
+    `PayloadInvalid`.
     """
     data, position = packet.payload, 0
     headers: list[tuple[int, int, int]] = []  # payload type, timestamp offset, length
@@ -38,7 +39,7 @@ def split_red(packet: RtpPacket) -> RtpPacket:
     for index, (payload_type, offset, length) in enumerate(headers):
         if position + length > len(data):
             raise PayloadInvalid("a RED block is cut off")
-        if length:
+        if length and payload_type == primary_type:
             copies.append(
                 Recovered(
                     payload_type,

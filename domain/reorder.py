@@ -74,9 +74,9 @@ class ReorderBuffer:
 
         As nearly all do: they need not be pushed.
         """
-        if self._waiting or self._next is None or (packet.sequence - self._next) & 0xFFFF:
+        if self._waiting or self.suspect is not None or self._next is None:
             return False
-        if self.suspect is not None:
+        if (packet.sequence - self._next) & 0xFFFF:
             return False
         self._next += 1
         last = self._last

@@ -168,23 +168,22 @@ class _Patience:
 
     def __init__(self) -> None:
         self.packets = 0
-        """To be counted up by whoever takes them."""
+        """Since it was measured last; to be counted up by whoever takes them."""
         self._share = 0.0  # from the least to the most
         self._each_s: float | None = None  # what a packet takes, or would, at the least
-        self._counted = 0
         self._measured_at = time.monotonic()
         self._worked_s = time.thread_time()
 
     def seconds(self, *, now: float) -> float:
         """To be called from the thread that works."""
         if (passed := now - self._measured_at) >= _MEASURE_S:
-            packets, worked_s = self.packets - self._counted, time.thread_time()
-            if packets >= _MANY:
-                each_s = (worked_s - self._worked_s) / packets
+            worked_s = time.thread_time()
+            if self.packets >= _MANY:
+                each_s = (worked_s - self._worked_s) / self.packets
                 self._learn(each_s * (1 + SAVED * self._share))
-            busy = packets * (self._each_s or 0.0) / passed
+            busy = self.packets * (self._each_s or 0.0) / passed
             self._share = min(1.0, max(0.0, (busy - BUSY[0]) / (BUSY[1] - BUSY[0])))
-            self._counted, self._measured_at, self._worked_s = self.packets, now, worked_s
+            self.packets, self._measured_at, self._worked_s = 0, now, worked_s
         return PATIENCE_S[0] + self._share * (PATIENCE_S[1] - PATIENCE_S[0])
 
     def _learn(self, each_s: float) -> None:

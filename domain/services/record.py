@@ -231,9 +231,6 @@ class AudioTrackProcessor:
 
     def _order(self, packet: RtpPacket) -> None:
         assert self._statistics is not None
-        if packet.copies:
-            ours = [item for item in packet.copies if item.payload_type == packet.payload_type]
-            packet.copies = ours
         slots = self._reorder.push(packet)
         if any(isinstance(slot, Restarted) for slot in slots):
             # another sequence begins: its statistics do, too (RFC 3550 § A.1)
