@@ -10,7 +10,7 @@ import pathlib
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import aiohttp
@@ -41,34 +41,42 @@ async def health(server: Remote) -> Any:
         return await response.json()
 
 
-async def connected(server: Remote, count: int) -> list[Publishing]:
-    clients = [Publishing(server) for _ in range(count)]
-    for client in clients:
-        await client.start()
-    return clients
+@asynccontextmanager
+async def connected(server: Remote, count: int, workers: int) -> AsyncIterator[list[Publishing]]:
+    """At least as many clients; more, until each of the workers has one."""
+    clients: list[Publishing] = []
+    async with AsyncExitStack() as closing:
+        while len(clients) < count or len(owners(clients)) < workers:
+            assert len(clients) < 50 * workers, "a worker gets no client"
+            clients.append(Publishing(server))
+            closing.push_async_callback(clients[-1].close)
+            await clients[-1].start()
+        yield clients
+
+
+def owners(clients: list[Publishing]) -> set[str]:
+    return {client.id[:2] for client in clients}
 
 
 async def test_sessions_are_spread_and_every_request_finds_its_own(tmp_path: pathlib.Path) -> None:
     with serving(tmp_path, "--workers", str(WORKERS)) as served:
         async with reaching(served) as server:
-            clients = await connected(server, 12)
-            owners = collections.Counter(client.id[:2] for client in clients)
-            assert set(owners) == {"00", "01", "02"}  # a chance of 3 in 130 runs, were it one
-            for _ in range(10):
+            async with connected(server, 12, WORKERS) as clients:
+                assert owners(clients) == {"00", "01", "02"}
+                for _ in range(10):
+                    for client in clients:
+                        client.send(5)
+                    await asyncio.sleep(0.1)
+                for _ in range(5):
+                    assert (await health(server))["states"]["recording"] == len(clients)
+                status, again = await server.post(
+                    "/offer", sdp=clients[0].connection.offer_sdp, type="offer", resume=""
+                )
+                assert (status, again["sdp"]) == (200, clients[0].answer)
                 for client in clients:
-                    client.send(5)
-                await asyncio.sleep(0.1)
-            for _ in range(5):
-                assert (await health(server))["states"]["recording"] == 12
-            status, again = await server.post(
-                "/offer", sdp=clients[0].connection.offer_sdp, type="offer", resume=""
-            )
-            assert (status, again["sdp"]) == (200, clients[0].answer)
-            for client in clients:
-                async with server.http.delete(f"{server.url}/sessions/{client.id}") as response:
-                    assert response.status == 204
-                    assert float(response.headers["Gapless-Seconds"]) == 1.0
-                await client.close()
+                    async with server.http.delete(f"{server.url}/sessions/{client.id}") as response:
+                        assert response.status == 204
+                        assert float(response.headers["Gapless-Seconds"]) == 1.0
             assert (await health(server))["sessions"] == 0
     assert {id_: ledger["length_samples"] for id_, ledger in ledgers(tmp_path).items()} == {
         client.id: 48_000 for client in clients
@@ -201,8 +209,7 @@ async def test_workers_end_with_who_started_them_and_complete_their_recordings(
     command = ("serve", "--port", "0", "--recordings", str(tmp_path), "--workers", "2")
     with gapless(*command) as process:
         server = Server(process, tmp_path)
-        async with reaching(server) as remote:
-            clients = await connected(remote, 4)
+        async with reaching(server) as remote, connected(remote, 4, 2) as clients:
             for client in clients:
                 client.send(50)
             await asyncio.sleep(0.3)
@@ -211,10 +218,8 @@ async def test_workers_end_with_who_started_them_and_complete_their_recordings(
             async with asyncio.timeout(20):
                 while any(is_alive(worker) for worker in workers):
                     await asyncio.sleep(0.05)
-            for client in clients:
-                await client.close()
     found = ledgers(tmp_path).values()
-    assert [ledger["length_samples"] for ledger in found] == [48_000] * 4
+    assert [ledger["length_samples"] for ledger in found] == [48_000] * len(clients)
     assert {ledger["end_reason"] for ledger in found} == {"shutdown"}
 
 
