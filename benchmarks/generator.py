@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import pathlib
 import sys
@@ -28,7 +29,8 @@ SLOTS = 20
 """Streams are not in step: in each of so many parts of a tick some of them send."""
 CONNECTING_AT_ONCE = 8
 OWN_WAY = 25
-"""Every so many packets one goes the client's own way, which sees to the reports."""
+"""Every so many packets one goes the client's own way, which sees to the reports; each stream has
+another turn."""
 
 
 class Stream:
@@ -44,6 +46,7 @@ class Stream:
         # Janus takes packets of sources that the offer names, and of no other
         first = self.client.packetizer.packet(b"", 0)
         connection = self.client.connection
+        self._turn = first.ssrc % OWN_WAY
         connection.offer_sdp += f"a=ssrc:{first.ssrc} cname:load\r\n"  # type: ignore[misc]
         self.offered_at = time.monotonic()
         await self.client.start()
@@ -55,7 +58,7 @@ class Stream:
     def send(self) -> None:
         self.sent_at.append(time.monotonic())
         client = self.client
-        if client.sent % OWN_WAY == 0:
+        if client.sent % OWN_WAY == self._turn:
             client.send(1)
             return
         payload = client.packets[client.sent % len(client.packets)]
@@ -81,6 +84,8 @@ async def generate(url: str, count: int, seconds: float, over_s: float) -> dict[
         began = time.monotonic()
         await connect(streams, over_s)
         say(connected=count, took_s=time.monotonic() - began)
+        gc.collect()
+        gc.freeze()  # to look through all that is there would hold up the packets
         await asyncio.to_thread(sys.stdin.readline)
         ticks = round(seconds / TICK_S)
         say(sent=ticks, behind_s=await send(streams, ticks))

@@ -22,19 +22,19 @@ from adapters.transport.datagrams import MAX_DATAGRAMS, Datagram, DatagramReader
 
 LOOK_S = 0.01
 """Sockets that carry media are looked at so often."""
-PATIENCE_S = (0.015, 0.195)
+SHORT_S, LONG_S = 0.015, 0.195
 """From the look that has found it a datagram waits so long for others of its socket: for one packet
 more while there is time, and for ten when there is none."""
-BUSY = (0.70, 0.76)
-"""It begins to be more patient where packets would take so much of the thread's time without it,
-and is most where they would take so much."""
-SAVED = 0.15
-"""So much more a packet takes, at the least, without the patience there is."""
+BUSY = (0.56, 0.62)
+"""There is none once packets would take more than the second of these shares of the thread's time
+without patience, until it is less than the first."""
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 """A socket's first datagram is told of, and no other one until that is read."""
-_MEASURE_S = 0.25
-_MANY = 500  # packets between two measurements; with fewer it is not media that takes the time
-_LESS, _MORE = 1 / 4, 1 / 32  # of a measurement, where a packet has taken less, or more
+_MEASURE_S = 0.05  # short enough for some to pass without a handshake
+_MANY = 100  # packets in that time; with fewer it is not media that takes it
+_FEWEST, _MEASUREMENTS = 10, 40  # that are believed, and that are kept
+_BELIEVED_S = 30.0
+_RATE_S = 1.0
 SLICE_S = 0.002
 """Whatever has come, the event loop has others to serve after so long."""
 
@@ -159,18 +159,21 @@ class _Patience:
     """How long a socket with a datagram is left to gather others.
 
     What is done for a socket once is dear, what is done for one more packet of it is not: by
-    more of them at a time a busy server carries a fourth more streams.
+    more of them at a time a busy server carries a fifth more streams, and twice as many where
+    packets are not decoded.
 
-    How many packets come is known at once. How long one takes is learned from the time that the
-    thread works, in which there are other things to do as well: handshakes above all, which come
-    and go, so that a packet is believed to be dearer only slowly.
+    What a packet takes without patience is learned while there is none, believed for a while, and
+    then learned anew: sessions come and go. It is the lower quartile of what was measured, since at
+    times there are other things to do as well, handshakes above all.
     """
 
     def __init__(self) -> None:
         self.packets = 0
         """Since it was measured last; to be counted up by whoever takes them."""
-        self._share = 0.0  # from the least to the most
-        self._each_s: float | None = None  # what a packet takes, or would, at the least
+        self._is_busy = False
+        self._busy_at = 0.0
+        self._rate_hz = 0.0
+        self._each_s: deque[float] = deque(maxlen=_MEASUREMENTS)  # what a packet has taken
         self._measured_at = time.monotonic()
         self._worked_s = time.thread_time()
 
@@ -178,19 +181,25 @@ class _Patience:
         """To be called from the thread that works."""
         if (passed := now - self._measured_at) >= _MEASURE_S:
             worked_s = time.thread_time()
-            if self.packets >= _MANY:
-                each_s = (worked_s - self._worked_s) / self.packets
-                self._learn(each_s * (1 + SAVED * self._share))
-            busy = self.packets * (self._each_s or 0.0) / passed
-            self._share = min(1.0, max(0.0, (busy - BUSY[0]) / (BUSY[1] - BUSY[0])))
+            if self.packets >= _MANY and not self._is_busy:
+                self._each_s.append((worked_s - self._worked_s) / self.packets)
+            self._rate_hz += (self.packets / passed - self._rate_hz) * min(1.0, passed / _RATE_S)
+            self._decide(now)
             self.packets, self._measured_at, self._worked_s = 0, now, worked_s
-        return PATIENCE_S[0] + self._share * (PATIENCE_S[1] - PATIENCE_S[0])
+        return LONG_S if self._is_busy else SHORT_S
 
-    def _learn(self, each_s: float) -> None:
-        if self._each_s is None:
-            self._each_s = each_s
-        change = each_s - self._each_s
-        self._each_s += change * (_MORE if change > 0 else _LESS)
+    def _decide(self, now: float) -> None:
+        if self._is_busy and now - self._busy_at >= _BELIEVED_S:
+            self._each_s.clear()
+        was_busy = self._is_busy
+        self._is_busy = self._share() > BUSY[0 if was_busy else 1]
+        if not was_busy:
+            self._busy_at = now
+
+    def _share(self) -> float:
+        """Of the thread's time, that packets would take without patience."""
+        count = len(self._each_s)
+        return 0.0 if count < _FEWEST else self._rate_hz * sorted(self._each_s)[count // 4]
 
 
 class UdpTransport(asyncio.DatagramTransport):
