@@ -27,6 +27,8 @@ from tests.rigs.sound import encode, speech
 TICK_S = 0.02
 SLOTS = 20
 """Streams are not in step: in each of so many parts of a tick some of them send."""
+BEGINNING_S = 2.0
+"""Nor do they begin all at once: that is another load than the steady one."""
 CONNECTING_AT_ONCE = 8
 OWN_WAY = 25
 """Every so many packets one goes the client's own way, which sees to the reports; each stream has
@@ -88,7 +90,7 @@ async def generate(url: str, count: int, seconds: float, over_s: float) -> dict[
         gc.freeze()  # to look through all that is there would hold up the packets
         await asyncio.to_thread(sys.stdin.readline)
         ticks = round(seconds / TICK_S)
-        say(sent=ticks, behind_s=await send(streams, ticks))
+        say(sent=ticks, **await send(streams, ticks))
         await asyncio.gather(*(stream.end() for stream in streams))
         return {s.client.id: {"offered": s.offered_at, "sent": s.sent_at} for s in streams}
 
@@ -105,17 +107,30 @@ async def connect(streams: list[Stream], over_s: float) -> None:
     await asyncio.gather(*(one(index, stream) for index, stream in enumerate(streams)))
 
 
-async def send(streams: list[Stream], ticks: int) -> float:
-    """A packet of each stream every 20 ms; how late the latest was (s)."""
+async def send(streams: list[Stream], ticks: int) -> dict[str, float]:
+    """A packet of each stream every 20 ms, so many of each.
+
+    Says how late the latest was (s), and how fast they went while all streams ran, as a share of
+    what was wanted.
+    """
     began, behind = time.monotonic(), 0.0
-    for slot in range(ticks * SLOTS):
+    first = [int(BEGINNING_S / TICK_S) * index // len(streams) for index in range(len(streams))]
+    steady_at = began
+    for slot in range((ticks + first[-1]) * SLOTS):
         due = began + slot * TICK_S / SLOTS
         now = time.monotonic()
         behind = max(behind, now - due)
         await asyncio.sleep(max(0.0, due - now))
-        for stream in streams[slot % SLOTS :: SLOTS]:
-            stream.send()
-    return behind
+        tick = slot // SLOTS
+        if slot == (first[-1] + 1) * SLOTS:
+            steady_at = time.monotonic()
+        if slot == ticks * SLOTS - 1:
+            steady_s = time.monotonic() - steady_at
+        for index in range(slot % SLOTS, len(streams), SLOTS):
+            if first[index] <= tick < first[index] + ticks:
+                streams[index].send()
+    wanted_s = (ticks - first[-1] - 1) * TICK_S
+    return {"behind_s": behind, "pace": wanted_s / steady_s if wanted_s > 0 else 1.0}
 
 
 def say(**what: Any) -> None:

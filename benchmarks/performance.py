@@ -57,13 +57,15 @@ class Point:
     resident_mb: float
     threads: int
     behind_s: float
-    """How late the generator was at worst: it must not be the limit."""
+    """How late the generator was at worst."""
+    pace: float
+    """How fast it sent, as a share of what it was to send: it is not to be the limit."""
     whole: bool
     """Whether every recording has all that was sent."""
 
     @property
     def per_core(self) -> float:
-        return self.streams / self.cpu
+        return self.streams * self.pace / self.cpu
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def serving(server: str, folder: str) -> Iterator[tuple[Running, str]]:
         JANUS: ("-m", "benchmarks.peers.janus", folder),
     }
     # a session that waits for others must not end by that
-    env = {"GAPLESS_INACTIVITY_TIMEOUT_S": "300", "GAPLESS_MAX_SESSIONS": "1000"}
+    env = {"GAPLESS_INACTIVITY_TIMEOUT_S": "300", "GAPLESS_MAX_SESSIONS": "2000"}
     with running(*commands[server], env=env) as recorder:
         line = recorder.line("listening on")
         if "pid=" in line:
@@ -134,8 +136,9 @@ def measure(server: str, streams: int) -> Point:
             generator.line("ended")
         whole = are_whole(server, pathlib.Path(folder), streams, sent["sent"])
         return Point(
-            server, streams, sum(cpus), max(cpus), resident, threads, sent["behind_s"], whole
-        )
+            server, streams, sum(cpus), max(cpus), resident, threads, sent["behind_s"],
+            sent["pace"], whole,
+        )  # fmt: skip
 
 
 def are_whole(server: str, folder: pathlib.Path, streams: int, packets: int) -> bool:
@@ -338,7 +341,7 @@ def per_core(points: list[Point], server: str) -> float:
 def carried(points: list[Point], server: str, streams: int) -> float:
     """Streams until the busiest of the server's processes has a whole core, by one load."""
     found = [p for p in points if (p.server, p.streams) == (server, streams)]
-    return median([point.streams / point.busiest for point in found])
+    return median([point.streams * point.pace / point.busiest for point in found])
 
 
 def server_table(points: list[Point]) -> str:

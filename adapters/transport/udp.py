@@ -25,13 +25,14 @@ LOOK_S = 0.01
 SHORT_S, LONG_S = 0.015, 0.195
 """From the look that has found it a datagram waits so long for others of its socket: for one packet
 more while there is time, and for ten when there is none."""
-BUSY = (0.56, 0.62)
+BUSY = (0.60, 0.65)
 """There is none once packets would take more than the second of these shares of the thread's time
 without patience, until it is less than the first."""
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 """A socket's first datagram is told of, and no other one until that is read."""
 _MEASURE_S = 0.05  # short enough for some to pass without a handshake
 _MANY = 100  # packets in that time; with fewer it is not media that takes it
+_LATE = 3  # packets of a socket at a time, on average: more than one that has time would find
 _FEWEST, _MEASUREMENTS = 10, 40  # that are believed, and that are kept
 _BELIEVED_S = 30.0
 _RATE_S = 1.0
@@ -147,6 +148,7 @@ class UdpSockets:
                 continue
             try:
                 self._patience.packets += transport.receive()
+                self._patience.sockets += 1
             except Exception as error:
                 # whatever it is, it is this socket's: the others are served on
                 context = {"message": "a datagram could not be taken", "exception": error}
@@ -163,13 +165,15 @@ class _Patience:
     packets are not decoded.
 
     What a packet takes without patience is learned while there is none, believed for a while, and
-    then learned anew: sessions come and go. It is the lower quartile of what was measured, since at
+    then learned anew: sessions come and go. It is the lowest tenth of what was measured, since at
     times there are other things to do as well, handshakes above all.
     """
 
     def __init__(self) -> None:
         self.packets = 0
         """Since it was measured last; to be counted up by whoever takes them."""
+        self.sockets = 0
+        """The same, of those that had them."""
         self._is_busy = False
         self._busy_at = 0.0
         self._rate_hz = 0.0
@@ -181,25 +185,26 @@ class _Patience:
         """To be called from the thread that works."""
         if (passed := now - self._measured_at) >= _MEASURE_S:
             worked_s = time.thread_time()
-            if self.packets >= _MANY and not self._is_busy:
+            is_late = self.packets > _LATE * self.sockets and not self._is_busy
+            if self.packets >= _MANY and not self._is_busy and not is_late:
                 self._each_s.append((worked_s - self._worked_s) / self.packets)
             self._rate_hz += (self.packets / passed - self._rate_hz) * min(1.0, passed / _RATE_S)
-            self._decide(now)
-            self.packets, self._measured_at, self._worked_s = 0, now, worked_s
+            self._decide(now, is_late=is_late)
+            self.packets, self.sockets, self._measured_at, self._worked_s = 0, 0, now, worked_s
         return LONG_S if self._is_busy else SHORT_S
 
-    def _decide(self, now: float) -> None:
-        if self._is_busy and now - self._busy_at >= _BELIEVED_S:
-            self._each_s.clear()
+    def _decide(self, now: float, *, is_late: bool) -> None:
         was_busy = self._is_busy
-        self._is_busy = self._share() > BUSY[0 if was_busy else 1]
+        if was_busy and now - self._busy_at >= _BELIEVED_S:
+            self._each_s.clear()
+        self._is_busy = is_late or self._share() > BUSY[0 if was_busy else 1]
         if not was_busy:
             self._busy_at = now
 
     def _share(self) -> float:
         """Of the thread's time, that packets would take without patience."""
         count = len(self._each_s)
-        return 0.0 if count < _FEWEST else self._rate_hz * sorted(self._each_s)[count // 4]
+        return 0.0 if count < _FEWEST else self._rate_hz * sorted(self._each_s)[count // 10]
 
 
 class UdpTransport(asyncio.DatagramTransport):

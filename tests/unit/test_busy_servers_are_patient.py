@@ -31,6 +31,7 @@ class Thread:
         each_s: float = EACH_S,
         other: float = 0.0,
         saved: float = SAVED,
+        at_a_time: float = 1.0,
     ) -> float:
         """The patience after that: packets take a share of the time, and something else does."""
         until = self.now + seconds
@@ -40,6 +41,7 @@ class Thread:
             self.worked_s += LOOK_S * (takes + other)
             self.owed += LOOK_S * busy / each_s
             self.patience.packets += int(self.owed)
+            self.patience.sockets += int(self.owed / at_a_time)
             self.owed -= int(self.owed)
             self.wait_s = self.patience.seconds(now=self.now)
         return self.wait_s
@@ -89,6 +91,12 @@ def test_what_was_learned_while_many_connected_is_soon_put_right(thread: Thread)
     thread.go_on(5, busy=0.2, other=0.8)
     thread.go_on(35, busy=0.5)
     assert thread.go_on(60, busy=0.5) == SHORT_S
+
+
+def test_sockets_that_have_much_show_that_there_is_no_time(thread: Thread) -> None:
+    """It has never had any, and cannot know what a packet takes when it has."""
+    waits = [thread.go_on(0.05, busy=1.0, saved=1.0, at_a_time=5.0) for _ in range(20)]
+    assert waits.count(LONG_S) >= len(waits) // 2
 
 
 @pytest.mark.parametrize("saved", [0.0, SAVED, 1.0])
