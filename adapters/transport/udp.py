@@ -185,9 +185,11 @@ class _Patience:
         """To be called from the thread that works."""
         if (passed := now - self._measured_at) >= _MEASURE_S:
             worked_s = time.thread_time()
-            is_late = self.packets > _LATE * self.sockets and not self._is_busy
-            if self.packets >= _MANY and not self._is_busy and not is_late:
-                self._each_s.append((worked_s - self._worked_s) / self.packets)
+            is_late = False
+            if self.packets >= _MANY and not self._is_busy:
+                is_late = self.packets > _LATE * self.sockets
+                if not is_late:
+                    self._each_s.append((worked_s - self._worked_s) / self.packets)
             self._rate_hz += (self.packets / passed - self._rate_hz) * min(1.0, passed / _RATE_S)
             self._decide(now, is_late=is_late)
             self.packets, self.sockets, self._measured_at, self._worked_s = 0, 0, now, worked_s

@@ -99,6 +99,12 @@ def test_sockets_that_have_much_show_that_there_is_no_time(thread: Thread) -> No
     assert waits.count(LONG_S) >= len(waits) // 2
 
 
+def test_a_few_sockets_that_have_much_show_nothing(thread: Thread) -> None:
+    """The network held them up, as it does."""
+    for _ in range(20):
+        assert thread.go_on(0.05, busy=0.05, at_a_time=10.0) == SHORT_S
+
+
 @pytest.mark.parametrize("saved", [0.0, SAVED, 1.0])
 @pytest.mark.parametrize("busy", [0.5, 0.58, 0.6, 0.64, 0.72, 0.9])
 def test_it_settles_whatever_patience_saves(thread: Thread, busy: float, saved: float) -> None:
