@@ -115,22 +115,19 @@ async def send(streams: list[Stream], ticks: int) -> dict[str, float]:
     """
     began, behind = time.monotonic(), 0.0
     first = [int(BEGINNING_S / TICK_S) * index // len(streams) for index in range(len(streams))]
-    steady_at = began
     for slot in range((ticks + first[-1]) * SLOTS):
         due = began + slot * TICK_S / SLOTS
         now = time.monotonic()
         behind = max(behind, now - due)
         await asyncio.sleep(max(0.0, due - now))
         tick = slot // SLOTS
-        if slot == (first[-1] + 1) * SLOTS:
-            steady_at = time.monotonic()
-        if slot == ticks * SLOTS - 1:
-            steady_s = time.monotonic() - steady_at
         for index in range(slot % SLOTS, len(streams), SLOTS):
             if first[index] <= tick < first[index] + ticks:
                 streams[index].send()
-    wanted_s = (ticks - first[-1] - 1) * TICK_S
-    return {"behind_s": behind, "pace": wanted_s / steady_s if wanted_s > 0 else 1.0}
+    steady = streams[0].sent_at[first[-1] :]  # none where it has ended when the last one begins
+    wanted_s = (len(steady) - 1) * TICK_S
+    pace = wanted_s / (steady[-1] - steady[0]) if len(steady) > 1 else 1.0
+    return {"behind_s": behind, "pace": pace}
 
 
 def say(**what: Any) -> None:

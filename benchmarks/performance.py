@@ -51,7 +51,7 @@ class Point:
     server: str
     streams: int
     cpu: float
-    """Of a core."""
+    """Of a core, at the pace that was wanted of the generator."""
     busiest: float
     """The same of the process that takes most."""
     resident_mb: float
@@ -59,13 +59,13 @@ class Point:
     behind_s: float
     """How late the generator was at worst."""
     pace: float
-    """How fast it sent, as a share of what it was to send: it is not to be the limit."""
+    """How fast it sent, as a share of what it was to send."""
     whole: bool
     """Whether every recording has all that was sent."""
 
     @property
     def per_core(self) -> float:
-        return self.streams * self.pace / self.cpu
+        return self.streams / self.cpu
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,11 @@ def measure(server: str, streams: int) -> Point:
             resident, threads = recorder.resident_mb, recorder.threads
             sent = generator.told("sent")
             generator.line("ended")
+        pace = sent["pace"]
         whole = are_whole(server, pathlib.Path(folder), streams, sent["sent"])
         return Point(
-            server, streams, sum(cpus), max(cpus), resident, threads, sent["behind_s"],
-            sent["pace"], whole,
+            server, streams, sum(cpus) / pace, max(cpus) / pace, resident, threads,
+            sent["behind_s"], pace, whole,
         )  # fmt: skip
 
 
@@ -304,11 +305,11 @@ def run() -> Figures:
 HEADER = """# Performance
 
 How many streams a core carries: 32 kbit/s mono speech, 20 ms packets with in-band FEC, streams out
-of step, steady state; CPU time of the server process over streams and time, medians of
-{repetitions} interleaved runs. `MediaRecorder` and Gapless decode and write WAV, Gapless with
-ledgers and levels; Janus, and Gapless with `--storage opus`, write the packets as they come. Every
-run checks that the recordings are whole: all packets in Gapless's ledgers, the others by the sizes
-of their files. Made by
+of step, steady state; CPU time of the server process over streams and time (where the load's own
+process was late, over what it has sent), medians of {repetitions} interleaved runs. `MediaRecorder`
+and Gapless decode and write WAV, Gapless with ledgers and levels; Janus, and Gapless with
+`--storage opus`, write the packets as they come. Every run checks that the recordings are whole:
+all packets in Gapless's ledgers, the others by the sizes of their files. Made by
 
 ```sh
 make bench        # Janus is measured where it is installed: apt install janus
@@ -341,7 +342,7 @@ def per_core(points: list[Point], server: str) -> float:
 def carried(points: list[Point], server: str, streams: int) -> float:
     """Streams until the busiest of the server's processes has a whole core, by one load."""
     found = [p for p in points if (p.server, p.streams) == (server, streams)]
-    return median([point.streams * point.pace / point.busiest for point in found])
+    return median([point.streams / point.busiest for point in found])
 
 
 def server_table(points: list[Point]) -> str:
@@ -450,7 +451,7 @@ def document(figures: Figures) -> str:
         + "\n![a packet's way to the store](performance-latency.png)\n"
         + "\nWhere packets would take more than three fifths of its thread's time, Gapless has them"
         + " wait for others\nof their stream, for a fifth of a second at most: each is then a"
-        + " fifth cheaper, and half as dear\nwhere it is stored as it came.\n"
+        + " fifth cheaper, and a third\nwhere it is stored as it came.\n"
         + "\n## A packet\n\nWhere its time goes (CPU): each step by itself, and what the server as"
         + " a whole takes beyond that.\nlibopus alone is the wall.\n\n"
         + step_table(figures)

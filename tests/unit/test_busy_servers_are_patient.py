@@ -72,6 +72,8 @@ def test_it_learns_what_a_packet_takes(thread: Thread) -> None:
     assert thread.go_on(20, busy=0.5) == SHORT_S
     dear_s = 0.9 / packets_a_second
     assert thread.go_on(5, busy=0.9, each_s=dear_s) == LONG_S
+    thread.go_on(35, busy=0.5)
+    assert thread.go_on(60, busy=0.5) == SHORT_S
 
 
 def test_clients_that_come_make_no_difference(thread: Thread) -> None:
@@ -87,7 +89,9 @@ def test_many_that_connect_make_none_while_there_is_no_media_yet(thread: Thread)
     assert thread.go_on(20, busy=0.5) == SHORT_S
 
 
-def test_what_was_learned_while_many_connected_is_soon_put_right(thread: Thread) -> None:
+def test_what_was_learned_while_many_connected_is_put_right_within_half_a_minute(
+    thread: Thread,
+) -> None:
     thread.go_on(5, busy=0.2, other=0.8)
     thread.go_on(35, busy=0.5)
     assert thread.go_on(60, busy=0.5) == SHORT_S
