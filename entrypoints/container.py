@@ -30,7 +30,7 @@ from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
 from adapters.transport.sdp import OpusWishes
 from domain.audio import AudioFormat
-from domain.ownership import Share
+from domain.ownership import Registrar, Share
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.observers import ServerObserver, StreamObserver
 from domain.rtp import Packetizer
@@ -89,9 +89,12 @@ class ServerContainer(containers.DeclarativeContainer):
     observer: providers.Dependency[ServerObserver] = providers.Dependency()
     share = providers.Object(Share())
     """Which part of the sessions is this process's, where several share them."""
+    counts = providers.Object([0])
+    """How many each of such processes has."""
     sockets: providers.Object[str | None] = providers.Object(None)
     """The folder in which such processes reach each other."""
 
+    registrar = providers.Singleton(Registrar, share, counts)
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
     folder = providers.Singleton(
@@ -154,7 +157,7 @@ class ServerContainer(containers.DeclarativeContainer):
         tls_key=settings.provided.tls_key,
         allow_anyone=settings.provided.allow_anyone,
         version=VERSION,
-        neighbours=providers.Singleton(Neighbours, share, sockets),
+        neighbours=providers.Singleton(Neighbours, share, registrar, sockets),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from dependency_injector import providers
 
-from domain.ownership import Share
+from domain.ownership import Counts, Share
 from domain.settings import ServerSettings
 from entrypoints.container import ServerContainer
 from entrypoints.terminal import ServerView, show_recovery
@@ -23,12 +23,17 @@ SHUTDOWN_S = 4.5
 
 
 def make_container(
-    settings: ServerSettings, *, share: Share | None = None, sockets: str | None = None
+    settings: ServerSettings,
+    *,
+    share: Share | None = None,
+    counts: Counts | None = None,
+    sockets: str | None = None,
 ) -> ServerContainer:
     """What a server is made of; with a `share` of the sessions, what a worker is made of."""
     container = ServerContainer(settings=settings, observer=ServerView())
     if share is not None:
         container.share.override(providers.Object(share))
+        container.counts.override(providers.Object(counts))
         container.sockets.override(providers.Object(sockets))
     return container
 
@@ -38,6 +43,7 @@ async def serve_here(
 ) -> None:
     """Take offers and record until `stop` is set; `listening` is told the address."""
     store, ingest, signaling = container.store(), container.ingest(), container.signaling()
+    registrar = container.registrar()
     store.check()
     if container.share().count == 1:
         # first the port: a second server on it must not touch what the first one records; who has
@@ -56,6 +62,7 @@ async def serve_here(
         listening(address)
         while not stop.is_set():
             ingest.tick()
+            registrar.tell(ingest.places_taken)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await stop.wait()

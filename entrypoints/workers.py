@@ -23,7 +23,7 @@ from typing import Any
 import click
 
 from domain.errors import GaplessError, PortInUse, SettingInvalid
-from domain.ownership import Share
+from domain.ownership import ABSENT, Counts, Share
 from domain.settings import ServerSettings
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
 from entrypoints.terminal import log_to_terminal
@@ -34,6 +34,7 @@ STEADY_S = 30.0
 """One that has lived so long did not die at once."""
 KILL_S = SHUTDOWN_S + 1.5
 """A worker that has not ended by itself by then hangs."""
+_PROCESSES = multiprocessing.get_context("spawn")
 
 
 async def serve_with_workers(
@@ -47,8 +48,9 @@ async def serve_with_workers(
         _reserved(settings.host, settings.port) as port,
         tempfile.TemporaryDirectory(prefix="gapless-") as folder,
     ):
+        counts = _PROCESSES.RawArray("i", [ABSENT] * settings.workers)
         workers = [
-            _Worker(_part(settings, port, number), Share(number, settings.workers), folder)
+            _Worker(_part(settings, port, number), Share(number, settings.workers), counts, folder)
             for number in range(settings.workers)
         ]
         keeping = [asyncio.create_task(worker.keep()) for worker in workers]
@@ -83,9 +85,10 @@ def _part(settings: ServerSettings, port: int, number: int) -> ServerSettings:
 class _Worker:
     """One share of the sessions, whatever process has it."""
 
-    def __init__(self, settings: ServerSettings, share: Share, folder: str) -> None:
+    def __init__(self, settings: ServerSettings, share: Share, counts: Counts, folder: str) -> None:
         self._settings = settings
         self._share = share
+        self._counts = counts
         self._folder = folder
         self._process: multiprocessing.process.BaseProcess | None = None
         self._stopping = asyncio.Event()
@@ -127,10 +130,9 @@ class _Worker:
     async def _run(self) -> str:
         """One process from its start to its end; returns why it has ended."""
         loop = asyncio.get_running_loop()
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_work, args=(self._settings, self._share, self._folder, theirs)
+        ours, theirs = _PROCESSES.Pipe()
+        process = _PROCESSES.Process(
+            target=_work, args=(self._settings, self._share, self._counts, self._folder, theirs)
         )
         # Ctrl-C is for all processes of a terminal; a worker ends when it is told to
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -156,6 +158,7 @@ class _Worker:
             loop.remove_reader(ours.fileno())
             ours.close()
         process.join()
+        self._counts[self._share.number] = ABSENT
         return told[-1] if told else f"exit code {process.exitcode}"
 
     def _hear(self, pipe: Connection, told: list[str]) -> None:
@@ -211,15 +214,19 @@ def _bind(host: str, port: int) -> socket.socket:
 # -- in a worker ---------------------------------------------------------------------------------
 
 
-def _work(settings: ServerSettings, share: Share, folder: str, pipe: Connection) -> None:
+def _work(
+    settings: ServerSettings, share: Share, counts: Counts, folder: str, pipe: Connection
+) -> None:
     log_to_terminal()
     try:
-        asyncio.run(_serve(settings, share, folder, pipe))
+        asyncio.run(_serve(settings, share, counts, folder, pipe))
     except GaplessError as error:
         pipe.send((False, str(error)))
 
 
-async def _serve(settings: ServerSettings, share: Share, folder: str, pipe: Connection) -> None:
+async def _serve(
+    settings: ServerSettings, share: Share, counts: Counts, folder: str, pipe: Connection
+) -> None:
     stop = asyncio.Event()
     at_signals(stop.set)
     loop = asyncio.get_running_loop()
@@ -230,5 +237,5 @@ async def _serve(settings: ServerSettings, share: Share, folder: str, pipe: Conn
 
     # nothing is ever said to a worker: its pipe can be read when who started it is gone
     loop.add_reader(pipe.fileno(), orphaned)
-    container = make_container(settings, share=share, sockets=folder)
+    container = make_container(settings, share=share, counts=counts, sockets=folder)
     await serve_here(container, listening=lambda address: pipe.send((True, address)), stop=stop)

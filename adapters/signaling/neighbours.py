@@ -16,13 +16,15 @@ from multidict import CIMultiDict
 
 from adapters.signaling.http import Handler, read_body
 from domain.errors import ServerFull
-from domain.ownership import Share, owner_of, taker_of
+from domain.ownership import Registrar, Share, owner_of, registrar_of
 
 FORWARD_S = 10.0
 HEALTH_S = 2.0
+_AT_OWNER = "gapless-at-owner"
+"""A header from worker to worker: it is settled whose the request is."""
 _OURS = {
-    "connection", "content-encoding", "content-length", "date", "keep-alive", "origin", "te",
-    "transfer-encoding", "upgrade", "vary",
+    "connection", "content-encoding", "content-length", "date", _AT_OWNER, "keep-alive", "origin",
+    "te", "transfer-encoding", "upgrade", "vary",
 }  # fmt: skip
 """Headers that are between this worker and whoever asks: hop by hop, the body's, and CORS."""
 
@@ -31,11 +33,13 @@ class Neighbours:
     """The workers of one server, each behind a socket in a folder that is theirs alone.
 
     Who accepts a connection is left to the kernel, so that most requests are for somebody else:
-    ids and secrets name their worker, an offer goes to the one that its own text names.
+    ids and secrets name their worker; an offer names its registrar, who knows which worker takes
+    it.
     """
 
-    def __init__(self, share: Share, folder: str | None) -> None:
+    def __init__(self, share: Share, registrar: Registrar, folder: str | None) -> None:
         self._share = share
+        self._registrar = registrar
         self._folder = pathlib.Path(folder or ".")
         self._sessions: dict[int, aiohttp.ClientSession] = {}
 
@@ -54,47 +58,63 @@ class Neighbours:
     @web.middleware
     async def to_owner(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Forward what is another worker's; raises `ServerFull` when that one is not there."""
-        if self._share.count == 1 or _is_forwarded(request) or request.method == "OPTIONS":
+        if self._share.count == 1 or request.method == "OPTIONS":
             return await handler(request)
+        is_forwarded = _is_forwarded(request)
         if request.path == "/health":
-            return await self._sum(await handler(request))
-        owner = await self._owner(request)
-        if owner == self._share.number:
+            own = await handler(request)
+            return own if is_forwarded else await self._sum(own)
+        if is_forwarded and _AT_OWNER in request.headers:
+            return await handler(request)
+        worker, is_owner = await self._worker(request)
+        if worker == self._share.number:
             return await handler(request)
         try:
-            return await self._forward(request, owner)
+            return await self._forward(request, worker, is_owner=is_owner)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ServerFull("a worker of this server is being started again") from error
 
-    async def _owner(self, request: web.Request) -> int:
-        """Whose a request is; our own where it says nothing, to tell what is wrong with it."""
+    async def _worker(self, request: web.Request) -> tuple[int, bool]:
+        """Whose a request is, or who knows that (False); ours where it says nothing of it.
+
+        What is wrong with such a request can be told by any of us.
+        """
         own, count = self._share.number, self._share.count
         found = request.match_info.get("id") or request.match_info.get("secret")
         if found is not None:
-            return owner_of(found, count)
+            return owner_of(found, count), True
         if request.method != "POST":
-            return own
+            return own, True
         data = await read_body(request)
         if request.path == "/whip":
-            return taker_of(data.decode(errors="replace"), count)
+            return self._taker(data.decode(errors="replace"))
         try:
             body = json.loads(data)
         except (ValueError, RecursionError):
-            return own
+            return own, True
         if not isinstance(body, dict):
-            return own
+            return own, True
         is_offer = request.path == "/offer"
         known, offer = body.get("resume" if is_offer else "id"), body.get("sdp")
         if isinstance(known, str) and known:
-            return owner_of(known, count)
-        return taker_of(offer, count) if is_offer and isinstance(offer, str) else own
+            return owner_of(known, count), True
+        return self._taker(offer) if is_offer and isinstance(offer, str) else (own, True)
 
-    async def _forward(self, request: web.Request, owner: int) -> web.Response:
-        async with self._to(owner).request(
+    def _taker(self, offer: str) -> tuple[int, bool]:
+        registrar = registrar_of(offer, self._share.count)
+        if registrar != self._share.number:
+            return registrar, False
+        return self._registrar.taker_of(offer), True
+
+    async def _forward(self, request: web.Request, worker: int, *, is_owner: bool) -> web.Response:
+        headers = _passed_on(request.headers.items())
+        if is_owner:
+            headers[_AT_OWNER] = "yes"
+        async with self._to(worker).request(
             request.method,
             f"http://worker{request.path_qs}",
             data=await read_body(request),
-            headers=_passed_on(request.headers.items()),
+            headers=headers,
             allow_redirects=False,
         ) as answer:
             response = web.Response(status=answer.status, body=await answer.read())

@@ -100,6 +100,11 @@ class Ingest:
         """Sessions that have not ended."""
         return sum(live.session.state is not SessionState.ENDED for live in self._sessions.values())
 
+    @property
+    def places_taken(self) -> int:
+        """All sessions, those that are being made and those that are being completed as well."""
+        return len(self._sessions) + self._being_offered
+
     def states(self) -> dict[str, int]:
         """How many sessions are in each of the states that are not the end."""
         counts = Counter(live.session.state for live in self._sessions.values())
@@ -268,7 +273,7 @@ class Ingest:
     ) -> Accepted:
         self._refuse_when_closing()
         if live is None:
-            if len(self._sessions) + self._being_offered >= self._settings.max_sessions:
+            if self.places_taken >= self._settings.max_sessions:
                 raise ServerFull(f"all {self._settings.max_sessions} sessions are taken")
             self._store.check_room()
         session_id = self._new_secret(_ID_BYTES) if live is None else live.session.id

@@ -19,7 +19,7 @@ from domain.errors import (
     SessionUnknown,
     WrongServer,
 )
-from domain.ownership import Share
+from domain.ownership import Registrar, Share
 from domain.ports.signaling import SignalingClient
 from domain.ports.transport import IceCandidate, IceDescription, IngestConnection
 from domain.settings import IceServer
@@ -76,10 +76,14 @@ class Service:
         return 1.0
 
 
+def alone() -> Neighbours:
+    return Neighbours(Share(), Registrar(Share(), [0]), None)
+
+
 def http_server(service: Service, token: str | None = None) -> SignalingServer:
     return SignalingServer(
         service, host="127.0.0.1", port=0, token=token, tls_cert=None, tls_key=None,
-        allow_anyone=False, version="1", neighbours=Neighbours(Share(), None),
+        allow_anyone=False, version="1", neighbours=alone(),
     )  # fmt: skip
 
 
@@ -184,7 +188,7 @@ async def test_over_tls_only_a_certificate_that_is_trusted_will_do(tmp_path: pat
     certificate, key = self_signed(tmp_path)
     server = SignalingServer(
         Service(), host="127.0.0.1", port=0, token=None, tls_cert=certificate, tls_key=key,
-        allow_anyone=False, version="1", neighbours=Neighbours(Share(), None),
+        allow_anyone=False, version="1", neighbours=alone(),
     )  # fmt: skip
     url = await server.start()
     assert url.startswith("https://")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.ownership import MAX_WORKERS, Share, owner_of, taker_of
+from domain.ownership import ABSENT, MAX_WORKERS, Registrar, Share, owner_of, registrar_of
 
 counts = st.integers(1, MAX_WORKERS)
 
@@ -28,9 +28,37 @@ def test_whatever_is_asked_for_has_one_owner(count: int, text: str) -> None:
     shares = [Share(number, count) for number in range(count)]
     assert sum(share.owns(text) for share in shares) == 1
     assert 0 <= owner_of(text, count) < count
-    assert taker_of(text, count) == taker_of(text, count) < count
+    assert 0 <= registrar_of(text, count) < count
 
 
-def test_offers_are_spread() -> None:
-    takers = [taker_of(f"v=0 {number}", 4) for number in range(1000)]
-    assert all(200 < takers.count(worker) < 300 for worker in range(4))
+def test_each_worker_is_the_registrar_of_some_offers() -> None:
+    registrars = [registrar_of(f"v=0 {number}", 4) for number in range(1000)]
+    assert all(200 < registrars.count(worker) < 300 for worker in range(4))
+
+
+@given(there=st.lists(st.integers(0, 20), min_size=1, max_size=8), offers=st.integers(1, 200))
+def test_offers_level_what_workers_have(there: list[int], offers: int) -> None:
+    counts = list(there)
+    registrar = Registrar(Share(0, len(counts)), counts)
+    takers = [registrar.taker_of(f"offer {number}") for number in range(offers)]
+    for worker, before in enumerate(there):
+        assert counts[worker] == before + takers.count(worker)
+    taken_by = {counts[worker] for worker in takers}
+    assert max(taken_by) - min(counts) <= 1
+
+
+def test_an_offer_that_is_sent_again_goes_where_it_went() -> None:
+    counts = [0, 0, 0]
+    registrar = Registrar(Share(1, 3), counts)
+    taker = registrar.taker_of("offer")
+    counts[taker] = 5
+    assert registrar.taker_of("offer") == taker
+    assert registrar.taker_of("another") != taker
+
+
+def test_a_worker_that_is_not_there_gets_no_offers() -> None:
+    counts = [ABSENT, 3, ABSENT]
+    registrar = Registrar(Share(1, 3), counts)
+    assert {registrar.taker_of(f"offer {number}") for number in range(10)} == {1}
+    registrar.tell(2)
+    assert counts == [ABSENT, 2, ABSENT]
