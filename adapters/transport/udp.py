@@ -1,10 +1,10 @@
 """The UDP sockets of a process: those that carry media are read seldom, and whole.
 
 asyncio wakes up for each datagram, which costs more than all that is then done with a packet but
-decoding it. And whatever is done for one stream finds its memory gone cold, which costs as much
-again. So all sockets that carry media are one event source, looked at every few milliseconds, and
-each of them is read when its first datagram has waited for others: the longer, the less time there
-is. Network cards moderate their interrupts in the same way.
+decoding it, and what is done for a socket once costs as much as three or four packets of it. So all
+sockets that carry media are one event source, looked at every few milliseconds, and each of them is
+read when its first datagram has waited for others: the longer, the less time there is. Network
+cards moderate their interrupts in the same way.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ LOOK_S = 0.01
 SHORT_S, LONG_S = 0.015, 0.195
 """From the look that has found it a datagram waits so long for others of its socket: for one packet
 more while there is time, and for ten when there is none."""
-BUSY = (0.60, 0.65)
-"""There is none once packets would take more than the second of these shares of the thread's time
-without patience, until it is less than the first."""
+BUSY = (0.20, 0.22)
+"""There is none once reading would take more than the second of these shares of the thread's time
+without patience, until it is less than the first. It is a quarter of what packets take that are
+decoded, and more than half where they are kept as they come."""
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 """A socket's first datagram is told of, and no other one until that is read."""
-_MEASURE_S = 0.05  # short enough for some to pass without a handshake
-_MANY = 100  # packets in that time; with fewer it is not media that takes it
-_LATE = 3  # packets of a socket at a time, on average: more than one that has time would find
-_FEWEST, _MEASUREMENTS = 10, 40  # that are believed, and that are kept
+_MEASURE_S = 0.05
+_MANY = 100  # packets in that time; fewer tell nothing
+_LATE_S = 0.015  # on average, behind what was due; half of LOOK_S is nobody's fault
+_FEWEST, _MEASUREMENTS = 4, 20  # that are believed, and that are kept
 _BELIEVED_S = 30.0
-_RATE_S = 1.0
+_LATE = 10  # measurements in a row: no handshake takes so long
+_DOUBTED_S = 3.0  # it may be many handshakes; twice as long each time that it was not
+_RATE_S = 3.0  # patience begins with a pause, by which the rate must not seem to fall
 SLICE_S = 0.002
 """Whatever has come, the event loop has others to serve after so long."""
 
@@ -66,7 +69,7 @@ class UdpSockets:
         self._media: dict[int, UdpTransport] = {}  # by descriptor, those that carry media
         self._epoll: select.epoll | None = None  # as long as there are any
         self._waiting: deque[tuple[float, int]] = deque()  # with datagrams, and until when
-        self._due: deque[int] = deque()
+        self._due: deque[tuple[float, int]] = deque()
         self._patience = _Patience()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -130,8 +133,10 @@ class UdpSockets:
         for descriptor, _ in epoll.poll(0, len(self._media)):
             waiting.append((until, descriptor))
         while waiting and waiting[0][0] <= now:
-            due.append(waiting.popleft()[1])
+            due.append(waiting.popleft())
+        began_s = time.thread_time()
         self._read(until=now + SLICE_S)
+        self._patience.worked_s += time.thread_time() - began_s
         if epoll is not self._epoll:
             return  # what was received has closed the last socket
         if due or waiting:
@@ -141,14 +146,16 @@ class UdpSockets:
             self._listen(epoll)
 
     def _read(self, *, until: float) -> None:
-        due = self._due
-        while due and time.monotonic() < until:
-            transport = self._media.get(descriptor := due.popleft())
+        due, patience = self._due, self._patience
+        while due and (now := time.monotonic()) < until:
+            at, descriptor = due.popleft()
+            transport = self._media.get(descriptor)
             if transport is None:
                 continue
+            patience.sockets += 1
+            patience.late_s += now - at
             try:
-                self._patience.packets += transport.receive()
-                self._patience.sockets += 1
+                patience.packets += transport.receive()
             except Exception as error:
                 # whatever it is, it is this socket's: the others are served on
                 context = {"message": "a datagram could not be taken", "exception": error}
@@ -165,48 +172,60 @@ class _Patience:
     is not decoded.
 
     What a packet takes without patience is learned while there is none, believed for a while, and
-    then learned anew: sessions come and go. It is the lowest tenth of what was measured, since at
-    times there are other things to do as well, handshakes above all.
+    then learned anew: machines change their pace. Once sockets are read later than they should be
+    there is nothing to learn (they have more packets by then), and no time.
     """
 
     def __init__(self) -> None:
         self.packets = 0
-        """Since it was measured last; to be counted up by whoever takes them."""
+        """Read since it was measured last; to be counted up by whoever reads them."""
         self.sockets = 0
         """The same, of those that had them."""
+        self.late_s = 0.0
+        """By how much they were read later than they were due, all together."""
+        self.worked_s = 0.0
+        """The thread's time that it took."""
         self._is_busy = False
-        self._busy_at = 0.0
+        self._until = 0.0  # it is believed that it is
+        self._doubted_s = _DOUBTED_S
         self._rate_hz = 0.0
         self._each_s: deque[float] = deque(maxlen=_MEASUREMENTS)  # what a packet has taken
+        self._late = 0  # measurements in a row of being late
         self._measured_at = time.monotonic()
-        self._worked_s = time.thread_time()
 
     def seconds(self, *, now: float) -> float:
-        """To be called from the thread that works."""
         if (passed := now - self._measured_at) >= _MEASURE_S:
-            worked_s = time.thread_time()
-            is_late = False
-            if self.packets >= _MANY and not self._is_busy:
-                is_late = self.packets > _LATE * self.sockets
-                if not is_late:
-                    self._each_s.append((worked_s - self._worked_s) / self.packets)
             self._rate_hz += (self.packets / passed - self._rate_hz) * min(1.0, passed / _RATE_S)
-            self._decide(now, is_late=is_late)
-            self.packets, self.sockets, self._measured_at, self._worked_s = 0, 0, now, worked_s
+            if self.packets >= _MANY and not self._is_busy:
+                if self.late_s > _LATE_S * self.sockets:
+                    self._late += 1
+                else:
+                    self._late = 0
+                    self._each_s.append(self.worked_s / self.packets)
+                    if len(self._each_s) == _FEWEST:
+                        self._doubted_s = _DOUBTED_S
+            self._decide(now)
+            self.packets, self.sockets, self.late_s, self.worked_s = 0, 0, 0.0, 0.0
+            self._measured_at = now
         return LONG_S if self._is_busy else SHORT_S
 
-    def _decide(self, now: float, *, is_late: bool) -> None:
-        was_busy = self._is_busy
-        if was_busy and now - self._busy_at >= _BELIEVED_S:
-            self._each_s.clear()
-        self._is_busy = is_late or self._share() > BUSY[0 if was_busy else 1]
-        if not was_busy:
-            self._busy_at = now
+    def _decide(self, now: float) -> None:
+        if self._is_busy:
+            is_known = bool(self._each_s)
+            if now >= self._until or (is_known and self._share() <= BUSY[0]):
+                self._is_busy, self._late = False, 0
+                self._each_s.clear()
+        elif self._share() > BUSY[1]:
+            self._is_busy, self._until = True, now + _BELIEVED_S
+        elif self._late >= _LATE:
+            self._each_s.clear()  # by what was learned it would be in time
+            self._is_busy, self._until = True, now + self._doubted_s
+            self._doubted_s = min(2 * self._doubted_s, _BELIEVED_S)
 
     def _share(self) -> float:
-        """Of the thread's time, that packets would take without patience."""
+        """Of the thread's time, that reading would take without patience, as far as is known."""
         count = len(self._each_s)
-        return 0.0 if count < _FEWEST else self._rate_hz * sorted(self._each_s)[count // 10]
+        return 0.0 if count < _FEWEST else self._rate_hz * sum(self._each_s) / count
 
 
 class UdpTransport(asyncio.DatagramTransport):
