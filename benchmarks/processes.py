@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 _WAIT_S, _END_S = 120.0, 10.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_PACKET_BYTES = 768  # struct sk_buff, the shared part behind the data, and the data
 
 
 class Running:
@@ -90,6 +91,16 @@ class Running:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self._lines.put(line)
+
+
+def waiting_packets() -> int:
+    """How many wait in this machine's UDP sockets to be read; at most, by what the kernel counts.
+
+    It counts the memory that they take (``rx_queue``), which is no less than `_PACKET_BYTES` each.
+    """
+    sockets = pathlib.Path("/proc/net/udp").read_text().splitlines()[1:]
+    queued = (int(line.split()[4].partition(":")[2], 16) for line in sockets)
+    return sum(queued) // _PACKET_BYTES
 
 
 @contextlib.contextmanager
