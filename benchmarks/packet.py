@@ -1,7 +1,7 @@
 """Where the time of a packet goes: each of its steps by itself, a hundred streams in turn.
 
 CPU time in µs, the best of some runs: what a step takes when nothing else disturbs it. What the
-server as a whole takes beyond the sum is the event loop, reports, consent, and caches gone cold.
+server as a whole takes beyond the sum is the event loop, reports, consent, and seeing to sockets.
 """
 
 from __future__ import annotations
