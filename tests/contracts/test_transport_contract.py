@@ -209,7 +209,7 @@ async def test_what_has_come_is_read_before_the_end_however_patient_a_server_is(
     joined: tuple[PublisherConnection, IngestConnection, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, server, heard = joined
-    monkeypatch.setattr("adapters.transport.udp.SHORT_S", 5.0)
+    monkeypatch.setattr("adapters.transport.patience.SHORT_S", 5.0)
     for number in range(10):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
     await asyncio.sleep(0.1)  # they have been seen, and wait

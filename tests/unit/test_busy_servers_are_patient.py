@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from adapters.transport.udp import BUSY, LONG_S, LOOK_S, SHORT_S, _Patience
+from adapters.transport.patience import BUSY, LONG_S, SHORT_S, Patience
+from adapters.transport.udp import LOOK_S
 
 EACH_S = 15e-6
 SAVED = 0.5
@@ -21,7 +22,7 @@ class Thread:
         self.owed = 0.0
         self.wait_s = SHORT_S
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        self.patience = _Patience()
+        self.patience = Patience()
 
     def go_on(
         self,
