@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -198,8 +198,8 @@ def probe(streams: int, *, coming_and_going: bool = False) -> Probed:
             cpu = (sum(recorder.cpus_s) - used) / (time.monotonic() - began)
             generator.line("ended")
         sent = json.loads(times.read_text())
-        # connecting all of them is another measurement, and so is what follows, when all begin at
-        # once and the first packets of each are held for others that may have been overtaken
+        # connecting all of them is another measurement, and so is what follows, when all begin and
+        # the first packets of each are held for others that may have been overtaken
         first = min(at for told in sent.values() for at in told["sent"]) + SETTLE_S
         # a server that is overloaded has not stored all of them
         latency = [
@@ -338,28 +338,31 @@ def row(*cells: object) -> str:
     return "| " + " | ".join(str(cell) for cell in cells) + " |\n"
 
 
-def measured(points: list[Point], server: str, streams: int) -> list[Point]:
-    """All runs of one load; none if the server does not keep up with it."""
-    found = [p for p in points if (p.server, p.streams) == (server, streams)]
-    return found if most(point.kept_up for point in found) else []
+def runs_of(points: list[Point], server: str, streams: int) -> list[Point]:
+    return [p for p in points if (p.server, p.streams) == (server, streams)]
+
+
+def keeps_up(runs: list[Point]) -> bool:
+    """Whether most of the runs of a load did."""
+    return 2 * sum(point.kept_up for point in runs) > len(runs)
+
+
+def kept_up_with(points: list[Point], server: str) -> list[list[Point]]:
+    """The runs of each load that counts, the least one first."""
+    loads = sorted({point.streams for point in points if point.server == server})
+    return [runs for load in loads if keeps_up(runs := runs_of(points, server, load))]
 
 
 def per_core(points: list[Point], server: str) -> float:
     """The best of its loads."""
-    loads = {point.streams for point in points if point.server == server}
-    runs = [found for streams in loads if (found := measured(points, server, streams))]
-    return max((median([point.per_core for point in found]) for found in runs), default=math.nan)
+    counting = kept_up_with(points, server)
+    return max((median([point.per_core for point in runs]) for runs in counting), default=math.nan)
 
 
 def carried(points: list[Point], server: str, streams: int) -> float:
     """Streams until the busiest of the server's processes has a whole core, by one load."""
-    found = measured(points, server, streams)
-    return median([point.streams / point.busiest for point in found]) if found else math.nan
-
-
-def most(said: Iterable[bool]) -> bool:
-    """The median of yes and no."""
-    return median([float(yes) for yes in said]) > 0.5
+    runs = runs_of(points, server, streams)
+    return median([point.streams / point.busiest for point in runs]) if keeps_up(runs) else math.nan
 
 
 def server_table(points: list[Point]) -> str:
@@ -367,13 +370,13 @@ def server_table(points: list[Point]) -> str:
     text = row("server", "streams", "CPU", "streams per core", "against `MediaRecorder`", "memory",
                "threads", "keeps up", "whole") + row(*["---"] * 9)  # fmt: skip
     for server, streams in dict.fromkeys((point.server, point.streams) for point in points):
-        found = [p for p in points if (p.server, p.streams) == (server, streams)]
+        found = runs_of(points, server, streams)
         each = median([point.per_core for point in found])
         text += row(
             server, streams, f"{median([point.cpu for point in found]):.0%}", f"{each:.0f}",
             f"{each / peer:.1f}×", f"{median([point.resident_mb for point in found]):.0f} MB",
             max(point.threads for point in found),
-            "yes" if most(point.kept_up for point in found) else "**no**",
+            "yes" if keeps_up(found) else "**no**",
             "yes" if all(point.whole for point in found) else "**no**",
         )  # fmt: skip
     return text
@@ -445,8 +448,7 @@ def client_table(clients: dict[str, list[float]]) -> str:
 
 
 def step_table(figures: Figures) -> str:
-    loads = (measured(figures.points, GAPLESS, streams) for streams in POINTS[GAPLESS])
-    found = [runs for runs in loads if runs][-1]
+    found = kept_up_with(figures.points, GAPLESS)[-1]
     whole = median([point.cpu / point.streams for point in found]) * 0.02 * 1e6
     steps = figures.steps_us
     text = row("step", "µs", "") + row(*["---"] * 3)

@@ -54,15 +54,16 @@ async def connected(server: Remote, count: int, workers: int) -> AsyncIterator[l
         yield clients
 
 
-def owners(clients: list[Publishing]) -> set[str]:
-    return {client.id[:2] for client in clients}
+def owners(clients: list[Publishing]) -> collections.Counter[str]:
+    """How many clients each worker has."""
+    return collections.Counter(client.id[:2] for client in clients)
 
 
 async def test_sessions_are_spread_and_every_request_finds_its_own(tmp_path: pathlib.Path) -> None:
     with serving(tmp_path, "--workers", str(WORKERS)) as served:
         async with reaching(served) as server:
             async with connected(server, 12, WORKERS) as clients:
-                had = collections.Counter(client.id[:2] for client in clients)
+                had = owners(clients)
                 assert set(had) == {"00", "01", "02"}
                 # what one of them tells may be about to change
                 assert max(had.values()) - min(had.values()) <= 2
