@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from domain.audio import AudioFormat, AudioFrame, Samples, silence
@@ -27,24 +25,23 @@ class Framer:
         self._pending_length = 0
         self._start = 0  # position of the first pending sample
 
-    def push(self, block: AudioFrame) -> Iterator[AudioFrame]:
-        """Take a block, yield each frame that it completes.
+    def push(self, block: AudioFrame) -> list[AudioFrame]:
+        """Take a block; each frame that it completes.
 
         Raises `ValueError` for a block of another format or one that lies in the past.
         """
-        if block.format != self.format:
+        if block.format is not self.format and block.format != self.format:
             raise ValueError(f"a block of {block.format} in a stream of {self.format}")
         end = self._start + self._pending_length
         if block.position < end:
             raise ValueError(f"a block at {block.position}, but the stream is at {end} already")
-        if block.position > end:
-            yield from self._bridge(block.position)
+        frames = self._bridge(block.position) if block.position > end else []
         if not self._pending_length and len(block.samples) == self.frame_samples:
             self._start = block.end
-            yield block  # it is a frame already
-            return
+            frames.append(block)  # it is a frame already
+            return frames
         self._append(block.samples)
-        yield from self._whole_frames()
+        return frames + self._whole_frames()
 
     def tail(self) -> AudioFrame | None:
         """What is left over at the end, shorter than a frame; the framer is empty afterwards."""
@@ -53,26 +50,30 @@ class Framer:
         samples = self._take(self._pending_length)
         return AudioFrame(self.format, samples, self._start - len(samples))
 
-    def _bridge(self, position: int) -> Iterator[AudioFrame]:
+    def _bridge(self, position: int) -> list[AudioFrame]:
         """Close the frame under way and stand so that `position` falls into the next one."""
         hole = position - self._start - self._pending_length
+        frames: list[AudioFrame] = []
         if self._pending_length:
             filler = min(hole, self.frame_samples - self._pending_length)
             self._append(silence(self.format, filler))
             hole -= filler
-            yield from self._whole_frames()
+            frames = self._whole_frames()
         if not self._pending_length:
             self._start += hole
+        return frames
 
     def _append(self, samples: Samples) -> None:
         if len(samples):
             self._pending.append(samples)
             self._pending_length += len(samples)
 
-    def _whole_frames(self) -> Iterator[AudioFrame]:
+    def _whole_frames(self) -> list[AudioFrame]:
+        frames: list[AudioFrame] = []
         while self._pending_length >= self.frame_samples:
             position = self._start
-            yield AudioFrame(self.format, self._take(self.frame_samples), position)
+            frames.append(AudioFrame(self.format, self._take(self.frame_samples), position))
+        return frames
 
     def _take(self, length: int) -> Samples:
         joined = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)

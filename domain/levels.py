@@ -24,17 +24,12 @@ class Levels:
     """A sample stood at full scale."""
 
 
-SILENT = Levels(FLOOR_DBFS, FLOOR_DBFS, clipped=False)
-
-
 def measure(frame: AudioFrame) -> Levels:
     """The levels of a frame; an empty one is silent."""
-    if not len(frame):
-        return SILENT
-    unit = convert(frame.samples, frame.format.sample_format, SampleFormat.F64)
-    peak = float(np.abs(unit).max())
-    rms = float(np.sqrt(np.mean(np.square(unit))))
-    return Levels(_dbfs(peak), _dbfs(rms), clipped=peak >= 1.0 - 2.0**-15)
+    meter = LevelMeter(frame.format.sample_format)
+    meter.add(frame.samples)
+    loudness = meter.loudness
+    return Levels(loudness.peak_dbfs, loudness.rms_dbfs, clipped=loudness.clipped_samples > 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,7 @@ class ClientContainer(containers.DeclarativeContainer):
                 _loopback_of, providers.Callable(_host_of, settings.provided.server)
             ),
             relay_only=providers.Callable("relay".__eq__, settings.provided.ice_policy),
+            receives_media=False,
         ),
         ice_servers=settings.provided.ice_servers,
         channels=settings.provided.channels,

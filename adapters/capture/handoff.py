@@ -1,30 +1,25 @@
-"""From a device's thread to the event loop, in one place for every callback backend."""
+"""From a driver's callback to whoever reads, in one place for every callback backend."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+import queue
+from collections.abc import Callable, Sequence
 
+from adapters.capture.threads import deliver_in_thread, in_driver_thread
 from domain.audio import AudioFormat, AudioFrame
 from domain.conversion import unpack
-from domain.errors import DeviceLost, DeviceUnusable, NoSuchDevice
-from domain.ports.capture import InputDevice
+from domain.errors import DeviceLost, NoSuchDevice
+from domain.ports.capture import InputDevice, Take
 
 STALL_S = 2.0
 """A device that delivers nothing for so long is lost: many drivers do not say so."""
 _CLOSE_S = 2.0
 _MAX_SKEW = 0.001
 
-_T = TypeVar("_T")
-
 
 class Handoff:
-    """A bounded queue of blocks: `put` in the device's thread, `get` on the event loop.
+    """A bounded queue of blocks: `put` in the driver's thread, `get` in another one.
 
     When it is full, blocks are dropped and their time counted: the next block's position is
     later by what is missing.
@@ -33,56 +28,47 @@ class Handoff:
     def __init__(self, audio_format: AudioFormat, *, queue_s: float) -> None:
         self._format = audio_format
         self._limit = round(queue_s * audio_format.sample_rate_hz)
-        self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
-        self._lock = threading.Lock()
-        self._blocks: deque[AudioFrame] = deque()
-        self._waiting = 0
+        self._blocks: queue.SimpleQueue[AudioFrame | None] = queue.SimpleQueue()
+        self._queued = self._got = 0  # samples, each counted by one thread
         self._position = 0
-        self._ended = False
+        self._is_over = False
         self.overrun_samples = 0
 
     def put(self, data: bytes | memoryview, *, missing: int = 0) -> None:
         """Queue a block; `missing` samples before it were lost by the driver already."""
         # the driver uses its buffer again as soon as its callback returns
         samples = unpack(bytes(data), self._format)
-        with self._lock:
-            self._position += missing
-            self.overrun_samples += missing
-            position = self._position
-            self._position += len(samples)
-            if self._blocks and self._waiting + len(samples) > self._limit:
-                self.overrun_samples += len(samples)
-                return
-            self._waiting += len(samples)
-            self._blocks.append(AudioFrame(self._format, samples, position))
-        self._notify()
+        self._position += missing
+        self.overrun_samples += missing
+        position = self._position
+        self._position += len(samples)
+        waiting = self._queued - self._got
+        if waiting and waiting + len(samples) > self._limit:
+            self.overrun_samples += len(samples)
+            return
+        self._queued += len(samples)
+        self._blocks.put(AudioFrame(self._format, samples, position))
 
     def end(self) -> None:
         """Nothing more comes; what is queued can still be got. Safe from any thread."""
-        self._ended = True
-        self._notify()
+        self._blocks.put(None)
 
-    async def get(self) -> AudioFrame | None:
-        """The next block, or None at the end. Raises `DeviceLost` when nothing comes any more."""
-        while True:
-            self._wake.clear()
-            with self._lock:
-                if self._blocks:
-                    block = self._blocks.popleft()
-                    self._waiting -= len(block)
-                    return block
-            if self._ended:
-                return None
-            try:
-                async with asyncio.timeout(STALL_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                raise DeviceLost(f"the device has delivered nothing for {STALL_S:g} s") from None
+    def get(self) -> AudioFrame | None:
+        """Wait for the next block; None at the end.
 
-    def _notify(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            self._loop.call_soon_threadsafe(self._wake.set)
+        Raises `DeviceLost` when nothing comes any more.
+        """
+        if self._is_over:
+            return None
+        try:
+            block = self._blocks.get(timeout=STALL_S)
+        except queue.Empty:
+            raise DeviceLost(f"the device has delivered nothing for {STALL_S:g} s") from None
+        if block is None:
+            self._is_over = True
+        else:
+            self._got += len(block)
+        return block
 
 
 class CallbackSource:
@@ -99,8 +85,12 @@ class CallbackSource:
     def overrun_samples(self) -> int:
         return self._handoff.overrun_samples
 
-    async def read(self) -> AudioFrame | None:
-        return await self._handoff.get()
+    async def deliver(self, take: Take) -> None:
+        def deliver() -> None:
+            while (block := self._handoff.get()) is not None and take(block):
+                pass
+
+        await deliver_in_thread(deliver, interrupt=self.stop)
 
     def stop(self) -> None:
         self._handoff.end()
@@ -112,60 +102,6 @@ class CallbackSource:
             # a driver whose device is gone may fail or hang; there is nothing left to save in it
             with contextlib.suppress(Exception):
                 await in_driver_thread(release, timeout_s=_CLOSE_S)
-
-
-async def in_driver_thread(call: Callable[[], _T], *, timeout_s: float) -> _T:
-    """Run a driver's call, which may block or hang, without the program hanging with it.
-
-    Raises `DeviceUnusable` when it takes longer than `timeout_s`; its thread is given up then.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_T] = loop.create_future()
-
-    def settle(result: _T | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        try:
-            outcome: tuple[_T | None, BaseException | None] = (call(), None)
-        except BaseException as error:
-            outcome = (None, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, *outcome)
-
-    with _quiet_stderr():
-        threading.Thread(target=run, name="gapless-driver", daemon=True).start()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await done
-        except TimeoutError:
-            raise DeviceUnusable(f"the driver did not answer within {timeout_s:g} s") from None
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep what ALSA and JACK print by the hundred lines off the terminal.
-
-    The reason for a failure comes as an error; and a device that has gone is looked for twice a
-    second.
-    """
-    try:
-        stderr = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
-    with contextlib.ExitStack() as restoring:
-        restoring.callback(os.close, stderr)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        restoring.callback(os.close, nowhere)
-        os.dup2(nowhere, 2)
-        restoring.callback(os.dup2, stderr, 2)
-        yield
 
 
 def choose(devices: Sequence[InputDevice], wanted: str | None) -> InputDevice:

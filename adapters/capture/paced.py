@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 import time
 from collections.abc import Sequence
@@ -10,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import soundfile
 
+from adapters.capture.threads import deliver_in_thread
 from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
 from domain.errors import InputUnreadable
-from domain.ports.capture import AudioSource, CaptureRequest, InputDevice
+from domain.ports.capture import AudioSource, CaptureRequest, InputDevice, Take
 
 BLOCK_S = 0.02
 _TONE_HZ = (262, 294, 330, 349, 392, 440, 494, 523)
@@ -31,16 +31,25 @@ class _PacedSource:
         self._started: float | None = None
         self._is_stopped = False
 
-    async def read(self) -> AudioFrame | None:
+    async def deliver(self, take: Take) -> None:
+        def deliver() -> None:
+            while (block := self._wait()) is not None and take(block):
+                pass
+
+        await deliver_in_thread(deliver, interrupt=self.stop)
+
+    def _wait(self) -> AudioFrame | None:
+        """The next block, when it is due."""
         if self._started is None:
             self._started = time.monotonic()
-        samples = self._next(self._position, self._block)
-        due = self._started + (self._position + len(samples)) / self.format.sample_rate_hz
-        await asyncio.sleep(due - time.monotonic())  # less than a block: `stop` can wait for it
-        if self._is_stopped or not len(samples):
+        position = self._position
+        block = AudioFrame(self.format, self._next(position, self._block), position)
+        end = block.end
+        if (left := self._started + end / self.format.sample_rate_hz - time.monotonic()) > 0:
+            time.sleep(left)  # less than a block: `stop` can wait for it
+        if self._is_stopped or end == position:
             return None
-        block = AudioFrame(self.format, samples, self._position)
-        self._position = block.end
+        self._position = end
         return block
 
     def stop(self) -> None:
@@ -93,17 +102,22 @@ class ToneSource(_PacedSource):
 
     def __init__(self, audio_format: AudioFormat) -> None:
         super().__init__(audio_format)
-        rate = audio_format.sample_rate_hz
-        turns = np.outer(_TONE_HZ, np.arange(rate)) / rate
-        wave = _TONE_AMPLITUDE * np.sin(2 * np.pi * turns)
-        mono = np.rint(wave * 32767).astype("<i2").reshape(-1, 1)
-        cycle = np.repeat(mono, audio_format.channels, axis=1)
+        cycle = tone(audio_format)
         self._period = len(cycle)
         self._cycle = np.concatenate([cycle, cycle[: self._block]])  # every block is a slice
 
     def _next(self, position: int, length: int) -> Samples:
         start = position % self._period
         return self._cycle[start : start + length]
+
+
+def tone(audio_format: AudioFormat) -> Samples:
+    """The tone's eight seconds, which it repeats; shape (n, channels), s16."""
+    rate = audio_format.sample_rate_hz
+    turns = np.outer(_TONE_HZ, np.arange(rate)) / rate
+    wave = _TONE_AMPLITUDE * np.sin(2 * np.pi * turns)
+    mono = np.rint(wave * 32767).astype("<i2").reshape(-1, 1)
+    return np.repeat(mono, audio_format.channels, axis=1)
 
 
 class FileCapture:

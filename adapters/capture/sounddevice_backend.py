@@ -6,13 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from adapters.capture.handoff import (
-    CallbackSource,
-    Handoff,
-    OverflowMeter,
-    choose,
-    in_driver_thread,
-)
+from adapters.capture.handoff import CallbackSource, Handoff, OverflowMeter, choose
+from adapters.capture.threads import in_driver_thread
 from domain.audio import AudioFormat, SampleFormat
 from domain.errors import BackendMissing, DeviceUnusable
 from domain.ports.capture import AudioSource, CaptureRequest, InputDevice

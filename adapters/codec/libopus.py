@@ -17,9 +17,8 @@ import av
 import numpy as np
 
 from domain import opus
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, Sound
+from domain.audio import AudioFormat, AudioFrame, Sound
 from domain.errors import CodecUnavailable, PayloadInvalid
-from domain.ports.codec import EncodedPacket
 
 SAMPLE_RATE_HZ = 48_000
 _BLOCK_SAMPLES = 5 * opus.MAX_PACKET_SAMPLES
@@ -56,9 +55,9 @@ class OpusEncoder:
         )
         _check(self._library, error.value)
         weakref.finalize(self, self._library.opus_encoder_destroy, self._state)
-        self._format = AudioFormat(SAMPLE_RATE_HZ, channels, SampleFormat.S16)
         self._buffer = ctypes.create_string_buffer(_MAX_PAYLOAD_BYTES)
         self._opus_encode = self._library.opus_encode
+        self._width = 2 * channels
         self._dtx = dtx
         self._control(_SET_BITRATE, bitrate)
         self._control(_SET_INBAND_FEC, int(fec))
@@ -66,17 +65,16 @@ class OpusEncoder:
         self._control(_SET_DTX, int(dtx))
         self.look_ahead = self._query(_GET_LOOKAHEAD)
 
-    def encode(self, frame: AudioFrame, *, last: bool = False) -> EncodedPacket | None:
-        assert frame.format == self._format
+    def encode(self, frame: AudioFrame, *, last: bool = False) -> bytes | None:
         samples = frame.samples.tobytes()  # asking numpy for an address costs more than the copy
-        size = self._opus_encode(
-            self._state, samples, len(frame.samples), self._buffer, _MAX_PAYLOAD_BYTES
-        )
+        length = len(frame.samples)
+        assert len(samples) == length * self._width  # libopus reads as much
+        size = self._opus_encode(self._state, samples, length, self._buffer, _MAX_PAYLOAD_BYTES)
         if size < 0:
             _check(self._library, size)
         if self._dtx and size <= _NOTHING_TO_SEND and not last:
             return None
-        return EncodedPacket(self._buffer.raw[:size], frame.position)
+        return self._buffer.raw[:size]
 
     def reset(self) -> None:
         self._control(_RESET_STATE, 0)  # it takes no value, and does not look at one

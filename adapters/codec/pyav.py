@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from fractions import Fraction
 
 import av
@@ -67,17 +67,20 @@ class PyAvResampler:
         self._source = source
         self._target = target
         self._same_rate = AudioFormat(source.sample_rate_hz, target.channels, target.sample_format)
+        self._is_idle = source == target
         self._filter: av.AudioResampler | None = None
         self._expected = 0
         self._position = 0
 
-    def push(self, block: AudioFrame) -> Iterator[AudioFrame]:
+    def push(self, block: AudioFrame) -> Sequence[AudioFrame]:
+        if self._is_idle:
+            return (block,)
         converted = convert_frame(block, self._same_rate)
         if self._source.sample_rate_hz == self._target.sample_rate_hz:
-            yield converted
-            return
+            return (converted,)
+        before: Sequence[AudioFrame] = ()
         if self._filter is None or block.position != self._expected:
-            yield from self.flush()
+            before = self.flush()
             self._begin(block.position)
         assert self._filter is not None
         frame = av.AudioFrame.from_ndarray(
@@ -88,12 +91,14 @@ class PyAvResampler:
         frame.sample_rate = self._source.sample_rate_hz
         frame.time_base = Fraction(1, self._source.sample_rate_hz)
         self._expected = block.end
-        yield from self._collect(self._filter.resample(frame))
+        return (*before, *self._collect(self._filter.resample(frame)))
 
-    def flush(self) -> Iterator[AudioFrame]:
-        if self._filter is not None:
-            yield from self._collect(self._filter.resample(None))
-            self._filter = None
+    def flush(self) -> Sequence[AudioFrame]:
+        if self._filter is None:
+            return ()
+        rest = self._collect(self._filter.resample(None))
+        self._filter = None
+        return rest
 
     @property
     def _layout(self) -> str:
@@ -107,9 +112,11 @@ class PyAvResampler:
         scaled = position * self._target.sample_rate_hz // self._source.sample_rate_hz
         self._position = max(self._position, scaled)
 
-    def _collect(self, frames: list[av.AudioFrame]) -> Iterator[AudioFrame]:
+    def _collect(self, frames: list[av.AudioFrame]) -> Sequence[AudioFrame]:
+        collected: list[AudioFrame] = []
         for frame in frames:
             if frame.samples:
                 resampled = from_av(frame, position=self._position)
                 self._position = resampled.end
-                yield resampled
+                collected.append(resampled)
+        return collected

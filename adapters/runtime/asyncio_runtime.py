@@ -13,8 +13,7 @@ _log = logging.getLogger("gapless")
 
 
 class SystemClock:
-    def monotonic(self) -> float:
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
     def utc(self) -> datetime.datetime:
         return datetime.datetime.now(tz=datetime.UTC)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 
 import aioice
 
 from adapters.transport.datagrams import Datagram
 from adapters.transport.ice_agent import IceAgent, IceOptions, parse_candidate
+from adapters.transport.udp import UdpTransport
 from domain.errors import ConnectionFailed
 from domain.ports.transport import IceDescription
 from domain.settings import IceServer
@@ -33,6 +35,8 @@ class IceTransport:
 
     def __init__(self, options: IceOptions, *, controlling: bool) -> None:
         self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         self._waiting: asyncio.Queue[bytes | None] | None = asyncio.Queue()
         self._on_dtls: Callable[[bytes], None] | None = None
         self._agent = IceAgent(self, options, ice_controlling=controlling)
@@ -163,11 +167,16 @@ class IceTransport:
                 asyncio.get_running_loop().call_soon(take, data)
 
     def send(self, data: bytes) -> bool:
-        """Send a packet at once; False when there is no path."""
+        """Send a packet at once, in any thread; False when there is no path."""
         pair = self._agent.selected
         if pair is None:
             return False
-        pair.protocol.transport.sendto(data, pair.remote_addr)
+        transport, address = pair.protocol.transport, pair.remote_addr
+        if isinstance(transport, UdpTransport) or threading.get_ident() == self._loop_thread:
+            transport.sendto(data, address)
+        else:
+            # aioice's TURN client works on the loop
+            self._loop.call_soon_threadsafe(transport.sendto, data, address)
         return True
 
     def receive_at_once(self) -> None:

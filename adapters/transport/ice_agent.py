@@ -47,6 +47,8 @@ class IceOptions:
     """Loopback addresses to gather, too: where both ends are on one machine."""
     relay_only: bool = False
     ports: PortRange | None = None
+    receives_media: bool = True
+    """Whether packets come by the many, which is worth waiting for some of them."""
     sockets: UdpSockets = field(default_factory=UdpSockets, compare=False)
     """Where the sockets of all connections are read."""
 
@@ -297,8 +299,9 @@ class IceAgent(aioice.Connection):
         # it was told how the checks have ended, and early checks are none any more
         self._check_list_state = _UNHEARD  # type: ignore[assignment]
         self._early_checks = ()  # type: ignore[assignment]
-        for transport in self._sockets():
-            transport.carry_media()
+        if self._options.receives_media:
+            for transport in self._sockets():
+                transport.carry_media()
 
     def receive_at_once(self) -> None:
         """Read what has come, and what still comes, without waiting for more of it."""

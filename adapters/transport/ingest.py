@@ -231,7 +231,7 @@ class _IngestConnection:
         ):
             _, lsr, received_at = self._sender_report
             delay = round((self._clock.monotonic() - received_at) * 65536) & 0xFFFFFFFF
-        self._link.send(
+        self._link.send_reports(
             receiver_report(
                 ssrc=self._ssrc,
                 description=self._description,

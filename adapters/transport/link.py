@@ -13,9 +13,8 @@ from adapters.transport.goodbye import Goodbye
 from adapters.transport.ice import IceTransport
 from adapters.transport.ice_agent import IceOptions
 from adapters.transport.sdp import LocalTransport, RemoteAudio
-from adapters.transport.srtp import Unprotector
+from adapters.transport.srtp import protector, unprotector
 from domain.errors import ConnectionFailed
-from domain.rtp import is_rtcp
 
 _CLOSE_S = 2.0
 
@@ -35,12 +34,14 @@ class SecureLink:
         self._fingerprint = certificate.getFingerprints()[0]
         self._dtls: RTCDtlsTransport | None = RTCDtlsTransport(self.ice, [certificate])  # type: ignore[arg-type]
         self._dtls.on("statechange", self._state_changed)
+        self._is_secure = False  # from the handshake until one end closes
         self._goodbye: Goodbye | None = None  # once it stands in, as long as nobody has said it
         self.receive_keys: pylibsrtp.Session | None = None
         """Unprotects what the peer sends; None until the handshake is done."""
         self.unprotect: Callable[[bytes], bytes] | None = None
         """The same for RTP, as the server has it for each packet."""
         self._send_keys: pylibsrtp.Session | None = None
+        self._protect: Callable[[bytes], bytes] | None = None  # made when it is needed
         self.on_closed: Callable[[], None] | None = None
         # names are resolved one beside the other, each may take a second
         self._adding: list[asyncio.Task[None]] = []
@@ -48,9 +49,7 @@ class SecureLink:
 
     @property
     def is_open(self) -> bool:
-        if self._dtls is None:
-            return self._goodbye is not None and not self.ice.is_lost
-        return self._dtls.state == "connected"
+        return self._is_secure and not self.ice.is_lost
 
     def describe(self, *, candidates: Sequence[str] = (), complete: bool = False) -> LocalTransport:
         """What an offer or an answer tells of this end."""
@@ -84,26 +83,35 @@ class SecureLink:
         except Exception as error:
             # ConnectionError when there is no path; others over what a peer sends in checks
             raise ConnectionFailed(f"no network path was found: {error}") from error
-        if not self.is_open:
+        if dtls.state != "connected":
             raise ConnectionFailed("the DTLS handshake failed")
+        self._is_secure = True
         self._adding = [task for task in self._adding if not task.done()]
         self.receive_keys, self._send_keys = dtls._rx_srtp, dtls._tx_srtp
-        self.unprotect = Unprotector(self.receive_keys).unprotect
+        self.unprotect = unprotector(self.receive_keys)
         if (goodbye := Goodbye.of(dtls)) is not None:
             self._stand_in(goodbye, dtls)
 
     def send(self, packet: bytes) -> None:
-        """Protect and send an RTP packet or an RTCP compound packet at once.
+        """Protect and send an RTP packet at once, in any one thread at a time.
 
         One that cannot be sent is lost, as on any network.
         """
-        keys = self._send_keys
-        if self.is_open and keys is not None:
-            try:
-                protected = keys.protect_rtcp(packet) if is_rtcp(packet) else keys.protect(packet)
-            except pylibsrtp.Error:
-                return
-            self.ice.send(protected)
+        if self._send_keys is None or not self.is_open:
+            return
+        if self._protect is None:
+            self._protect = protector(self._send_keys)
+        try:
+            protected = self._protect(packet)
+        except pylibsrtp.Error:
+            return
+        self.ice.send(protected)
+
+    def send_reports(self, packet: bytes) -> None:
+        """The same for an RTCP compound packet; never while another thread is in `send`."""
+        if self._send_keys is not None and self.is_open:
+            with contextlib.suppress(pylibsrtp.Error):
+                self.ice.send(self._send_keys.protect_rtcp(packet))
 
     async def close(self, *, goodbye: bool = True) -> None:
         """Say goodbye and release everything, within `_CLOSE_S`. May be called twice."""
@@ -114,6 +122,7 @@ class SecureLink:
         await asyncio.wait({self._closing}, timeout=_CLOSE_S)
 
     async def _close(self, goodbye: bool) -> None:
+        self._is_secure = False
         for task in self._adding:
             task.cancel()
         if goodbye:
@@ -146,6 +155,7 @@ class SecureLink:
             self._closed_by_peer()
 
     def _closed_by_peer(self) -> None:
+        self._is_secure = False
         if (on_closed := self.on_closed) is not None:
             self.on_closed = None
             on_closed()

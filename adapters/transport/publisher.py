@@ -58,11 +58,10 @@ class _PublisherConnection:
         self._ice_servers = ice_servers
         self._clock = clock
         self._cname = secrets.token_hex(8)
-        self._last: RtpPacket | None = None
-        self._last_at = 0.0
+        self._ssrc: int | None = None
         self._packets = 0
         self._octets = 0
-        self._reporting: asyncio.Task[None] | None = None
+        self._reported_at = 0.0
         self.offer_sdp = offer
         self.is_closed_by_server = False
         self.heard_at = 0.0
@@ -110,7 +109,7 @@ class _PublisherConnection:
         self.heard_at = self._clock.monotonic()
         self._link.ice.on_media = self._media_received
         self._link.on_closed = self._closed_by_server
-        self._reporting = asyncio.create_task(self._report(), name="send reports")
+        self._reported_at = self.heard_at
 
     async def restart_ice(
         self, exchange: Callable[[IceDescription], Awaitable[IceDescription]]
@@ -119,14 +118,30 @@ class _PublisherConnection:
         self.heard_at = self._clock.monotonic()
 
     def send(self, packet: RtpPacket) -> None:
-        self._last, self._last_at = packet, self._clock.monotonic()
+        self._ssrc = packet.ssrc
         self._packets += 1
         self._octets += len(packet.payload)
         self._link.send(write_rtp(packet))
+        # reports go with packets: libsrtp's session is for one thread at a time
+        now = self._clock.monotonic()
+        if now - self._reported_at >= REPORT_INTERVAL_S:
+            self._reported_at = now
+            self._report(packet)
+
+    def _report(self, packet: RtpPacket) -> None:
+        """Tell the server what it should have, up to a packet that has just been sent."""
+        self._link.send_reports(
+            sender_report(
+                ssrc=packet.ssrc,
+                cname=self._cname,
+                rtp_timestamp=packet.timestamp,
+                packets=self._packets,
+                octets=self._octets,
+                at=self._clock.utc(),
+            )
+        )
 
     async def close(self, *, goodbye: bool = True) -> None:
-        if self._reporting is not None:
-            self._reporting.cancel()
         await self._link.close(goodbye=goodbye)
 
     def _closed_by_server(self) -> None:
@@ -153,26 +168,8 @@ class _PublisherConnection:
             if isinstance(packet, RtcpRrPacket):
                 self.heard_at = self._clock.monotonic()
                 for report in packet.reports:
-                    if self._last is not None and report.ssrc == self._last.ssrc:
+                    if report.ssrc == self._ssrc:
                         self.highest_reported = report.highest_sequence & 0xFFFF
-
-    async def _report(self) -> None:
-        """Tell the server what it should have."""
-        while True:
-            await asyncio.sleep(REPORT_INTERVAL_S)
-            if (last := self._last) is None:
-                continue
-            since = round((self._clock.monotonic() - self._last_at) * 48_000)
-            self._link.send(
-                sender_report(
-                    ssrc=last.ssrc,
-                    cname=self._cname,
-                    rtp_timestamp=last.timestamp + since,
-                    packets=self._packets,
-                    octets=self._octets,
-                    at=self._clock.utc(),
-                )
-            )
 
 
 def _parse(answer_sdp: str) -> RemoteAudio:

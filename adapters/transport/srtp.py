@@ -1,36 +1,68 @@
-"""Unprotecting SRTP: libsrtp by pylibsrtp's binding, without what its wrapper does for a packet."""
+"""SRTP: libsrtp by pylibsrtp's binding, without what its wrapper does for each packet.
+
+`pylibsrtp.Session` allocates and checks for each packet, at the price of what libsrtp itself does
+with it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import pylibsrtp
 from pylibsrtp._binding import ffi, lib
 
 _MAX_BYTES = 2048
+"""Of a packet with all that protects it. What arrives may be longer; what is sent is not."""
 
 
-class Unprotector:
-    """Unprotects the RTP packets of one session.
+class _Memory:
+    """Where packets are processed in place, one at a time."""
 
-    `Session.unprotect` allocates and checks for each packet, at the price of what libsrtp itself
-    does with it; here all sessions share one piece of memory.
+    def __init__(self) -> None:
+        self.address = ffi.new("char[]", _MAX_BYTES)
+        self.bytes = ffi.buffer(self.address)
+        self.length = ffi.new("int *")
+
+
+_RECEIVING = _Memory()
+"""All sessions share it: packets are received on the event loop."""
+
+
+def unprotector(session: pylibsrtp.Session) -> Callable[[bytes], bytes]:
+    """Unprotects RTP packets of a session, on the event loop.
+
+    What it returns raises `pylibsrtp.Error`, and `ValueError` where a packet is too long.
     """
+    return _Processor(session, lib.srtp_unprotect, _RECEIVING).process
 
-    _memory = ffi.new("char[]", _MAX_BYTES)
-    _buffer = ffi.buffer(_memory)
-    _length = ffi.new("int *")
-    _unprotect = lib.srtp_unprotect
 
-    def __init__(self, session: pylibsrtp.Session) -> None:
+def protector(session: pylibsrtp.Session) -> Callable[[bytes], bytes]:
+    """Protects RTP packets of a session, in any one thread at a time.
+
+    What it returns raises `pylibsrtp.Error`.
+    """
+    return _Processor(session, lib.srtp_protect, _Memory()).process
+
+
+class _Processor:
+    __slots__ = ("_call", "_handle", "_memory", "_session")
+
+    def __init__(
+        self, session: pylibsrtp.Session, call: Callable[..., int], memory: _Memory
+    ) -> None:
         self._session = session  # the handle is freed with it
-        self._handle = session._srtp[0]
+        self._handle: Any = session._srtp[0]
+        self._call = call
+        self._memory = memory
 
-    def unprotect(self, packet: bytes) -> bytes:
-        """The RTP packet. Raises `pylibsrtp.Error`, and `ValueError` where it is too long."""
-        length, buffer = self._length, self._buffer
+    def process(self, packet: bytes) -> bytes:
+        memory = self._memory
+        length, buffer = memory.length, memory.bytes
         length[0] = size = len(packet)
         buffer[0:size] = packet
-        status = self._unprotect(self._handle, self._memory, length)
+        status = self._call(self._handle, memory.address, length)
         if status:
             raise pylibsrtp.Error(pylibsrtp.ERRORS[status])
-        unprotected: bytes = buffer[0 : length[0]]
-        return unprotected
+        processed: bytes = buffer[0 : length[0]]
+        return processed

@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import fractions
 import sys
+import time
 
 import aiohttp
 import av
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-from adapters.capture.paced import ToneSource
+from adapters.capture.paced import tone
 from domain.audio import AudioFormat
 from tests.rigs.loopback import loopback_for_aiortc
 
 RATE = 48_000
+FRAME = 960
 TIME_BASE = fractions.Fraction(1, RATE)
 
 
@@ -28,15 +30,20 @@ class Tone(MediaStreamTrack):
 
     def __init__(self) -> None:
         super().__init__()
-        self._source = ToneSource(AudioFormat(RATE, 1))
+        self._tone = tone(AudioFormat(RATE, 1)).reshape(1, -1)  # a whole number of frames
+        self._position = 0
+        self._started = 0.0
 
     async def recv(self) -> av.AudioFrame:
-        block = await self._source.read()
-        assert block is not None  # it does not end
+        if not self._position:
+            self._started = time.monotonic()
+        start = self._position % self._tone.shape[1]
         frame = av.AudioFrame.from_ndarray(
-            block.samples.reshape(1, -1), format="s16", layout="mono"
+            self._tone[:, start : start + FRAME], format="s16", layout="mono"
         )
-        frame.sample_rate, frame.pts, frame.time_base = RATE, block.position, TIME_BASE
+        frame.sample_rate, frame.pts, frame.time_base = RATE, self._position, TIME_BASE
+        self._position += FRAME
+        await asyncio.sleep(self._started + self._position / RATE - time.monotonic())
         return frame
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from domain.audio import AudioFormat, AudioFrame
+
+Take: TypeAlias = Callable[[AudioFrame], bool]
+"""Takes a block, and says whether another one is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class CaptureRequest:
     path: str | None = None
     """The file to read, for a backend that reads files."""
     queue_s: float = 2.0
-    """Sound that may wait to be read before an overrun is declared."""
+    """Sound that may wait to be taken before an overrun is declared."""
 
 
 class AudioSource(Protocol):
@@ -40,25 +43,30 @@ class AudioSource(Protocol):
 
     @property
     def format(self) -> AudioFormat:
-        """The format that `read` delivers."""
+        """The format of what is delivered."""
 
     @property
     def overrun_samples(self) -> int:
-        """Samples lost so far because nobody read them in time."""
+        """Samples lost so far because nobody took them in time."""
 
-    async def read(self) -> AudioFrame | None:
-        """Wait for the next block, of any size; None when the source has ended.
+    async def deliver(self, take: Take) -> None:
+        """Call `take` with each block, of any size, until it wants no more or the source ends.
+
+        It is called in a thread of the source's own, one call after the other, so that sound
+        waits for nothing that is done on the event loop; when this returns, however it does, the
+        last call is over. It may be called again, and goes on where it left off.
 
         Positions count from 0 with the device's clock: after an overrun the next block's
         position is later than the end of the one before. Raises `DeviceLost` when the device
-        is unplugged.
+        is unplugged, `InputUnreadable`, and what `take` raises. One that is cancelled ends the
+        source.
         """
 
     def stop(self) -> None:
-        """End the source: what is captured already can still be read, then `read` says None."""
+        """End the source: what is captured already is still delivered."""
 
     async def close(self) -> None:
-        """Release the device. What has not been read is gone. May be called twice."""
+        """Release the device. What has not been delivered is gone. May be called twice."""
 
 
 class CaptureBackend(Protocol):

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 from domain.audio import AudioFormat, AudioFrame, Sound
 from domain.detection import CodecParameters
-
-
-@dataclass(slots=True)
-class EncodedPacket:
-    """One packet's payload; a plain value, as all that is made for each packet."""
-
-    payload: bytes
-    timestamp: int
-    """Position of its first sample at 48 kHz, which is Opus' RTP clock (RFC 7587 § 4.1)."""
 
 
 class Encoder(Protocol):
@@ -26,8 +16,8 @@ class Encoder(Protocol):
     def look_ahead(self) -> int:
         """Samples by which decoded sound is behind what was encoded."""
 
-    def encode(self, frame: AudioFrame, *, last: bool = False) -> EncodedPacket | None:
-        """Encode a frame of 10 or 20 ms; None when DTX has nothing to send for it.
+    def encode(self, frame: AudioFrame, *, last: bool = False) -> bytes | None:
+        """The payload for a frame of 10 or 20 ms; None when DTX has nothing to send for it.
 
         The `last` one is always sent: without it the silence before it would have no end.
         """
@@ -39,10 +29,10 @@ class Encoder(Protocol):
 class Resampler(Protocol):
     """Brings blocks of any format to the one format that the encoder takes."""
 
-    def push(self, block: AudioFrame) -> Iterator[AudioFrame]:
+    def push(self, block: AudioFrame) -> Sequence[AudioFrame]:
         """The converted samples that this block completes, with positions at the new rate."""
 
-    def flush(self) -> Iterator[AudioFrame]:
+    def flush(self) -> Sequence[AudioFrame]:
         """What the filter still holds, at the end."""
 
 

@@ -166,7 +166,10 @@ class PublisherConnection(Protocol):
         """
 
     def send(self, packet: RtpPacket) -> None:
-        """Send a packet at once; without a path it is lost, and that is no error."""
+        """Send a packet at once; without a path it is lost, and that is no error.
+
+        It may be called in another thread than all else, but not in two at a time.
+        """
 
     async def close(self, *, goodbye: bool = True) -> None:
         """Release everything within bounded time, and say so to the server if `goodbye`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,6 +48,9 @@ class Publisher:
     Positions are kept from the source to the RTP timestamps: what was lost before it could be
     encoded is missing on the recording's timeline, and does not shorten it. That holds for a
     device that goes and comes back, too: the clock says how long it was gone.
+
+    What becomes of a block until it is sent is done where the source delivers it, in a thread of
+    its own (`_push` and all that it calls). As long as it delivers, nothing else touches that.
     """
 
     def __init__(
@@ -75,14 +79,13 @@ class Publisher:
         self._observer = observer
         self._format = AudioFormat(RTP_RATE_HZ, channels, SampleFormat.S16)
         self._framer = Framer(self._format, frame_samples=FRAME_SAMPLES)
-        self._metered_frames = round(observer.progress_s * RTP_RATE_HZ / FRAME_SAMPLES)
         self._limit = None if duration_s is None else round(duration_s * RTP_RATE_HZ)
         self._source: AudioSource | None = None
         self._resampler: Resampler | None = None
         self._shift = 0  # from the source's positions to the stream's
         self._end = 0  # position behind the last sample of the source that was sent
         self._sent_to = 0  # position behind all that was sent
-        self._unmetered: list[Samples] = []  # frames sent of which no levels were told
+        self._unmetered: deque[Samples] = deque()  # frames sent of which no levels were told
         self._is_sounding = False  # frames have been sent that have no tail yet
         self._read_at = 0.0
         self._read_to = 0  # position behind the last sample read
@@ -153,18 +156,19 @@ class Publisher:
         """Send until the source ends; what was captured before it failed is sent, too."""
         failure: GaplessError | None = None
         self._read_at = self._clock.monotonic()
-        while self._source is not None and not self._is_over:
-            try:
-                block = await self._source.read()
-            except DeviceLost as error:
-                await self._wait_for_device(error)
-                continue
-            except CaptureError as error:
-                failure = error
+        metering = self._spawner.spawn(self._meter(), name="meter")
+        try:
+            while self._source is not None and not self._is_over:
+                try:
+                    await self._source.deliver(self._push)
+                except DeviceLost as error:
+                    await self._wait_for_device(error)
+                    continue
+                except CaptureError as error:
+                    failure = error
                 break
-            if block is None:
-                break
-            self._push(block)
+        finally:
+            await metering.cancel()
         self._end_sound()
         return self._uplink.failure or failure
 
@@ -203,13 +207,18 @@ class Publisher:
     async def _begin_again(self, lost_at: float, ended_at: int) -> bool:
         """Whether the reopened device delivers; its first block tells where it goes on."""
         assert self._source is not None
-        try:
-            block = await self._source.read()
-        except CaptureError:
-            block = None
-        if block is None:
+        blocks: list[AudioFrame] = []
+
+        def take(block: AudioFrame) -> bool:
+            blocks.append(block)
+            return False
+
+        with contextlib.suppress(CaptureError):
+            await self._source.deliver(take)
+        if not blocks:
             await self._close_source()
             return False
+        (block,) = blocks
         elapsed = round((self._clock.monotonic() - lost_at) * RTP_RATE_HZ)
         length = len(block) * RTP_RATE_HZ // block.format.sample_rate_hz
         self._shift = max(self._sent_to, ended_at + elapsed - length)
@@ -224,12 +233,14 @@ class Publisher:
         is_complete = self._limit is not None and self._read_to >= self._limit
         return is_complete or self._uplink.failure is not None
 
-    def _push(self, block: AudioFrame) -> None:
+    def _push(self, block: AudioFrame) -> bool:
+        """Send what a block completes; whether another one is wanted."""
         assert self._resampler is not None
         for part in self._resampler.push(block):
             self._send_frames(part)
         self._read_at = self._clock.monotonic()
         self._read_to = self._shift + block.end * RTP_RATE_HZ // block.format.sample_rate_hz
+        return not self._is_over
 
     def _flush_resampler(self) -> None:
         if self._resampler is not None:
@@ -238,25 +249,33 @@ class Publisher:
             self._resampler = None
 
     def _send_frames(self, part: AudioFrame) -> None:
-        position = part.position + self._shift
-        samples = part.samples
-        if self._limit is not None:
-            samples = samples[: max(0, self._limit - position)]
-        if not len(samples):
-            return
-        for frame in self._framer.push(AudioFrame(part.format, samples, position)):
+        if self._shift or self._limit is not None:
+            part = self._place(part)
+            if not len(part):
+                return
+        for frame in self._framer.push(part):
             self._send(frame)
             self._unmetered.append(frame.samples)
-            if len(self._unmetered) >= self._metered_frames:
-                self._tell_progress()
+
+    def _place(self, part: AudioFrame) -> AudioFrame:
+        """The part at its place in the stream, as far as it is wanted."""
+        position, samples = part.position + self._shift, part.samples
+        if self._limit is not None:
+            samples = samples[: max(0, self._limit - position)]
+        return AudioFrame(part.format, samples, position)
+
+    async def _meter(self) -> None:
+        while True:
+            await self._clock.sleep(self._observer.progress_s)
+            self._tell_progress()
 
     def _tell_progress(self) -> None:
         """What a meter shows, at the pace of whoever looks at it."""
-        if self._unmetered:
-            samples = np.concatenate(self._unmetered)
-            self._unmetered.clear()
-            levels = measure(AudioFrame(self._format, samples, self._end - len(samples)))
-            self._observer.progressed(StreamProgress(self._end / RTP_RATE_HZ, levels, self._lost_s))
+        frames = [self._unmetered.popleft() for _ in range(len(self._unmetered))]
+        if frames:
+            end = self._end
+            levels = measure(AudioFrame(self._format, np.concatenate(frames)))
+            self._observer.progressed(StreamProgress(end / RTP_RATE_HZ, levels, self._lost_s))
 
     def _end_sound(self) -> None:
         """Send what is left, and enough silence to bring out what the encoder still holds.
@@ -286,5 +305,5 @@ class Publisher:
             self._encoder.reset()  # its redundancy would speak of what was before the hole
         self._end = self._sent_to = frame.end
         self._is_sounding = True
-        if (packet := self._encoder.encode(frame, last=last)) is not None:
-            self._uplink.send(self._packetizer.packet(packet.payload, packet.timestamp))
+        if (payload := self._encoder.encode(frame, last=last)) is not None:
+            self._uplink.send(self._packetizer.packet(payload, frame.position))

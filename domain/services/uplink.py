@@ -28,7 +28,10 @@ from domain.rtp import RtpPacket, signed
 
 DEAD_AFTER_S = 2.5
 """Unheard of for so long, the server cannot be reached any more: it reports twice a second."""
-WATCH_S = 0.1
+WATCH_S = 0.25
+"""A connection that works is looked at so often."""
+POLL_S = 0.1
+"""The same for one that is waited for."""
 ATTEMPT_S = 5.0
 """An attempt to come back that takes longer is given up for another one."""
 CONFIRM_S = 1.5
@@ -42,10 +45,10 @@ END_S = 10.0
 class Uplink:
     """One session on a server, over as many connections as it takes.
 
-    `send` never waits and never fails. Once the server is not heard of any more, the old
-    connection is kept (its path may come back by itself) while it looks for another path with an
-    ICE restart, and new ones are attempted; whichever works first carries on. Only a refusal ends
-    that: `failure` then says what it was.
+    `send` never waits and never fails; it may be called in another thread than all else. Once the
+    server is not heard of any more, the old connection is kept (its path may come back by itself)
+    while it looks for another path with an ICE restart, and new ones are attempted; whichever
+    works first carries on. Only a refusal ends that: `failure` then says what it was.
     """
 
     def __init__(
@@ -214,7 +217,7 @@ class Uplink:
                 self._look()
             if self._clock.monotonic() >= until:
                 return False
-            await self._clock.sleep(WATCH_S)
+            await self._clock.sleep(POLL_S)
         return True
 
     def _take(self, attempt: _Attempt) -> None:

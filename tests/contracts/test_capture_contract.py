@@ -7,6 +7,7 @@ import ctypes.util
 import importlib.util
 import itertools
 import pathlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -76,12 +77,16 @@ async def open_source(kind: str, folder: pathlib.Path, seconds: float = 60) -> A
     )
 
 
-async def take(source: AudioSource, samples: int) -> list[AudioFrame]:
+async def take(source: AudioSource, samples: float = float("inf")) -> list[AudioFrame]:
+    """So many samples or some more; all there are, unless it is said."""
     blocks: list[AudioFrame] = []
-    while sum(map(len, blocks)) < samples:
-        block = await source.read()
-        assert block is not None
+
+    def take_one(block: AudioFrame) -> bool:
         blocks.append(block)
+        return sum(map(len, blocks)) < samples
+
+    await source.deliver(take_one)
+    assert samples == float("inf") or sum(map(len, blocks)) >= samples
     return blocks
 
 
@@ -115,8 +120,59 @@ async def test_a_stopped_source_ends(kind: str, tmp_path: pathlib.Path) -> None:
     await take(source, 4800)
     source.stop()
     async with asyncio.timeout(5):
-        while await source.read() is not None:
-            pass
+        await take(source)
+    await source.close()
+
+
+async def test_a_source_that_is_cancelled_has_ended(kind: str, tmp_path: pathlib.Path) -> None:
+    source = await open_source(kind, tmp_path)
+    blocks: list[AudioFrame] = []
+    heard = threading.Event()
+
+    def take_one(block: AudioFrame) -> bool:
+        blocks.append(block)
+        heard.set()
+        return True
+
+    delivering = asyncio.create_task(source.deliver(take_one))
+    await asyncio.to_thread(heard.wait, 5)
+    delivering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await delivering
+    count = len(blocks)
+    await take(source)
+    assert len(blocks) == count
+    await source.close()
+
+
+async def test_what_goes_wrong_with_a_block_is_raised(kind: str, tmp_path: pathlib.Path) -> None:
+    source = await open_source(kind, tmp_path)
+
+    def take_none(block: AudioFrame) -> bool:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        await source.deliver(take_none)
+    await source.close()
+
+
+async def test_sound_waits_for_nothing_that_is_done_on_the_loop(
+    kind: str, tmp_path: pathlib.Path
+) -> None:
+    source = await open_source(kind, tmp_path)
+    await take(source, RATE // 4)  # what had gathered while the device was opened
+    came: list[float] = []
+
+    def take_one(block: AudioFrame) -> bool:
+        came.append(time.monotonic())
+        return len(came) < 40
+
+    delivering = asyncio.create_task(source.deliver(take_one))
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    time.sleep(0.5)  # the loop has other things to do
+    assert [at for at in came if began + 0.1 < at < began + 0.4]
+    await delivering
     await source.close()
 
 
@@ -155,16 +211,9 @@ def test_devices_can_be_listed(kind: str) -> None:
 
 async def test_a_file_ends_with_its_last_sample(tmp_path: pathlib.Path) -> None:
     source = await open_source("file", tmp_path, seconds=0.1234)
-    blocks = []
-    while (block := await source.read()) is not None:
-        blocks.append(block)
+    blocks = await take(source)
     assert sum(map(len, blocks)) == round(0.1234 * RATE)
     await source.close()
-
-
-async def read_to_the_end(source: AudioSource) -> None:
-    while await source.read() is not None:
-        pass
 
 
 @pytest.mark.skipif(rig.missing() is not None, reason=str(rig.missing()))
@@ -181,5 +230,5 @@ async def test_a_device_that_goes_away_is_lost(
         await take(source, 4800)
         device.unplug()
         with pytest.raises(DeviceLost):
-            await read_to_the_end(source)
+            await take(source)
         await source.close()

@@ -48,7 +48,7 @@ def opus_packets(wave: Samples, **changes: Any) -> list[bytes]:
     packets = []
     for start in range(0, len(wave) - 959, 960):
         packet = encode(AudioFrame(audio_format, wave[start : start + 960], start))
-        packets.append(b"" if packet is None else packet.payload)
+        packets.append(b"" if packet is None else packet)
     return packets
 
 

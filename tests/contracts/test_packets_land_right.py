@@ -80,7 +80,7 @@ async def test_opus_frames_from_2_5_to_60_ms(frame: int) -> None:
     for start in range(0, len(spoken) - frame + 1, frame):
         made = opus.encode(AudioFrame(AudioFormat(RATE, 1), spoken[start : start + frame], start))
         assert made is not None
-        packets.append((111, 2**32 - 5000 + start, made.payload))
+        packets.append((111, 2**32 - 5000 + start, made))
     stored = await record(packets)
     assert_all_received(stored, len(packets) * frame)
     result = compare(spoken[:, 0] / 32768, stored.samples[:, 0] / 32768, sample_rate_hz=RATE)
@@ -95,7 +95,7 @@ async def test_opus_packets_of_several_frames_up_to_120_ms(count: int) -> None:
     for start in range(0, len(spoken) - 959, 960):
         made = opus.encode(AudioFrame(AudioFormat(RATE, 1), spoken[start : start + 960], start))
         assert made is not None
-        singles.append(made.payload)
+        singles.append(made)
     packets, position = [], 0
     # only frames of one configuration can share a packet
     for _, run in itertools.groupby(singles, key=lambda payload: payload[0]):
@@ -119,7 +119,7 @@ async def test_a_change_between_mono_and_stereo_keeps_every_sample_in_its_place(
         piece = np.repeat(spoken[start : start + 960], channels, axis=1)
         made = encoders[channels].encode(AudioFrame(AudioFormat(RATE, channels), piece, start))
         assert made is not None
-        packets.append((111, start, made.payload))
+        packets.append((111, start, made))
     stored = await record(packets)
     assert stored.info.format.channels == first
     assert_all_received(stored, len(packets) * 960)
@@ -150,7 +150,7 @@ async def test_dtx_is_told_from_loss() -> None:
     for start in range(0, len(spoken) - 959, 960):
         made = opus.encode(AudioFrame(AudioFormat(RATE, 1), spoken[start : start + 960], start))
         if made is not None:
-            packets.append((111, start, made.payload))
+            packets.append((111, start, made))
     stored = await record(packets)
     kinds = {span["kind"] for span in stored.ledger["spans"]}
     silent = sum(s["length"] for s in stored.ledger["spans"] if s["kind"] == "dtx")

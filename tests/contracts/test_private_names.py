@@ -23,7 +23,7 @@ from aiortc import RTCCertificate, RTCDtlsTransport
 from adapters.storage import libsndfile
 from adapters.transport.ice import IceTransport
 from adapters.transport.ice_agent import IceOptions
-from adapters.transport.srtp import Unprotector
+from adapters.transport.srtp import unprotector
 from domain.rtp import RtpPacket, write_rtp
 
 
@@ -59,7 +59,7 @@ def test_pylibsrtp_unprotects_as_its_wrapper_does() -> None:
             pylibsrtp.Policy.SSRC_ANY_INBOUND,
         )
     )
-    unprotect = Unprotector(other).unprotect
+    unprotect = unprotector(other)
     for sequence, size in enumerate((1, 80, 1200)):
         packet = write_rtp(RtpPacket(111, sequence, 0, 7, bytes(size)))
         protected = sender.protect(packet)

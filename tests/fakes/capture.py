@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 
+from adapters.capture.paced import ToneCapture, ToneSource
 from domain.audio import AudioFormat, AudioFrame
-from domain.ports.capture import AudioSource, CaptureRequest, InputDevice
+from domain.ports.capture import AudioSource, CaptureRequest, InputDevice, Take
 from tests.fakes.time import FakeClock
 
 
@@ -23,17 +26,17 @@ class FakeSource:
         self._clock = clock
         self._opened_at = clock.now if clock is not None else 0.0
 
-    async def read(self) -> AudioFrame | None:
-        if not self._script:
-            return None
-        step = self._script.pop(0)
-        if isinstance(step, Exception):
-            raise step
-        if self._clock is not None:
-            due = self._opened_at + step.end / self.format.sample_rate_hz
-            if due > self._clock.now:
-                await self._clock.sleep(due - self._clock.now)
-        return step
+    async def deliver(self, take: Take) -> None:
+        while self._script:
+            step = self._script.pop(0)
+            if isinstance(step, Exception):
+                raise step
+            if self._clock is not None:
+                due = self._opened_at + step.end / self.format.sample_rate_hz
+                if due > self._clock.now:
+                    await self._clock.sleep(due - self._clock.now)
+            if not take(step):
+                return
 
     def stop(self) -> None:
         self._script.clear()
@@ -58,3 +61,21 @@ class FakeCapture:
             raise step
         self.opened.append(step)
         return step
+
+
+class _LoopTone(ToneSource):
+    async def deliver(self, take: Take) -> None:
+        began, position, is_wanted = time.monotonic(), 0, True
+        while is_wanted and not self._is_stopped:
+            block = AudioFrame(self.format, self._next(position, self._block), position)
+            position = block.end
+            due = began + position / self.format.sample_rate_hz
+            await asyncio.sleep(due - time.monotonic())
+            is_wanted = take(block)
+
+
+class LoopCapture(ToneCapture):
+    """Tones on the event loop: fifty of them are not fifty threads at one interpreter's lock."""
+
+    async def open(self, request: CaptureRequest) -> AudioSource:
+        return _LoopTone(AudioFormat(request.sample_rate_hz, request.channels))

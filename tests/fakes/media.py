@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import numpy as np
 
 from domain.audio import AudioFormat, AudioFrame, Sound
 from domain.detection import CodecParameters
 from domain.errors import ConnectionFailed, OfferRejected, PayloadInvalid
-from domain.ports.codec import EncodedPacket
 from domain.ports.transport import IceCandidate, IceDescription, MediaSink
 from domain.rtp import RtpPacket
 from domain.settings import IceServer
@@ -22,19 +21,19 @@ class PlainEncoder:
 
     look_ahead = 312
 
-    def encode(self, frame: AudioFrame, *, last: bool = False) -> EncodedPacket | None:
-        return EncodedPacket(frame.samples.tobytes(), frame.position)
+    def encode(self, frame: AudioFrame, *, last: bool = False) -> bytes | None:
+        return frame.samples.tobytes()
 
     def reset(self) -> None:
         """There is nothing to forget."""
 
 
 class PassingResampler:
-    def push(self, block: AudioFrame) -> Iterator[AudioFrame]:
-        yield block
+    def push(self, block: AudioFrame) -> Sequence[AudioFrame]:
+        return [block]
 
-    def flush(self) -> Iterator[AudioFrame]:
-        yield from ()
+    def flush(self) -> Sequence[AudioFrame]:
+        return []
 
 
 class PlainDecoder:

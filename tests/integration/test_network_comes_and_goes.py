@@ -10,6 +10,7 @@ import pytest
 from adapters.storage.memory import MemoryStore
 from domain.errors import GaplessError
 from domain.recording import EndReason
+from tests.fakes.capture import LoopCapture
 from tests.rigs.clients import local_server
 from tests.rigs.network import network_before
 from tests.rigs.outages import Client, Outcome, only_recording, outage, rebinding, recording
@@ -80,11 +81,17 @@ async def test_another_address_of_the_nat_is_no_outage_at_all() -> None:
     assert outcome.kinds == ("received",)
 
 
+async def test_the_server_is_told_what_it_should_have() -> None:
+    async with recording() as (_, network, _), asyncio.timeout(10):
+        while network.log.reports < 3:
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.timeout(120)
 async def test_fifty_clients_that_lose_the_network_at_once_all_come_back() -> None:
     count = 50
     async with local_server() as server, network_before(server.url) as network:
-        clients = [Client(network.url) for _ in range(count)]
+        clients = [Client(network.url, capture=LoopCapture()) for _ in range(count)]
         await asyncio.gather(*(client.until("connected") for client in clients))
         await asyncio.sleep(1.0)
         network.takes_restarts = False

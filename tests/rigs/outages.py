@@ -13,7 +13,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from dependency_injector import providers
+
 from adapters.storage.memory import MemoryStore, StoredRecording
+from domain.ports.capture import CaptureBackend
 from domain.services.publish import Publisher, StreamSummary
 from domain.settings import ClientSettings
 from entrypoints.container import ClientContainer
@@ -29,10 +32,12 @@ RATE = 48_000
 class Client:
     """`gapless stream --capture tone` inside the test."""
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, url: str, *, capture: CaptureBackend | None = None, **settings: Any) -> None:
         self.seen = SeenByClient()
         settings = {"server": url, "capture": "tone"} | settings
         container = ClientContainer(settings=ClientSettings(**settings), observer=self.seen)
+        if capture is not None:
+            container.capture.override(providers.Object(capture))
         self.publisher: Publisher = container.publisher()
         self.running = asyncio.create_task(self.publisher.run())
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+_SENDER_REPORT = 200
+
 Plan = Callable[[int], list[float]]
 """What becomes of the n-th RTP packet: delays (s) after which copies arrive; lost without any."""
 
@@ -27,6 +29,8 @@ class Log:
     """Indexes into `sent`."""
     arrivals: dict[int, float] = field(default_factory=dict)
     """When each that got through did, by the event loop's clock."""
+    reports: int = 0
+    """Of the client, of what it has sent."""
 
     @property
     def delivered(self) -> list[int]:
@@ -82,6 +86,7 @@ class Relay:
         self._client = address
         is_rtp = len(data) >= 12 and 128 <= data[0] <= 191 and not 192 <= data[1] <= 223
         if not is_rtp:
+            self.log.reports += len(data) > 2 and data[1] == _SENDER_REPORT
             if not self.is_blackhole:
                 self._to_server(data)
             return

@@ -35,5 +35,5 @@ def encode(samples: npt.NDArray[np.int16], *, fec: bool = True) -> list[bytes]:
     for start in range(0, len(samples) - FRAME + 1, FRAME):
         packet = encoder.encode(AudioFrame(audio_format, samples[start : start + FRAME], start))
         assert packet is not None
-        packets.append(packet.payload)
+        packets.append(packet)
     return packets

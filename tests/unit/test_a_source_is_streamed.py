@@ -23,6 +23,7 @@ from domain.errors import (
     SessionOver,
     WrongServer,
 )
+from domain.levels import measure
 from domain.ports.capture import AudioSource, CaptureRequest
 from domain.ports.transport import IceDescription
 from domain.rtp import Packetizer, RtpPacket
@@ -169,6 +170,18 @@ async def test_an_overrun_moves_the_timestamps_on_and_leaves_a_hole_in_the_seque
     assert [packet.sequence for packet in client.packets] == [65_535, 1, 2]
     assert summary.lost_s == 0.1
     assert client.seen.progress[-1].lost_s == 0.1
+
+
+async def test_levels_are_told_at_the_pace_of_whoever_looks() -> None:
+    client = Client(*seconds(60), live=True)
+    async with client.started():
+        await client.clock.run(2.0)
+        told = client.seen.progress
+        # the fake clock's steps are half of what there is between two looks
+        assert 2.0 / 1.6 <= len(told) * client.seen.progress_s <= 2.0
+        assert told[-1].seconds == pytest.approx(2.0, abs=0.2)
+        expected = measure(block(0, 960)).peak_dbfs
+        assert {progress.levels.peak_dbfs for progress in told} == {expected}
 
 
 async def test_a_duration_is_kept_to_the_sample() -> None:

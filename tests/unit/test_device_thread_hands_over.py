@@ -1,4 +1,4 @@
-"""From a device's thread to the loop: bounded, counted, and never late without saying so."""
+"""From a driver's thread to another: bounded, counted, and never late without saying so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from adapters.capture import handoff
-from adapters.capture.handoff import Handoff, OverflowMeter, choose, in_driver_thread
+from adapters.capture.handoff import Handoff, OverflowMeter, choose
+from adapters.capture.threads import in_driver_thread
 from domain.audio import AudioFormat
 from domain.errors import DeviceLost, DeviceUnusable, NoSuchDevice
 from domain.ports.capture import InputDevice
@@ -21,7 +22,7 @@ def block(value: int, length: int = 100) -> bytes:
     return np.full(length, value, dtype="<i2").tobytes()
 
 
-async def test_blocks_come_out_in_order_with_their_positions() -> None:
+def test_blocks_come_out_in_order_with_their_positions() -> None:
     queue = Handoff(MONO, queue_s=10)
 
     def drive() -> None:
@@ -32,39 +33,39 @@ async def test_blocks_come_out_in_order_with_their_positions() -> None:
     thread = threading.Thread(target=drive)
     thread.start()
     got = []
-    while (frame := await queue.get()) is not None:
+    while (frame := queue.get()) is not None:
         got.append((frame.position, int(frame.samples[0, 0])))
     thread.join()
     assert got == [(n * 100, n) for n in range(50)]
     assert queue.overrun_samples == 0
 
 
-async def test_an_overrun_is_counted_and_moves_the_next_position_on() -> None:
+def test_an_overrun_is_counted_and_moves_the_next_position_on() -> None:
     queue = Handoff(MONO, queue_s=0.2)
     for n in range(5):
         queue.put(block(n))
     assert queue.overrun_samples == 300
-    first, second = await queue.get(), await queue.get()
+    first, second = queue.get(), queue.get()
     queue.put(block(9))
-    third = await queue.get()
+    third = queue.get()
     assert first is not None and second is not None and third is not None
     assert [frame.position for frame in (first, second, third)] == [0, 100, 500]
 
 
-async def test_samples_lost_by_the_driver_move_the_position_on() -> None:
+def test_samples_lost_by_the_driver_move_the_position_on() -> None:
     queue = Handoff(MONO, queue_s=10)
     queue.put(block(1))
     queue.put(block(2), missing=30)
-    await queue.get()
-    frame = await queue.get()
+    queue.get()
+    frame = queue.get()
     assert frame is not None
     assert (frame.position, queue.overrun_samples) == (130, 30)
 
 
-async def test_a_device_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handoff, "STALL_S", 0.01)
     with pytest.raises(DeviceLost):
-        await Handoff(MONO, queue_s=1).get()
+        Handoff(MONO, queue_s=1).get()
 
 
 def test_losses_are_measured_by_the_clock_when_the_driver_tells_of_them() -> None:

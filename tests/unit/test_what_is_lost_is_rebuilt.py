@@ -227,7 +227,7 @@ def test_fec_is_seen_where_libopus_sees_it(channels: int, milliseconds: int, fec
         samples = np.clip(tone - tone.mean(axis=0), -20_000, 20_000).astype("<i2")
         packet = encoder.encode(AudioFrame(AudioFormat(48_000, channels), samples, index * length))
         assert packet is not None
-        theirs = library.opus_packet_has_lbrr(packet.payload, len(packet.payload))
-        assert bool(opus.fec_samples(packet.payload)) == bool(theirs)
+        theirs = library.opus_packet_has_lbrr(packet, len(packet))
+        assert bool(opus.fec_samples(packet)) == bool(theirs)
         seen.add(theirs)
     assert seen == ({0, 1} if fec else {0})

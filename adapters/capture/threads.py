@@ -1,0 +1,84 @@
+"""Threads beside the event loop: a driver's, and those that sound is delivered in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from domain.errors import DeviceUnusable
+
+_T = TypeVar("_T")
+
+
+async def deliver_in_thread(deliver: Callable[[], None], *, interrupt: Callable[[], None]) -> None:
+    """Run `deliver`, and wait for its end, or else for that which `interrupt` makes of it."""
+    thread = _start(deliver, name="gapless-media")
+    try:
+        await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        interrupt()
+        await asyncio.wait({thread})
+        raise
+
+
+async def in_driver_thread(call: Callable[[], _T], *, timeout_s: float) -> _T:
+    """Run a driver's call, which may block or hang, without the program hanging with it.
+
+    Raises `DeviceUnusable` when it takes longer than `timeout_s`; its thread is given up then.
+    """
+    with _quiet_stderr():
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await _start(call, name="gapless-driver")
+        except TimeoutError:
+            raise DeviceUnusable(f"the driver did not answer within {timeout_s:g} s") from None
+
+
+def _start(call: Callable[[], _T], *, name: str) -> asyncio.Future[_T]:
+    """Run a call in a thread of its own; the future has what becomes of it."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def settle(result: _T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        try:
+            outcome: tuple[_T | None, BaseException | None] = (call(), None)
+        except BaseException as error:
+            outcome = (None, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return done
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep what ALSA and JACK print by the hundred lines off the terminal.
+
+    The reason for a failure comes as an error; and a device that has gone is looked for twice a
+    second.
+    """
+    try:
+        stderr = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    with contextlib.ExitStack() as restoring:
+        restoring.callback(os.close, stderr)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        restoring.callback(os.close, nowhere)
+        os.dup2(nowhere, 2)
+        restoring.callback(os.dup2, stderr, 2)
+        yield
