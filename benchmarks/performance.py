@@ -475,7 +475,7 @@ def document(figures: Figures) -> str:
         + "\n## A packet\n\nWhere its time goes (CPU): each step by itself, and what the server as"
         + " a whole takes beyond that.\nlibopus alone is the wall.\n\n"
         + step_table(figures)
-        + "\n## Clients\n\nOne client that streams a tone in mono at 48 kbit/s, with capture, Opus"
+        + "\n## Clients\n\nOne client that streams a tone in mono at 64 kbit/s, with capture, Opus"
         + " and sending; aiortc's own\nsender encodes at 96 kbit/s in stereo, and cannot do"
         + " otherwise.\n\n"
         + client_table(figures.clients)

@@ -191,7 +191,10 @@ class ClientSettings:
     duration: float | None = _setting(None, "Stop after so many seconds.", low=0.02)
     name: str = _setting("", "What to call the recording.")
     token: str | None = _setting(None, "Token that the server asks for.")
-    bitrate: int = _setting(48_000, "Opus bit rate in bit/s.", low=6_000, high=510_000)
+    bitrate: int = _setting(64_000, "Opus bit rate in bit/s.", low=6_000, high=510_000)
+    complexity: int = _setting(
+        6, "How much work Opus makes of it: from 0 to 10, the most.", low=0, high=10
+    )
     fec: bool = _setting(True, "Carry each frame again, coarsely, in the next packet.")
     expected_loss: int = _setting(
         10, "Packet loss in percent that FEC is made for.", low=0, high=100

@@ -188,6 +188,7 @@ class ClientContainer(containers.DeclarativeContainer):
         OpusEncoder,
         channels=settings.provided.channels,
         bitrate=settings.provided.bitrate,
+        complexity=settings.provided.complexity,
         fec=settings.provided.fec,
         expected_loss_percent=settings.provided.expected_loss,
         dtx=settings.provided.dtx,

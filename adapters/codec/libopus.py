@@ -28,6 +28,7 @@ _NOTHING_TO_SEND = 2  # opus_encode: a packet of so few bytes need not be transm
 
 _APPLICATIONS = {"voip": 2048, "audio": 2049, "lowdelay": 2051}
 _SET_BITRATE = 4002
+_SET_COMPLEXITY = 4010
 _SET_INBAND_FEC = 4012
 _SET_PACKET_LOSS_PERC = 4014
 _SET_DTX = 4016
@@ -43,6 +44,7 @@ class OpusEncoder:
         *,
         channels: int,
         bitrate: int,
+        complexity: int,
         fec: bool,
         expected_loss_percent: int,
         dtx: bool,
@@ -60,6 +62,7 @@ class OpusEncoder:
         self._width = 2 * channels
         self._dtx = dtx
         self._control(_SET_BITRATE, bitrate)
+        self._control(_SET_COMPLEXITY, complexity)
         self._control(_SET_INBAND_FEC, int(fec))
         self._control(_SET_PACKET_LOSS_PERC, expected_loss_percent if fec else 0)
         self._control(_SET_DTX, int(dtx))

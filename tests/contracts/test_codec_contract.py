@@ -26,8 +26,8 @@ RATE = 48_000
 
 
 def encoder(**changes: Any) -> OpusEncoder:
-    defaults = {"channels": 1, "bitrate": 48_000, "fec": True, "expected_loss_percent": 10,
-                "dtx": False, "application": "voip"}  # fmt: skip
+    defaults = {"channels": 1, "bitrate": 64_000, "complexity": 6, "fec": True,
+                "expected_loss_percent": 10, "dtx": False, "application": "voip"}  # fmt: skip
     return OpusEncoder(**(defaults | changes))
 
 
@@ -169,6 +169,11 @@ def test_the_bit_rate_is_a_setting() -> None:
         for rate in (16_000, 32_000, 64_000)
     ]
     assert sizes == pytest.approx([16_000, 32_000, 64_000], rel=0.25)
+
+
+def test_the_complexity_is_a_setting() -> None:
+    made = {tuple(opus_packets(speechlike(0.5), complexity=value)) for value in (0, 6, 10)}
+    assert len(made) == 3
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])

@@ -32,7 +32,7 @@ CODECS = {
 def encoder(channels: int, *, bitrate: int = 48_000) -> OpusEncoder:
     return OpusEncoder(
         channels=channels, bitrate=bitrate, fec=True, expected_loss_percent=20, dtx=False,
-        application="voip",
+        application="voip", complexity=9,
     )  # fmt: skip
 
 
@@ -143,7 +143,7 @@ async def test_telephone_codecs_with_their_clocks(name: str, payload_type: int, 
 async def test_dtx_is_told_from_loss() -> None:
     opus = OpusEncoder(
         channels=1, bitrate=24_000, fec=False, expected_loss_percent=0, dtx=True,
-        application="voip",
+        application="voip", complexity=9,
     )  # fmt: skip
     spoken = np.concatenate([speech(1), np.zeros((2 * RATE, 1), dtype="<i2"), speech(1)])
     packets = []

@@ -28,7 +28,7 @@ def encode(samples: npt.NDArray[np.int16], *, fec: bool = True) -> list[bytes]:
     """20 ms packets of 32 kbit/s mono speech."""
     encoder = OpusEncoder(
         channels=1, bitrate=32_000, fec=fec, expected_loss_percent=20, dtx=False,
-        application="voip",
+        application="voip", complexity=9,
     )  # fmt: skip
     audio_format = AudioFormat(RATE, 1)
     packets = []

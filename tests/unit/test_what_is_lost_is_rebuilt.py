@@ -217,7 +217,7 @@ def test_fec_is_seen_where_libopus_sees_it(channels: int, milliseconds: int, fec
     library.opus_packet_has_lbrr.argtypes = [ctypes.c_char_p, ctypes.c_int32]
     encoder = OpusEncoder(
         channels=channels, bitrate=24_000, fec=fec, expected_loss_percent=20, dtx=False,
-        application="voip",
+        application="voip", complexity=9,
     )  # fmt: skip
     rng = np.random.default_rng(3)
     length = milliseconds * 48
