@@ -37,7 +37,7 @@ class Framer:
             raise ValueError(f"a block at {block.position}, but the stream is at {end} already")
         frames = self._bridge(block.position) if block.position > end else []
         if not self._pending_length and len(block.samples) == self.frame_samples:
-            self._start = block.end
+            self._start = block.position + self.frame_samples
             frames.append(block)  # it is a frame already
             return frames
         self._append(block.samples)

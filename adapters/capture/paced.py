@@ -43,8 +43,8 @@ class _PacedSource:
         if self._started is None:
             self._started = time.monotonic()
         position = self._position
-        block = AudioFrame(self.format, self._next(position, self._block), position)
-        end = block.end
+        samples = self._next(position, self._block)
+        block, end = AudioFrame(self.format, samples, position), position + len(samples)
         if (left := self._started + end / self.format.sample_rate_hz - time.monotonic()) > 0:
             time.sleep(left)  # less than a block: `stop` can wait for it
         if self._is_stopped or end == position:

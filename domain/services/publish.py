@@ -303,7 +303,7 @@ class Publisher:
         if self._sent_to and (frame.position > self._sent_to or not self._is_sounding):
             self._packetizer.skip()
             self._encoder.reset()  # its redundancy would speak of what was before the hole
-        self._end = self._sent_to = frame.end
+        self._end = self._sent_to = frame.position + len(frame.samples)
         self._is_sounding = True
         if (payload := self._encoder.encode(frame, last=last)) is not None:
             self._uplink.send(self._packetizer.packet(payload, frame.position))
