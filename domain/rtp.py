@@ -13,6 +13,8 @@ from domain.errors import PacketInvalid
 
 OPUS_PAYLOAD_TYPE = 111
 """What our own client offers Opus as: dynamic (RFC 3551 § 6), and what browsers take, too."""
+RTP_RATE_HZ = 48_000
+"""Opus' RTP clock (RFC 7587 § 4.1), and the rate at which our own client encodes."""
 _HEADER = struct.Struct("!BBHII")
 
 

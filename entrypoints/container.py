@@ -33,9 +33,9 @@ from domain.audio import AudioFormat
 from domain.ownership import Registrar, Share
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.observers import ServerObserver, StreamObserver
-from domain.rtp import Packetizer
+from domain.rtp import RTP_RATE_HZ, Packetizer
 from domain.services.ingest import Ingest
-from domain.services.publish import RTP_RATE_HZ, Publisher
+from domain.services.publish import Publisher
 from domain.services.uplink import Uplink
 from domain.settings import ClientSettings, ServerSettings, is_loopback
 from entrypoints.version import VERSION

@@ -89,18 +89,18 @@ class StreamView:
     def close(self) -> None:
         """Leave the cursor on a line of its own."""
         if self._live and self._state:
-            click.echo()
+            _print("")
 
     def _draw(self, line: str) -> None:
         width = shutil.get_terminal_size().columns - 1
-        click.echo(f"\r\x1b[2K{line[:width]}", nl=False)
+        _print(f"\r\x1b[2K{line[:width]}", nl=False)
         self._state = line
 
     def _say(self, line: str) -> None:
         if self._live and self._state:
-            click.echo("\r\x1b[2K", nl=False)
+            _print("\r\x1b[2K", nl=False)
             self._state = ""
-        click.echo(line)
+        _print(line)
 
 
 class ServerView:
@@ -133,9 +133,13 @@ class ServerView:
         self._say(f"{session_id}  failed: {error}", err=True)
 
     def _say(self, line: str, *, err: bool = False) -> None:
-        # whoever read this is gone: recordings go on all the same
-        with contextlib.suppress(OSError):
-            click.echo(line, err=err)
+        _print(line, err=err)
+
+
+def _print(text: str, *, nl: bool = True, err: bool = False) -> None:
+    # whoever read this is gone: recordings go on all the same
+    with contextlib.suppress(OSError):
+        click.echo(text, nl=nl, err=err)
 
 
 def show_recovery(found: Recovery) -> None:

@@ -86,11 +86,7 @@ class CallbackSource:
         return self._handoff.overrun_samples
 
     async def deliver(self, take: Take) -> None:
-        def deliver() -> None:
-            while (block := self._handoff.get()) is not None and take(block):
-                pass
-
-        await deliver_in_thread(deliver, interrupt=self.stop)
+        await deliver_in_thread(self._handoff.get, take, interrupt=self.stop)
 
     def stop(self) -> None:
         self._handoff.end()

@@ -32,11 +32,7 @@ class _PacedSource:
         self._is_stopped = False
 
     async def deliver(self, take: Take) -> None:
-        def deliver() -> None:
-            while (block := self._wait()) is not None and take(block):
-                pass
-
-        await deliver_in_thread(deliver, interrupt=self.stop)
+        await deliver_in_thread(self._wait, take, interrupt=self.stop)
 
     def _wait(self) -> AudioFrame | None:
         """The next block, when it is due."""

@@ -9,19 +9,35 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from domain.audio import AudioFrame
 from domain.errors import DeviceUnusable
+from domain.ports.capture import Take
 
 _T = TypeVar("_T")
 
 
-async def deliver_in_thread(deliver: Callable[[], None], *, interrupt: Callable[[], None]) -> None:
-    """Run `deliver`, and wait for its end, or else for that which `interrupt` makes of it."""
+async def deliver_in_thread(
+    wait: Callable[[], AudioFrame | None], take: Take, *, interrupt: Callable[[], None]
+) -> None:
+    """Call `take` with what `wait` returns, in a thread, until one of them says that it is over.
+
+    When this returns, the last call has. One that is cancelled calls `interrupt`, upon which
+    `wait` has to end.
+    """
+
+    def deliver() -> None:
+        while (block := wait()) is not None and take(block):
+            pass
+
     thread = _start(deliver, name="gapless-media")
     try:
         await asyncio.shield(thread)
     except asyncio.CancelledError:
         interrupt()
-        await asyncio.wait({thread})
+        while not thread.done():
+            with contextlib.suppress(asyncio.CancelledError):  # it is being done already
+                await asyncio.wait({thread})
+        thread.exception()  # nobody will ask
         raise
 
 

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 
 import aioice
+from aioice.turn import TurnTransport
 
 from adapters.transport.datagrams import Datagram
 from adapters.transport.ice_agent import IceAgent, IceOptions, parse_candidate
-from adapters.transport.udp import UdpTransport
 from domain.errors import ConnectionFailed
 from domain.ports.transport import IceDescription
 from domain.settings import IceServer
@@ -35,8 +35,8 @@ class IceTransport:
 
     def __init__(self, options: IceOptions, *, controlling: bool) -> None:
         self._options = options
-        self._loop = asyncio.get_running_loop()
-        self._loop_thread = threading.get_ident()
+        self._loop: asyncio.AbstractEventLoop | None = None  # that of `connect`, and its thread
+        self._thread = 0
         self._waiting: asyncio.Queue[bytes | None] | None = asyncio.Queue()
         self._on_dtls: Callable[[bytes], None] | None = None
         self._agent = IceAgent(self, options, ice_controlling=controlling)
@@ -107,6 +107,7 @@ class IceTransport:
 
     async def connect(self) -> None:
         """Check the candidates until a pair works; raises `ConnectionError` when none does."""
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         try:
             await self._agent.connect()
         except ConnectionError:
@@ -172,11 +173,11 @@ class IceTransport:
         if pair is None:
             return False
         transport, address = pair.protocol.transport, pair.remote_addr
-        if isinstance(transport, UdpTransport) or threading.get_ident() == self._loop_thread:
-            transport.sendto(data, address)
+        if isinstance(transport, TurnTransport) and threading.get_ident() != self._thread:
+            assert self._loop is not None  # there is a pair, so that it has connected
+            self._loop.call_soon_threadsafe(transport.sendto, data, address)  # it works there
         else:
-            # aioice's TURN client works on the loop
-            self._loop.call_soon_threadsafe(transport.sendto, data, address)
+            transport.sendto(data, address)
         return True
 
     def receive_at_once(self) -> None:

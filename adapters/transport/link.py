@@ -103,7 +103,7 @@ class SecureLink:
             self._protect = protector(self._send_keys)
         try:
             protected = self._protect(packet)
-        except pylibsrtp.Error:
+        except (pylibsrtp.Error, ValueError):
             return
         self.ice.send(protected)
 

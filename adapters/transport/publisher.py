@@ -19,7 +19,7 @@ from adapters.transport.sdp import RemoteAudio, parse_answer, write_offer
 from domain.errors import ConnectionFailed, OfferRejected
 from domain.ports.clock import Clock
 from domain.ports.transport import IceCandidate, IceDescription, PublisherConnection
-from domain.rtp import OPUS_PAYLOAD_TYPE, RtpPacket, is_rtcp, write_rtp
+from domain.rtp import OPUS_PAYLOAD_TYPE, RTP_RATE_HZ, RtpPacket, is_rtcp, write_rtp
 from domain.settings import IceServer
 
 CONNECT_S = 15.0
@@ -58,7 +58,8 @@ class _PublisherConnection:
         self._ice_servers = ice_servers
         self._clock = clock
         self._cname = secrets.token_hex(8)
-        self._ssrc: int | None = None
+        self._prompt: RtpPacket | None = None  # the one that says best when its sound was
+        self._prompt_at = 0.0
         self._packets = 0
         self._octets = 0
         self._reported_at = 0.0
@@ -118,23 +119,30 @@ class _PublisherConnection:
         self.heard_at = self._clock.monotonic()
 
     def send(self, packet: RtpPacket) -> None:
-        self._ssrc = packet.ssrc
         self._packets += 1
         self._octets += len(packet.payload)
         self._link.send(write_rtp(packet))
+        now, prompt = self._clock.monotonic(), self._prompt
+        if prompt is None or _seconds(prompt, packet) >= now - self._prompt_at:
+            self._prompt, self._prompt_at = packet, now
         # reports go with packets: libsrtp's session is for one thread at a time
-        now = self._clock.monotonic()
         if now - self._reported_at >= REPORT_INTERVAL_S:
-            self._reported_at = now
-            self._report(packet)
+            self._report(now)
+            self._prompt, self._prompt_at, self._reported_at = packet, now, now
 
-    def _report(self, packet: RtpPacket) -> None:
-        """Tell the server what it should have, up to a packet that has just been sent."""
+    def _report(self, now: float) -> None:
+        """Tell the server what it should have, and which timestamp it is now.
+
+        Packets may be late, after a stall or since a device delivers many together, but never
+        early: the promptest of the last second says it.
+        """
+        assert self._prompt is not None
+        since = round((now - self._prompt_at) * RTP_RATE_HZ)
         self._link.send_reports(
             sender_report(
-                ssrc=packet.ssrc,
+                ssrc=self._prompt.ssrc,
                 cname=self._cname,
-                rtp_timestamp=packet.timestamp,
+                rtp_timestamp=self._prompt.timestamp + since,
                 packets=self._packets,
                 octets=self._octets,
                 at=self._clock.utc(),
@@ -168,8 +176,13 @@ class _PublisherConnection:
             if isinstance(packet, RtcpRrPacket):
                 self.heard_at = self._clock.monotonic()
                 for report in packet.reports:
-                    if report.ssrc == self._ssrc:
+                    if self._prompt is not None and report.ssrc == self._prompt.ssrc:
                         self.highest_reported = report.highest_sequence & 0xFFFF
+
+
+def _seconds(first: RtpPacket, second: RtpPacket) -> float:
+    """The time from one packet's sound to another's."""
+    return (second.timestamp - first.timestamp) % 2**32 / RTP_RATE_HZ
 
 
 def _parse(answer_sdp: str) -> RemoteAudio:

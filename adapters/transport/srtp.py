@@ -13,14 +13,16 @@ import pylibsrtp
 from pylibsrtp._binding import ffi, lib
 
 _MAX_BYTES = 2048
-"""Of a packet with all that protects it. What arrives may be longer; what is sent is not."""
+_MAX_TRAILER_BYTES = 144
+"""What libsrtp may put behind a packet, without a look at how much room there is."""
 
 
 class _Memory:
     """Where packets are processed in place, one at a time."""
 
     def __init__(self) -> None:
-        self.address = ffi.new("char[]", _MAX_BYTES)
+        self.address = ffi.new("char[]", _MAX_BYTES + _MAX_TRAILER_BYTES)
+        self.room = ffi.buffer(self.address, _MAX_BYTES)
         self.bytes = ffi.buffer(self.address)
         self.length = ffi.new("int *")
 
@@ -40,7 +42,7 @@ def unprotector(session: pylibsrtp.Session) -> Callable[[bytes], bytes]:
 def protector(session: pylibsrtp.Session) -> Callable[[bytes], bytes]:
     """Protects RTP packets of a session, in any one thread at a time.
 
-    What it returns raises `pylibsrtp.Error`.
+    What it returns raises `pylibsrtp.Error`, and `ValueError` where a packet is too long.
     """
     return _Processor(session, lib.srtp_protect, _Memory()).process
 
@@ -58,11 +60,11 @@ class _Processor:
 
     def process(self, packet: bytes) -> bytes:
         memory = self._memory
-        length, buffer = memory.length, memory.bytes
+        length = memory.length
         length[0] = size = len(packet)
-        buffer[0:size] = packet
+        memory.room[0:size] = packet
         status = self._call(self._handle, memory.address, length)
         if status:
             raise pylibsrtp.Error(pylibsrtp.ERRORS[status])
-        processed: bytes = buffer[0 : length[0]]
+        processed: bytes = memory.bytes[0 : length[0]]
         return processed

@@ -28,7 +28,7 @@ class StreamObserver(Protocol):
 
     @property
     def progress_s(self) -> float:
-        """How much sound is sent from one `progressed` to the next."""
+        """The time from one `progressed` to the next."""
 
     def connecting(self) -> None:
         """The capture runs; the connection is being made."""

@@ -17,15 +17,15 @@ from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
 from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import Encoder, Resampler
 from domain.ports.observers import StreamObserver, StreamProgress
-from domain.rtp import Packetizer
+from domain.rtp import RTP_RATE_HZ, Packetizer
 from domain.services.uplink import Uplink
 
-RTP_RATE_HZ = 48_000
-"""Opus' RTP clock (RFC 7587 § 4.1), and the rate at which frames are encoded."""
 FRAME_SAMPLES = 960
 """20 ms."""
 STEP_SAMPLES = 480
 """10 ms, the shortest frame that leaves Opus in the mode in which it is."""
+METERED_FRAMES = 3000
+"""A minute."""
 REOPEN_S = 0.5
 """A device that has gone is looked for so often; the server hears as often that we live."""
 
@@ -50,7 +50,8 @@ class Publisher:
     device that goes and comes back, too: the clock says how long it was gone.
 
     What becomes of a block until it is sent is done where the source delivers it, in a thread of
-    its own (`_push` and all that it calls). As long as it delivers, nothing else touches that.
+    its own (`_push` and all that it calls). As long as it delivers, nothing else does any of that;
+    only the meter looks at what was sent.
     """
 
     def __init__(
@@ -85,7 +86,8 @@ class Publisher:
         self._shift = 0  # from the source's positions to the stream's
         self._end = 0  # position behind the last sample of the source that was sent
         self._sent_to = 0  # position behind all that was sent
-        self._unmetered: deque[Samples] = deque()  # frames sent of which no levels were told
+        # frames sent of which no levels were told; the latest, should nobody look for long
+        self._unmetered: deque[Samples] = deque(maxlen=METERED_FRAMES)
         self._is_sounding = False  # frames have been sent that have no tail yet
         self._read_at = 0.0
         self._read_to = 0  # position behind the last sample read
@@ -207,10 +209,10 @@ class Publisher:
     async def _begin_again(self, lost_at: float, ended_at: int) -> bool:
         """Whether the reopened device delivers; its first block tells where it goes on."""
         assert self._source is not None
-        blocks: list[AudioFrame] = []
+        blocks: list[tuple[AudioFrame, float]] = []
 
         def take(block: AudioFrame) -> bool:
-            blocks.append(block)
+            blocks.append((block, self._clock.monotonic()))
             return False
 
         with contextlib.suppress(CaptureError):
@@ -218,8 +220,8 @@ class Publisher:
         if not blocks:
             await self._close_source()
             return False
-        (block,) = blocks
-        elapsed = round((self._clock.monotonic() - lost_at) * RTP_RATE_HZ)
+        ((block, came_at),) = blocks
+        elapsed = round((came_at - lost_at) * RTP_RATE_HZ)
         length = len(block) * RTP_RATE_HZ // block.format.sample_rate_hz
         self._shift = max(self._sent_to, ended_at + elapsed - length)
         self._push(block)

@@ -126,22 +126,25 @@ async def test_a_stopped_source_ends(kind: str, tmp_path: pathlib.Path) -> None:
 
 async def test_a_source_that_is_cancelled_has_ended(kind: str, tmp_path: pathlib.Path) -> None:
     source = await open_source(kind, tmp_path)
-    blocks: list[AudioFrame] = []
-    heard = threading.Event()
+    entered, left = threading.Event(), threading.Event()
 
     def take_one(block: AudioFrame) -> bool:
-        blocks.append(block)
-        heard.set()
+        left.clear()
+        entered.set()
+        time.sleep(0.2)
+        left.set()
         return True
 
     delivering = asyncio.create_task(source.deliver(take_one))
-    await asyncio.to_thread(heard.wait, 5)
-    delivering.cancel()
+    await asyncio.to_thread(entered.wait, 5)
+    for _ in range(2):  # somebody is impatient
+        delivering.cancel()
+        await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await delivering
-    count = len(blocks)
-    await take(source)
-    assert len(blocks) == count
+    assert left.is_set()
+    async with asyncio.timeout(5):
+        assert await take(source) == []
     await source.close()
 
 

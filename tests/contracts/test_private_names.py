@@ -23,7 +23,7 @@ from aiortc import RTCCertificate, RTCDtlsTransport
 from adapters.storage import libsndfile
 from adapters.transport.ice import IceTransport
 from adapters.transport.ice_agent import IceOptions
-from adapters.transport.srtp import unprotector
+from adapters.transport.srtp import protector, unprotector
 from domain.rtp import RtpPacket, write_rtp
 
 
@@ -70,6 +70,23 @@ def test_pylibsrtp_unprotects_as_its_wrapper_does() -> None:
         unprotect(sender.protect(packet[:3] + b"\x09" + packet[4:])[:-1] + b"x")
     with pytest.raises(ValueError, match="length"):
         unprotect(bytes(3000))
+
+
+def test_pylibsrtp_protects_as_its_wrapper_does() -> None:
+    policies = [
+        pylibsrtp.Policy(key=bytes(range(30)), ssrc_type=pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+        for _ in range(2)
+    ]
+    wrapper, other = map(pylibsrtp.Session, policies)
+    protect = protector(other)
+    for sequence, size in enumerate((1, 80, 1275)):
+        packet = write_rtp(RtpPacket(111, sequence, 0, 7, bytes(size)))
+        assert protect(packet) == wrapper.protect(packet)
+    assert len(protect(write_rtp(RtpPacket(111, 3, 0, 7, bytes(2036))))) > 2048
+    with pytest.raises(ValueError, match="length"):
+        protect(write_rtp(RtpPacket(111, 4, 0, 7, bytes(2037))))
+    with pytest.raises(pylibsrtp.Error):
+        protect(b"no RTP")
 
 
 async def test_aioice_has_the_private_names_that_are_used() -> None:

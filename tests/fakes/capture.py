@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from adapters.capture.paced import ToneCapture, ToneSource
+from adapters.capture.paced import ToneCapture, tone
 from domain.audio import AudioFormat, AudioFrame
 from domain.ports.capture import AudioSource, CaptureRequest, InputDevice, Take
 from tests.fakes.time import FakeClock
@@ -63,15 +63,29 @@ class FakeCapture:
         return step
 
 
-class _LoopTone(ToneSource):
+class _LoopTone:
+    overrun_samples = 0
+
+    def __init__(self, audio_format: AudioFormat) -> None:
+        self.format = audio_format
+        self._tone = tone(audio_format)
+        self._is_stopped = False
+
     async def deliver(self, take: Take) -> None:
-        began, position, is_wanted = time.monotonic(), 0, True
-        while is_wanted and not self._is_stopped:
-            block = AudioFrame(self.format, self._next(position, self._block), position)
+        began, rate, position = time.monotonic(), self.format.sample_rate_hz, 0
+        while not self._is_stopped:
+            start = position % len(self._tone)
+            block = AudioFrame(self.format, self._tone[start : start + rate // 50], position)
             position = block.end
-            due = began + position / self.format.sample_rate_hz
-            await asyncio.sleep(due - time.monotonic())
-            is_wanted = take(block)
+            await asyncio.sleep(began + position / rate - time.monotonic())
+            if not take(block):
+                return
+
+    def stop(self) -> None:
+        self._is_stopped = True
+
+    async def close(self) -> None:
+        self._is_stopped = True
 
 
 class LoopCapture(ToneCapture):

@@ -17,7 +17,7 @@ def test_speech_is_stored_as_it_came_and_rendered_later(tmp_path: pathlib.Path) 
         stream(server, "--capture", "file", "--input", str(SPEECH), "--name", "Speech")
         server.process.wait_for("session ended")
     (recording,) = (tmp_path / "recordings").glob("*.opus")
-    assert recording.stat().st_size < 120_000  # 11 s of 48 kbit/s
+    assert recording.stat().st_size < 120_000  # 11 s of 64 kbit/s
     with gapless("verify", str(recording)) as verifying:
         assert verifying.end() == 0
     assert verifying.lines[0].endswith(": sound")
