@@ -70,8 +70,13 @@ class Outcome:
         return sum(s["length"] for s in spans if s["kind"] == kind) / self.length
 
 
-async def through(server: Local, packets: list[bytes], plan: Plan) -> Outcome:
-    """One stream through one relay into `server`, whose store is in memory."""
+async def through(
+    server: Local, packets: list[bytes], plan: Plan, connected: asyncio.Barrier | None = None
+) -> Outcome:
+    """One stream through one relay into `server`, whose store is in memory.
+
+    It begins when all are `connected` that are waited for.
+    """
     relay = Relay(plan)
     connection = server.open_connection()
     status, answer = await server.post("/offer", sdp=connection.offer_sdp, type="offer")
@@ -80,6 +85,8 @@ async def through(server: Local, packets: list[bytes], plan: Plan) -> Outcome:
         await connection.connect(
             await relay.stand_before(answer["sdp"]), ice_servers=(), send_candidate=no_candidates
         )
+        if connected is not None:
+            await connected.wait()
         await send(connection, packets)
         await asyncio.sleep(1.0)  # what the network still holds back
         await connection.close()

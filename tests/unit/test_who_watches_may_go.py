@@ -1,0 +1,47 @@
+"""A terminal that has gone is no reason to end."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from domain.audio import AudioFormat
+from domain.levels import Levels
+from domain.ports.observers import StreamProgress
+from entrypoints.terminal import ServerView, StreamView
+
+
+class Gone(io.StringIO):
+    """Standard output that nobody reads any more."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+        self.tried = 0
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def write(self, text: str, /) -> int:
+        self.tried += 1
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_client_goes_on(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    monkeypatch.setattr(sys, "stdout", gone := Gone(terminal=terminal))
+    view = StreamView(server="http://127.0.0.1:8080")
+    view.connected("session")
+    view.progressed(StreamProgress(1.0, Levels(-6.0, -9.0, clipped=False), 0.0))
+    view.interrupted()
+    view.finishing()
+    view.close()
+    assert gone.tried >= 4
+
+
+def test_a_server_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", gone := Gone(terminal=False))
+    ServerView().recording_started("session", AudioFormat(48_000, 1))
+    assert gone.tried
