@@ -54,7 +54,7 @@ class Stream:
         await self.client.start()
         link = self.client.connection._link  # type: ignore[attr-defined]
         pair = link.ice._agent.selected
-        self._protect = link._send_keys.protect
+        self._protect = link._protector.rtp
         self._socket, self._address = pair.protocol.transport.socket, pair.remote_addr
 
     def send(self) -> None:

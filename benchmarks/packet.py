@@ -22,7 +22,7 @@ from adapters.codec.libopus import OpusDecoder
 from adapters.storage.disk import WRITE_INTERVAL_S, SyncThread
 from adapters.storage.parts import PartOptions, RecordingParts
 from adapters.transport.datagrams import Datagram
-from adapters.transport.srtp import unprotector
+from adapters.transport.srtp import Unprotector
 from adapters.transport.udp import UdpSockets, UdpTransport
 from domain.audio import AudioFormat
 from domain.ledger import RecordingInfo, SampleKind
@@ -113,7 +113,7 @@ def _unprotect(datagrams: list[bytes]) -> float:
             pylibsrtp.Session(pylibsrtp.Policy(key=key, ssrc_type=end, srtp_profile=profile))
             for end in ends
         ])  # fmt: skip
-    receivers = [unprotector(receiver) for _, receiver in pairs]
+    receivers = [Unprotector(receiver).rtp for _, receiver in pairs]
     for datagram in datagrams:
         protected = [sender.protect(datagram) for sender, _ in pairs]
         began = time.thread_time()

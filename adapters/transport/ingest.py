@@ -195,17 +195,18 @@ class _IngestConnection:
             self._sink.connection_closed()
 
     def _media_received(self, datagrams: Sequence[Datagram]) -> None:
-        unprotect, keys = self._link.unprotect, self._link.receive_keys
-        if unprotect is None or keys is None:
+        unprotector = self._link.unprotector
+        if unprotector is None:
             self._early.extend(datagrams)
             return
+        unprotect = unprotector.rtp
         assert self._sink is not None
         unwanted = self._remote.unwanted
         packets: list[RtpPacket] = []
         for data, arrived in datagrams:
             try:
                 if len(data) > 1 and 192 <= data[1] <= 223:  # as `is_rtcp`, without the call
-                    self._rtcp_received(keys.unprotect_rtcp(data), arrived)
+                    self._rtcp_received(unprotector.rtcp(data), arrived)
                     continue
                 packet = parse_rtp(unprotect(data), arrived)
             except (pylibsrtp.Error, PacketInvalid, ValueError):  # ValueError: too long, or no RTCP

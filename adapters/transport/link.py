@@ -13,7 +13,7 @@ from adapters.transport.goodbye import Goodbye
 from adapters.transport.ice import IceTransport
 from adapters.transport.ice_agent import IceOptions
 from adapters.transport.sdp import LocalTransport, RemoteAudio
-from adapters.transport.srtp import protector, unprotector
+from adapters.transport.srtp import Protector, Unprotector
 from domain.errors import ConnectionFailed
 
 _CLOSE_S = 2.0
@@ -36,12 +36,9 @@ class SecureLink:
         self._dtls.on("statechange", self._state_changed)
         self._is_secure = False  # from the handshake until one end closes
         self._goodbye: Goodbye | None = None  # once it stands in, as long as nobody has said it
-        self.receive_keys: pylibsrtp.Session | None = None
+        self.unprotector: Unprotector | None = None
         """Unprotects what the peer sends; None until the handshake is done."""
-        self.unprotect: Callable[[bytes], bytes] | None = None
-        """The same for RTP, as the server has it for each packet."""
-        self._send_keys: pylibsrtp.Session | None = None
-        self._protect: Callable[[bytes], bytes] | None = None  # made when it is needed
+        self._protector: Protector | None = None  # the same
         self.on_closed: Callable[[], None] | None = None
         # names are resolved one beside the other, each may take a second
         self._adding: list[asyncio.Task[None]] = []
@@ -85,10 +82,11 @@ class SecureLink:
             raise ConnectionFailed(f"no network path was found: {error}") from error
         if dtls.state != "connected":
             raise ConnectionFailed("the DTLS handshake failed")
+        assert dtls._rx_srtp is not None
+        assert dtls._tx_srtp is not None
+        self.unprotector, self._protector = Unprotector(dtls._rx_srtp), Protector(dtls._tx_srtp)
         self._is_secure = True
         self._adding = [task for task in self._adding if not task.done()]
-        self.receive_keys, self._send_keys = dtls._rx_srtp, dtls._tx_srtp
-        self.unprotect = unprotector(self.receive_keys)
         if (goodbye := Goodbye.of(dtls)) is not None:
             self._stand_in(goodbye, dtls)
 
@@ -97,21 +95,15 @@ class SecureLink:
 
         One that cannot be sent is lost, as on any network.
         """
-        if self._send_keys is None or not self.is_open:
-            return
-        if self._protect is None:
-            self._protect = protector(self._send_keys)
-        try:
-            protected = self._protect(packet)
-        except (pylibsrtp.Error, ValueError):
-            return
-        self.ice.send(protected)
+        if self._protector is not None and self.is_open:
+            with contextlib.suppress(pylibsrtp.Error, ValueError):
+                self.ice.send(self._protector.rtp(packet))
 
     def send_reports(self, packet: bytes) -> None:
         """The same for an RTCP compound packet; never while another thread is in `send`."""
-        if self._send_keys is not None and self.is_open:
-            with contextlib.suppress(pylibsrtp.Error):
-                self.ice.send(self._send_keys.protect_rtcp(packet))
+        if self._protector is not None and self.is_open:
+            with contextlib.suppress(pylibsrtp.Error, ValueError):
+                self.ice.send(self._protector.rtcp(packet))
 
     async def close(self, *, goodbye: bool = True) -> None:
         """Say goodbye and release everything, within `_CLOSE_S`. May be called twice."""

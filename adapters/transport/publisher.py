@@ -163,13 +163,13 @@ class _PublisherConnection:
 
     def _media_received(self, datagrams: Sequence[Datagram]) -> None:
         """What the server sends: its reports, which say that it is there and how far it is."""
-        keys = self._link.receive_keys
-        if keys is None:
+        unprotector = self._link.unprotector
+        if unprotector is None:
             return
         for data, _ in datagrams:
             with contextlib.suppress(pylibsrtp.Error, ValueError):
                 if is_rtcp(data):
-                    self._rtcp_received(keys.unprotect_rtcp(data))
+                    self._rtcp_received(unprotector.rtcp(data))
 
     def _rtcp_received(self, data: bytes) -> None:
         for packet in RtcpPacket.parse(data):
