@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 
-SHORT_S, LONG_S = 0.015, 0.195
+SHORT_S, LONG_S = 0.0175, 0.195
 """From the look that has found it a datagram waits so long for others of its socket: for one packet
 more while there is time, and for ten when there is none."""
-BUSY = (0.20, 0.22)
+BUSY = (0.26, 0.28)
 """There is none once reading would take more than the second of these shares of the thread's time
 without patience, until it is less than the first. It is a quarter of what packets take that are
 decoded, and more than half where they are kept as they come."""
 _MEASURE_S = 0.05
 _MANY = 100  # packets in that time; fewer tell nothing
-_LATE_S = 0.015  # on average, behind what was due; sockets are looked at every 10 ms
+_LATE_S = 0.015  # on average, behind what was due; sockets are looked at every few ms
 _FEWEST, _MEASUREMENTS = 4, 20  # that are believed, and that are kept
 _BELIEVED_S = 30.0
 _LATE = 10  # measurements in a row: no handshake takes so long

@@ -19,12 +19,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from adapters.transport.datagrams import MAX_DATAGRAMS, Datagram, DatagramReader
-from adapters.transport.patience import Patience
+from adapters.transport.patience import LONG_S, Patience
 
-LOOK_S = 0.01
-"""Sockets that carry media are looked at so often."""
-_ONCE = select.EPOLLIN | select.EPOLLONESHOT
-"""A socket's first datagram is told of, and no other one until that is read."""
+LOOK_S = 0.005
+"""Sockets that carry media are looked at so often, and half as often when patience is long."""
+_EDGE = select.EPOLLIN | select.EPOLLET
+"""Datagrams are told of when they come, and not again: to arm a socket anew each time it was read
+would be a system call more than to read it takes."""
 SLICE_S = 0.002
 """Whatever has come, the event loop has others to serve after so long."""
 
@@ -54,8 +55,8 @@ class UdpSockets:
         self.reader = DatagramReader()
         self._media: dict[int, UdpTransport] = {}  # by descriptor, those that carry media
         self._epoll: select.epoll | None = None  # as long as there are any
-        self._waiting: deque[tuple[float, int]] = deque()  # with datagrams, and until when
-        self._due: deque[tuple[float, int]] = deque()
+        self._waiting: deque[tuple[float, UdpTransport]] = deque()  # and until when
+        self._due: deque[tuple[float, UdpTransport]] = deque()
         self._patience = Patience()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -83,7 +84,7 @@ class UdpSockets:
             self._epoll = select.epoll()
             self._listen(self._epoll)
         self._media[transport.descriptor] = transport
-        self._epoll.register(transport.descriptor, _ONCE)
+        self._epoll.register(transport.descriptor, _EDGE)
 
     def leave(self, transport: UdpTransport) -> None:
         """Read a socket no more."""
@@ -114,10 +115,15 @@ class UdpSockets:
         """
         self._timer = None
         now = time.monotonic()
-        until = now + self._patience.seconds(now=now)
+        patience_s = self._patience.seconds(now=now)
+        until = now + patience_s
         waiting, due = self._waiting, self._due
-        for descriptor, _ in epoll.poll(0, len(self._media)):
-            waiting.append((until, descriptor))
+        media = self._media
+        for descriptor, _ in epoll.poll(0, len(media)):
+            transport = media[descriptor]
+            if not transport.waits:
+                transport.waits = True
+                waiting.append((until, transport))
         while waiting and waiting[0][0] <= now:
             due.append(waiting.popleft())
         began_s = time.thread_time()
@@ -126,7 +132,8 @@ class UdpSockets:
         if epoll is not self._epoll:
             return  # what was received has closed the last socket
         if due or waiting:
-            pause = 0.0 if due else max(0.0, LOOK_S - (time.monotonic() - now))
+            look_s = LOOK_S if patience_s < LONG_S else 2 * LOOK_S
+            pause = 0.0 if due else max(0.0, look_s - (time.monotonic() - now))
             self._timer = asyncio.get_running_loop().call_later(pause, self._look, epoll)
         else:
             self._listen(epoll)
@@ -134,10 +141,10 @@ class UdpSockets:
     def _read(self, *, until: float) -> None:
         due, patience = self._due, self._patience
         while due and (now := time.monotonic()) < until:
-            at, descriptor = due.popleft()
-            transport = self._media.get(descriptor)
-            if transport is None:
-                continue
+            at, transport = due.popleft()
+            transport.waits = False
+            if self._media.get(transport.descriptor) is not transport:
+                continue  # it has left meanwhile
             patience.sockets += 1
             patience.late_s += now - at
             try:
@@ -146,8 +153,6 @@ class UdpSockets:
                 # whatever it is, it is this socket's: the others are served on
                 context = {"message": "a datagram could not be taken", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
-            if self._epoll is not None and self._media.get(descriptor) is transport:
-                self._epoll.modify(descriptor, _ONCE)
 
 
 class UdpTransport(asyncio.DatagramTransport):
@@ -157,6 +162,8 @@ class UdpTransport(asyncio.DatagramTransport):
         super().__init__({"socket": bound, "sockname": bound.getsockname()})
         self.socket = bound
         self.descriptor = bound.fileno()
+        self.waits = False
+        """Whether it has datagrams that wait for others."""
         self._sink = sink
         self._sockets = sockets
         self._is_closing = False
