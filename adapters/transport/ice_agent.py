@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import aioice
 from aioice import stun
@@ -97,6 +97,7 @@ class IceAgent(aioice.Connection):
         self._ended = False
         self._asking: set[asyncio.Task[None]] = set()
         self._checked_at = 0.0  # when the peer's latest check came
+        self._consent_attributes: dict[str, Any] | None = None  # of a check, once there was one
         self.problems: list[str] = []
 
     @property
@@ -260,28 +261,39 @@ class IceAgent(aioice.Connection):
     async def query_consent(self) -> None:
         """Keep asking whether we may go on to send (RFC 7675).
 
-        aioice's own loop, with one more proof of consent: FFmpeg's WHIP muxer answers no checks
-        once it sends media, but goes on with its own, which are authenticated as well.
+        In the place of aioice's own loop, to which each check is a transaction with a timer, and
+        with one more proof of consent: FFmpeg's WHIP muxer answers no checks once it sends media,
+        but goes on with its own, which are authenticated as well.
         """
-        assert self.remote_password is not None
         clock, failures = asyncio.get_running_loop(), 0
+        asked: _Consent | None = None
         while failures < CONSENT_FAILURES:
             await asyncio.sleep(CONSENT_INTERVAL * random.uniform(0.8, 1.2))  # noqa: S311
-            for pair in list(self._nominated.values()):
-                asked_at = clock.time()
-                try:
-                    await pair.protocol.request(
-                        self.build_request(pair, nominate=False),
-                        pair.remote_addr,
-                        integrity_key=self.remote_password.encode(),
-                        retransmissions=0,
-                    )
-                    failures = 0
-                except stun.TransactionError:
-                    is_alive = self._checked_at > asked_at - 2 * CONSENT_INTERVAL
-                    failures = 0 if is_alive else failures + 1
+            if asked is not None:
+                is_alive = asked.is_given or self._checked_at > asked.at - 2 * CONSENT_INTERVAL
+                failures = 0 if is_alive else failures + 1
+                asked.withdraw()
+            pair = self.selected
+            assert pair is not None
+            asked = self._ask_for_consent(pair, now=clock.time())
         self._query_consent_task = None
         await self.close()
+
+    def _ask_for_consent(self, pair: aioice.ice.CandidatePair, *, now: float) -> _Consent:
+        assert self.remote_password is not None
+        key = self.remote_password.encode()
+        if self._consent_attributes is None:
+            self._consent_attributes = self.build_request(pair, nominate=False).attributes
+        # a number from the system would cost as much as all the rest; it is the key that the
+        # answer is known by
+        number = random.randbytes(12)  # noqa: S311
+        request = stun.Message(
+            stun.Method.BINDING, stun.Class.REQUEST, number, dict(self._consent_attributes)
+        )
+        request.add_message_integrity(key)
+        asked = _Consent(number, key, pair.protocol, at=now)
+        pair.protocol.send_stun(request, pair.remote_addr)
+        return asked
 
     def is_checked(self, address: tuple[Any, ...]) -> bool:
         """Whether a datagram's source is a candidate: signalled, or authenticated by STUN."""
@@ -335,6 +347,29 @@ class IceAgent(aioice.Connection):
         finally:
             timer.cancel()
         self.owner.path_lost(self)
+
+
+class _Consent:
+    """A check whose answer nobody waits for: it is looked at when the next one is due."""
+
+    __slots__ = ("_key", "_number", "_transactions", "at", "is_given")
+
+    def __init__(self, number: bytes, key: bytes, protocol: StunProtocol, *, at: float) -> None:
+        self._number = number
+        self._key = key
+        self._transactions = cast("dict[bytes, Any]", protocol.transactions)
+        self._transactions[number] = self
+        self.at = at
+        self.is_given = False
+
+    def response_received(self, message: stun.Message, _addr: tuple[str, int]) -> None:
+        """As aioice calls it for a transaction."""
+        if message.message_class == stun.Class.RESPONSE:
+            self.is_given = message.check_message_integrity(self._key)
+
+    def withdraw(self) -> None:
+        """No answer to it counts any more."""
+        del self._transactions[self._number]
 
 
 class _Guard(StunProtocol):
