@@ -189,8 +189,10 @@ class ReceptionStatistics:
         self._received += 1
         transit = packet.arrived * self._clock_rate_hz - packet.timestamp
         if self._transit is not None:
-            # the timestamp wraps every 25 hours at 48 kHz: take the difference modulo 2^32
-            difference = (transit - self._transit + 2**31) % 2**32 - 2**31
+            difference = transit - self._transit
+            if not -(2**31) <= difference < 2**31:
+                # the timestamp wraps every 25 hours at 48 kHz: take the difference modulo 2^32
+                difference = (difference + 2**31) % 2**32 - 2**31
             self._jitter += (abs(difference) - self._jitter) / 16
         self._transit = transit
 

@@ -81,7 +81,8 @@ class DatagramReader:
                 control=ctypes.addressof(control) + index * _CONTROL_BYTES,
                 control_length=_CONTROL_BYTES,
             )
-        self._data, self._names = memoryview(data).cast("B"), memoryview(names).cast("B")
+        self._data: Any = data  # a slice of it is bytes
+        self._names = memoryview(names).cast("B")
         self._control, self._messages = memoryview(control), memoryview(messages).cast("B")
         self._iovecs = iovecs  # kept alive
         self._address = ctypes.addressof(messages)
@@ -109,17 +110,15 @@ class DatagramReader:
                 return []
             raise OSError(code, os.strerror(code))
         now = time.monotonic()
-        ahead = now - time.time()
-        times = self._times[count](self._control)
-        found = []
-        start = at = 0
-        for length in self._lengths[count](self._messages):
-            arrived = times[at] + times[at + 1] * 1e-9 + ahead
-            if not now - _LONGEST_S < arrived <= now:
+        ahead, oldest = now - time.time(), now - _LONGEST_S
+        data, found, start = self._data, [], 0
+        lengths, times = self._lengths[count](self._messages), self._times[count](self._control)
+        for length, seconds, nanoseconds in zip(lengths, times[::2], times[1::2], strict=True):
+            arrived = seconds + nanoseconds * 1e-9 + ahead
+            if not oldest < arrived <= now:
                 arrived = now  # the wall clock was set meanwhile
-            found.append((bytes(self._data[start : start + length]), arrived))
+            found.append((data[start : start + length], arrived))
             start += _MAX_BYTES
-            at += 2
         return found
 
     def source(self, index: int) -> tuple[Any, ...]:
