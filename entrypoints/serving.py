@@ -16,7 +16,7 @@ from entrypoints.container import ServerContainer
 from entrypoints.terminal import ServerView, show_recovery
 
 TICK_S = 0.25
-GC_THRESHOLDS = 20_000, 20, 100
+GC_THRESHOLDS = 5_000, 20, 100
 """Packets on their way to the disk are thousands of young objects, and none of them is garbage."""
 SHUTDOWN_S = 4.5
 """Recordings are complete within 5 s of SIGTERM."""
