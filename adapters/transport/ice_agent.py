@@ -267,12 +267,14 @@ class IceAgent(aioice.Connection):
         """
         clock, failures = asyncio.get_running_loop(), 0
         asked: _Consent | None = None
-        while failures < CONSENT_FAILURES:
+        while True:
             await asyncio.sleep(CONSENT_INTERVAL * random.uniform(0.8, 1.2))  # noqa: S311
             if asked is not None:
+                asked.withdraw()
                 is_alive = asked.is_given or self._checked_at > asked.at - 2 * CONSENT_INTERVAL
                 failures = 0 if is_alive else failures + 1
-                asked.withdraw()
+                if failures == CONSENT_FAILURES:
+                    break
             pair = self.selected
             assert pair is not None
             asked = self._ask_for_consent(pair, now=clock.time())

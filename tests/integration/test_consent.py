@@ -1,0 +1,67 @@
+"""Consent to send is asked for as long as a path is used, and expires with whoever gave it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from aioice.ice import CONSENT_FAILURES
+
+from adapters.transport import ice_agent
+from adapters.transport.ice import IceTransport
+from adapters.transport.ice_agent import IceOptions, parse_candidate
+
+INTERVAL_S = 0.05
+LOOPBACK = IceOptions(loopback=("127.0.0.1",))
+
+
+async def connected() -> tuple[IceTransport, IceTransport]:
+    one, other = (IceTransport(LOOPBACK, controlling=controlling) for controlling in (True, False))
+    one.set_remote(other.username, other.password)
+    other.set_remote(one.username, one.password)
+    for transport, peer in ((one, other), (other, one)):
+        for candidate in await transport.gather(()):
+            await peer.add_remote_candidate(parse_candidate(candidate))
+    for transport in (one, other):
+        await transport.add_remote_candidate(None)
+    await asyncio.gather(one.connect(), other.connect())
+    return one, other
+
+
+async def until_lost(transport: IceTransport) -> None:
+    async with asyncio.timeout(20):
+        while not transport.is_lost:
+            await asyncio.sleep(INTERVAL_S)
+
+
+async def test_who_answers_consents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ice_agent, "CONSENT_INTERVAL", INTERVAL_S)
+    given: Counter[bool] = Counter()
+    withdraw = ice_agent._Consent.withdraw
+
+    def counted(consent: ice_agent._Consent) -> None:
+        given[consent.is_given] += 1
+        withdraw(consent)
+
+    monkeypatch.setattr(ice_agent._Consent, "withdraw", counted)
+    one, other = await connected()
+    async with asyncio.timeout(20):
+        while given.total() < 4 * CONSENT_FAILURES:
+            await asyncio.sleep(INTERVAL_S)
+    assert given[True] > given.total() / 2
+    assert not one.is_lost
+    assert not other.is_lost
+    await one.close()
+    await other.close()
+
+
+async def test_who_falls_silent_consents_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ice_agent, "CONSENT_INTERVAL", INTERVAL_S)
+    one, other = await connected()
+    pair = one._agent.selected
+    assert pair is not None
+    await other.close()  # ICE has no goodbye
+    await until_lost(one)
+    assert pair.protocol.transactions == {}
+    await one.close()
