@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import sys
 from collections.abc import Callable
 
 from dependency_injector import providers
@@ -18,6 +19,9 @@ from entrypoints.terminal import ServerView, show_recovery
 TICK_S = 0.25
 GC_THRESHOLDS = 5_000, 20, 100
 """Packets on their way to the disk are thousands of young objects, and none of them is garbage."""
+SWITCH_S = 0.0005
+"""Python's own 5 ms, each time it asks for the interpreter's lock, would leave the thread that
+writes seconds behind a busy event loop."""
 SHUTDOWN_S = 4.5
 """Recordings are complete within 5 s of SIGTERM."""
 
@@ -59,6 +63,7 @@ async def serve_here(
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        sys.setswitchinterval(SWITCH_S)
         listening(address)
         while not stop.is_set():
             ingest.tick()

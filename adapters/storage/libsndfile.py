@@ -45,8 +45,9 @@ def write(file: soundfile.SoundFile, samples: Samples) -> None:
     kind = _WRITERS[samples.dtype.str[1:]]
     data = soundfile._ffi.from_buffer(f"{kind}[]", samples)
     written = getattr(soundfile._snd, f"sf_writef_{kind}")(file._file, data, len(samples))
-    soundfile._error_check(soundfile._snd.sf_error(file._file))
-    assert written == len(samples)
+    if written != len(samples):
+        soundfile._error_check(soundfile._snd.sf_error(file._file))
+        raise OSError("libsndfile has written a part, and does not say why")
 
 
 def reopen(

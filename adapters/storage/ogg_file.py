@@ -64,7 +64,7 @@ class OggFile:
     def complete(self, length: int) -> Digest:
         os.ftruncate(self._descriptor, self._end)
         self._put(OggOpusWriter.end)
-        return self._digest.complete()
+        return self._digest.complete(self._end)
 
     def close(self) -> None:
         self._digest.close()
@@ -77,4 +77,4 @@ class OggFile:
             written += os.pwrite(self._descriptor, pages[written:], self._end + written)
         self._writer = writer
         self._end += written
-        self._digest.update(pages)
+        self._digest.grow(written)

@@ -14,7 +14,7 @@ from adapters.storage import libsndfile
 from adapters.storage.digest import Digest, GrowingDigest
 from adapters.storage.wav_header import frames_in, read_header, write_sizes
 from domain.audio import SampleFormat, Samples, Sound, silence
-from domain.conversion import convert, pack
+from domain.conversion import convert
 from domain.ledger import RecordingInfo
 
 _SILENCE_BLOCK = 48_000
@@ -75,9 +75,7 @@ class WavFile:
         storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
         storable = np.ascontiguousarray(storable)
         libsndfile.write(self._file, storable)
-        as_stored = sample_format is SampleFormat.S16  # then there is nothing to pack
-        data = storable.data.cast("B") if as_stored else pack(samples, sample_format)
-        self._digest.update(data, samples)
+        self._digest.grow(len(samples) * self._format.bytes_per_frame)
 
     def write_silence(self, length: int) -> None:
         block = silence(self._format, min(length, _SILENCE_BLOCK))
@@ -92,7 +90,7 @@ class WavFile:
             os.ftruncate(self._descriptor, end)
             if (header := read_header(self._descriptor)) is not None:
                 write_sizes(self._descriptor, header, size)
-        return self._digest.complete()
+        return self._digest.complete(size)
 
     def close(self) -> None:
         self._digest.close()
