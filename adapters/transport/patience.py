@@ -8,7 +8,7 @@ from collections import deque
 SHORT_S, LONG_S = 0.0175, 0.195
 """From the look that has found it a datagram waits so long for others of its socket: for one packet
 more while there is time, and for ten when there is none."""
-BUSY = (0.26, 0.28)
+BUSY = (0.24, 0.26)
 """There is none once reading would take more than the second of these shares of the thread's time
 without patience, until it is less than the first. It is a quarter of what packets take that are
 decoded, and more than half where they are kept as they come."""
