@@ -35,6 +35,8 @@ _ID_BYTES = 8
 _RESUME_BYTES = 32
 _TOGETHER = 12
 """Sessions whose packets are decoded together: some milliseconds, then the others have a turn."""
+UNREAD_S = 0.25
+"""What has come may be read so much later where sockets are read seldom."""
 _OUTCOME_S = 60.0
 """How long a session that is over can still be asked for."""
 
@@ -200,7 +202,7 @@ class Ingest:
         for session_id in [key for key, outcome in self._outcomes.items() if now >= outcome.until]:
             del self._ids[self._outcomes.pop(session_id).resume_digest]
         for live in list(self._sessions.values()):
-            live.poll(now=now)
+            live.poll(now=now - UNREAD_S)  # whatever was missing by then has not come
             if (event := live.due(now=now)) is SessionEvent.PACKETS_CEASED:
                 live.session.handle(event)
                 self._observer.session_changed(live.session.id, live.session.state)

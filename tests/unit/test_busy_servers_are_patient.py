@@ -8,6 +8,7 @@ import pytest
 
 from adapters.transport.patience import BUSY, LONG_S, SHORT_S, Patience
 from adapters.transport.udp import LOOK_S
+from domain.services.ingest import UNREAD_S
 
 EACH_S = 15e-6
 SAVED = 0.5
@@ -134,3 +135,7 @@ def test_it_settles_whatever_patience_saves(thread: Thread, reads: float, saved:
         assert seen.count(LONG_S) > 0.95 * len(seen)  # now and then it is learned anew
     else:
         assert set(seen) == {SHORT_S}
+
+
+def test_no_hole_is_given_up_over_a_packet_that_is_not_yet_read() -> None:
+    assert LONG_S + 2 * (2 * LOOK_S) < UNREAD_S  # found by one look, and due by another

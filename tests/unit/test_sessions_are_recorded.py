@@ -20,7 +20,7 @@ from domain.errors import (
 from domain.ports.transport import IceCandidate
 from domain.recording import EndReason
 from domain.rtp import RtpPacket
-from domain.services.ingest import Ingest
+from domain.services.ingest import UNREAD_S, Ingest
 from domain.settings import ServerSettings
 from tests.fakes.media import FakeIngestTransport, packet, payload, plain_decoder
 from tests.fakes.observers import SeenByServer
@@ -231,12 +231,25 @@ async def test_packets_that_wait_for_others_are_written_at_the_end(server: Serve
 async def test_a_hole_is_given_up_by_time_even_when_nothing_more_comes(server: Server) -> None:
     await server.offer()
     server.receive(*(packet(n) for n in range(20)), packet(21))
-    server.clock.advance(0.2)
+    server.clock.advance(0.2 + UNREAD_S)
     server.ingest.tick()
     server.receive(packet(20))
     await server.ingest.shut_down()
     assert len(server.only_recording) == 22 * 960
     assert not server.only_recording[20 * 960 : 21 * 960].any()
+
+
+async def test_a_packet_that_was_there_in_time_may_be_read_later(server: Server) -> None:
+    await server.offer()
+    server.receive(*(packet(n) for n in range(20)), packet(21))
+    came = server.clock.now
+    server.clock.advance(0.2 + UNREAD_S / 2)
+    server.ingest.tick()
+    sink = server.transport.connections[-1].sink
+    assert sink is not None
+    sink.packets_received([replace(packet(20), arrived=came)])
+    await server.ingest.shut_down()
+    np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(22))))
 
 
 async def test_the_first_packet_may_be_overtaken_too(server: Server) -> None:
@@ -298,7 +311,7 @@ async def test_a_fault_in_one_session_ends_that_one_and_no_other(
     monkeypatch.setattr(server.store, "create", fail_once)
     server.receive(packet(1), packet(2), connection=0)
     server.receive(packet(1), packet(2), connection=1)
-    server.clock.advance(0.2)
+    server.clock.advance(0.2 + UNREAD_S)
     server.ingest.tick()
     await server.ingest.shut_down()
     assert [str(error) for error in server.seen.failures] == ["a fault"]
