@@ -13,7 +13,7 @@ import soundfile
 from adapters.storage import libsndfile
 from adapters.storage.digest import Digest, GrowingDigest
 from adapters.storage.wav_header import frames_in, read_header, write_sizes
-from domain.audio import SampleFormat, Samples, Sound, silence
+from domain.audio import SampleFormat, Sound, silence
 from domain.conversion import convert
 from domain.ledger import RecordingInfo
 
@@ -70,8 +70,10 @@ class WavFile:
 
     def write(self, pieces: Sequence[Sound]) -> None:
         assert self._file is not None
-        samples: Samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)  # type: ignore[arg-type, assignment]
         sample_format = self._format.sample_format
+        # by numpy it would give up the interpreter's lock for each of the pieces
+        joined = b"".join(pieces)  # type: ignore[arg-type]
+        samples = np.frombuffer(joined, sample_format.dtype).reshape(-1, self._format.channels)
         storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
         storable = np.ascontiguousarray(storable)
         libsndfile.write(self._file, storable)
