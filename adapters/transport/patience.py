@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
 
-SHORT_S, LONG_S = 0.0175, 0.195
-"""From the look that has found it a datagram waits so long for others of its socket: for one packet
-more while there is time, and for ten when there is none."""
-BUSY = (0.24, 0.26)
-"""There is none once reading would take more than the second of these shares of the thread's time
-without patience, until it is less than the first. It is a quarter of what packets take that are
-decoded, and more than half where they are kept as they come."""
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """When sockets are read."""
+
+    look_s: float
+    """They are looked at so often."""
+    wait_s: float
+    """One that has a datagram then is left to gather others for so long."""
+    goes_on: bool
+    """So is one that was just read, without a look, as long as it brings any."""
+
+
+QUICK = Rhythm(0.005, 0.0175, goes_on=False)
+"""For one packet more, while there is time."""
+PATIENT = Rhythm(0.1, 0.195, goes_on=True)
+"""For ten, when there is none."""
+BUSY = (0.72, 0.8)
+"""There is none once the thread is at work for more than the second of these shares of its time,
+until without patience it would be for less than the first."""
 _MEASURE_S = 0.05
-_MANY = 100  # packets in that time; fewer tell nothing
+_AVERAGE_S = 3.0
+"""A handshake, or a few, are no load; nor is the pause with which patience begins the end of it."""
+_MANY = 100  # packets in a measurement; fewer tell nothing
 _LATE_S = 0.015  # on average, behind what was due; sockets are looked at every few ms
 _FEWEST, _MEASUREMENTS = 4, 20  # that are believed, and that are kept
 _BELIEVED_S = 30.0
-_LATE = 10  # measurements in a row: no handshake takes so long
-_DOUBTED_S = 3.0  # it may be many handshakes; twice as long each time that it was not
-_RATE_S = 3.0  # patience begins with a pause, by which the rate must not seem to fall
 
 
 class Patience:
@@ -29,9 +42,10 @@ class Patience:
     more of them at a time a packet takes a fifth less on a busy server, and a third less where it
     is not decoded.
 
-    What a packet takes without patience is learned while there is none, believed for a while, and
-    then learned anew: machines change their pace. Once sockets are read later than they should be
-    there is nothing to learn (they have more packets by then), and no time.
+    What patience saves must not end it. So it is learned while there is none what it takes to
+    read a packet then; that is believed for a while, and then learned anew: machines change their
+    pace. Sockets that are read later than they should be have more packets by then, and teach
+    nothing.
     """
 
     def __init__(self) -> None:
@@ -45,43 +59,42 @@ class Patience:
         """The thread's time that it took."""
         self._is_busy = False
         self._until = 0.0  # it is believed that it is
-        self._doubted_s = _DOUBTED_S
-        self._rate_hz = 0.0
-        self._each_s: deque[float] = deque(maxlen=_MEASUREMENTS)  # what a packet has taken
-        self._late = 0  # measurements in a row of being late
-        self._measured_at = time.monotonic()
+        self._load = self._reading = 0.0  # shares of the thread's time: all, and of that reading
+        self._rate_hz = 0.0  # of packets
+        self._each_s: deque[float] = deque(maxlen=_MEASUREMENTS)  # what reading one has taken
+        self._impatient = 0  # measurements in a row
+        self._measured_at, self._thread_s = time.monotonic(), time.thread_time()
 
-    def seconds(self, *, now: float) -> float:
-        """What a datagram that is found now waits."""
+    def rhythm(self, *, now: float) -> Rhythm:
+        """The one to go on in."""
         if (passed := now - self._measured_at) >= _MEASURE_S:
-            self._rate_hz += (self.packets / passed - self._rate_hz) * min(1.0, passed / _RATE_S)
-            if self.packets >= _MANY and not self._is_busy:
-                if self.late_s > _LATE_S * self.sockets:
-                    self._late += 1
-                else:
-                    self._late = 0
-                    self._each_s.append(self.worked_s / self.packets)
-                    if len(self._each_s) == _FEWEST:
-                        self._doubted_s = _DOUBTED_S
+            self._measure(passed)
             self._decide(now)
-            self.packets, self.sockets, self.late_s, self.worked_s = 0, 0, 0.0, 0.0
             self._measured_at = now
-        return LONG_S if self._is_busy else SHORT_S
+        return PATIENT if self._is_busy else QUICK
+
+    def _measure(self, passed: float) -> None:
+        thread_s = time.thread_time()
+        weight = min(1.0, passed / _AVERAGE_S)
+        self._load += ((thread_s - self._thread_s) / passed - self._load) * weight
+        self._reading += (self.worked_s / passed - self._reading) * weight
+        self._rate_hz += (self.packets / passed - self._rate_hz) * weight
+        if not self._is_busy:
+            self._impatient += 1
+            if self.packets >= _MANY and self.late_s <= _LATE_S * self.sockets:
+                self._each_s.append(self.worked_s / self.packets)
+        self._thread_s = thread_s
+        self.packets, self.sockets, self.late_s, self.worked_s = 0, 0, 0.0, 0.0
 
     def _decide(self, now: float) -> None:
+        load, is_known = self._load, len(self._each_s) >= _FEWEST
+        if is_known:
+            # what it would be without patience
+            each_s = sum(self._each_s) / len(self._each_s)
+            load += self._rate_hz * each_s - self._reading
         if self._is_busy:
-            is_known = bool(self._each_s)
-            if now >= self._until or (is_known and self._share() <= BUSY[0]):
-                self._is_busy, self._late = False, 0
+            if now >= self._until or (is_known and load <= BUSY[0]):
+                self._is_busy, self._impatient = False, 0
                 self._each_s.clear()
-        elif self._share() > BUSY[1]:
+        elif load > BUSY[1] and (is_known or self._impatient >= _MEASUREMENTS):
             self._is_busy, self._until = True, now + _BELIEVED_S
-        elif self._late >= _LATE:
-            self._each_s.clear()  # by what was learned it would be in time
-            self._is_busy, self._until = True, now + self._doubted_s
-            self._doubted_s = min(2 * self._doubted_s, _BELIEVED_S)
-
-    def _share(self) -> float:
-        """Of the thread's time, that reading would take without patience, as far as is known."""
-        count = len(self._each_s)
-        return 0.0 if count < _FEWEST else self._rate_hz * sum(self._each_s) / count

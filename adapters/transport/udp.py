@@ -2,9 +2,9 @@
 
 asyncio wakes up for each datagram, which costs more than all that is then done with a packet but
 decoding it, and what is done for a socket once costs as much as three or four packets of it. So all
-sockets that carry media are one event source, looked at every few milliseconds, and each of them is
-read when its first datagram has waited for others: the longer, the less time there is. Network
-cards moderate their interrupts in the same way.
+sockets that carry media are one event source, looked at now and then, and each of them is read when
+its first datagram has waited for others: the longer, the less time there is. Network cards moderate
+their interrupts in the same way.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from adapters.transport.datagrams import MAX_DATAGRAMS, Datagram, DatagramReader
-from adapters.transport.patience import LONG_S, Patience
+from adapters.transport.patience import Patience, Rhythm
 
-LOOK_S = 0.005
-"""Sockets that carry media are looked at so often, and half as often when patience is long."""
 _EDGE = select.EPOLLIN | select.EPOLLET
 """Datagrams are told of when they come, and not again: to arm a socket anew each time it was read
 would be a system call more than to read it takes."""
@@ -56,8 +54,8 @@ class UdpSockets:
         self._media: dict[int, UdpTransport] = {}  # by descriptor, those that carry media
         self._epoll: select.epoll | None = None  # as long as there are any
         self._waiting: deque[tuple[float, UdpTransport]] = deque()  # and until when
-        self._due: deque[tuple[float, UdpTransport]] = deque()
         self._patience = Patience()
+        self._look_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self, make: Callable[[], _Sink], host: str, port: int) -> _Sink:
@@ -97,7 +95,6 @@ class UdpSockets:
             if self._timer is not None:
                 self._timer.cancel()
             self._waiting.clear()
-            self._due.clear()
             self._epoll.close()
             self._epoll = self._timer = None
 
@@ -106,49 +103,54 @@ class UdpSockets:
 
     def _awake(self, epoll: select.epoll) -> None:
         asyncio.get_running_loop().remove_reader(epoll)
-        self._look(epoll)
+        self._look_at = 0.0
+        self._turn(epoll)
 
-    def _look(self, epoll: select.epoll) -> None:
-        """See what has come, read what is due, and look again in a while.
+    def _turn(self, epoll: select.epoll) -> None:
+        """See what has come, read what is due, and come back when there is more to do.
 
         Once there is nothing, wait to be woken.
         """
         self._timer = None
         now = time.monotonic()
-        patience_s = self._patience.seconds(now=now)
-        until = now + patience_s
-        waiting, due = self._waiting, self._due
-        media = self._media
+        rhythm = self._patience.rhythm(now=now)
+        if now >= self._look_at:
+            self._look_at = now + rhythm.look_s
+            self._look(epoll, until=now + rhythm.wait_s)
+        began_s = time.thread_time()
+        self._read(rhythm, until=now + SLICE_S)
+        self._patience.worked_s += time.thread_time() - began_s
+        if epoll is not self._epoll:
+            return  # what was received has closed the last socket
+        if self._waiting:
+            pause = min(self._look_at, self._waiting[0][0]) - time.monotonic()
+            self._timer = asyncio.get_running_loop().call_later(pause, self._turn, epoll)
+        else:
+            self._listen(epoll)
+
+    def _look(self, epoll: select.epoll, *, until: float) -> None:
+        media, waiting = self._media, self._waiting
         for descriptor, _ in epoll.poll(0, len(media)):
             transport = media[descriptor]
             if not transport.waits:
                 transport.waits = True
                 waiting.append((until, transport))
-        while waiting and waiting[0][0] <= now:
-            due.append(waiting.popleft())
-        began_s = time.thread_time()
-        self._read(until=now + SLICE_S)
-        self._patience.worked_s += time.thread_time() - began_s
-        if epoll is not self._epoll:
-            return  # what was received has closed the last socket
-        if due or waiting:
-            look_s = LOOK_S if patience_s < LONG_S else 2 * LOOK_S
-            pause = 0.0 if due else max(0.0, look_s - (time.monotonic() - now))
-            self._timer = asyncio.get_running_loop().call_later(pause, self._look, epoll)
-        else:
-            self._listen(epoll)
 
-    def _read(self, *, until: float) -> None:
-        due, patience = self._due, self._patience
-        while due and (now := time.monotonic()) < until:
-            at, transport = due.popleft()
+    def _read(self, rhythm: Rhythm, *, until: float) -> None:
+        waiting, patience = self._waiting, self._patience
+        while waiting and waiting[0][0] <= (now := time.monotonic()) < until:
+            due_at, transport = waiting.popleft()
             transport.waits = False
             if self._media.get(transport.descriptor) is not transport:
                 continue  # it has left meanwhile
             patience.sockets += 1
-            patience.late_s += now - at
+            patience.late_s += now - due_at
             try:
-                patience.packets += transport.receive()
+                count = transport.receive()
+                patience.packets += count
+                if count and rhythm.goes_on:
+                    transport.waits = True
+                    waiting.append((now + rhythm.wait_s, transport))
             except Exception as error:
                 # whatever it is, it is this socket's: the others are served on
                 context = {"message": "a datagram could not be taken", "exception": error}

@@ -13,6 +13,7 @@ import pytest
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.transport.ice_agent import IceOptions
 from adapters.transport.ingest import AiortcIngest
+from adapters.transport.patience import Rhythm
 from adapters.transport.publisher import AiortcPublisher
 from adapters.transport.sdp import OpusWishes
 from domain.errors import CandidateRejected, ConnectionFailed, OfferRejected, ServerRefused
@@ -209,7 +210,7 @@ async def test_what_has_come_is_read_before_the_end_however_patient_a_server_is(
     joined: tuple[PublisherConnection, IngestConnection, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, server, heard = joined
-    monkeypatch.setattr("adapters.transport.patience.SHORT_S", 5.0)
+    monkeypatch.setattr("adapters.transport.patience.QUICK", Rhythm(0.005, 5.0, goes_on=False))
     for number in range(10):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
     await asyncio.sleep(0.1)  # they have been seen, and wait
