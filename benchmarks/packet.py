@@ -35,6 +35,8 @@ from tests.rigs.sound import encode, speech
 
 STREAMS = 100
 PACKETS = 100
+STORED = 600
+"""Packets that are stored of each stream: files are hashed and measured some seconds at a time."""
 RUNS = 5
 MONO = AudioFormat(48_000, 1)
 T = TypeVar("T")
@@ -185,11 +187,11 @@ def _store() -> float:
         for recording in recordings:
             recording.open()
         began = time.thread_time()
-        for _ in range(PACKETS // together):
+        for _ in range(STORED // together):
             for recording in recordings:
                 recording.write([samples], SampleKind.RECEIVED)
         took = time.thread_time() - began
         for recording in recordings:
             recording.finish("closed", now)
         sync.close()
-    return took / (STREAMS * PACKETS) * 1e6
+    return took / (STREAMS * (STORED // together) * together) * 1e6
