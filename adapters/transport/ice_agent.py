@@ -97,7 +97,6 @@ class IceAgent(aioice.Connection):
         self._ended = False
         self._asking: set[asyncio.Task[None]] = set()
         self._checked_at = 0.0  # when the peer's latest check came
-        self._consent_attributes: dict[str, Any] | None = None  # of a check, once there was one
         self.problems: list[str] = []
 
     @property
@@ -267,6 +266,7 @@ class IceAgent(aioice.Connection):
         """
         clock, failures = asyncio.get_running_loop(), 0
         asked: _Consent | None = None
+        attributes: dict[str, Any] | None = None  # those of every check
         while True:
             await asyncio.sleep(CONSENT_INTERVAL * random.uniform(0.8, 1.2))  # noqa: S311
             if asked is not None:
@@ -277,21 +277,21 @@ class IceAgent(aioice.Connection):
                     break
             pair = self.selected
             assert pair is not None
-            asked = self._ask_for_consent(pair, now=clock.time())
+            if attributes is None:
+                attributes = self.build_request(pair, nominate=False).attributes
+            asked = self._ask_for_consent(pair, dict(attributes), now=clock.time())
         self._query_consent_task = None
         await self.close()
 
-    def _ask_for_consent(self, pair: aioice.ice.CandidatePair, *, now: float) -> _Consent:
+    def _ask_for_consent(
+        self, pair: aioice.ice.CandidatePair, attributes: dict[str, Any], *, now: float
+    ) -> _Consent:
         assert self.remote_password is not None
         key = self.remote_password.encode()
-        if self._consent_attributes is None:
-            self._consent_attributes = self.build_request(pair, nominate=False).attributes
         # a number from the system would cost as much as all the rest; it is the key that the
         # answer is known by
         number = random.randbytes(12)  # noqa: S311
-        request = stun.Message(
-            stun.Method.BINDING, stun.Class.REQUEST, number, dict(self._consent_attributes)
-        )
+        request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, number, attributes)
         request.add_message_integrity(key)
         asked = _Consent(number, key, pair.protocol, at=now)
         pair.protocol.send_stun(request, pair.remote_addr)

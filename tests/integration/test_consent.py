@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from aioice.ice import CONSENT_FAILURES
+from aioice import stun
+from aioice.ice import CONSENT_FAILURES, StunProtocol
 
 from adapters.transport import ice_agent
 from adapters.transport.ice import IceTransport
@@ -54,6 +57,19 @@ async def test_who_answers_consents(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not other.is_lost
     await one.close()
     await other.close()
+
+
+async def test_nobody_consents_for_another() -> None:
+    """An answer proves by its key who gave it (RFC 7675 § 5.1)."""
+    number, key = bytes(12), b"of the path"
+    protocol = SimpleNamespace(transactions={})
+    asked = ice_agent._Consent(number, key, cast("StunProtocol", protocol), at=0.0)
+    for signed_with, is_given in ((b"of another", False), (key, True)):
+        answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, number)
+        answer.add_message_integrity(signed_with)
+        received = stun.parse_message(bytes(answer))
+        protocol.transactions[received.transaction_id].response_received(received, ("", 0))
+        assert asked.is_given is is_given
 
 
 async def test_who_falls_silent_consents_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
