@@ -88,7 +88,10 @@ class _Processor:
         memory = self._memory
         length = memory.length
         length.value = size = len(packet)
-        memory.room[:size] = packet
+        try:
+            memory.room[:size] = packet
+        except ValueError as error:
+            raise ValueError(f"a packet of {size} bytes is too long") from error
         status = self._call(self._handle, memory.data, memory.pointer)
         if status:
             raise pylibsrtp.Error(pylibsrtp.ERRORS[status])

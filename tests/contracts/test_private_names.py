@@ -68,7 +68,7 @@ def test_pylibsrtp_unprotects_as_its_wrapper_does() -> None:
             unprotect(protected)
     with pytest.raises(pylibsrtp.Error, match="authentication"):
         unprotect(sender.protect(packet[:3] + b"\x09" + packet[4:])[:-1] + b"x")
-    with pytest.raises(ValueError, match="different structures"):
+    with pytest.raises(ValueError, match="too long"):
         unprotect(bytes(3000))
 
 
@@ -83,7 +83,7 @@ def test_pylibsrtp_protects_as_its_wrapper_does() -> None:
         packet = write_rtp(RtpPacket(111, sequence, 0, 7, bytes(size)))
         assert protect(packet) == wrapper.protect(packet)
     assert len(protect(write_rtp(RtpPacket(111, 3, 0, 7, bytes(2036))))) > 2048
-    with pytest.raises(ValueError, match="different structures"):
+    with pytest.raises(ValueError, match="too long"):
         protect(write_rtp(RtpPacket(111, 4, 0, 7, bytes(2037))))
     with pytest.raises(pylibsrtp.Error):
         protect(b"no RTP")
