@@ -17,9 +17,8 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from adapters.capture.paced import tone
 from domain.audio import AudioFormat
 from tests.rigs.loopback import loopback_for_aiortc
+from tests.rigs.sound import FRAME, RATE
 
-RATE = 48_000
-FRAME = 960
 TIME_BASE = fractions.Fraction(1, RATE)
 
 
