@@ -11,17 +11,19 @@ from dataclasses import dataclass
 class Rhythm:
     """When sockets are read."""
 
+    turn_s: float
+    """Those that are due are read so often, all of them together."""
     look_s: float
-    """They are looked at so often."""
+    """It is looked which have datagrams so often."""
     wait_s: float
-    """One that has a datagram then is left to gather others for so long."""
+    """One that has some is left to gather others for so long."""
     goes_on: bool
     """So is one that was just read, without a look, as long as it brings any."""
 
 
-QUICK = Rhythm(0.005, 0.0175, goes_on=False)
+QUICK = Rhythm(turn_s=0.005, look_s=0.0, wait_s=0.0175, goes_on=False)
 """For one packet more, while there is time."""
-PATIENT = Rhythm(0.1, 0.195, goes_on=True)
+PATIENT = Rhythm(turn_s=0.02, look_s=0.1, wait_s=0.195, goes_on=True)
 """For ten, when there is none."""
 BUSY = (0.72, 0.8)
 """There is none once the thread is at work for more than the second of these shares of its time,

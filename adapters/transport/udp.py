@@ -107,7 +107,7 @@ class UdpSockets:
         self._turn(epoll)
 
     def _turn(self, epoll: select.epoll) -> None:
-        """See what has come, read what is due, and come back when there is more to do.
+        """See what has come, read what is due, and come back for more.
 
         Once there is nothing, wait to be woken.
         """
@@ -123,7 +123,8 @@ class UdpSockets:
         if epoll is not self._epoll:
             return  # what was received has closed the last socket
         if self._waiting:
-            pause = min(self._look_at, self._waiting[0][0]) - time.monotonic()
+            is_late = self._waiting[0][0] <= now
+            pause = 0.0 if is_late else max(0.0, now + rhythm.turn_s - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(pause, self._turn, epoll)
         else:
             self._listen(epoll)

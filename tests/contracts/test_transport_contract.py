@@ -210,7 +210,7 @@ async def test_what_has_come_is_read_before_the_end_however_patient_a_server_is(
     joined: tuple[PublisherConnection, IngestConnection, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, server, heard = joined
-    monkeypatch.setattr("adapters.transport.patience.QUICK", Rhythm(0.005, 5.0, goes_on=False))
+    monkeypatch.setattr("adapters.transport.patience.QUICK", Rhythm(0.005, 0.0, 5.0, goes_on=False))
     for number in range(10):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
     await asyncio.sleep(0.1)  # they have been seen, and wait

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from adapters.transport.patience import BUSY, PATIENT, QUICK, Patience, Rhythm
-from adapters.transport.udp import SLICE_S
 from domain.services.ingest import UNREAD_S
 
 STEP_S = 0.005
@@ -134,4 +133,4 @@ def test_it_settles_whatever_patience_saves(
 
 
 def test_no_hole_is_given_up_over_a_packet_that_is_not_yet_read() -> None:
-    assert PATIENT.look_s + PATIENT.wait_s + 2 * SLICE_S < UNREAD_S
+    assert PATIENT.look_s + PATIENT.wait_s + PATIENT.turn_s < UNREAD_S
