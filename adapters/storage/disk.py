@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 
 SYNC_INTERVAL_S = 1.0
-WRITE_INTERVAL_S = 0.75
-"""What a killed process loses at most, the disk keeping up."""
+WRITE_INTERVAL_S = 0.65
+"""What a killed process loses at most of what it has read, the disk keeping up."""
 _ROUND_S = 0.04
 _CLOSE_S = 0.5
 

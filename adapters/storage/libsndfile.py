@@ -40,7 +40,7 @@ def write(file: soundfile.SoundFile, samples: Samples) -> None:
     """Append samples of shape (n, channels), C-contiguous, as they lie in memory.
 
     `SoundFile.write` asks for the position before and behind it, by as many calls as the writing
-    takes (15 of 50 µs for 0.75 s of sound). Raises `soundfile.LibsndfileError`.
+    takes (15 of 50 µs for half a second of sound). Raises `soundfile.LibsndfileError`.
     """
     kind = _WRITERS[samples.dtype.str[1:]]
     data = soundfile._ffi.from_buffer(f"{kind}[]", samples)

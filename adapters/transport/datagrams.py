@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 Datagram: TypeAlias = tuple[bytes, float]
 """What came, and when (monotonic seconds)."""
 
-MAX_DATAGRAMS = 16
+MAX_DATAGRAMS = 24
 """That one call takes."""
 _MAX_BYTES = 2048  # RTP, STUN and DTLS keep to an MTU; what is longer is cut off, and invalid
 _LONGEST_S = 5.0  # that anything waits to be read

@@ -23,8 +23,10 @@ class Rhythm:
 
 QUICK = Rhythm(turn_s=0.005, look_s=0.0, wait_s=0.0175, goes_on=False)
 """For one packet more, while there is time."""
-PATIENT = Rhythm(turn_s=0.02, look_s=0.1, wait_s=0.195, goes_on=True)
-"""For ten, when there is none."""
+PATIENT = Rhythm(turn_s=0.02, look_s=0.1, wait_s=0.295, goes_on=True)
+"""For fifteen, when there is none. What waits is lost with a killed process, as is what is not yet
+written; to see to a socket is dearer than to write is, for each packet, so that this has a third of
+the second that it may be."""
 BUSY = (0.72, 0.8)
 """There is none once the thread is at work for more than the second of these shares of its time,
 until without patience it would be for less than the first."""

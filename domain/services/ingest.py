@@ -35,7 +35,7 @@ _ID_BYTES = 8
 _RESUME_BYTES = 32
 _TOGETHER = 12
 """Sessions whose packets are decoded together: some milliseconds, then the others have a turn."""
-UNREAD_S = 0.32
+UNREAD_S = 0.42
 """What has come may be read so much later where sockets are read seldom."""
 _OUTCOME_S = 60.0
 """How long a session that is over can still be asked for."""
