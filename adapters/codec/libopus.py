@@ -17,11 +17,13 @@ import av
 import numpy as np
 
 from domain import opus
-from domain.audio import AudioFormat, AudioFrame, Sound
+from domain.audio import AudioFormat, AudioFrame, Samples, Sound
 from domain.errors import CodecUnavailable, PayloadInvalid
 
 SAMPLE_RATE_HZ = 48_000
-_BLOCK_SAMPLES = 5 * opus.MAX_PACKET_SAMPLES
+_WIDTH = 2  # bytes of a sample
+_SCRATCH_SAMPLES = 60_000
+_SCRATCH_FULL = _SCRATCH_SAMPLES - 2 * opus.MAX_PACKET_SAMPLES  # there may be no room for a packet
 _CONCEAL_STEP = 120  # opus_decode conceals multiples of 2.5 ms
 _MAX_PAYLOAD_BYTES = 1275  # of a packet with one frame, RFC 6716 § 3.4
 _NOTHING_TO_SEND = 2  # opus_encode: a packet of so few bytes need not be transmitted
@@ -95,25 +97,47 @@ class OpusEncoder:
         return value.value
 
 
+class _Scratch:
+    """Where all decoders of a process put their sound, in one thread, until it is taken.
+
+    One packet behind the other, always into the same memory: that stays in the processor's cache.
+    """
+
+    def __init__(self) -> None:
+        self.samples = np.empty(_SCRATCH_SAMPLES, dtype="<i2")
+        self._start: int = self.samples.ctypes.data
+        self.end = ctypes.c_void_p(self._start)
+        """The address behind what is there."""
+        self.filled = 0
+        """Samples of all channels."""
+        self.user: OpusDecoder | None = None
+        """Whose they are."""
+
+    def empty(self) -> Samples:
+        """A copy of what is there, which then is not."""
+        taken = self.samples[: self.filled].copy()
+        self.end.value, self.filled, self.user = self._start, 0, None
+        return taken
+
+
+_SCRATCH = _Scratch()
+
+
 class OpusDecoder:
-    """Decodes packets of one stream to s16, shape (n, channels)."""
+    """Decodes packets of one stream to s16, shape (n, channels). All in one thread."""
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self._library = _library()
         self._channels = audio_format.channels
         error = ctypes.c_int()
-        self._state = self._library.opus_decoder_create(
+        state = self._library.opus_decoder_create(
             audio_format.sample_rate_hz, audio_format.channels, ctypes.byref(error)
         )
         _check(self._library, error.value)
-        weakref.finalize(self, self._library.opus_decoder_destroy, self._state)
+        weakref.finalize(self, self._library.opus_decoder_destroy, state)
+        self._state = ctypes.c_void_p(state)
         self._opus_decode = self._library.opus_decode
-        # one packet behind the other into a block of memory, of which views are handed out: as
-        # cheap as it gets
-        self._width = 2 * audio_format.channels
-        self._room = self._next = 0  # samples left in the block, and the address of the first
-        self._taken = _BLOCK_SAMPLES  # so much of the block, which is none yet
-        self._gathered: list[Sound] = []  # in the blocks before it
+        self._gathered: list[Sound] = []  # before what is in the scratch memory
 
     def decode(self, payload: bytes) -> int:
         if not payload:
@@ -132,27 +156,29 @@ class OpusDecoder:
         return self._decode(None, min(whole, opus.MAX_PACKET_SAMPLES)) if whole else 0
 
     def take(self) -> list[Sound]:
+        if _SCRATCH.user is self:
+            self._set_aside()
         gathered, self._gathered = self._gathered, []
-        if self._taken < (end := _BLOCK_SAMPLES - self._room):
-            gathered.append(self._block[self._taken : end])
-            self._taken = end
         return gathered
 
-    def _begin_block(self) -> None:
-        self._gathered = self.take()
-        self._block = np.empty((_BLOCK_SAMPLES, self._channels), dtype="<i2")
-        address: int = self._block.__array_interface__["data"][0]  # cheaper than `ctypes.data`
-        self._next, self._room, self._taken = address, _BLOCK_SAMPLES, 0
+    def _set_aside(self) -> None:
+        """Leave the scratch memory to whoever comes next."""
+        if len(samples := _SCRATCH.empty()):
+            self._gathered.append(samples.reshape(-1, self._channels))
 
     def _decode(self, payload: bytes | None, room: int, fec: int = 0) -> int:
-        if self._room < room:
-            self._begin_block()
+        scratch = _SCRATCH
+        if scratch.user is not self or scratch.filled > _SCRATCH_FULL:
+            if scratch.user is not None:
+                scratch.user._set_aside()
+            scratch.user = self
         size = len(payload) if payload else 0
-        length: int = self._opus_decode(self._state, payload, size, self._next, room, fec)
+        length: int = self._opus_decode(self._state, payload, size, scratch.end, room, fec)
         if length < 0:
             raise PayloadInvalid(_message(self._library, length))
-        self._room -= length
-        self._next += length * self._width
+        added = length * self._channels
+        scratch.filled += added
+        scratch.end.value += added * _WIDTH  # type: ignore[operator]  # it is not null
         return length
 
 
@@ -185,9 +211,8 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.opus_decoder_create.restype = pointer
     library.opus_decoder_create.argtypes = [integer32, integer, pointer]
     library.opus_decoder_destroy.argtypes = [pointer]
-    library.opus_decode.argtypes = [
-        pointer, ctypes.c_char_p, integer32, pointer, integer, integer,
-    ]  # fmt: skip
+    # no types of arguments: to look at each takes longer than all the rest of a call
+    library.opus_decode.restype = integer32
     library.opus_strerror.restype = ctypes.c_char_p
     return library
 

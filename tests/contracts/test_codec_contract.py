@@ -144,6 +144,23 @@ def test_what_was_taken_stays_as_it_is(case: str) -> None:
     np.testing.assert_array_equal(take(together), np.concatenate(taken))
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_decoders_do_not_hear_each_other(case: str) -> None:
+    codec, encode, _ = CASES[case]
+    packets = encode()
+    audio_format = detect_format(codec, packets[0])
+    alone, one, other = (make_decoder(codec, audio_format) for _ in range(3))
+    for packet in packets:
+        alone.decode(packet)
+    expected = take(alone)
+    for packet, later in zip(packets, reversed(packets), strict=True):
+        one.decode(packet)
+        other.decode(later)
+    taken = other.take()
+    assert sum(map(len, taken)) == len(expected)
+    np.testing.assert_array_equal(take(one), expected)
+
+
 def test_the_look_ahead_is_what_decoded_sound_is_late_by() -> None:
     fine: dict[str, Any] = {"application": "audio", "bitrate": 256_000}
     decoder = make_decoder(OPUS, AudioFormat(RATE, 1))
