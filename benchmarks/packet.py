@@ -141,16 +141,18 @@ def _order(packets: list[RtpPacket]) -> float:
 
 
 def _decode(payloads: list[bytes]) -> float:
-    def taker() -> Callable[[bytes], None]:
+    def taker(ahead: int) -> Callable[[int], None]:
         decoder = OpusDecoder(MONO)
 
-        def take(payload: bytes) -> None:
-            decoder.decode(payload)
+        def take(index: int) -> None:
+            decoder.decode(payloads[(index + ahead) % len(payloads)])
             decoder.take()
 
         return take
 
-    return _each([taker() for _ in _streams()], payloads)
+    # out of step: a processor that has seen the same packet a hundred times foresees what is in
+    # it, and takes a fifth less than for one that it has not
+    return _each([taker(stream) for stream in _streams()], range(len(payloads)))
 
 
 def _place(packets: list[RtpPacket]) -> float:
