@@ -132,7 +132,7 @@ def _order(packets: list[RtpPacket]) -> float:
 
         def take(packet: RtpPacket) -> None:
             for admitted in gate.admit(packet):
-                statistics.received(admitted)
+                statistics.received([admitted])
                 buffer.push(admitted)
 
         return take

@@ -16,6 +16,8 @@ OPUS_PAYLOAD_TYPE = 111
 RTP_RATE_HZ = 48_000
 """Opus' RTP clock (RFC 7587 § 4.1), and the rate at which our own client encodes."""
 _HEADER = struct.Struct("!BBHII")
+_PLAIN = 0x80
+"""The first byte of a packet that is a header and a payload: version 2, and nothing else."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,12 @@ def parse_rtp(data: bytes, arrived: float = 0.0) -> RtpPacket:
     if len(data) < _HEADER.size:
         raise PacketInvalid(f"{len(data)} bytes are too short for an RTP header")
     first, second, sequence, timestamp, ssrc = _HEADER.unpack_from(data)
+    payload = data[_HEADER.size :] if first == _PLAIN else _payload(data, first)
+    return RtpPacket(second & 0x7F, sequence, timestamp, ssrc, payload, second >= 0x80, arrived)
+
+
+def _payload(data: bytes, first: int) -> bytes:
+    """What is between the parts of a packet that its first byte tells of."""
     if first >> 6 != 2:
         raise PacketInvalid(f"RTP version {first >> 6}")
     start, end = _HEADER.size + 4 * (first & 0x0F), len(data)
@@ -58,14 +66,13 @@ def parse_rtp(data: bytes, arrived: float = 0.0) -> RtpPacket:
         end -= padding
     if start > end:
         raise PacketInvalid("header and padding are longer than the packet")
-    payload = data[start:end]
-    return RtpPacket(second & 0x7F, sequence, timestamp, ssrc, payload, second >= 0x80, arrived)
+    return data[start:end]
 
 
 def write_rtp(packet: RtpPacket) -> bytes:
     """The packet as it is sent (§ 5.1)."""
     second = packet.payload_type | (0x80 if packet.marker else 0)
-    header = _HEADER.pack(0x80, second, packet.sequence, packet.timestamp, packet.ssrc)
+    header = _HEADER.pack(_PLAIN, second, packet.sequence, packet.timestamp, packet.ssrc)
     return header + packet.payload
 
 
@@ -178,23 +185,26 @@ class ReceptionStatistics:
         """The same source, after an outage that may be longer than its numbers can tell."""
         return ReceptionStatistics(self.ssrc, clock_rate_hz=self._clock_rate_hz)
 
-    def received(self, packet: RtpPacket) -> None:
-        """Count a packet."""
+    def received(self, packets: Sequence[RtpPacket]) -> None:
+        """Count packets, in the order in which they came; one at least."""
         if self._base is None:
-            self._base = self._highest = packet.sequence
-        # as `signed`, which a call for each packet would cost more than all the rest
-        ahead = (packet.sequence - self._highest + 0x8000) % 0x10000 - 0x8000
-        if ahead > 0:
-            self._highest += ahead
-        self._received += 1
-        transit = packet.arrived * self._clock_rate_hz - packet.timestamp
-        if self._transit is not None:
-            difference = transit - self._transit
-            if not -(2**31) <= difference < 2**31:
-                # the timestamp wraps every 25 hours at 48 kHz: take the difference modulo 2^32
-                difference = (difference + 2**31) % 2**32 - 2**31
-            self._jitter += (abs(difference) - self._jitter) / 16
-        self._transit = transit
+            self._base = self._highest = packets[0].sequence
+        highest, jitter, last = self._highest, self._jitter, self._transit
+        for packet in packets:
+            # as `signed`, which a call for each packet would cost more than all the rest
+            ahead = (packet.sequence - highest + 0x8000) % 0x10000 - 0x8000
+            if ahead > 0:
+                highest += ahead
+            transit = packet.arrived * self._clock_rate_hz - packet.timestamp
+            if last is not None:
+                difference = transit - last
+                if not -(2**31) <= difference < 2**31:
+                    # the timestamp wraps every 25 hours at 48 kHz: take the difference modulo 2^32
+                    difference = (difference + 2**31) % 2**32 - 2**31
+                jitter += (abs(difference) - jitter) / 16
+            last = transit
+        self._highest, self._jitter, self._transit = highest, jitter, last
+        self._received += len(packets)
 
     def report(self) -> ReceptionReport | None:
         """The next report block, or None before the first packet."""

@@ -143,6 +143,7 @@ class AudioTrackProcessor:
         if self._recording.state is State.FINISHED:
             return
         gate, codecs = self._gate, self._codecs
+        passed: list[RtpPacket] = []
         for packet in packets:
             codec = codecs.get(packet.payload_type)
             if codec is None or codec is not self._codec:
@@ -156,19 +157,18 @@ class AudioTrackProcessor:
                 if not self._is_wanted(codec):
                     self.rejected["payload type"] += 1
                     continue
-            if packet.ssrc == gate.current:
-                gate.active_at = packet.arrived
-                if self._reorder.passes(packet):
-                    assert self._statistics is not None
-                    self._statistics.received(packet)
-                    self._slots.append(packet)
-                else:
-                    self._order(packet)
+            if packet.ssrc == gate.current and self._reorder.passes(packet):
+                passed.append(packet)
                 continue
+            if passed:
+                self._pass_on(passed)
+                passed = []
             for admitted in gate.admit(packet):
                 if self._ssrc != admitted.ssrc:
                     self._change_source(admitted.ssrc, codecs[packet.payload_type])
                 self._order(admitted)
+        if passed:
+            self._pass_on(passed)
 
     def poll(self, *, now: float) -> bool:
         """Let packets go that have waited long enough for the ones before them; are there any?"""
@@ -229,6 +229,13 @@ class AudioTrackProcessor:
         self._ssrc = ssrc
         self._statistics = ReceptionStatistics(ssrc, clock_rate_hz=codec.clock_rate_hz)
 
+    def _pass_on(self, packets: Sequence[RtpPacket]) -> None:
+        """Packets of the source that is recorded, next in order, as nearly all are."""
+        assert self._statistics is not None
+        self._gate.active_at = packets[-1].arrived
+        self._statistics.received(packets)
+        self._slots += packets
+
     def _order(self, packet: RtpPacket) -> None:
         assert self._statistics is not None
         slots = self._reorder.push(packet)
@@ -236,7 +243,7 @@ class AudioTrackProcessor:
             # another sequence begins: its statistics do, too (RFC 3550 § A.1)
             self._statistics = self._statistics.begin_anew()
         if self._reorder.suspect is not packet:
-            self._statistics.received(packet)
+            self._statistics.received([packet])
         self._slots += slots
 
     def decode(self) -> None:

@@ -45,12 +45,11 @@ class Heard:
         self._news.set()
 
     def packets_received(self, packets: Sequence[RtpPacket]) -> None:
-        for packet in packets:
-            self._statistics = self._statistics or ReceptionStatistics(
-                packet.ssrc, clock_rate_hz=48_000
-            )
-            self._statistics.received(packet)
-            self.packets.append(packet)
+        self._statistics = self._statistics or ReceptionStatistics(
+            packets[0].ssrc, clock_rate_hz=48_000
+        )
+        self._statistics.received(packets)
+        self.packets += packets
         self._news.set()
 
     def connection_closed(self) -> None:

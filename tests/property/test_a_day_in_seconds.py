@@ -81,7 +81,7 @@ def test_a_day_is_a_day(ppm: float) -> None:
             111, (first_sequence + n) % 2**16, (first_timestamp + n * FRAME) % 2**32, 1, b"p",
             arrived=now,
         )  # fmt: skip
-        statistics.received(packet)
+        statistics.received([packet])
         slots = reorder.push(packet)
         assert not any(isinstance(slot, Restarted) for slot in slots)
         for run in reconstructor.process(slots):
