@@ -150,48 +150,45 @@ def measure(server: str, streams: int) -> Point:
             for _ in range(2):
                 shares.append(cpu_over(recorder, WINDOW_S / 2))
                 waiting.append(waiting_packets())
-            written, passed_s = bytes_of_sound(folder), time.monotonic() - began
+            written, passed_s = sum(sizes_of_sound(folder)), time.monotonic() - began
             resident, threads = recorder.resident_mb, recorder.threads
             sent = generator.told("sent")
             generator.line("ended")
         pace, each_s = sent["pace"], sent["sent"] * TICK_S
         # streams begin one after the other
         came_s = pace * passed_s - BEGINNING_S / 2
-        unwritten_s = came_s - each_s * written / bytes_of_sound(folder)
+        unwritten_s = came_s - each_s * written / sum(sizes_of_sound(folder))
         # one that begins to wait for more packets at a time has more of them once, not ever more
         more = min(after - before for before, after in pairwise(waiting))
         kept_up = more <= LATE * streams * WINDOW_S / 2 / TICK_S and unwritten_s <= UNWRITTEN_S
         cpus = [statistics.mean(halves) for halves in zip(*shares, strict=True)]
-        whole = are_whole(server, pathlib.Path(folder), streams, sent["sent"])
+        whole = are_whole(server, folder, streams, sent["sent"])
         return Point(
             server, streams, sum(cpus) / pace, max(cpus) / pace, resident, threads,
             sent["behind_s"], pace, unwritten_s, kept_up, whole,
         )  # fmt: skip
 
 
-def bytes_of_sound(folder: str) -> int:
-    """In the files of a server's recordings."""
+def sizes_of_sound(folder: str) -> list[int]:
+    """Of a server's recordings (bytes), without what is kept beside them."""
     beside = (".json", ".journal")
-    return sum(
+    return [
         path.stat().st_size
         for path in pathlib.Path(folder).iterdir()
         if path.is_file() and path.suffix not in beside
-    )
+    ]
 
 
-def are_whole(server: str, folder: pathlib.Path, streams: int, packets: int) -> bool:
+def are_whole(server: str, folder: str, streams: int, packets: int) -> bool:
     """Every recording has every packet."""
     if server in OURS:
-        ledgers = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+        ledgers = [json.loads(path.read_text()) for path in pathlib.Path(folder).glob("*.json")]
         expected = [{"start": 0, "length": packets * 960, "kind": SampleKind.RECEIVED.value}]
         return len(ledgers) == streams and all(ledger["spans"] == expected for ledger in ledgers)
     # the others tell by their files' sizes: 20 ms of PCM, or more than 80 bytes, for each packet;
     # MediaRecorder keeps some in its jitter buffer for itself
-    pattern, each, missing = {
-        MEDIA_RECORDER: ("*.wav", 3840, 16),
-        JANUS: ("*.mjr", 80, 0),
-    }[server]
-    sizes = [path.stat().st_size for path in folder.glob(pattern)]
+    each, missing = {MEDIA_RECORDER: (3840, 16), JANUS: (80, 0)}[server]
+    sizes = sizes_of_sound(folder)
     return len(sizes) == streams and all(size >= (packets - missing) * each for size in sizes)
 
 
@@ -275,7 +272,7 @@ def storm() -> tuple[float, bool]:
             joining.line("ended")
             packets = streaming.told("sent")["sent"]
             streaming.line("ended")
-        return took, are_whole(GAPLESS, pathlib.Path(folder), STORM, packets)
+        return took, are_whole(GAPLESS, folder, STORM, packets)
 
 
 def memory_slope_kb(server: str) -> float:

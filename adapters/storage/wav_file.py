@@ -75,7 +75,6 @@ class WavFile:
         joined = b"".join(pieces)  # type: ignore[arg-type]
         samples = np.frombuffer(joined, sample_format.dtype).reshape(-1, self._format.channels)
         storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
-        storable = np.ascontiguousarray(storable)
         libsndfile.write(self._file, storable)
         self._digest.grow(len(samples) * self._format.bytes_per_frame)
 

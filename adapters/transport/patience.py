@@ -35,7 +35,8 @@ _AVERAGE_S = 3.0
 """A handshake, or a few, are no load; nor is the pause with which patience begins the end of it."""
 _MANY = 100  # packets in a measurement; fewer tell nothing
 _LATE_S = 0.015  # on average, behind what was due; sockets are looked at every few ms
-_FEWEST, _MEASUREMENTS = 4, 20  # that are believed, and that are kept
+_FEWEST, _KEPT = 4, 20  # measurements that are believed, and that are kept
+_VAIN = 20  # that may teach nothing, one after the other, before it is done without them
 _BELIEVED_S = 30.0
 
 
@@ -65,20 +66,19 @@ class Patience:
         self._until = 0.0  # it is believed that it is
         self._load = self._reading = 0.0  # shares of the thread's time: all, and of that reading
         self._rate_hz = 0.0  # of packets
-        self._each_s: deque[float] = deque(maxlen=_MEASUREMENTS)  # what reading one has taken
+        self._each_s: deque[float] = deque(maxlen=_KEPT)  # what reading one has taken
         self._impatient = 0  # measurements in a row
         self._measured_at, self._thread_s = time.monotonic(), time.thread_time()
 
     def rhythm(self, *, now: float) -> Rhythm:
         """The one to go on in."""
-        if (passed := now - self._measured_at) >= _MEASURE_S:
-            self._measure(passed)
+        if now - self._measured_at >= _MEASURE_S:
+            self._measure(now)
             self._decide(now)
-            self._measured_at = now
         return PATIENT if self._is_busy else QUICK
 
-    def _measure(self, passed: float) -> None:
-        thread_s = time.thread_time()
+    def _measure(self, now: float) -> None:
+        passed, thread_s = now - self._measured_at, time.thread_time()
         weight = min(1.0, passed / _AVERAGE_S)
         self._load += ((thread_s - self._thread_s) / passed - self._load) * weight
         self._reading += (self.worked_s / passed - self._reading) * weight
@@ -87,7 +87,7 @@ class Patience:
             self._impatient += 1
             if self.packets >= _MANY and self.late_s <= _LATE_S * self.sockets:
                 self._each_s.append(self.worked_s / self.packets)
-        self._thread_s = thread_s
+        self._measured_at, self._thread_s = now, thread_s
         self.packets, self.sockets, self.late_s, self.worked_s = 0, 0, 0.0, 0.0
 
     def _decide(self, now: float) -> None:
@@ -100,5 +100,5 @@ class Patience:
             if now >= self._until or (is_known and load <= BUSY[0]):
                 self._is_busy, self._impatient = False, 0
                 self._each_s.clear()
-        elif load > BUSY[1] and (is_known or self._impatient >= _MEASUREMENTS):
+        elif load > BUSY[1] and (is_known or self._impatient >= _VAIN):
             self._is_busy, self._until = True, now + _BELIEVED_S

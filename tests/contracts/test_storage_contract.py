@@ -316,12 +316,12 @@ async def test_rf64_is_a_plain_wav_while_it_is_small(tmp_path: pathlib.Path) -> 
 
 
 async def test_rf64_holds_what_a_wav_cannot(tmp_path: pathlib.Path) -> None:
-    """4.5 GiB in a sparse file: the silence in it takes no room on the disk."""
+    """Just more than 4 GiB in a sparse file: the silence in it takes no room on the disk."""
     store = FolderStore(str(tmp_path), PartOptions(rf64=True))
     audio_format = AudioFormat(384_000, 8, SampleFormat.F64)
     writer = store.create(info("a", audio_format))
     parts = writer._recording  # type: ignore[attr-defined]
-    frames = (9 << 29) // audio_format.bytes_per_frame
+    frames = (1 << 32) // audio_format.bytes_per_frame
 
     def write_sparsely() -> None:
         part = parts._part

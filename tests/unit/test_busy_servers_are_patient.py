@@ -52,7 +52,7 @@ class Thread:
             read_s = count * each_s * (1 - saved if is_patient else 1)
             self.worked_s += read_s + STEP_S * load * (1 - reading)
             self.patience.packets += count
-            sockets = round(count / (10 if is_patient else 2))
+            sockets = round(count / (15 if is_patient else 2))
             self.patience.sockets += sockets
             self.patience.late_s += sockets * late_s
             self.patience.worked_s += read_s
@@ -74,7 +74,7 @@ def test_one_that_has_time_waits_for_one_packet_more(thread: Thread) -> None:
     assert set(thread.seen(60, load=BUSY[1] - 0.01)) == {QUICK}
 
 
-def test_one_that_has_none_waits_for_ten_until_it_has_again(thread: Thread) -> None:
+def test_one_that_has_none_waits_for_many_until_it_has_again(thread: Thread) -> None:
     thread.go_on(20, load=BUSY[0] - 0.02)
     assert thread.go_on(5, load=0.95) == PATIENT
     assert thread.go_on(15, load=MIDDLE) == PATIENT
