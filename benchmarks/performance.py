@@ -171,7 +171,7 @@ def measure(server: str, streams: int) -> Point:
 
 def sizes_of_sound(folder: str) -> list[int]:
     """Of a server's recordings (bytes), without what is kept beside them."""
-    beside = (".json", ".journal")
+    beside = (".json", ".journal", ".nfo")
     return [
         path.stat().st_size
         for path in pathlib.Path(folder).iterdir()
