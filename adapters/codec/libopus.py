@@ -61,7 +61,7 @@ class OpusEncoder:
         weakref.finalize(self, self._library.opus_encoder_destroy, self._state)
         self._buffer = ctypes.create_string_buffer(_MAX_PAYLOAD_BYTES)
         self._opus_encode = self._library.opus_encode
-        self._width = 2 * channels
+        self._width = _WIDTH * channels
         self._dtx = dtx
         self._control(_SET_BITRATE, bitrate)
         self._control(_SET_COMPLEXITY, complexity)
