@@ -54,12 +54,13 @@ class OpusEncoder:
     ) -> None:
         self._library = _library()
         error = ctypes.c_int()
-        self._state = self._library.opus_encoder_create(
+        state = self._library.opus_encoder_create(
             SAMPLE_RATE_HZ, channels, _APPLICATIONS[application], ctypes.byref(error)
         )
         _check(self._library, error.value)
-        weakref.finalize(self, self._library.opus_encoder_destroy, self._state)
-        self._buffer = ctypes.create_string_buffer(_MAX_PAYLOAD_BYTES)
+        weakref.finalize(self, self._library.opus_encoder_destroy, state)
+        self._state = ctypes.c_void_p(state)
+        self._packet: Any = ctypes.create_string_buffer(_MAX_PAYLOAD_BYTES)
         self._opus_encode = self._library.opus_encode
         self._width = _WIDTH * channels
         self._dtx = dtx
@@ -74,12 +75,13 @@ class OpusEncoder:
         samples = frame.samples.tobytes()  # asking numpy for an address costs more than the copy
         length = len(frame.samples)
         assert len(samples) == length * self._width  # libopus reads as much
-        size = self._opus_encode(self._state, samples, length, self._buffer, _MAX_PAYLOAD_BYTES)
+        size = self._opus_encode(self._state, samples, length, self._packet, _MAX_PAYLOAD_BYTES)
         if size < 0:
             _check(self._library, size)
         if self._dtx and size <= _NOTHING_TO_SEND and not last:
             return None
-        return self._buffer.raw[:size]
+        packet: bytes = self._packet[:size]
+        return packet
 
     def reset(self) -> None:
         self._control(_RESET_STATE, 0)  # it takes no value, and does not look at one
@@ -204,15 +206,11 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.opus_encoder_create.argtypes = [integer32, integer, integer, pointer]
     library.opus_encoder_destroy.argtypes = [pointer]
     library.opus_encoder_ctl.argtypes = [pointer, integer]  # variadic
-    library.opus_encode.argtypes = [
-        pointer, ctypes.c_char_p, integer, ctypes.c_char_p, integer32,
-    ]  # fmt: skip
-    library.opus_encode.restype = integer32
     library.opus_decoder_create.restype = pointer
     library.opus_decoder_create.argtypes = [integer32, integer, pointer]
     library.opus_decoder_destroy.argtypes = [pointer]
-    # no types of arguments: to look at each takes longer than all the rest of a call
-    library.opus_decode.restype = integer32
+    # no types of arguments for each packet: to look at them takes longer than the rest of a call
+    library.opus_encode.restype = library.opus_decode.restype = integer32
     library.opus_strerror.restype = ctypes.c_char_p
     return library
 
