@@ -54,14 +54,14 @@ class Reconstructor:
         self._max_gap = round(max_gap_s * sample_rate_hz)
         self._max_concealed = round(MAX_CONCEALED_S * sample_rate_hz)
         self._expected: int | None = None  # the timestamp behind what there was last
-        self._was_sound = False
+        self._concealable = 0  # samples that concealment may still go on for
         self._lossy = False
         self.rejected: Counter[str] = Counter()
 
     def restart(self) -> None:
         """What follows has nothing to do with what was; time in between is lost, not DTX."""
         self._expected = None
-        self._was_sound = False
+        self._concealable = 0
         self._lossy = True
 
     def process(self, slots: Sequence[Slot]) -> list[Run]:
@@ -111,7 +111,7 @@ class Reconstructor:
         # as `_behind`, without the call
         ticks = length * self._clock_rate_hz // self._sample_rate_hz
         self._expected = (packet.timestamp + ticks) % 2**32
-        self._was_sound = True
+        self._concealable = self._max_concealed
         self._lossy = False
 
     def _keep_alive(self, packet: RtpPacket, runs: list[Run]) -> None:
@@ -119,13 +119,16 @@ class Reconstructor:
         self._lossy = True
         if self._expected is None or signed(packet.timestamp - self._expected, bits=32) <= 0:
             return
-        self._expected, self._was_sound = packet.timestamp, False
+        self._expected, self._concealable = packet.timestamp, 0
         self._complete(runs)
         kind, arrived = SampleKind.SILENCE, packet.arrived
         runs.append(Run(packet.timestamp, [], 0, kind, kind, arrived, arrived))
 
     def _bridge(self, packet: RtpPacket, runs: list[Run]) -> None:
-        """What can be said of the time between the last sound and a packet behind a loss."""
+        """What can be said of the time between the last sound and a packet behind a loss.
+
+        That time is accounted for then, whether the packet itself is of any use or not.
+        """
         if self._expected is None:
             return
         ticks = signed(packet.timestamp - self._expected, bits=32)
@@ -137,14 +140,16 @@ class Reconstructor:
         try:
             rebuilt = self._decoder.recoverable(packet.payload)
             rebuilt = rebuilt if rebuilt <= gap else 0
-            most = self._max_concealed if self._was_sound else 0
-            concealed = self._decoder.conceal(min(gap - rebuilt, most))
+            missing = gap - rebuilt
+            concealed = self._decoder.conceal(min(missing, self._concealable))
             if concealed:
                 runs.append(self._rebuilt(self._expected, concealed, SampleKind.CONCEALED, arrived))
+            self._concealable = self._concealable - concealed if concealed == missing else 0
+            self._expected = before = self._behind(packet.timestamp, -rebuilt)
             if rebuilt:
-                before = self._behind(packet.timestamp, -rebuilt)
                 recovered = self._decoder.recover(packet.payload)
                 runs.append(self._rebuilt(before, recovered, SampleKind.RECOVERED, arrived))
+                self._expected, self._concealable = packet.timestamp, self._max_concealed
         except PayloadInvalid:
             pass  # the packet will be refused by `decode`, and counted there
 

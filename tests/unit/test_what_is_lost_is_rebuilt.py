@@ -23,14 +23,14 @@ KINDS = SampleKind
 
 
 class ScriptedDecoder:
-    """Payloads are names: "x" is invalid, one that begins with "f" carries FEC."""
+    """Payloads are names: what ends with "x" is invalid, what begins with "f" carries FEC."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self._gathered: list[Sound] = []
 
     def decode(self, payload: bytes) -> int:
-        if payload == b"x":
+        if payload.endswith(b"x"):
             raise PayloadInvalid("x")
         self.calls.append(f"decode {payload.decode()}")
         return self._gather(960, 1)
@@ -117,6 +117,25 @@ def test_a_broken_payload_is_as_good_as_lost() -> None:
         (1920, 960, KINDS.RECEIVED),
     ]
     assert made.rejected["payload"] == 1
+
+
+def test_broken_payloads_in_a_row_are_concealed_once_for_100_ms_then_silent() -> None:
+    made, _ = reconstructor()
+    runs = made.process([*(received(index, b"x") for index in range(1, 11)), received(11)])
+    concealed = [(index * 960, 960, KINDS.CONCEALED) for index in range(1, 6)]
+    assert shape(runs) == [*concealed, (11 * 960, 960, KINDS.RECEIVED)]
+    assert runs[-1].gap_kind is KINDS.SILENCE
+
+
+@given(st.lists(st.sampled_from([b"p", b"f", b"x", b"fx", None]), max_size=60))
+def test_no_time_is_accounted_for_twice(payloads: list[bytes | None]) -> None:
+    made, _ = reconstructor()
+    behind = 960
+    for index, payload in enumerate(payloads, start=1):
+        for run in made.process([Lost(1) if payload is None else received(index, payload)]):
+            assert run.timestamp >= behind
+            behind = run.timestamp + run.length
+    assert behind <= 960 * (len(payloads) + 1)
 
 
 def test_a_copy_is_decoded_as_recovered() -> None:
