@@ -45,6 +45,7 @@ class Timeline:
         self._last_now: float | None = None
         self._anchor_lead_s = 0.0
         self._anchored_at = 0.0
+        self._sound = 0  # samples since then
         self.position = 0
         """Samples placed so far, gaps included: the length of the recording."""
 
@@ -85,9 +86,16 @@ class Timeline:
         gap, overlap = max(offset, 0), max(-offset, 0)
         self.position += gap + length - overlap
         self._last_now = now
+        self._sound += length - overlap
         if broken:
-            self._anchor_lead_s = self._lead_s(self.position, now)
-            self._anchored_at = now
+            lead = self._lead_s(self.position, now)
+            if not first:
+                # no further ahead than the sound itself has come: what gaps have claimed, a peer
+                # that jumps and steps back again and again would claim anew each time
+                passed = now - self._anchored_at
+                ahead = max(0.0, self._sound / self._sample_rate_hz - passed)
+                lead = min(lead, self._anchor_lead_s + ahead + MAX_SKEW * passed)
+            self._anchor_lead_s, self._anchored_at, self._sound = lead, now, 0
         return Placement(gap, overlap, discontinuity=broken and not first)
 
     def _is_plausible(self, offset: int, now: float) -> bool:

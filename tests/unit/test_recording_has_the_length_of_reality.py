@@ -85,6 +85,25 @@ def test_no_more_time_is_filled_in_than_has_gone_by() -> None:
     assert placement == Placement(gap=RATE - 960, overlap=0, discontinuity=True)
 
 
+def test_timestamps_that_jump_and_step_back_again_and_again_gain_nothing() -> None:
+    line, timestamp = timeline(), 0
+    for n in range(1000):
+        timestamp += 2 * RATE - 960 if n % 2 else -RATE
+        line.place(timestamp % 2**32, 960, now=n * 0.001)
+    # what was sent, and what timestamps may be ahead
+    assert line.position <= 1000 * 960 + (1 + 2) * RATE
+
+
+def test_who_was_late_once_and_has_caught_up_may_pause() -> None:
+    line, breaks, backlog_s = timeline(), 0, 4.0
+    for n in range(45_000):
+        if n % 250 < 20:
+            continue  # a pause of 0.4 s every 5 s
+        arrived = max(backlog_s, (n + 1) * 0.02)
+        breaks += line.place(n * 960, 960, now=arrived).discontinuity
+    assert breaks <= 1
+
+
 @given(st.floats(-1000, 1000), st.floats(0, 0.5))
 def test_skew_and_jitter_over_an_hour_are_no_break(ppm: float, jitter: float) -> None:
     line = timeline()
