@@ -45,6 +45,7 @@ class IceTransport:
         self._restart_lock = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
         self._was_lost_meanwhile = False
+        self._carries_media = False
         self._closing = asyncio.Event()
         self.is_lost = False
         """Whether the path went away by itself: consent to send expired, or the socket is gone."""
@@ -180,6 +181,11 @@ class IceTransport:
             transport.sendto(data, address)
         return True
 
+    def carry_media(self) -> None:
+        """The handshakes are over: packets come by the many from now on, on whatever path."""
+        self._carries_media = True
+        self._agent.carry_media()
+
     def receive_at_once(self) -> None:
         """Read what has come, and what still comes, without waiting for more of it."""
         self._agent.receive_at_once()
@@ -294,6 +300,9 @@ class IceTransport:
             return False
         old, self._agent, self._next = self._agent, agent, None
         self._was_lost_meanwhile = False
+        if self._carries_media:
+            agent.carry_media()
+        old.receive_at_once()  # before what comes by the new path
         self._retire(old, after_s=LINGER_S)
         return True
 

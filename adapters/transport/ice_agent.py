@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import secrets
-import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from aioice.ice import (
     relayed_candidate,
     server_reflexive_candidate,
 )
-from aioice.turn import UDP_SOCKET_BUFFER_SIZE, TurnTransport
+from aioice.turn import TurnTransport
 from aioice.utils import random_string
 
 from adapters.transport.datagrams import Datagram
@@ -153,11 +152,7 @@ class IceAgent(aioice.Connection):
                 protocol = self._options.sockets.open(lambda: _Guard(self), address, port)
             except OSError:
                 continue
-            transport = protocol.transport
-            transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_SOCKET_BUFFER_SIZE
-            )
-            host, port = transport.get_extra_info("sockname")[:2]
+            host, port = protocol.transport.get_extra_info("sockname")[:2]
             protocol.local_candidate = aioice.Candidate(
                 foundation=candidate_foundation("host", "udp", host),
                 component=1,
@@ -313,6 +308,9 @@ class IceAgent(aioice.Connection):
         # it was told how the checks have ended, and early checks are none any more
         self._check_list_state = _UNHEARD  # type: ignore[assignment]
         self._early_checks = ()  # type: ignore[assignment]
+
+    def carry_media(self) -> None:
+        """The handshakes are over: what comes now is worth waiting for more of it."""
         if self._options.receives_media:
             for transport in self._sockets():
                 transport.carry_media()

@@ -86,6 +86,7 @@ class SecureLink:
         assert dtls._tx_srtp is not None
         self.unprotector, self._protector = Unprotector(dtls._rx_srtp), Protector(dtls._tx_srtp)
         self._is_secure = True
+        self.ice.carry_media()
         self._adding = [task for task in self._adding if not task.done()]
         if (goodbye := Goodbye.of(dtls)) is not None:
             self._stand_in(goodbye, dtls)

@@ -26,6 +26,9 @@ _EDGE = select.EPOLLIN | select.EPOLLET
 would be a system call more than to read it takes."""
 SLICE_S = 0.002
 """Whatever has come, the event loop has others to serve after so long."""
+MOST_READS = 10
+"""Of one socket, before others have their turn: five seconds of a stream. Who sends faster than he
+is listened to loses what the kernel has no room for, and takes nobody else's time."""
 
 
 class DatagramSink(Protocol):
@@ -147,9 +150,9 @@ class UdpSockets:
             patience.sockets += 1
             patience.late_s += now - due_at
             try:
-                count = transport.receive()
+                count, is_empty = transport.receive()
                 patience.packets += count
-                if count and rhythm.goes_on:
+                if not is_empty or (count and rhythm.goes_on):
                     transport.waits = True
                     waiting.append((now + rhythm.wait_s, transport))
             except Exception as error:
@@ -182,10 +185,12 @@ class UdpTransport(asyncio.DatagramTransport):
             self._sockets.leave(self)
             asyncio.get_running_loop().add_reader(self.socket, self.receive)
 
-    def receive(self) -> int:
-        """Hand over all that has come; how many datagrams that was."""
+    def receive(self) -> tuple[int, bool]:
+        """Hand over what has come: how many datagrams that was, and whether it was all."""
         reader, count = self._sockets.reader, 0
-        while not self._is_closing:
+        for _ in range(MOST_READS):
+            if self._is_closing:
+                return count, True
             try:
                 datagrams = reader.read(self.descriptor)
             except OSError as error:
@@ -195,8 +200,8 @@ class UdpTransport(asyncio.DatagramTransport):
                 count += len(datagrams)
                 self._sink.datagrams_received(datagrams, reader.source)
             if len(datagrams) < MAX_DATAGRAMS:
-                break
-        return count
+                return count, True
+        return count, False
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         if self._is_closing:

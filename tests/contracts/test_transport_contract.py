@@ -75,6 +75,17 @@ def real_publisher() -> PublisherConnection:
     return publisher.open()
 
 
+async def connect(
+    publisher: PublisherConnection, server: IngestConnection, *, answer_sdp: str = ""
+) -> None:
+    async def send_candidate(candidate: IceCandidate) -> None:
+        server.add_candidate(candidate)
+
+    await publisher.connect(
+        answer_sdp or server.answer_sdp, ice_servers=(), send_candidate=send_candidate
+    )
+
+
 @pytest.fixture(params=["aiortc", "fake"])
 def ingest(request: pytest.FixtureRequest) -> IngestTransport:
     if request.param == "fake":
@@ -92,11 +103,7 @@ async def joined(
     offer = publisher.offer_sdp.replace("a=setup:actpass", f"a=setup:{request.param}")
     server = await real_ingest(spawner).accept(offer, ice_servers=())
     server.start(heard)
-
-    async def send_candidate(candidate: IceCandidate) -> None:
-        server.add_candidate(candidate)
-
-    await publisher.connect(server.answer_sdp, ice_servers=(), send_candidate=send_candidate)
+    await connect(publisher, server)
     await heard.until(lambda: heard.established == 1)  # the last flight is the client's
     yield publisher, server, heard
     await publisher.close()
@@ -137,13 +144,7 @@ async def test_who_has_another_certificate_than_was_told_does_not_get_in(
     offer = publisher.offer_sdp.replace("a=setup:actpass", f"a=setup:{setup}")
     server = await real_ingest(spawner).accept(told(offer, "client"), ice_servers=())
     server.start(heard)
-
-    async def send_candidate(candidate: IceCandidate) -> None:
-        server.add_candidate(candidate)
-
-    connecting = publisher.connect(
-        told(server.answer_sdp, "server"), ice_servers=(), send_candidate=send_candidate
-    )
+    connecting = connect(publisher, server, answer_sdp=told(server.answer_sdp, "server"))
     if liar == "server":
         with pytest.raises(ConnectionFailed):
             await connecting
@@ -161,6 +162,24 @@ async def test_who_has_another_certificate_than_was_told_does_not_get_in(
 
 def fingerprint_in(description: str) -> str:
     return description.partition("a=fingerprint:")[2].splitlines()[0]
+
+
+@pytest.mark.parametrize("setup", ["actpass", "active"])
+async def test_handshakes_wait_for_nothing_however_patient_a_server_is(
+    setup: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.transport.patience.QUICK", Rhythm(0.005, 0.0, 60, goes_on=False))
+    spawner, heard = BackgroundTasks(), Heard()
+    publisher = real_publisher()
+    offer = publisher.offer_sdp.replace("a=setup:actpass", f"a=setup:{setup}")
+    server = await real_ingest(spawner).accept(offer, ice_servers=())
+    server.start(heard)
+    async with asyncio.timeout(10):
+        await connect(publisher, server)
+        await heard.until(lambda: heard.established == 1)
+    await publisher.close()
+    await server.close()
+    await spawner.join()
 
 
 async def test_packets_arrive_once_in_order_with_their_timestamps(

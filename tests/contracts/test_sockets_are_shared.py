@@ -1,0 +1,66 @@
+"""What `UdpSockets` promises to all of its sockets, whatever comes to one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from adapters.transport.datagrams import Datagram
+from adapters.transport.udp import UdpSockets, UdpTransport
+
+FEW, MOST = 60, 20_000
+
+
+class Flooded:
+    """For each datagram that it gets there is another one at once."""
+
+    transport: UdpTransport
+
+    def __init__(self) -> None:
+        self.count = self.sent = 0
+        self.is_over = False
+        self._sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._sender.close()
+
+    def error_received(self, exc: Exception) -> None:
+        raise exc
+
+    def datagrams_received(
+        self, datagrams: Sequence[Datagram], source: Callable[[int], tuple[Any, ...]]
+    ) -> None:
+        self.count += len(datagrams)
+        if not self.is_over and self.count < MOST:
+            self.send(len(datagrams))
+
+    def send(self, count: int) -> None:
+        self.sent += count
+        for _ in range(count):
+            self._sender.sendto(b"x", self.transport.get_extra_info("sockname"))
+
+
+@pytest.mark.parametrize("carries_media", [False, True])
+async def test_who_floods_one_socket_does_not_hold_up_the_others(carries_media: bool) -> None:
+    flooded = UdpSockets().open(Flooded, "127.0.0.1", 0)
+    if carries_media:
+        flooded.transport.carry_media()
+    flooded.send(FEW)
+    async with asyncio.timeout(10):
+        while not flooded.count:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)  # the loop has time for others
+    flooded.is_over = True
+    assert FEW < flooded.count < MOST
+    async with asyncio.timeout(10):
+        while flooded.count < flooded.sent:  # what is left is read, too
+            await asyncio.sleep(0.01)
+    flooded.transport.close()
+    await asyncio.sleep(0)
