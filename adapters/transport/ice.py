@@ -186,6 +186,10 @@ class IceTransport:
         self._carries_media = True
         self._agent.carry_media()
 
+    def receive(self) -> None:
+        """Read what has come, once; it may be called while another socket is being read."""
+        self._agent.receive()
+
     def receive_at_once(self) -> None:
         """Read what has come, and what still comes, without waiting for more of it."""
         self._agent.receive_at_once()

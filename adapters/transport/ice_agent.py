@@ -315,6 +315,11 @@ class IceAgent(aioice.Connection):
             for transport in self._sockets():
                 transport.carry_media()
 
+    def receive(self) -> None:
+        """Read what has come, once; it may be called while another socket is being read."""
+        for transport in self._sockets():
+            transport.receive(within=True)
+
     def receive_at_once(self) -> None:
         """Read what has come, and what still comes, without waiting for more of it."""
         for transport in self._sockets():

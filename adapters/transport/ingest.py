@@ -158,6 +158,9 @@ class _IngestConnection:
         except ConnectionFailed as error:
             raise CandidateRejected(str(error)) from error
 
+    def receive(self) -> None:
+        self._link.ice.receive()
+
     async def drain(self) -> None:
         self._link.ice.receive_at_once()
         with contextlib.suppress(TimeoutError):

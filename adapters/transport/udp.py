@@ -54,6 +54,8 @@ class UdpSockets:
 
     def __init__(self) -> None:
         self.reader = DatagramReader()
+        self.inner_reader = DatagramReader()
+        """For a socket that is read while another one is."""
         self._media: dict[int, UdpTransport] = {}  # by descriptor, those that carry media
         self._epoll: select.epoll | None = None  # as long as there are any
         self._waiting: deque[tuple[float, UdpTransport]] = deque()  # and until when
@@ -185,9 +187,12 @@ class UdpTransport(asyncio.DatagramTransport):
             self._sockets.leave(self)
             asyncio.get_running_loop().add_reader(self.socket, self.receive)
 
-    def receive(self) -> tuple[int, bool]:
-        """Hand over what has come: how many datagrams that was, and whether it was all."""
-        reader, count = self._sockets.reader, 0
+    def receive(self, *, within: bool = False) -> tuple[int, bool]:
+        """Hand over what has come: how many datagrams that was, and whether it was all.
+
+        `within`: it may be that another socket is being read meanwhile.
+        """
+        reader, count = self._sockets.inner_reader if within else self._sockets.reader, 0
         for _ in range(MOST_READS):
             if self._is_closing:
                 return count, True

@@ -100,6 +100,9 @@ class IngestConnection(Protocol):
         is ignored.
         """
 
+    def receive(self) -> None:
+        """Deliver what has come already; it may be called from within another's delivery."""
+
     async def drain(self) -> None:
         """Wait, for a fraction of a second at most, until what is on its way has arrived."""
 

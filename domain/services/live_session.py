@@ -147,6 +147,11 @@ class LiveSession:
         if not self.processor.can_record(attempt.connection.codecs):
             self._drop(attempt)
             return False
+        if self._serving is not None:
+            # what it has brought came before this, and may lie unread
+            self._serving.connection.receive()
+            if self._faulty:
+                return False
         for old in self.attempts[: self.attempts.index(attempt)]:
             self._drop(old)
         self._serving = attempt

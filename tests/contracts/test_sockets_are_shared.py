@@ -64,3 +64,48 @@ async def test_who_floods_one_socket_does_not_hold_up_the_others(carries_media: 
             await asyncio.sleep(0.01)
     flooded.transport.close()
     await asyncio.sleep(0)
+
+
+class Curious:
+    """Has another socket read before it looks at what came to its own."""
+
+    transport: UdpTransport
+
+    def __init__(self) -> None:
+        self.other: UdpTransport | None = None
+        self.found: list[tuple[bytes, tuple[Any, ...]]] = []
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        pass
+
+    def error_received(self, exc: Exception) -> None:
+        raise exc
+
+    def datagrams_received(
+        self, datagrams: Sequence[Datagram], source: Callable[[int], tuple[Any, ...]]
+    ) -> None:
+        if self.other is not None:
+            self.other.receive(within=True)
+        self.found += [(data, source(index)) for index, (data, _) in enumerate(datagrams)]
+
+
+async def test_a_socket_can_be_read_while_another_one_is() -> None:
+    sockets = UdpSockets()
+    one, other = (sockets.open(Curious, "127.0.0.1", 0) for _ in range(2))
+    one.other = other.transport
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there,
+    ):
+        for sender in (here, there):
+            sender.bind(("127.0.0.1", 0))
+        here.sendto(b"here", one.transport.get_extra_info("sockname"))
+        there.sendto(b"there", other.transport.get_extra_info("sockname"))
+        assert one.transport.receive() == (1, True)
+        assert one.found == [(b"here", here.getsockname())]
+        assert other.found == [(b"there", there.getsockname())]
+    for opened in (one, other):
+        opened.transport.close()

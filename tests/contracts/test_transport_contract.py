@@ -233,6 +233,8 @@ async def test_what_has_come_is_read_before_the_end_however_patient_a_server_is(
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
     await asyncio.sleep(0.1)  # they have been seen, and wait
     assert not heard.packets
+    server.receive()
+    assert len(heard.packets) == 10
     draining = asyncio.create_task(server.drain())
     await asyncio.sleep(0)
     for number in range(10, 20):

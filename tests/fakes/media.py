@@ -99,6 +99,7 @@ class FakeConnection:
         self.candidates: list[IceCandidate] = []
         self.closed = 0
         self.drained = 0
+        self.unread: list[RtpPacket] = []
 
     def start(self, sink: MediaSink) -> None:
         self.sink = sink
@@ -112,6 +113,12 @@ class FakeConnection:
         self.remote_ice = remote
         self.ice_tag += "+"
         return IceDescription("ours", "secret", complete=True)
+
+    def receive(self) -> None:
+        unread, self.unread = self.unread, []
+        if unread:
+            assert self.sink is not None
+            self.sink.packets_received(unread)
 
     async def drain(self) -> None:
         self.drained += 1

@@ -87,6 +87,18 @@ async def test_the_old_connection_serves_until_the_first_packet_of_the_new(serve
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(40))))
 
 
+async def test_what_the_old_connection_has_brought_is_not_lost_unread(server: Server) -> None:
+    first = await server.ingest.offer("v=0 first", name="")
+    server.receive(*(packet(n) for n in range(10)), connection=0)
+    await again(server, first)
+    connection(server, 1).unread = [packet(n) for n in range(10, 20)]
+    server.receive(*(packet(n) for n in range(20, 30)), connection=1)
+    await server.ingest.delete(first.session_id)
+    np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(30))))
+    (stored,) = server.store.recordings.values()
+    assert [span["kind"] for span in stored.ledger["spans"]] == ["received"]
+
+
 async def test_a_goodbye_of_the_old_connection_does_not_end_what_goes_on(server: Server) -> None:
     first = await server.ingest.offer("v=0 first", name="")
     server.receive(packet(0))
