@@ -32,6 +32,11 @@ class SampleKind(enum.Enum):
     DTX = "dtx"
     """The sender said nothing, and meant to (discontinuous transmission)."""
 
+    @property
+    def has_packet(self) -> bool:
+        """Whether there is one with such samples where packets are kept as they came."""
+        return self in (SampleKind.RECEIVED, SampleKind.RECOVERED)
+
 
 _KINDS = list(SampleKind)
 _CODES = {kind: code for code, kind in enumerate(_KINDS)}

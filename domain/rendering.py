@@ -74,7 +74,7 @@ def _slots(
             yield Restarted()
         elif span.kind is SampleKind.SILENCE:
             yield Lost(1)
-        if span.kind not in (SampleKind.RECEIVED, SampleKind.RECOVERED):
+        if not span.kind.has_packet:
             continue
         make = RtpPacket if span.kind is SampleKind.RECEIVED else Recovered
         while position < end:

@@ -131,6 +131,22 @@ class FoundJournal:
         seconds = (length - anchor.position) / self.info.format.sample_rate_hz
         return at + datetime.timedelta(seconds=seconds)
 
+    def position(self, *, sound: int, length: int) -> int:
+        """Where a recording stands whose file holds so much `sound`, and so much in all.
+
+        A file of packets is short of what no packet could express of the gaps before the sound,
+        until another gap, or the end, makes up for it.
+        """
+        ends = [*(start for start, _ in self.starts[1:]), None]
+        for (start, kind), end in zip(self.starts, ends, strict=True):
+            if kind.has_packet:
+                if end is None or sound < end - start:
+                    return start + sound
+                sound -= end - start
+            elif not sound:
+                return max(start, length if end is None else min(end, length))
+        return length
+
     def forget_behind(self, length: int) -> None:
         """The file has turned out to be this long; what was to come behind it never came."""
         self.starts = [(start, kind) for start, kind in self.starts if start < length]

@@ -8,9 +8,28 @@ import zlib
 from collections.abc import Callable, Sequence
 
 from adapters.storage.digest import Digest, GrowingDigest
-from adapters.storage.ogg_opus import OggOpusWriter, read_file
+from adapters.storage.journal import FoundJournal
+from adapters.storage.ogg_opus import (
+    SHORTEST,
+    OggOpusFile,
+    OggOpusWriter,
+    read_file,
+    read_packets,
+)
 from domain.audio import EncodedSound, Sound
 from domain.ledger import RecordingInfo
+
+
+def find_end(descriptor: int, journal: FoundJournal) -> OggOpusFile | None:
+    """`read_file`, whose writer knows by the journal what no closing page says: what is owed."""
+    found = read_file(descriptor)
+    if found is not None and not found.ended:
+        packets = read_packets(descriptor)
+        sound = sum(packet.samples for packet in packets if not packet.is_gap)
+        owed = journal.position(sound=sound, length=found.length) - found.length
+        if 0 < owed < SHORTEST:  # it is the journal of this file, as far as there is one
+            found.writer.owed = owed
+    return found
 
 
 class OggFile:
@@ -37,18 +56,20 @@ class OggFile:
         return file
 
     @classmethod
-    def reopen(cls, descriptor: int, info: RecordingInfo) -> tuple[OggFile, int]:
+    def reopen(
+        cls, descriptor: int, info: RecordingInfo, journal: FoundJournal
+    ) -> tuple[OggFile, int]:
         """Go on with what another process has left; also how many samples there are.
 
         Raises `ValueError` or `OSError` when that cannot be done; nothing has been changed then.
         """
-        found = read_file(descriptor)
+        found = find_end(descriptor, journal)
         if found is None or found.channels != info.format.channels:
             raise ValueError("its header cannot be read")
         os.ftruncate(descriptor, found.open_size)
         file = cls(descriptor, found.writer, found.open_size)
         file._digest.begin_with(found.open_size)
-        return file, found.length
+        return file, found.writer.position
 
     @property
     def reading(self) -> threading.Thread | None:

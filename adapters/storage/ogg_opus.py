@@ -14,7 +14,8 @@ from adapters.storage.ogg import Page, page, paginate, read_pages
 from domain import opus
 from domain.errors import PayloadInvalid
 
-_SHORTEST = 120  # samples of the shortest frame, 2.5 ms
+SHORTEST = 120
+"""Samples of the shortest frame, 2.5 ms."""
 _PADDED = 0x40  # in the second byte of code 3 (RFC 6716 § 3.2.5)
 _STEREO = 0x04
 _FULLBAND_20_MS = 31 << 3
@@ -109,8 +110,8 @@ class OggOpusWriter:
         if samples < 0:
             raise ValueError(f"a gap of {samples} samples")
         owed, toc = self.owed + samples, self._toc
-        pages = self.append(_gap_packets(owed - owed % _SHORTEST, toc))
-        self.owed, self._toc = owed % _SHORTEST, toc  # two gaps in a row are like one
+        pages = self.append(_gap_packets(owed - owed % SHORTEST, toc))
+        self.owed, self._toc = owed % SHORTEST, toc  # two gaps in a row are like one
         return pages
 
     def end(self) -> bytes:
@@ -120,7 +121,7 @@ class OggOpusWriter:
         (§ 4.4). An empty page could close a stream as well (RFC 3533 § 4), but a granule position
         is only for pages on which a packet ends, and opusinfo says so.
         """
-        gap = _gap_packets((self.owed // _SHORTEST + 1) * _SHORTEST, self._toc)
+        gap = _gap_packets((self.owed // SHORTEST + 1) * SHORTEST, self._toc)
         closing = page(gap, serial=self.serial, number=self.number, granule=self.position,
                        last=True)  # fmt: skip
         self.number, self.granule, self.owed = self.number + 1, self.position, 0

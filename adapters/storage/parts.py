@@ -271,7 +271,7 @@ class _Part:
         with part._closed_on_failure():
             fcntl.flock(part._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if info.container is Container.OGG:
-                part._media, frames = OggFile.reopen(part._descriptor, info)
+                part._media, frames = OggFile.reopen(part._descriptor, info, found)
             else:
                 part._media, frames = WavFile.reopen(
                     part._descriptor, info, data_offset=found.data_offset, rf64=options.rf64

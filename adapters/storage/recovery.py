@@ -19,7 +19,7 @@ import soundfile
 from adapters.storage.digest import Digest, digest_of
 from adapters.storage.files import RecordingFiles, complete, publish_ledger
 from adapters.storage.journal import FoundJournal, read_journal
-from adapters.storage.ogg_opus import read_file
+from adapters.storage.ogg_file import find_end
 from adapters.storage.wav_header import (
     MAX_RIFF_SIZE,
     WavHeader,
@@ -136,7 +136,7 @@ def _go_on(files: RecordingFiles, journal: FoundJournal) -> RecoveredRecording |
 def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> RecoveredRecording:
     written = datetime.datetime.fromtimestamp(os.fstat(descriptor).st_mtime, tz=datetime.UTC)
     valid = (
-        _make_valid_ogg(descriptor)
+        _make_valid_ogg(descriptor, journal)
         if files.container is Container.OGG
         else _make_valid_wav(files.part, descriptor, journal)
     )
@@ -185,16 +185,17 @@ class _Valid:
     notes: Sequence[str] = ()
 
 
-def _make_valid_ogg(descriptor: int) -> _Valid:
+def _make_valid_ogg(descriptor: int, journal: FoundJournal) -> _Valid:
     """Make the file end with a closing page, behind the last page that is whole."""
-    found = read_file(descriptor)
+    found = find_end(descriptor, journal)
     if found is None:
         raise ValueError("its header cannot be read, and it is left as it is")
+    length = found.writer.position
     if not found.ended:
         os.ftruncate(descriptor, found.size)
         os.pwrite(descriptor, found.writer.end(), found.size)
     digest = digest_of(descriptor, 0, os.fstat(descriptor).st_size)
-    return _Valid(AudioFormat(48_000, found.channels), found.length, digest)
+    return _Valid(AudioFormat(48_000, found.channels), length, digest)
 
 
 def _make_valid_wav(path: pathlib.Path, descriptor: int, journal: FoundJournal) -> _Valid:

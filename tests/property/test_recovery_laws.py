@@ -18,13 +18,18 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adapters.codec.decoders import make_decoder
+from adapters.storage.disk import SyncThread
+from adapters.storage.files import RecordingFiles
 from adapters.storage.folder import FolderStore
 from adapters.storage.inspection import inspect_recording
-from adapters.storage.parts import PartOptions
+from adapters.storage.journal import read_journal
+from adapters.storage.parts import PartOptions, RecordingParts
 from adapters.storage.recovery import recover
+from adapters.storage.rendering import render_recording
 from adapters.storage.wav_header import read_header
-from domain.audio import AudioFormat, SampleFormat
-from domain.ledger import Event, RecordingInfo, SampleKind
+from domain.audio import AudioFormat, EncodedSound, SampleFormat
+from domain.ledger import Container, Event, RecordingInfo, SampleKind
 from domain.recording import EndReason
 from domain.verification import Limits, verify
 
@@ -284,3 +289,59 @@ async def test_what_is_being_written_is_left_alone(tmp_path: pathlib.Path) -> No
 
 def void(_result: object) -> None:
     """For calls whose result nobody wants."""
+
+
+# -- packets that are kept as they came ---------------------------------------------------------
+
+FRAME = bytes([31 << 3]) + bytes(20)
+KEPT = RecordingInfo("id", "a", AudioFormat(48_000, 1), "opus", STARTED, "", Container.OGG)
+
+
+def keep(parts: RecordingParts, pattern: list[int]) -> None:
+    """Packets of 20 ms by their number; what is negative is a gap of so many samples."""
+    for count in pattern:
+        if count < 0:
+            parts.write_silence(-count, SampleKind.SILENCE)
+        else:
+            parts.write([EncodedSound(FRAME, 960)] * count, SampleKind.RECEIVED)
+
+
+patterns = st.lists(st.integers(1, 5) | st.integers(-3000, -1), min_size=1, max_size=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(before=patterns, behind=patterns, cut=st.none() | st.floats(0, 1), taken_up=st.booleans())
+def test_a_killed_file_of_packets_is_rendered_whatever_its_gaps(
+    before: list[int], behind: list[int], cut: float | None, taken_up: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        sync = SyncThread(folder)
+        files = RecordingFiles(folder, "a", Container.OGG)
+        parts = RecordingParts(folder, KEPT, PartOptions(), sync)
+        parts.open()
+        keep(parts, before)
+        length = parts.length
+        parts.abandon()
+        if cut is not None:
+            content, start = files.part.read_bytes(), read_journal(files.journal).data_offset or 0
+            files.part.write_bytes(content[: start + round((len(content) - start) * cut)])
+        elif before[-1] > 0:
+            assert read_journal(files.journal).position(
+                sound=960 * sum(count for count in before if count > 0), length=length
+            ) == length  # fmt: skip
+        if taken_up:
+            parts = RecordingParts.reopen(files, read_journal(files.journal), PartOptions(), sync)
+            if cut is None and before[-1] > 0:
+                assert parts.length == length
+            keep(parts, behind)
+            parts.abandon()
+        sync.close()
+        found = recover(folder)
+        assert found.failed == []
+        verdict = verify(inspect_recording(str(files.recording)), Limits())
+        assert verdict.problems == []
+        if cut is None and not taken_up and before[-1] > 0:
+            assert verdict.length == length
+        rendered = render_recording(files.recording, None, make_decoder)
+        assert verify(inspect_recording(rendered.location), Limits()).length == verdict.length
