@@ -200,7 +200,8 @@ class RecordingParts:
         cut_at = self._info.started_at + datetime.timedelta(seconds=seconds)
         # the next part first: should there be none, this one says why it is the last
         self.open()
-        path = full.finish(CONTINUED, cut_at)
+        with contextlib.closing(full):
+            path = full.finish(CONTINUED, cut_at)
         self.completed = self.completed or path
 
 

@@ -6,6 +6,7 @@ repeated at any point: each step looks at what there is, and the steps are those
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fcntl
 import json
@@ -96,14 +97,18 @@ def _container(files: RecordingFiles, journal: FoundJournal) -> Container:
 def _recover_one(
     files: RecordingFiles, journal: FoundJournal, take_up: TakeUp | None
 ) -> RecoveredRecording | None:
-    if not files.part.exists():
-        return _go_on(files, journal)
+    is_part = files.part.exists()
     taken = files.recording.exists() or files.ledger.exists()
-    if take_up is not None and not taken and take_up(files, journal):
+    if is_part and take_up is not None and not taken and take_up(files, journal):
         return None
-    descriptor = os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = _open(files)
+    if descriptor is None:
+        return _go_on(files, journal)
     try:
+        # whoever is completing it still has it locked, by whatever name
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not files.part.exists():
+            return _go_on(files, journal)
         if files.recording.exists() and files.recording.samefile(files.part):
             files.part.unlink()  # cut off between the two steps of a rename: one file, two names
             return _go_on(files, journal)
@@ -112,6 +117,15 @@ def _recover_one(
         return _complete(files, descriptor, journal)
     finally:
         os.close(descriptor)
+
+
+def _open(files: RecordingFiles) -> int | None:
+    """The file of a recording, by the name that it has now; None when there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(files.recording, os.O_RDONLY | os.O_CLOEXEC)
+    return None
 
 
 def _go_on(files: RecordingFiles, journal: FoundJournal) -> RecoveredRecording | None:

@@ -287,6 +287,26 @@ async def test_what_is_being_written_is_left_alone(tmp_path: pathlib.Path) -> No
     assert soundfile.info(tmp_path / "a.wav").frames == 100
 
 
+async def test_what_is_just_being_completed_is_left_alone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(str(tmp_path))
+    writer = store.create(RecordingInfo("id", "a", MONO, "opus", STARTED))
+    writer.append([np.ones((100, 1), dtype="<i2")], SampleKind.RECEIVED)
+    meanwhile = []
+
+    def look_meanwhile(folder: pathlib.Path) -> None:
+        assert not (folder / "a.wav.part").exists()
+        meanwhile.append(recover(folder))
+
+    monkeypatch.setattr("adapters.storage.files.sync_folder", look_meanwhile)
+    await writer.finish(EndReason.CLOSED, STARTED)
+    store.close()
+    assert meanwhile[0].busy == [str(tmp_path / "a.wav.part")]
+    assert [found.recovered + found.failed for found in meanwhile] == [[]] * len(meanwhile)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "a.json"}
+
+
 def void(_result: object) -> None:
     """For calls whose result nobody wants."""
 
