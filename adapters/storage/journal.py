@@ -41,6 +41,7 @@ class Journal:
         try:
             journal._write(begin)
         except BaseException:
+            path.unlink()
             journal.close()
             raise
         return journal

@@ -244,7 +244,7 @@ class _Part:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.recording))
         part = cls(files, info, options, sync)
         part._descriptor = create_private(files.part)
-        with part._closed_on_failure():
+        with part._closed_on_failure(files.part):
             # whoever recovers a folder sees by the lock that this one is still being written
             fcntl.flock(part._descriptor, fcntl.LOCK_EX)
             part._media = (
@@ -346,15 +346,19 @@ class _Part:
 
     def close(self) -> None:
         """Release everything; the files stay as they are."""
-        if self._media is not None:
-            self._media.close()
-            self._media = None
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        media, self._media = self._media, None
+        journal, self._journal = self._journal, None
+        descriptor, self._descriptor = self._descriptor, -1
+        if media is not None:
+            media.close()
+        # file systems on a network may say no earlier that they are full; what has to last was
+        # synced before, and the rest is for recovery
+        if journal is not None:
+            with contextlib.suppress(OSError):
+                journal.close()
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     def discard(self) -> None:
         self.close()
@@ -362,9 +366,11 @@ class _Part:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _closed_on_failure(self) -> Iterator[None]:
+    def _closed_on_failure(self, *made: pathlib.Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
+            for path in made:  # nobody else knows of them
+                path.unlink()
             self.close()
             raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import errno
 import hashlib
 import json
 import pathlib
@@ -19,6 +21,7 @@ import soundfile
 
 from adapters.storage.folder import FolderStore
 from adapters.storage.inspection import inspect_recording
+from adapters.storage.journal import Journal
 from adapters.storage.memory import MemoryStore
 from adapters.storage.parts import PartOptions
 from domain.audio import AudioFormat, SampleFormat, Samples
@@ -179,6 +182,40 @@ async def test_a_planted_link_is_not_followed(tmp_path: pathlib.Path) -> None:
         await finish(writer)
     store.close()
     assert victim.read_text() == "precious"
+
+
+async def test_a_recording_that_cannot_be_begun_leaves_nothing(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_journal: Journal, _entry: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(Journal, "_write", refuse)
+    store = FolderStore(str(tmp_path))
+    writer = store.create(info("a"))
+    with pytest.raises(StorageFailed, match="quota"):
+        await finish(writer)
+    store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_disk_that_says_at_the_close_that_it_is_full_serves_the_others_on(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Journal.close
+
+    def complain(journal: Journal) -> None:
+        close(journal)
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(Journal, "close", complain)
+    store = FolderStore(str(tmp_path))
+    writers = [store.create(info(name)) for name in "ab"]
+    async with asyncio.timeout(10):
+        for writer in writers:
+            writer.append([np.ones((100, 1), dtype="<i2")], SampleKind.RECEIVED)
+            assert verify(inspect_recording(await finish(writer)), Limits()).problems == []
+    store.close()
 
 
 def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path: pathlib.Path) -> None:
