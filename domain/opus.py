@@ -6,6 +6,8 @@ from domain.errors import PayloadInvalid
 
 MAX_PACKET_SAMPLES = 5760
 """120 ms, the longest packet there is (§ 3.2.5)."""
+PADDED = 0x40
+"""In the second byte of a packet of code 3 (§ 3.2.5)."""
 
 _SILK_AND_HYBRID_CONFIGS = 16
 _SILK_FRAME_SAMPLES = 960
@@ -42,6 +44,17 @@ def packet_samples(payload: bytes) -> int:
     return samples
 
 
+def is_filler(payload: bytes) -> bool:
+    """Whether it is a packet that stands for a gap where packets are kept (RFC 7845 § 4.1).
+
+    Its frames are without data, as those of DTX may be, and it has padding of no bytes, which no
+    encoder makes.
+    """
+    return (
+        len(payload) == 3 and payload[0] & 3 == 3 and payload[1] & 0xC0 == PADDED and not payload[2]
+    )
+
+
 def fec_samples(payload: bytes) -> int:
     """Samples directly before this packet that its in-band FEC can rebuild; mostly 0 or 960.
 
@@ -76,7 +89,7 @@ def _first_frame(payload: bytes) -> int | None:
     if len(payload) < 2:
         return None
     position = 2
-    if payload[1] & 0x40:  # padding: its length, in a chain of bytes
+    if payload[1] & PADDED:  # padding: its length, in a chain of bytes
         while position < len(payload) and payload[position] == 255:
             position += 1
         position += 1

@@ -19,6 +19,8 @@ class PacketKeeper:
 
     def decode(self, payload: bytes) -> int:
         length = opus.packet_samples(payload)
+        if opus.is_filler(payload):
+            raise PayloadInvalid("a packet that stands for a gap")
         self._gathered.append(EncodedSound(payload, length))
         return length
 

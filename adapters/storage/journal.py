@@ -132,6 +132,11 @@ class FoundJournal:
         seconds = (length - anchor.position) / self.info.format.sample_rate_hz
         return at + datetime.timedelta(seconds=seconds)
 
+    @property
+    def is_rendering(self) -> bool:
+        """Whether it was made of another recording, which is still there."""
+        return any(event.type == "rendered" for event in self.events)
+
     def position(self, *, sound: int, length: int) -> int:
         """Where a recording stands whose file holds so much `sound`, and so much in all.
 

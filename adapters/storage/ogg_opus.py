@@ -16,7 +16,6 @@ from domain.errors import PayloadInvalid
 
 SHORTEST = 120
 """Samples of the shortest frame, 2.5 ms."""
-_PADDED = 0x40  # in the second byte of code 3 (RFC 6716 § 3.2.5)
 _STEREO = 0x04
 _FULLBAND_20_MS = 31 << 3
 
@@ -138,10 +137,7 @@ class AudioPacket(NamedTuple):
     @property
     def is_gap(self) -> bool:
         """Whether `OggOpusWriter` made it for a gap; what a sender leaves out by DTX is none."""
-        payload = self.payload
-        return len(payload) == 3 and (payload[0] & 3, payload[1] & 0xC0, payload[2]) == (
-            3, _PADDED, 0,
-        )  # fmt: skip
+        return opus.is_filler(self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +197,7 @@ def _gap_packets(samples: int, toc: int) -> list[bytes]:
 
     Their frames are like those before for as long as possible, then shorter ones of the same mode,
     then the shortest of CELT in the same bandwidth (in wideband for medium band, which CELT does
-    not have). Padding of no bytes, which no encoder makes, tells them from DTX.
+    not have). `opus.is_filler` tells them from DTX.
     """
     config, packets = toc >> 3, []
     if config < 12:  # SILK (RFC 6716 § 3.1, table 2)
@@ -215,8 +211,8 @@ def _gap_packets(samples: int, toc: int) -> list[bytes]:
         frame = opus.frame_samples(bytes((code_3,)))
         most = opus.MAX_PACKET_SAMPLES // frame
         full, over = divmod(samples // frame, most)
-        packets += [bytes((code_3, _PADDED | most, 0))] * full
-        packets += [bytes((code_3, _PADDED | over, 0))] * (over > 0)
+        packets += [bytes((code_3, opus.PADDED | most, 0))] * full
+        packets += [bytes((code_3, opus.PADDED | over, 0))] * (over > 0)
         samples %= frame
     return packets
 

@@ -1,7 +1,8 @@
 """What a process that died has left behind becomes recordings with ledgers.
 
-Nothing is deleted or overwritten but what recovery itself replaces, and it can be cut off and
-repeated at any point: each step looks at what there is, and the steps are those of `complete`.
+Nothing is deleted or overwritten but what recovery itself replaces, and renderings that are not
+complete. It can be cut off and repeated at any point: each step looks at what there is, and the
+steps are those of `complete`.
 """
 
 from __future__ import annotations
@@ -112,6 +113,10 @@ def _recover_one(
         if files.recording.exists() and files.recording.samefile(files.part):
             files.part.unlink()  # cut off between the two steps of a rename: one file, two names
             return _go_on(files, journal)
+        if journal.is_rendering:
+            for path in (files.ledger_part, files.part, files.journal):
+                path.unlink(missing_ok=True)
+            return None  # it can be made again, of what it was made of
         if files.recording.exists() or files.ledger.exists():
             files = _beside(files)  # another recording has the name: keep both
         return _complete(files, descriptor, journal)
@@ -155,6 +160,7 @@ def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> 
         else _make_valid_wav(files.part, descriptor, journal)
     )
     os.fsync(descriptor)
+    arrived = journal.last_sample_at(journal.before.samples + valid.length)
     seconds = valid.length / valid.format.sample_rate_hz
     ledger = journal.ledger(valid.length)
     for note in [*([] if journal.info else ["journal missing"]), *valid.notes]:
@@ -172,7 +178,7 @@ def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> 
         document(
             info,
             ledger,
-            ended_at=journal.ended_at or written,
+            ended_at=journal.ended_at or arrived or written,
             end_reason=EndReason.RECOVERED.value,
             sha256=valid.digest.sha256,
             loudness=valid.digest.loudness,

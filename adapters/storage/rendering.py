@@ -49,12 +49,13 @@ def render_recording(
     parts = RecordingParts(folder, info, PartOptions(), sync)
     try:
         parts.open()
+        parts.note(Event("rendered", 0, {"from": path.name}))  # first: recovery goes by it
         for piece in _pieces(path, spans, events, decoders(_OPUS, info.format)):
             if piece.pieces:
                 parts.write(piece.pieces, piece.kind)
             else:
                 parts.write_silence(piece.length, piece.kind)
-        for event in [*events, Event("rendered", 0, {"from": path.name})]:
+        for event in events:
             parts.note(event)
         parts.finish(facts.ledger["end_reason"], _moment(facts.ledger["ended_at"]))
     except OSError as error:

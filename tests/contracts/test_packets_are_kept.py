@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from adapters.codec.decoders import make_decoder
 from adapters.storage.folder import FolderStore
 from adapters.storage.inspection import inspect_recording
 from adapters.storage.ogg_opus import read_packets
-from adapters.storage.parts import PartOptions
+from adapters.storage.parts import PartOptions, RecordingParts
 from adapters.storage.recovery import recover
 from adapters.storage.rendering import render_recording
 from domain.detection import CodecParameters
@@ -81,7 +82,7 @@ def numbered(packets: Sequence[bytes] = SPEECH, *, start: int = 0) -> list[Item]
     return list(enumerate(packets, start))
 
 
-def spans_of(path: pathlib.Path) -> object:
+def spans_of(path: pathlib.Path) -> Any:
     return json.loads(path.with_suffix(".json").read_text())["spans"]
 
 
@@ -136,7 +137,7 @@ async def test_rendering_gives_what_decoding_at_once_does(
     samples = [soundfile.read(path, dtype="int16")[0] for path in (rendered, decoded)]
     np.testing.assert_array_equal(*samples)
     events = json.loads(rendered.with_suffix(".json").read_text())["events"]
-    assert events[-1] == {"type": "rendered", "position": 0, "from": kept.name}
+    assert events[0] == {"type": "rendered", "position": 0, "from": kept.name}
 
 
 async def test_a_reconnection_is_rendered_as_it_would_have_been_decoded(
@@ -227,6 +228,54 @@ async def test_a_killed_process_leaves_a_file_that_is_recovered(
     hashed = json.loads(path.with_suffix(".json").read_text())["sha256"]
     assert recover(tmp_path).recovered == []
     assert json.loads(path.with_suffix(".json").read_text())["sha256"] == hashed
+
+
+async def test_a_recording_ends_when_its_last_sample_came_whenever_it_is_recovered(
+    tmp_path: pathlib.Path,
+) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.receive(numbered())
+    recorder.kill()
+    (part_file,) = tmp_path.glob("*.opus.part")
+    os.utime(part_file)
+    recover(tmp_path)
+    (ledger_file,) = tmp_path.glob("*.json")
+    ledger = json.loads(ledger_file.read_text())
+    began, ended = map(datetime.datetime.fromisoformat, (ledger["started_at"], ledger["ended_at"]))
+    assert (ended - began).total_seconds() == pytest.approx(len(SPEECH) * 0.02, abs=0.05)
+
+
+async def test_a_packet_that_stands_for_a_gap_is_none_that_came(tmp_path: pathlib.Path) -> None:
+    recorder = Recorder(tmp_path)
+    strange = bytes([0xFB, 0x41, 0])
+    recorder.receive((n, strange if n == 20 else payload) for n, payload in numbered())
+    path = await recorder.end()
+    assert [span["kind"] for span in spans_of(path)] == ["received", "silence", "received"]
+    rendered = pathlib.Path(render_recording(path, None, make_decoder).location)
+    assert soundfile.info(rendered).frames == len(SPEECH) * 960
+
+
+async def test_a_killed_rendering_is_made_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.receive(numbered())
+    path = await recorder.end()
+    before = sorted(tmp_path.iterdir())
+
+    def end_here(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(RecordingParts, "discard", RecordingParts.abandon)
+        killed.setattr(RecordingParts, "finish", end_here)
+        with pytest.raises(KeyboardInterrupt):
+            render_recording(path, None, make_decoder)
+    assert sorted(tmp_path.iterdir()) != before
+    found = recover(tmp_path)
+    assert (found.recovered, found.failed) == ([], [])
+    assert sorted(tmp_path.iterdir()) == before
+    assert_sound(pathlib.Path(render_recording(path, None, make_decoder).location))
 
 
 async def test_what_is_no_opus_becomes_a_wav_all_the_same(tmp_path: pathlib.Path) -> None:
