@@ -17,9 +17,9 @@ def recover(folder: pathlib.Path) -> None:
     """Complete the recordings that a server which died has left in DIR.
 
     Every NAME.wav.part becomes a NAME.wav that plays everywhere, and every NAME.opus.part a
-    NAME.opus, each with its ledger. Nothing is deleted or overwritten; what a running server is
-    writing is left alone; doing it again changes nothing. `gapless serve` does the same when it
-    starts.
+    NAME.opus, each with its ledger. Nothing is overwritten, and nothing deleted but what `gapless
+    render` did not come to the end of; what a running server is writing is left alone; doing it
+    again changes nothing. `gapless serve` does the same when it starts.
 
     \b
     Example:

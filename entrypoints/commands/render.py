@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 
 import click
 
-from domain.errors import InputUnreadable
+from domain.errors import GaplessError, InputUnreadable
 from entrypoints.container import ToolsContainer
 from entrypoints.terminal import clock_time
 
@@ -25,7 +26,8 @@ def render(files: tuple[pathlib.Path, ...], folder: pathlib.Path | None) -> None
 
     Decodes the packets, and rebuilds and conceals what was lost, as the server does when it
     stores WAVs: the samples and their ledger are the same. The Opus files stay as they are, and
-    nothing is replaced. Faster than real time by some hundred times.
+    nothing is replaced. What cannot be rendered is told, and the others are. Faster than real time
+    by some hundred times.
 
     \b
     Examples:
@@ -38,6 +40,13 @@ def render(files: tuple[pathlib.Path, ...], folder: pathlib.Path | None) -> None
         except OSError as error:
             raise InputUnreadable(f"cannot write to {folder}: {error.strerror}") from error
     tools = ToolsContainer()
+    exit_code = 0
     for file in files:
-        rendered = tools.render()(file, folder, tools.decoders())
-        click.echo(f"{rendered.location}: {clock_time(rendered.seconds)}")
+        try:
+            rendered = tools.render()(file, folder, tools.decoders())
+        except GaplessError as error:  # it is this file's, and others can be rendered
+            click.echo(f"gapless: {error}", err=True)
+            exit_code = max(exit_code, error.exit_code)
+        else:
+            click.echo(f"{rendered.location}: {clock_time(rendered.seconds)}")
+    sys.exit(exit_code)

@@ -45,9 +45,13 @@ def test_what_is_rendered_is_what_a_player_hears(tmp_path: pathlib.Path) -> None
     assert np.abs(played - rendered).max() < 0.01
 
 
-def test_a_wrong_file_is_told_in_one_line(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "no.opus").write_bytes(b"no")
-    with gapless("render", str(tmp_path / "no.opus")) as rendering:
+def test_a_wrong_file_is_told_in_one_line_and_does_not_keep_others_from_it(
+    tmp_path: pathlib.Path,
+) -> None:
+    wrong = [tmp_path / "no.opus", tmp_path / "not-there.opus"]
+    wrong[0].write_bytes(b"no")
+    with gapless("render", *map(str, wrong)) as rendering:
         assert rendering.end() == 2
-    assert len(rendering.errors) == 1
-    assert "no.opus" in rendering.errors[0]
+    assert len(rendering.errors) == 2
+    for path, line in zip(wrong, rendering.errors, strict=True):
+        assert path.name in line
