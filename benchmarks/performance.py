@@ -8,7 +8,6 @@ which all streams run. Peers are aiortc's `MediaRecorder`, and Janus where it is
 from __future__ import annotations
 
 import json
-import math
 import pathlib
 import statistics
 import sys
@@ -16,101 +15,49 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from benchmarks import packet, plots
+from benchmarks.figures import (
+    CLIENT,
+    CLIENT_PEER,
+    CLIENT_REPETITIONS,
+    GAPLESS,
+    IDLE,
+    JANUS,
+    KEEPING,
+    MEDIA_RECORDER,
+    OURS,
+    POINTS,
+    REPETITIONS,
+    STORM,
+    STORM_S,
+    TWO_WORKERS,
+    UNWRITTEN_S,
+    Figures,
+    Point,
+    Probed,
+    per_core,
+)
 from benchmarks.generator import BEGINNING_S, TICK_S
 from benchmarks.peers import janus
 from benchmarks.processes import ROOT, Running, generating, running, waiting_packets
+from benchmarks.report import document, goal_table, server_table, summary
 from domain.ledger import SampleKind
 from tests.rigs.processes import workers_of
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 FIGURES = ROOT / "docs" / "performance.json"
+CURVE = (25, 50, 100, 150, 200, 250, 300)
+STARTS = 20
 WINDOW_S = 8.0
 SETTLE_S = 8.0
 """Until a load is steady: streams begin over two seconds, and a server that adapts to what there is
 to do averages over some."""
-REPETITIONS = 3
-CLIENT_REPETITIONS = 5
-"""Fifty times a second a client is woken up for half a millisecond: what that takes depends on what
-the processor has done meanwhile, so that it differs by a tenth from one process to the next."""
 LATE = 0.02
 """Of what was sent; a server that leaves more to be read later, in each half of the window, has
 more than it can carry: the kernel keeps seconds of it, and recordings are whole all the same."""
-UNWRITTEN_S = 1.5
-"""Nor has one scored that puts off writing what it was sent, by more than that."""
-MEDIA_RECORDER, JANUS = "MediaRecorder", "Janus (stores packets)"
-GAPLESS, TWO_WORKERS = "Gapless", "Gapless, 2 workers"
-KEEPING = "Gapless (stores packets)"
-OURS = (GAPLESS, TWO_WORKERS, KEEPING)
-POINTS = {
-    MEDIA_RECORDER: (25, 50), JANUS: (200, 400), GAPLESS: (150, 220, 290, 360, 430),
-    KEEPING: (500, 1000), TWO_WORKERS: (300,),
-}  # fmt: skip
-CURVE = (25, 50, 100, 150, 200, 250, 300)
-IDLE = (50, 400)
-STARTS = 20
-STORM, STORM_S = 100, 2.0
-
-
-@dataclass(frozen=True)
-class Point:
-    """One server under one load."""
-
-    server: str
-    streams: int
-    cpu: float
-    """Of a core, at the pace that was wanted of the generator."""
-    busiest: float
-    """The same of the process that takes most."""
-    resident_mb: float
-    threads: int
-    behind_s: float
-    """How late the generator was at worst."""
-    pace: float
-    """How fast it sent, as a share of what it was to send."""
-    unwritten_s: float
-    """Sound that had been sent by the end of the window and was in no file, of a stream on
-    average."""
-    kept_up: bool
-    """Whether the packets that waited for the server were not ever more, and little was
-    unwritten."""
-    whole: bool
-    """Whether every recording has all that was sent."""
-
-    @property
-    def per_core(self) -> float:
-        return self.streams / self.cpu
-
-
-@dataclass(frozen=True)
-class Probed:
-    """What the probes inside a server have seen, in milliseconds."""
-
-    streams: int
-    cpu: float
-    lag_ms: list[float]
-    latency_ms: list[float]
-    """From a packet's departure to its samples in the store's hands."""
-
-
-@dataclass
-class Figures:
-    """All that was measured."""
-
-    points: list[Point] = field(default_factory=list)
-    curve: list[Probed] = field(default_factory=list)
-    busy: list[Probed] = field(default_factory=list)
-    """At half of capacity, with recordings that start and end."""
-    clients: dict[str, list[float]] = field(default_factory=dict)
-    slopes_kb: dict[str, float] = field(default_factory=dict)
-    starts_ms: list[float] = field(default_factory=list)
-    steps_us: dict[str, float] = field(default_factory=dict)
-    storm_s: float = 0.0
-    storm_whole: bool = False
 
 
 @contextmanager
@@ -298,9 +245,9 @@ def client_cpu(client: str) -> float:
     """CPU of one client that streams a tone, as a share of a core."""
     with tempfile.TemporaryDirectory() as folder, serving(GAPLESS, folder) as (_, url):
         commands = {
-            "`gapless stream`": ("-m", "entrypoints", "stream", "--server", url,
+            CLIENT: ("-m", "entrypoints", "stream", "--server", url,
                                  "--capture", "tone"),
-            "aiortc's encoder": ("-m", "benchmarks.peers.aiortc_client", url),
+            CLIENT_PEER: ("-m", "benchmarks.peers.aiortc_client", url),
         }  # fmt: skip
         with running(*commands[client]) as streaming:
             streaming.line("connected")
@@ -309,7 +256,7 @@ def client_cpu(client: str) -> float:
 
 
 def run() -> Figures:
-    figures = Figures(clients={"aiortc's encoder": [], "`gapless stream`": []})
+    figures = Figures(clients={CLIENT_PEER: [], CLIENT: []})
     servers = {name: loads for name, loads in POINTS.items() if name != JANUS or janus.is_there()}
     if JANUS not in servers:
         print("  Janus is not installed (Debian: apt install janus)", file=sys.stderr)
@@ -339,198 +286,6 @@ def run() -> Figures:
     print("  the steps of a packet", file=sys.stderr)
     figures.steps_us = packet.measure()
     return figures
-
-
-HEADER = """# Performance
-
-How many streams a core carries: 32 kbit/s mono speech, 20 ms packets with in-band FEC, streams out
-of step, steady state; CPU time of the server process over streams and time (where the load's own
-process was late, over what it has sent), medians of {repetitions} interleaved runs. `MediaRecorder`
-and Gapless decode and write WAV, Gapless with ledgers and levels; Janus, and Gapless with
-`--storage opus`, write the packets as they come. Every run checks that the recordings are whole
-(all packets in Gapless's ledgers, the others by the sizes of their files), and that the server
-keeps up: a load at which ever more packets wait for it, or more than {unwritten} s of sound are in
-no file, counts for nothing. Made by
-
-```sh
-make bench        # Janus is measured where it is installed: apt install janus
-```
-
-"""
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values)
-
-
-def percentile(values: list[float], percent: int) -> float:
-    return statistics.quantiles(values, n=100)[percent - 1]
-
-
-def row(*cells: object) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |\n"
-
-
-def runs_of(points: list[Point], server: str, streams: int) -> list[Point]:
-    return [p for p in points if (p.server, p.streams) == (server, streams)]
-
-
-def keeps_up(runs: list[Point]) -> bool:
-    """Whether most of the runs of a load did."""
-    return 2 * sum(point.kept_up for point in runs) > len(runs)
-
-
-def kept_up_with(points: list[Point], server: str) -> list[list[Point]]:
-    """The runs of each load that counts, the least one first."""
-    loads = sorted({point.streams for point in points if point.server == server})
-    return [runs for load in loads if keeps_up(runs := runs_of(points, server, load))]
-
-
-def per_core(points: list[Point], server: str) -> float:
-    """The best of its loads."""
-    counting = kept_up_with(points, server)
-    return max((median([point.per_core for point in runs]) for runs in counting), default=math.nan)
-
-
-def carried(points: list[Point], server: str, streams: int) -> float:
-    """Streams until the busiest of the server's processes has a whole core, by one load."""
-    runs = runs_of(points, server, streams)
-    return median([point.streams / point.busiest for point in runs]) if keeps_up(runs) else math.nan
-
-
-def server_table(points: list[Point]) -> str:
-    peer = per_core(points, MEDIA_RECORDER)
-    text = row("server", "streams", "CPU", "streams per core", "against `MediaRecorder`", "memory",
-               "threads", "unwritten", "keeps up", "whole") + row(*["---"] * 10)  # fmt: skip
-    for server, streams in dict.fromkeys((point.server, point.streams) for point in points):
-        found = runs_of(points, server, streams)
-        each = median([point.per_core for point in found])
-        text += row(
-            server, streams, f"{median([point.cpu for point in found]):.0%}", f"{each:.0f}",
-            f"{each / peer:.1f}×", f"{median([point.resident_mb for point in found]):.0f} MB",
-            max(point.threads for point in found),
-            f"{median([point.unwritten_s for point in found]):.1f} s",
-            "yes" if keeps_up(found) else "**no**",
-            "yes" if all(point.whole for point in found) else "**no**",
-        )  # fmt: skip
-    return text
-
-
-def goals(figures: Figures) -> list[tuple[str, str, str, bool]]:
-    """What is wanted, what it is, and whether that is enough."""
-    ratio = per_core(figures.points, GAPLESS) / per_core(figures.points, MEDIA_RECORDER)
-    (shared,) = POINTS[TWO_WORKERS]
-    one = carried(figures.points, GAPLESS, shared // 2)  # as many as each of the two has
-    scaling = carried(figures.points, TWO_WORKERS, shared) / one
-    threads = {p.threads for p in figures.points if p.server in (GAPLESS, KEEPING)}
-    against_janus = {
-        server: per_core(figures.points, server) / per_core(figures.points, JANUS)
-        if any(point.server == JANUS for point in figures.points)
-        else math.nan
-        for server in (GAPLESS, KEEPING)
-    }
-    memory = figures.slopes_kb[GAPLESS] / figures.slopes_kb[MEDIA_RECORDER]
-    slope = f"{figures.slopes_kb[GAPLESS]:.0f} kB, {memory:.2f}×"
-    lag = median([percentile(seen.lag_ms, 99) for seen in figures.busy])
-    latency = median([percentile(seen.latency_ms, 99) for seen in figures.busy])
-    start = median(figures.starts_ms)
-    client = median(figures.clients["`gapless stream`"]) / median(
-        figures.clients["aiortc's encoder"]
-    )
-    told = f"{figures.storm_s:.1f} s, {'nothing' if figures.storm_whole else '**something**'} lost"
-    return [
-        ("streams per core, decoded, with levels, against `MediaRecorder`", "≥ 6×",
-         f"{ratio:.1f}×", ratio >= 6),
-        ("the same, against Janus, which decodes nothing (moonshot)", "≥ 1×",
-         f"{against_janus[GAPLESS]:.2f}×", against_janus[GAPLESS] >= 1),
-        ("streams per core, packets stored as they are, against Janus", "≥ 2×",
-         f"{against_janus[KEEPING]:.1f}×", against_janus[KEEPING] >= 2),
-        ("streams that two workers carry, against one", "≥ 1.8×", f"{scaling:.1f}×",
-         scaling >= 1.8),
-        ("threads, whatever the number of streams", "constant",
-         " or ".join(map(str, sorted(threads))), len(threads) == 1),
-        (f"memory of a session without packets ({IDLE[0]} to {IDLE[1]}), against `MediaRecorder`",
-         "≤ 0.25×", slope, memory <= 0.25),
-        (f"event-loop lag at half of capacity ({figures.busy[0].streams} streams), with recordings"
-         " that start and end, p99 (median of the runs)", "≤ 10 ms",
-         f"{lag:.1f} ms", lag <= 10),
-        ("a packet's way from the sender to the store's hands, the same load, p99", "≤ 50 ms",
-         f"{latency:.1f} ms", latency <= 50),
-        ("offer to first sample, median", "≤ 200 ms", f"{start:.0f} ms", start <= 200),
-        (f"{STORM} clients that connect within {STORM_S:.0f} s while {STORM} stream",
-         "≤ 5 s, nothing lost", told, figures.storm_s <= 5 and figures.storm_whole),
-        ("CPU of a client, against aiortc's own encoder", "≤ 0.5×", f"{client:.2f}×",
-         client <= 0.5),
-    ]  # fmt: skip
-
-
-def goal_table(figures: Figures) -> str:
-    text = row("what", "goal", "measured", "") + row(*["---"] * 4)
-    for what, goal, measured, is_met in goals(figures):
-        text += row(what, goal, measured, "" if is_met else "**missed**")
-    return text
-
-
-def client_table(clients: dict[str, list[float]]) -> str:
-    peer = median(clients["aiortc's encoder"])
-    text = row("client", "CPU of one stream", "against aiortc's encoder") + row(*["---"] * 3)
-    for client, cpus in clients.items():
-        cpu = median(cpus)
-        text += row(client, f"{cpu:.2%}", f"{cpu / peer:.2f}×")
-    return text
-
-
-def step_table(figures: Figures) -> str:
-    found = kept_up_with(figures.points, GAPLESS)[-1]
-    whole = median([point.cpu / point.streams for point in found]) * 0.02 * 1e6
-    steps = figures.steps_us
-    text = row("step", "µs", "") + row(*["---"] * 3)
-    for step, cost in steps.items():
-        text += row(step, f"{cost:.1f}", f"{cost / whole:.0%}")
-    rest = whole - sum(steps.values())
-    text += row("event loop, calls between, seeing to sockets, reports, consent", f"{rest:.1f}",
-                f"{rest / whole:.0%}")  # fmt: skip
-    return text + row(f"**a packet, at {found[0].streams} streams**", f"**{whole:.1f}**", "")
-
-
-def document(figures: Figures) -> str:
-    return (
-        HEADER.format(repetitions=REPETITIONS, unwritten=UNWRITTEN_S)
-        + goal_table(figures)
-        + "\n## Servers\n\n"
-        + server_table(figures.points)
-        + "\n![streams against CPU](performance-cpu.png)\n"
-        + "\n![streams against the event loop's lag](performance-lag.png)\n"
-        + "\n![a packet's way to the store](performance-latency.png)\n"
-        + "\nWhere its event loop is at work for more than four fifths of its time, Gapless reads"
-        + " each stream\nthree times a second: a packet is a fifth cheaper then, and a third where"
-        + " it is stored as it came.\n"
-        + "\n## A packet\n\nWhere its time goes (CPU): each step by itself, and what the server as"
-        + " a whole takes beyond that.\nlibopus alone is the wall.\n\n"
-        + step_table(figures)
-        + "\n## Clients\n\nOne client that streams a tone in mono at 64 kbit/s, with capture, Opus"
-        + " and sending; aiortc's own\nsender encodes at 96 kbit/s in stereo, and cannot do"
-        + f" otherwise. Medians of {CLIENT_REPETITIONS} runs, by turns.\n\n"
-        + client_table(figures.clients)
-    )
-
-
-def summary(figures: Figures) -> dict[str, Any]:
-    """The figures without every single probe."""
-
-    def percentiles(seen: Probed) -> dict[str, Any]:
-        marks = (50, 95, 99)
-        return {
-            "streams": seen.streams,
-            "cpu": seen.cpu,
-            "lag_ms": {f"p{p}": percentile(seen.lag_ms, p) for p in marks},
-            "latency_ms": {f"p{p}": percentile(seen.latency_ms, p) for p in marks},
-        }
-
-    return asdict(figures) | {
-        "curve": [percentiles(seen) for seen in figures.curve],
-        "busy": [percentiles(seen) for seen in figures.busy],
-    }
 
 
 def main() -> None:

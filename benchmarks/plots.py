@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import pathlib
 import statistics
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-if TYPE_CHECKING:
-    from benchmarks.performance import Figures
+from benchmarks.figures import GAPLESS, Figures
 
 mpl.use("Agg")
 from matplotlib import pyplot
 
 SIZE = (6.4, 3.6)
-_GAPLESS = "Gapless"
 
 
 def draw(figures: Figures, folder: pathlib.Path) -> None:
@@ -30,9 +27,9 @@ def draw(figures: Figures, folder: pathlib.Path) -> None:
 
 def _cpu(figures: Figures, path: pathlib.Path) -> None:
     figure, axes = pyplot.subplots()
-    curves = {_GAPLESS: [(seen.streams, seen.cpu) for seen in figures.curve]}
+    curves = {GAPLESS: [(seen.streams, seen.cpu) for seen in figures.curve]}
     for server in dict.fromkeys(point.server for point in figures.points):
-        if server != _GAPLESS:
+        if server != GAPLESS:
             loads = sorted({p.streams for p in figures.points if p.server == server})
             curves[server] = [
                 (n, statistics.median(
