@@ -161,6 +161,8 @@ class RecordingInfo:
     resume_digest: str = ""
     """SHA-256 (hex) of the secret with which its client may go on with it; not in the ledger."""
     container: Container = Container.WAV
+    is_rendering: bool = False
+    """Whether it is made of another recording, and can be made again; not in the ledger."""
 
 
 def document(

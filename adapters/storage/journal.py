@@ -38,6 +38,7 @@ class Journal:
         journal = cls(create_private(path))
         begin = {"journal": VERSION, **describe(info), "data_offset": data_offset}
         begin |= {"resume_digest": info.resume_digest, "before": before.as_json()}
+        begin |= {"rendering": True} if info.is_rendering else {}
         try:
             journal._write(begin)
         except BaseException:
@@ -128,14 +129,16 @@ class FoundJournal:
         anchor = self.anchor
         if anchor is None or self.info is None or "at" not in anchor.details:
             return None
-        at = datetime.datetime.fromisoformat(anchor.details["at"])
         seconds = (length - anchor.position) / self.info.format.sample_rate_hz
-        return at + datetime.timedelta(seconds=seconds)
+        try:
+            at = datetime.datetime.fromisoformat(anchor.details["at"])
+            return at + datetime.timedelta(seconds=seconds)
+        except (ValueError, TypeError, OverflowError):  # the line is damaged
+            return None
 
     @property
     def is_rendering(self) -> bool:
-        """Whether it was made of another recording, which is still there."""
-        return any(event.type == "rendered" for event in self.events)
+        return self.info is not None and self.info.is_rendering
 
     def position(self, *, sound: int, length: int) -> int:
         """Where a recording stands whose file holds so much `sound`, and so much in all.
@@ -144,7 +147,7 @@ class FoundJournal:
         until another gap, or the end, makes up for it.
         """
         ends = [*(start for start, _ in self.starts[1:]), None]
-        for (start, kind), end in zip(self.starts, ends, strict=True):
+        for (start, kind), end in zip(self.starts, ends, strict=False):
             if kind.has_packet:
                 if end is None or sound < end - start:
                     return start + sound
@@ -218,6 +221,7 @@ def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
         started_at=datetime.datetime.fromisoformat(entry["started_at"]),
         resume_digest=str(entry.get("resume_digest", "")),
         container=Container(entry.get("container", "wav")),
+        is_rendering=bool(entry.get("rendering", False)),
     )
 
 

@@ -7,7 +7,6 @@ steps are those of `complete`.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import fcntl
 import json
@@ -102,21 +101,20 @@ def _recover_one(
     taken = files.recording.exists() or files.ledger.exists()
     if is_part and take_up is not None and not taken and take_up(files, journal):
         return None
-    descriptor = _open(files)
+    descriptor = _lock(files)
     if descriptor is None:
+        if journal.is_rendering:
+            _discard(files)
         return _go_on(files, journal)
     try:
-        # whoever is completing it still has it locked, by whatever name
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not files.part.exists():
             return _go_on(files, journal)
         if files.recording.exists() and files.recording.samefile(files.part):
             files.part.unlink()  # cut off between the two steps of a rename: one file, two names
             return _go_on(files, journal)
         if journal.is_rendering:
-            for path in (files.ledger_part, files.part, files.journal):
-                path.unlink(missing_ok=True)
-            return None  # it can be made again, of what it was made of
+            _discard(files)
+            return None
         if files.recording.exists() or files.ledger.exists():
             files = _beside(files)  # another recording has the name: keep both
         return _complete(files, descriptor, journal)
@@ -124,13 +122,32 @@ def _recover_one(
         os.close(descriptor)
 
 
-def _open(files: RecordingFiles) -> int | None:
-    """The file of a recording, by the name that it has now; None when there is none."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with contextlib.suppress(FileNotFoundError):
-        return os.open(files.recording, os.O_RDONLY | os.O_CLOEXEC)
+def _lock(files: RecordingFiles) -> int | None:
+    """The file of a recording, by the name that it has now, and locked; None when there is none.
+
+    Raises `BlockingIOError` when somebody is still writing or completing it.
+    """
+    for path, flags, lock in (
+        (files.part, os.O_RDWR | os.O_NOFOLLOW, fcntl.LOCK_EX),
+        (files.recording, os.O_RDONLY, fcntl.LOCK_SH),
+    ):
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, lock | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
     return None
+
+
+def _discard(files: RecordingFiles) -> None:
+    """Remove a rendering that is not complete: it can be made again, of what it is made of."""
+    for path in (files.ledger_part, files.part, files.journal):
+        path.unlink(missing_ok=True)
 
 
 def _go_on(files: RecordingFiles, journal: FoundJournal) -> RecoveredRecording | None:

@@ -49,13 +49,12 @@ def render_recording(
     parts = RecordingParts(folder, info, PartOptions(), sync)
     try:
         parts.open()
-        parts.note(Event("rendered", 0, {"from": path.name}))  # first: recovery goes by it
         for piece in _pieces(path, spans, events, decoders(_OPUS, info.format)):
             if piece.pieces:
                 parts.write(piece.pieces, piece.kind)
             else:
                 parts.write_silence(piece.length, piece.kind)
-        for event in events:
+        for event in [*events, Event("rendered", 0, {"from": path.name})]:
             parts.note(event)
         parts.finish(facts.ledger["end_reason"], _moment(facts.ledger["ended_at"]))
     except OSError as error:
@@ -87,7 +86,7 @@ def _pieces(
 
 def _read(ledger: Mapping[str, Any]) -> tuple[RecordingInfo, list[Event]]:
     try:
-        info = replace(read_info(ledger), container=Container.WAV)
+        info = replace(read_info(ledger), container=Container.WAV, is_rendering=True)
         return info, [read_event(entry) for entry in ledger["events"]]
     except (KeyError, TypeError, ValueError) as error:
         raise InputUnreadable(f"the ledger cannot be read: {error!r}") from error
