@@ -115,6 +115,9 @@ class Publisher:
             while not await self._uplink.open():
                 # nobody listens: the microphone is let go until somebody does
                 await self._close_source()
+            if self._source is not None and self._source.overrun_samples:
+                # to connect took longer than sound is kept for: what there is of it is old
+                await self._close_source()
             if self._source is None:
                 await self._open_source()
                 self._lost = 0  # what nobody was there to hear is not lost

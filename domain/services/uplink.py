@@ -33,7 +33,9 @@ WATCH_S = 0.25
 POLL_S = 0.1
 """The same for one that is waited for."""
 ATTEMPT_S = 5.0
-"""An attempt to come back that takes longer is given up for another one."""
+"""An attempt to come back that takes longer is given up for another one,"""
+LONGEST_ATTEMPT_S = 20.0
+"""which is given twice the time: there are paths that work, and are slow."""
 CONFIRM_S = 1.5
 """At the end, wait so long until the server has said that it has the last packet."""
 _PASSING = (408, 425, 429, 500, 502, 503, 504, 507)
@@ -75,8 +77,10 @@ class Uplink:
         self._last_sequence: int | None = None
         self._reported: int | None = None
         self._unreported_since: float | None = None  # a packet was sent, and no report moved on
+        # of this outage:
+        self._attempt_s = ATTEMPT_S
         self._may_restart = False
-        self._was_restart_answered = False  # in this outage
+        self._was_restart_answered = False
         self.session_id = ""
         self.failure: GaplessError | None = None
         """The refusal that ended the session."""
@@ -148,6 +152,7 @@ class Uplink:
             self._observer.interrupted()
             lost_at = self._clock.monotonic()
             self._backoff.reset()
+            self._attempt_s = ATTEMPT_S
             self._may_restart, self._was_restart_answered = True, False
             while self.failure is None and not self._is_alive():
                 await self._come_back()
@@ -167,8 +172,9 @@ class Uplink:
             return work.done or (self._is_alive() and not attempt.is_restarting)
 
         try:
-            if not await self._wait(ATTEMPT_S, is_decided):
-                attempt.error = ConnectionFailed(f"no media path within {ATTEMPT_S:g} s")
+            if not await self._wait(self._attempt_s, is_decided):
+                attempt.error = ConnectionFailed(f"no media path within {self._attempt_s:g} s")
+                self._attempt_s = min(2 * self._attempt_s, LONGEST_ATTEMPT_S)
             await work.cancel()
         except BaseException:
             await work.cancel()
@@ -186,7 +192,7 @@ class Uplink:
             await old.close(goodbye=False)
         elif self._is_alive():
             return
-        elif attempt.error is not None and not _is_passing(attempt.error):
+        elif attempt.error is not None and _is_final(attempt.error):
             self.failure = attempt.error
         else:
             delay = self._backoff.next_delay_s()
@@ -343,3 +349,15 @@ def _is_passing(error: GaplessError) -> bool:
     if isinstance(error, ServerRefused):
         return error.status in _PASSING
     return not isinstance(error, WrongServer)
+
+
+def _is_final(error: GaplessError) -> bool:
+    """Whether a session that was there is over by what is answered to whoever comes back to it.
+
+    Anything but a refusal may come from another than its server: a captive portal, a gateway.
+    """
+    return (
+        isinstance(error, ServerRefused)
+        and 400 <= error.status < 500
+        and error.status not in _PASSING
+    )

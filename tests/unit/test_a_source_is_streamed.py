@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,9 +164,11 @@ async def test_a_tail_costs_at_most_16_5_ms(length: int) -> None:
 
 
 async def test_an_overrun_moves_the_timestamps_on_and_leaves_a_hole_in_the_sequence() -> None:
-    client = Client(block(0, 960), block(960 + 4800, 960))
-    client.source.overrun_samples = 4800
-    summary = await client.run()
+    client = Client(block(0, 960), block(960 + 4800, 960), live=True)
+    async with client.started():
+        await client.clock.run(0.05)
+        client.source.overrun_samples = 4800
+        summary = await client.until_done()
     assert [timestamp for timestamp, _ in client.sent] == [0, 5760, 6720]
     assert [packet.sequence for packet in client.packets] == [65_535, 1, 2]
     assert summary.lost_s == 0.1
@@ -254,6 +257,18 @@ async def test_a_server_that_is_not_there_is_waited_for_with_the_device_let_go(
     assert client.seen.delays == pytest.approx([0.95 * d for d in (0.5, 1, 2, 4, 8, 8)])
     assert client.seen.states[1:7] == [f"waiting: {error}"] * 6
     assert summary.seconds == 1.0
+    assert client.sent[0][0] == 0
+    client.assert_released()
+
+
+async def test_sound_from_before_a_slow_connection_is_not_sent_late() -> None:
+    client = Client(*seconds(1), live=True)
+    again = FakeSource(MONO, seconds(1))
+    client.capture = FakeCapture(client.source, again)
+    client.source.overrun_samples = 48_000  # while nobody was there to take it
+    summary = await client.run()
+    assert client.source.closed == 1
+    assert (summary.seconds, summary.lost_s) == (1.0, 0.0)
     assert client.sent[0][0] == 0
     client.assert_released()
 
@@ -384,6 +399,48 @@ async def test_an_attempt_that_hangs_is_given_up_for_another() -> None:
         assert third.is_open
         await client.until_done()
     assert hanging.closed == [False]
+    client.assert_released()
+
+
+async def test_a_slow_path_is_given_more_time_by_and_by() -> None:
+    client = Client(*seconds(60), live=True)
+    slow = [FakePublisherConnection(client.clock) for _ in range(2)]
+    for item in slow:
+
+        async def connect(
+            *arguments: Any, connect: Callable[..., Awaitable[None]] = item.connect, **more: Any
+        ) -> None:
+            await client.clock.sleep(8.0)
+            await connect(*arguments, **more)
+
+        item.connect = connect  # type: ignore[method-assign]
+    client.transport = FakePublisherTransport(client.connection, *slow)
+    async with client.started():
+        await client.clock.run(2.0)
+        client.connection.die()
+        await client.clock.run(20.0)
+        assert [item.is_open for item in slow] == [False, True]
+        await client.until_done()
+    client.assert_released()
+
+
+@pytest.mark.parametrize(
+    "portal",
+    [ServerRefused(302, "log in"), ServerRefused(522, "origin"), WrongServer("another one")],
+    ids=str,
+)
+async def test_what_somebody_else_answers_in_an_outage_does_not_end_the_session(
+    portal: GaplessError,
+) -> None:
+    client = Client(*seconds(20), live=True, signaling=FakeSignaling(None, portal, portal))
+    client.transport = FakePublisherTransport(
+        client.connection, *(FakePublisherConnection(client.clock) for _ in range(3))
+    )
+    async with client.started():
+        await client.clock.run(2.0)
+        client.connection.die()
+        await client.until_done()
+    assert client.signaling.resumed == [None, "secret"]
     client.assert_released()
 
 
