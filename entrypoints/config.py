@@ -109,7 +109,7 @@ def _read(name: str, entry: _Given, hint: Any) -> Any:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{type(value).__name__} is no text")  # it may be a secret
     return value
 
 
@@ -166,10 +166,13 @@ def _ice_server(item: Any) -> list[IceServer]:
     if isinstance(item, str):
         return [IceServer(item.strip())] if item.strip() else []
     if not isinstance(item, dict) or not item.keys() <= {"urls", "username", "credential"}:
-        raise TypeError(f"{item!r} has more or less than urls, username, credential")
+        raise TypeError("a server has urls, and it may have username and credential, no more")
+    username, credential = item.get("username"), item.get("credential")
+    if not all(isinstance(value, str | None) for value in (username, credential)):
+        raise TypeError("a username and a credential are texts")  # which are not shown
     urls = item.get("urls", [])
     return [
-        IceServer(_text(url), item.get("username"), item.get("credential"))
+        IceServer(_text(url), username, credential)
         for url in ([urls] if isinstance(urls, str) else urls)
     ]
 

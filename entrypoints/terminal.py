@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import shutil
 import sys
@@ -156,5 +157,8 @@ def show_recovery(found: Recovery) -> None:
 
 
 def log_to_terminal() -> None:
-    """Warnings and worse go to stderr, a line each."""
+    """Warnings and worse go to stderr, a line each; what a terminal cannot show is shown as "?"."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     logging.basicConfig(level=logging.WARNING, format="gapless: %(levelname)s: %(message)s")

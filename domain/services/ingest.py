@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from domain.errors import (
     OfferRejected,
-    PeerError,
     RecordingFailed,
     ServerFull,
     SessionUnknown,
@@ -292,12 +291,12 @@ class Ingest:
                     raise SessionUnknown("the session is over")
                 if not live.processor.can_record(connection.codecs):
                     raise OfferRejected("the recording cannot go on with another codec")
-        except PeerError:
+            if live is None or resume is None:
+                resume = self._new_secret(_RESUME_BYTES)
+                live = self._open(session_id, name, resume)
+        except BaseException:  # it is in nobody else's hands yet
             await connection.close()
             raise
-        if live is None or resume is None:
-            resume = self._new_secret(_RESUME_BYTES)
-            live = self._open(session_id, name, resume)
         live.add_attempt(connection, offer=key, now=self._clock.monotonic())
         return Accepted(session_id, resume, connection.answer_sdp, connection.ice_tag, ice_servers)
 

@@ -67,6 +67,13 @@ def test_each_source_wins_over_the_one_below(file: pathlib.Path) -> None:
         ({"inactivity_timeout_s": "0"}, {}, "", "0 is not between 0.5 and 86400"),
         ({"ice_servers": "http://x"}, {}, "", "ice_servers: 'http://x' is no stun: or turn:"),
         ({"ice_servers": "turn:x"}, {}, "", "ice_servers: turn:x needs a username"),
+        ({}, {}, "token = 1234", "token: int is no text (from {file})"),
+        (
+            {"ice_servers": '[{"urls": "turn:x", "username": "u", "credential": 5}]'},
+            {},
+            "",
+            "ice_servers: a username and a credential are texts",
+        ),
         ({"tls_cert": "a"}, {}, "", "tls_key: tls_cert and tls_key go together"),
         ({"host": "0.0.0.0"}, {}, "", "token: 0.0.0.0 can be reached from other machines"),
     ],
@@ -79,6 +86,13 @@ def test_a_wrong_setting_is_named_with_its_source(
     with pytest.raises(SettingInvalid) as caught:
         server(line=line, env=env, file=path)
     assert message.format(file=path) in str(caught.value)
+
+
+def test_no_secret_is_told_with_what_is_wrong() -> None:
+    servers = '[{"urls": "turn:x", "credential": "S3CRET", "credentialType": "password"}]'
+    with pytest.raises(SettingInvalid) as caught:
+        server(line={"ice_servers": servers})
+    assert "S3CRET" not in str(caught.value)
 
 
 def test_a_missing_file_is_named() -> None:
