@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 from collections.abc import Callable, Sequence
 
 from adapters.capture.threads import deliver_in_thread, in_driver_thread
@@ -75,9 +76,15 @@ class CallbackSource:
     """An `AudioSource` fed by a driver's callback through a `Handoff`."""
 
     def __init__(
-        self, audio_format: AudioFormat, handoff: Handoff, release: Callable[[], object]
+        self,
+        audio_format: AudioFormat,
+        handoff: Handoff,
+        release: Callable[[], object],
+        *,
+        device: str,
     ) -> None:
         self.format = audio_format
+        self.device = device
         self._handoff = handoff
         self._release: Callable[[], object] | None = release
 
@@ -114,10 +121,17 @@ def choose(devices: Sequence[InputDevice], wanted: str | None) -> InputDevice:
     for device in devices:
         if wanted in (str(device.index), device.name):
             return device
-    fitting = [device for device in devices if wanted.lower() in device.name.lower()]
-    if len(fitting) != 1:
-        raise NoSuchDevice(wanted, listing)
-    return fitting[0]
+    same = [device for device in devices if _without_place(device.name) == _without_place(wanted)]
+    alike = [device for device in devices if wanted.lower() in device.name.lower()]
+    for fitting in (same, alike):
+        if len(fitting) == 1:
+            return fitting[0]
+    raise NoSuchDevice(wanted, listing)
+
+
+def _without_place(name: str) -> str:
+    """ALSA's names end with a card's number, which is another one after it was plugged in again."""
+    return re.sub(r" \(hw:\d+,\d+\)$", "", name)
 
 
 class OverflowMeter:

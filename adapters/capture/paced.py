@@ -23,6 +23,8 @@ _INTEGER_SUBTYPES = frozenset({"PCM_16", "PCM_U8", "PCM_S8"})
 class _PacedSource:
     """Delivers blocks no earlier than a microphone would have them."""
 
+    device = None
+
     def __init__(self, audio_format: AudioFormat) -> None:
         self.format = audio_format
         self.overrun_samples = 0  # nobody fills these sources but the one who reads them

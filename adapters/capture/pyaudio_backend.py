@@ -38,7 +38,7 @@ class PyAudioCapture:
             handoff.put(data, missing=missing)
             return None, module.paContinue
 
-        def start() -> tuple[Any, Any]:
+        def start() -> tuple[Any, Any, str]:
             port_audio = _start(module)
             try:
                 device = choose(_devices(port_audio), request.device)
@@ -60,15 +60,15 @@ class PyAudioCapture:
                 raise DeviceUnusable(
                     f"cannot record {audio_format} from {device.name!r}: {_reason(error)}"
                 ) from error
-            return port_audio, stream
+            return port_audio, stream, device.name
 
-        port_audio, stream = await in_driver_thread(start, timeout_s=_OPEN_S)
+        port_audio, stream, name = await in_driver_thread(start, timeout_s=_OPEN_S)
 
         def release() -> None:
             stream.close()
             port_audio.terminate()
 
-        return CallbackSource(audio_format, handoff, release)
+        return CallbackSource(audio_format, handoff, release, device=name)
 
 
 def _devices(port_audio: Any) -> list[InputDevice]:

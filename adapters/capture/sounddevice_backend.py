@@ -48,7 +48,7 @@ class SoundDeviceCapture:
             )
             handoff.put(bytes(data), missing=missing)
 
-        def start() -> Any:
+        def start() -> tuple[Any, str]:
             if self._was_opened:
                 # PortAudio looks for devices when it starts, and never again
                 module._terminate()
@@ -72,13 +72,15 @@ class SoundDeviceCapture:
                 raise DeviceUnusable(
                     f"cannot record {audio_format} from {device.name!r}: {error.args[0]}"
                 ) from error
-            return stream
+            return stream, device.name
 
         try:
-            stream = await in_driver_thread(start, timeout_s=_OPEN_S)
+            stream, name = await in_driver_thread(start, timeout_s=_OPEN_S)
         except module.PortAudioError as error:
             raise DeviceUnusable(f"PortAudio does not start: {error.args[0]}") from error
-        return CallbackSource(audio_format, handoff, lambda: stream.close(ignore_errors=True))
+        return CallbackSource(
+            audio_format, handoff, lambda: stream.close(ignore_errors=True), device=name
+        )
 
 
 def _import() -> Any:

@@ -46,6 +46,10 @@ class AudioSource(Protocol):
         """The format of what is delivered."""
 
     @property
+    def device(self) -> str | None:
+        """The name of the device that it records from; None for what is none."""
+
+    @property
     def overrun_samples(self) -> int:
         """Samples lost so far because nobody took them in time."""
 

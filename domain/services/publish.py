@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -147,6 +147,10 @@ class Publisher:
 
     async def _open_source(self) -> None:
         self._source = await self._capture.open(self._request)
+        if self._source.device is not None:
+            # should it go, it is this one that is waited for: by its number, or as the default,
+            # another microphone would be there
+            self._request = replace(self._request, device=self._source.device)
         self._resampler = self._new_resampler(self._source.format)
         if self._stopped:
             self._source.stop()

@@ -18,8 +18,11 @@ class FakeSource:
         audio_format: AudioFormat,
         script: Sequence[AudioFrame | Exception],
         clock: FakeClock | None = None,
+        *,
+        device: str | None = None,
     ) -> None:
         self.format = audio_format
+        self.device = device
         self.overrun_samples = 0
         self.closed = 0
         self._script = list(script)
@@ -51,11 +54,13 @@ class FakeCapture:
     def __init__(self, *script: FakeSource | Exception) -> None:
         self._script = list(script)
         self.opened: list[FakeSource] = []
+        self.requests: list[CaptureRequest] = []
 
     def devices(self) -> Sequence[InputDevice]:
         return []
 
     async def open(self, request: CaptureRequest) -> AudioSource:
+        self.requests.append(request)
         step = self._script.pop(0)
         if isinstance(step, Exception):
             raise step
@@ -65,6 +70,7 @@ class FakeCapture:
 
 class _LoopTone:
     overrun_samples = 0
+    device = None
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self.format = audio_format

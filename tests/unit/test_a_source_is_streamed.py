@@ -19,6 +19,7 @@ from domain.errors import (
     EndUnconfirmed,
     GaplessError,
     InputUnreadable,
+    NoSuchDevice,
     ServerRefused,
     ServerUnreachable,
     SessionOver,
@@ -528,6 +529,19 @@ async def test_a_device_that_comes_back_goes_on_where_the_clock_says() -> None:
         (65_535 + n) % 2**16 for n in range(len(client.packets))
     ]
     assert [p.timestamp for p in client.packets] == sorted(p.timestamp for p in client.packets)
+    client.assert_released()
+
+
+async def test_it_is_the_same_device_that_is_waited_for() -> None:
+    client = Client()
+    script = [*seconds(1), DeviceLost("unplugged")]
+    client.source = FakeSource(MONO, script, device="USB Mic (hw:1,0)")
+    again = FakeSource(MONO, seconds(1), device="USB Mic (hw:2,0)")
+    client.capture = FakeCapture(client.source, NoSuchDevice("USB Mic (hw:1,0)", []), again)
+    await client.run()
+    assert [request.device for request in client.capture.requests] == [
+        None, "USB Mic (hw:1,0)", "USB Mic (hw:1,0)",
+    ]  # fmt: skip
     client.assert_released()
 
 

@@ -105,6 +105,16 @@ def test_devices_are_found_by_number_name_and_part_of_it(wanted: str | None, ind
     assert choose(DEVICES, wanted).index == index
 
 
+def test_a_card_that_was_plugged_in_again_may_have_another_number() -> None:
+    devices = [
+        InputDevice(0, "Webcam: Audio (hw:1,0)", 1, 48_000, is_default=True),
+        InputDevice(1, "USB Mic: Audio (hw:2,0)", 1, 48_000, is_default=False),
+    ]
+    assert choose(devices, "USB Mic: Audio (hw:1,0)").index == 1
+    with pytest.raises(NoSuchDevice):
+        choose(devices[:1], "USB Mic: Audio (hw:1,0)")
+
+
 @pytest.mark.parametrize("wanted", ["1", "usb", "HDMI"])
 def test_a_device_that_is_not_there_lists_those_that_are(wanted: str) -> None:
     with pytest.raises(NoSuchDevice, match="0: USB Audio, 3: USB Microphone"):
