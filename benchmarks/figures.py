@@ -20,7 +20,8 @@ STORM, STORM_S = 100, 2.0
 REPETITIONS = 3
 CLIENT_REPETITIONS = 5
 """Fifty times a second a client is woken up for half a millisecond: what that takes depends on what
-the processor has done meanwhile, so that it differs by a tenth from one process to the next."""
+the processor has done meanwhile, so that one minute differs from the next by a half. So clients are
+measured at the same time, and each time with new processes."""
 UNWRITTEN_S = 1.5
 """A server has not scored that puts off writing what it was sent by more than that."""
 

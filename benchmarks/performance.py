@@ -241,18 +241,25 @@ def memory_slope_kb(server: str) -> float:
     return (after - before) / (many - few) * 1024
 
 
-def client_cpu(client: str) -> float:
-    """CPU of one client that streams a tone, as a share of a core."""
-    with tempfile.TemporaryDirectory() as folder, serving(GAPLESS, folder) as (_, url):
-        commands = {
-            CLIENT: ("-m", "entrypoints", "stream", "--server", url,
-                                 "--capture", "tone"),
-            CLIENT_PEER: ("-m", "benchmarks.peers.aiortc_client", url),
-        }  # fmt: skip
-        with running(*commands[client]) as streaming:
-            streaming.line("connected")
-            time.sleep(SETTLE_S)
-            return sum(cpu_over(streaming, WINDOW_S))
+def client_cpus() -> dict[str, float]:
+    """CPU of clients that stream a tone beside each other, each as a share of a core."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(GAPLESS, folder) as (_, url),
+        running("-m", "benchmarks.peers.aiortc_client", url) as peer,
+        running("-m", "entrypoints", "stream", "--server", url, "--capture", "tone") as ours,
+    ):
+        clients = {CLIENT_PEER: peer, CLIENT: ours}
+        for client in clients.values():
+            client.line("connected")
+        time.sleep(SETTLE_S)
+        began = time.monotonic()
+        used_s = {name: sum(client.cpus_s) for name, client in clients.items()}
+        time.sleep(WINDOW_S)
+        passed_s = time.monotonic() - began
+        return {
+            name: (sum(client.cpus_s) - used_s[name]) / passed_s for name, client in clients.items()
+        }
 
 
 def run() -> Figures:
@@ -266,9 +273,9 @@ def run() -> Figures:
                 print(f"  {repetition + 1}: {server}, {streams} streams", file=sys.stderr)
                 figures.points.append(measure(server, streams))
     for repetition in range(CLIENT_REPETITIONS):
-        for client, cpus in figures.clients.items():
-            print(f"  {repetition + 1}: {client}", file=sys.stderr)
-            cpus.append(client_cpu(client))
+        print(f"  {repetition + 1}: clients", file=sys.stderr)
+        for client, cpu in client_cpus().items():
+            figures.clients[client].append(cpu)
     for streams in CURVE:
         print(f"  probes: {streams} streams", file=sys.stderr)
         figures.curve.append(probe(streams))

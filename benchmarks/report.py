@@ -165,7 +165,7 @@ def document(figures: Figures) -> str:
         + step_table(figures)
         + "\n## Clients\n\nOne client that streams a tone in mono at 64 kbit/s, with capture, Opus"
         + " and sending; aiortc's own\nsender encodes at 96 kbit/s in stereo, and cannot do"
-        + f" otherwise. Medians of {CLIENT_REPETITIONS} runs, by turns.\n\n"
+        + f" otherwise. Medians of {CLIENT_REPETITIONS} runs, side by side.\n\n"
         + client_table(figures.clients)
     )
 
