@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 
-from domain.rtp import write_rtp
+from domain.rtp.packets import write_rtp
 from tests.rigs.clients import Publishing, Remote
 from tests.rigs.sound import encode, speech
 

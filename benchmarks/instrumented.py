@@ -18,12 +18,12 @@ from typing import Any
 
 from dependency_injector import providers
 
-from domain.audio import Sound
-from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.ports.storage import RecordingStore, RecordingWriter
-from domain.recording import EndReason
-from domain.services.publish import FRAME_SAMPLES
+from domain.recording.ledger import Event, RecordingInfo, SampleKind
+from domain.recording.recording import EndReason
+from domain.services.client.publisher import FRAME_SAMPLES
 from domain.settings import ServerSettings
+from domain.sound.pieces import Sound
 from entrypoints.container import ServerContainer
 from entrypoints.serving import at_signals, serve_here
 from tests.fakes.observers import SeenByServer

@@ -24,13 +24,14 @@ from adapters.storage.parts import PartOptions, RecordingParts
 from adapters.transport.datagrams import Datagram
 from adapters.transport.srtp import Unprotector
 from adapters.transport.udp import UdpSockets, UdpTransport
-from domain.audio import AudioFormat
-from domain.ledger import RecordingInfo, SampleKind
-from domain.reconstruct import Run
-from domain.recording import Recording
-from domain.reorder import ReorderBuffer
-from domain.rtp import ReceptionStatistics, RtpPacket, parse_rtp, write_rtp
-from domain.sources import SourceGate
+from domain.recording.ledger import RecordingInfo, SampleKind
+from domain.recording.reconstruction import Run
+from domain.recording.recording import Recording
+from domain.rtp.order import ReorderBuffer
+from domain.rtp.packets import RtpPacket, parse_rtp, write_rtp
+from domain.rtp.reports import ReceptionStatistics
+from domain.rtp.sources import SourceGate
+from domain.sound.formats import AudioFormat
 from tests.rigs.sound import encode, speech
 
 STREAMS = 100

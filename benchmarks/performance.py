@@ -44,7 +44,7 @@ from benchmarks.generator import BEGINNING_S, TICK_S
 from benchmarks.peers import janus
 from benchmarks.processes import ROOT, Running, generating, running, waiting_packets
 from benchmarks.report import document, goal_table, server_table, summary
-from domain.ledger import SampleKind
+from domain.recording.ledger import SampleKind
 from tests.rigs.processes import workers_of
 
 DOCUMENT = ROOT / "docs" / "performance.md"

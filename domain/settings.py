@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from domain.errors import SettingInvalid
-from domain.ownership import MAX_WORKERS
+from domain.session.placement import MAX_WORKERS
 
 
 @dataclass(frozen=True, slots=True)

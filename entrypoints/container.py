@@ -29,15 +29,15 @@ from adapters.transport.ice_agent import IceOptions
 from adapters.transport.ingest import AiortcIngest
 from adapters.transport.publisher import AiortcPublisher
 from adapters.transport.sdp import OpusWishes
-from domain.audio import AudioFormat
-from domain.ownership import Registrar, Share
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.observers import ServerObserver, StreamObserver
-from domain.rtp import RTP_RATE_HZ, Packetizer
-from domain.services.ingest import Ingest
-from domain.services.publish import Publisher
-from domain.services.uplink import Uplink
+from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
+from domain.services.client.publisher import Publisher
+from domain.services.client.uplink import Uplink
+from domain.services.server.sessions import Ingest
+from domain.session.placement import Registrar, Share
 from domain.settings import ClientSettings, ServerSettings, is_loopback
+from domain.sound.formats import AudioFormat
 from entrypoints.version import VERSION
 
 

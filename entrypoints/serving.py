@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from dependency_injector import providers
 
-from domain.ownership import Counts, Share
+from domain.session.placement import Counts, Share
 from domain.settings import ServerSettings
 from entrypoints.container import ServerContainer
 from entrypoints.terminal import ServerView, show_recovery

@@ -10,12 +10,12 @@ import sys
 
 import click
 
-from domain.audio import AudioFormat
-from domain.levels import FLOOR_DBFS
 from domain.ports.observers import StreamProgress
 from domain.ports.storage import Recovery
-from domain.recording import EndReason
-from domain.session import SessionState
+from domain.recording.recording import EndReason
+from domain.session.session import SessionState
+from domain.sound.formats import AudioFormat
+from domain.sound.levels import FLOOR_DBFS
 
 _METER_WIDTH = 24
 _REDRAW_S = 0.1  # the pace at which an eye follows a meter

@@ -23,7 +23,7 @@ from typing import Any
 import click
 
 from domain.errors import GaplessError, PortInUse, SettingInvalid
-from domain.ownership import ABSENT, Counts, Share
+from domain.session.placement import ABSENT, Counts, Share
 from domain.settings import ServerSettings
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
 from entrypoints.terminal import log_to_terminal

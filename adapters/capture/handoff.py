@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from adapters.capture.threads import deliver_in_thread, in_driver_thread
-from domain.audio import AudioFormat, AudioFrame
-from domain.conversion import unpack
 from domain.errors import DeviceLost, NoSuchDevice
 from domain.ports.capture import InputDevice, Take
+from domain.sound.conversion import unpack
+from domain.sound.formats import AudioFormat, AudioFrame
 
 STALL_S = 2.0
 """A device that delivers nothing for so long is lost: many drivers do not say so."""

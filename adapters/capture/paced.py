@@ -10,9 +10,9 @@ import numpy as np
 import soundfile
 
 from adapters.capture.threads import deliver_in_thread
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
 from domain.errors import InputUnreadable
 from domain.ports.capture import AudioSource, CaptureRequest, InputDevice, Take
+from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat, Samples
 
 BLOCK_S = 0.02
 _TONE_HZ = (262, 294, 330, 349, 392, 440, 494, 523)

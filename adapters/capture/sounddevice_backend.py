@@ -8,9 +8,9 @@ from typing import Any
 
 from adapters.capture.handoff import CallbackSource, Handoff, OverflowMeter, choose
 from adapters.capture.threads import in_driver_thread
-from domain.audio import AudioFormat, SampleFormat
 from domain.errors import BackendMissing, DeviceUnusable
 from domain.ports.capture import AudioSource, CaptureRequest, InputDevice
+from domain.sound.formats import AudioFormat, SampleFormat
 
 _OPEN_S = 10.0
 

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from domain.audio import AudioFrame
 from domain.errors import DeviceUnusable
 from domain.ports.capture import Take
+from domain.sound.formats import AudioFrame
 
 _T = TypeVar("_T")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from adapters.codec.libopus import OpusDecoder
 from adapters.codec.pyav import TelephoneDecoder
-from domain.audio import AudioFormat
-from domain.detection import CodecParameters
-from domain.ports.codec import Decoder
+from domain.sound.decoding import Decoder
+from domain.sound.detection import CodecParameters
+from domain.sound.formats import AudioFormat
 
 
 def make_decoder(codec: CodecParameters, audio_format: AudioFormat) -> Decoder:

@@ -16,9 +16,10 @@ from typing import Any
 import av
 import numpy as np
 
-from domain import opus
-from domain.audio import AudioFormat, AudioFrame, Samples, Sound
 from domain.errors import CodecUnavailable, PayloadInvalid
+from domain.sound import opus
+from domain.sound.formats import AudioFormat, AudioFrame, Samples
+from domain.sound.pieces import Sound
 
 SAMPLE_RATE_HZ = 48_000
 _WIDTH = 2  # bytes of a sample

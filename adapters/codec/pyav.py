@@ -9,9 +9,10 @@ import av
 import numpy as np
 
 from adapters.codec.pyav_frames import from_av
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, Sound
-from domain.conversion import convert_frame
 from domain.errors import PayloadInvalid
+from domain.sound.conversion import convert_frame
+from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat
+from domain.sound.pieces import Sound
 
 _FFMPEG_NAMES = {"pcmu": "pcm_mulaw", "pcma": "pcm_alaw", "g722": "g722"}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import av
 
-from domain.audio import AudioFormat, AudioFrame
-from domain.conversion import unpack
-from domain.detection import detect_layout
+from domain.sound.conversion import unpack
+from domain.sound.detection import detect_layout
+from domain.sound.formats import AudioFormat, AudioFrame
 
 
 def from_av(frame: av.AudioFrame, *, position: int = 0) -> AudioFrame:

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 
 from adapters.signaling.http import Handler, read_body
 from domain.errors import ServerFull
-from domain.ownership import Registrar, Share, owner_of, registrar_of
+from domain.session.placement import Registrar, Share, owner_of, registrar_of
 
 FORWARD_S = 10.0
 HEALTH_S = 2.0

@@ -7,9 +7,9 @@ import hashlib
 import os
 import threading
 
-from domain.audio import AudioFormat
-from domain.conversion import Bytes, unpack
-from domain.levels import LevelMeter, Loudness
+from domain.sound.conversion import Bytes, unpack
+from domain.sound.formats import AudioFormat
+from domain.sound.levels import LevelMeter, Loudness
 
 _BLOCK = 1 << 24  # other threads run between two blocks, and then want their time
 _STEP = 1 << 20  # of a file that grows: 11 s of 48 kHz, which the system has in its memory

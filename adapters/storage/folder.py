@@ -18,12 +18,12 @@ from adapters.storage.files import RecordingFiles
 from adapters.storage.journal import FoundJournal
 from adapters.storage.parts import PartOptions, RecordingParts
 from adapters.storage.recovery import recover
-from domain.audio import Sound
 from domain.errors import StorageFailed, StorageFull
-from domain.ledger import Event, RecordingInfo, SampleKind
-from domain.ownership import Share
 from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
-from domain.recording import Anchor, EndReason
+from domain.recording.ledger import Event, RecordingInfo, SampleKind
+from domain.recording.recording import Anchor, EndReason
+from domain.session.placement import Share
+from domain.sound.pieces import Sound
 
 QUEUE_S = 30.0
 """Sound that may wait for the disk, per recording; beyond that it becomes silence."""

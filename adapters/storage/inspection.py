@@ -9,9 +9,9 @@ import pathlib
 from adapters.storage.digest import digest_of
 from adapters.storage.ogg_opus import read_file
 from adapters.storage.wav_header import MAX_RIFF_SIZE, WavHeader, read_header
-from domain.audio import AudioFormat
 from domain.errors import InputUnreadable
-from domain.verification import FileFacts
+from domain.recording.verification import FileFacts
+from domain.sound.formats import AudioFormat
 
 
 def inspect_recording(path: str) -> FileFacts:

@@ -17,8 +17,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters.storage.files import create_private
-from domain.audio import AudioFormat, SampleFormat
-from domain.ledger import Container, Event, Ledger, RecordingInfo, SampleKind, describe, timestamp
+from domain.recording.ledger import (
+    Container,
+    Event,
+    Ledger,
+    RecordingInfo,
+    SampleKind,
+    describe,
+    timestamp,
+)
+from domain.sound.formats import AudioFormat, SampleFormat
 
 VERSION = 1
 _MAX_HEADER_BYTES = 1 << 20

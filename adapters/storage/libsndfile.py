@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import soundfile
 
-from domain.audio import Samples
+from domain.sound.formats import Samples
 
 _SFC_UPDATE_HEADER_NOW = 0x1060
 _SFC_SET_UPDATE_HEADER_AUTO = 0x1061

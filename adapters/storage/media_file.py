@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from adapters.storage.digest import Digest
-from domain.audio import Sound
+from domain.sound.pieces import Sound
 
 
 class MediaFile(Protocol):

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from adapters.storage.digest import Digest
-from domain.audio import Samples, Sound, silence
-from domain.conversion import pack
 from domain.errors import StorageFailed, StorageFull
-from domain.ledger import Event, Ledger, RecordingInfo, SampleKind, document
 from domain.ports.storage import RecordingWriter, Recovery
-from domain.recording import EndReason
+from domain.recording.ledger import Event, Ledger, RecordingInfo, SampleKind, document
+from domain.recording.recording import EndReason
+from domain.sound.conversion import pack
+from domain.sound.formats import Samples, silence
+from domain.sound.pieces import Sound
 
 
 @dataclass(frozen=True, slots=True, eq=False)

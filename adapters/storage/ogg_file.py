@@ -16,8 +16,8 @@ from adapters.storage.ogg_opus import (
     read_file,
     read_packets,
 )
-from domain.audio import EncodedSound, Sound
-from domain.ledger import RecordingInfo
+from domain.recording.ledger import RecordingInfo
+from domain.sound.pieces import EncodedSound, Sound
 
 
 def find_end(descriptor: int, journal: FoundJournal) -> OggOpusFile | None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from adapters.storage.ogg import Page, page, paginate, read_pages
-from domain import opus
 from domain.errors import PayloadInvalid
+from domain.sound import opus
 
 SHORTEST = 120
 """Samples of the shortest frame, 2.5 ms."""

@@ -22,8 +22,8 @@ from adapters.storage.journal import Before, FoundJournal, Journal
 from adapters.storage.media_file import MediaFile
 from adapters.storage.ogg_file import OggFile
 from adapters.storage.wav_file import WavFile
-from domain.audio import Sound, split
-from domain.ledger import Container, Event, Ledger, RecordingInfo, SampleKind, document
+from domain.recording.ledger import Container, Event, Ledger, RecordingInfo, SampleKind, document
+from domain.sound.pieces import Sound, split
 
 RESERVE_BYTES = 4 << 20
 """Recordings stop when so little is free: enough to complete them and write their ledgers."""

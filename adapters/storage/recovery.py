@@ -30,12 +30,12 @@ from adapters.storage.wav_header import (
     write_header,
     write_sizes,
 )
-from domain.audio import AudioFormat
 from domain.errors import StorageFailed
-from domain.ledger import Container, Event, RecordingInfo, document
-from domain.ownership import Share
 from domain.ports.storage import RecoveredRecording, Recovery
-from domain.recording import EndReason
+from domain.recording.ledger import Container, Event, RecordingInfo, document
+from domain.recording.recording import EndReason
+from domain.session.placement import Share
+from domain.sound.formats import AudioFormat
 
 _ASSUMED_FORMAT = AudioFormat(48_000, 1)
 """For a file whose header and journal are both gone: what Gapless records most."""

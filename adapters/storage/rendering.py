@@ -14,14 +14,15 @@ from adapters.storage.inspection import inspect_recording
 from adapters.storage.journal import read_event, read_info
 from adapters.storage.ogg_opus import read_packets
 from adapters.storage.parts import PartOptions, RecordingParts
-from domain.audio import EncodedSound
-from domain.detection import CodecParameters
 from domain.errors import InputUnreadable, StorageFailed
-from domain.ledger import Container, Event, RecordingInfo, Span
-from domain.ports.codec import Decoder, DecoderFactory
+from domain.ports.codec import DecoderFactory
 from domain.ports.storage import RecoveredRecording
-from domain.rendering import Rendered, render
-from domain.verification import Limits, read_spans, verify
+from domain.recording.ledger import Container, Event, RecordingInfo, Span
+from domain.recording.rendering import Rendered, render
+from domain.recording.verification import Limits, read_spans, verify
+from domain.sound.decoding import Decoder
+from domain.sound.detection import CodecParameters
+from domain.sound.pieces import EncodedSound
 
 _OPUS = CodecParameters("opus", 111, 48_000, 2)
 

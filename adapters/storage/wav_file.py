@@ -13,9 +13,10 @@ import soundfile
 from adapters.storage import libsndfile
 from adapters.storage.digest import Digest, GrowingDigest
 from adapters.storage.wav_header import frames_in, read_header, write_sizes
-from domain.audio import SampleFormat, Sound, silence
-from domain.conversion import convert
-from domain.ledger import RecordingInfo
+from domain.recording.ledger import RecordingInfo
+from domain.sound.conversion import convert
+from domain.sound.formats import SampleFormat, silence
+from domain.sound.pieces import Sound
 
 _SILENCE_BLOCK = 48_000
 _SUBTYPES = {

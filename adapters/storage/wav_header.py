@@ -6,7 +6,7 @@ import os
 import struct
 from dataclasses import dataclass
 
-from domain.audio import AudioFormat, SampleFormat
+from domain.sound.formats import AudioFormat, SampleFormat
 
 CANONICAL_SIZE = 44
 _DS64_SIZE = 36

@@ -24,7 +24,6 @@ from adapters.transport.link import SecureLink
 from adapters.transport.rounds import Rounds
 from adapters.transport.rtcp import receiver_report, sender_time, source_description
 from adapters.transport.sdp import OpusWishes, RemoteAudio, parse_offer, write_answer
-from domain.detection import CodecParameters
 from domain.errors import CandidateRejected, ConnectionFailed, NoRelay, PacketInvalid, ServerFull
 from domain.ports.clock import Clock, Spawner
 from domain.ports.transport import (
@@ -33,8 +32,9 @@ from domain.ports.transport import (
     IngestConnection,
     MediaSink,
 )
-from domain.rtp import RtpPacket, parse_rtp
+from domain.rtp.packets import RtpPacket, parse_rtp
 from domain.settings import IceServer
+from domain.sound.detection import CodecParameters
 
 _log = logging.getLogger("gapless")
 

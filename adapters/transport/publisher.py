@@ -19,7 +19,8 @@ from adapters.transport.sdp import RemoteAudio, parse_answer, write_offer
 from domain.errors import ConnectionFailed, OfferRejected
 from domain.ports.clock import Clock
 from domain.ports.transport import IceCandidate, IceDescription, PublisherConnection
-from domain.rtp import OPUS_PAYLOAD_TYPE, RTP_RATE_HZ, RtpPacket, is_rtcp, write_rtp
+from domain.rtp.packetizer import OPUS_PAYLOAD_TYPE, RTP_RATE_HZ
+from domain.rtp.packets import RtpPacket, is_rtcp, write_rtp
 from domain.settings import IceServer
 
 CONNECT_S = 15.0

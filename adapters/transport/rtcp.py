@@ -13,7 +13,7 @@ from aiortc.rtp import (
     RtcpSrPacket,
 )
 
-from domain.rtp import ReceptionReport
+from domain.rtp.reports import ReceptionReport
 
 _CNAME = 1
 _SENDER_REPORT, _RECEIVER_REPORT = 200, 201

@@ -10,10 +10,10 @@ import aiortc.sdp
 from aiortc import RTCDtlsFingerprint, RTCDtlsParameters
 
 from adapters.transport.ice_agent import parse_candidate
-from domain.detection import CodecParameters, is_supported, static_codec
 from domain.errors import CandidateRejected, OfferRejected
 from domain.ports.transport import are_ice_credentials
-from domain.rtp import OPUS_PAYLOAD_TYPE
+from domain.rtp.packetizer import OPUS_PAYLOAD_TYPE
+from domain.sound.detection import CodecParameters, is_supported, static_codec
 
 MAX_SDP_BYTES = 100_000
 MAX_SDP_LINES = 1000

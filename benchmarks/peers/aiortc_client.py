@@ -15,7 +15,7 @@ import av
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from adapters.capture.paced import tone
-from domain.audio import AudioFormat
+from domain.sound.formats import AudioFormat
 from tests.rigs.loopback import loopback_for_aiortc
 from tests.rigs.sound import FRAME, RATE
 

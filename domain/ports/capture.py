@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from domain.audio import AudioFormat, AudioFrame
+from domain.sound.formats import AudioFormat, AudioFrame
 
 Take: TypeAlias = Callable[[AudioFrame], bool]
 """Takes a block, and says whether another one is wanted."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from domain.audio import AudioFormat, AudioFrame, Sound
-from domain.detection import CodecParameters
+from domain.sound.decoding import Decoder
+from domain.sound.detection import CodecParameters
+from domain.sound.formats import AudioFormat, AudioFrame
 
 
 class Encoder(Protocol):
@@ -34,34 +35,6 @@ class Resampler(Protocol):
 
     def flush(self) -> Sequence[AudioFrame]:
         """What the filter still holds, at the end."""
-
-
-class Decoder(Protocol):
-    """A stateful decoder of one stream; its sound gathers until it is taken, all of it together.
-
-    Lengths are in samples per channel.
-    """
-
-    def decode(self, payload: bytes) -> int:
-        """Decode a packet; the length of its sound. Raises `PayloadInvalid`.
-
-        The decoder is unharmed by an invalid payload: the next good one decodes.
-        """
-
-    def recoverable(self, payload: bytes) -> int:
-        """Samples directly before this packet that it carries again (in-band FEC); 0 for none.
-
-        Raises `PayloadInvalid`.
-        """
-
-    def recover(self, payload: bytes) -> int:
-        """Decode those; `decode` the packet itself after it. Raises `PayloadInvalid`."""
-
-    def conceal(self, length: int) -> int:
-        """Make up to `length` that go on from the last sound; 0 from a codec that cannot."""
-
-    def take(self) -> list[Sound]:
-        """What has gathered since the last time; samples have shape (n, channels), s16."""
 
 
 class DecoderFactory(Protocol):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from domain.audio import AudioFormat
-from domain.levels import Levels
-from domain.recording import EndReason
-from domain.session import SessionState
+from domain.recording.recording import EndReason
+from domain.session.session import SessionState
+from domain.sound.formats import AudioFormat
+from domain.sound.levels import Levels
 
 
 @dataclass(frozen=True, slots=True)

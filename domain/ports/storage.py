@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from domain.audio import Sound
 from domain.errors import StorageFailed
-from domain.ledger import Event, RecordingInfo, SampleKind
-from domain.recording import Anchor, EndReason
+from domain.recording.ledger import Event, RecordingInfo, SampleKind
+from domain.recording.recording import Anchor, EndReason
+from domain.sound.pieces import Sound
 
 
 class RecordingWriter(Protocol):

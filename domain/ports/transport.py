@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from domain.detection import CodecParameters
-from domain.rtp import ReceptionReport, RtpPacket
+from domain.rtp.packets import RtpPacket
+from domain.rtp.reports import ReceptionReport
 from domain.settings import IceServer
+from domain.sound.detection import CodecParameters
 
 _ICE_USERNAME = re.compile("[A-Za-z0-9+/]{4,256}")
 _ICE_PASSWORD = re.compile("[A-Za-z0-9+/]{22,256}")

@@ -13,8 +13,8 @@ import click
 import numpy as np
 import soundfile
 
-from domain.comparison import Mono, compare
 from domain.errors import GaplessError
+from domain.sound.comparison import Mono, compare
 from entrypoints.config import ENVIRONMENT_PREFIX
 
 _STOP_S = 10.0

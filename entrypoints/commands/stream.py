@@ -8,7 +8,7 @@ import signal
 import click
 
 from domain.errors import ConnectionFailed
-from domain.services.publish import Publisher, StreamSummary
+from domain.services.client.publisher import Publisher, StreamSummary
 from domain.settings import ClientSettings
 from entrypoints.container import ClientContainer
 from entrypoints.options import settings_options

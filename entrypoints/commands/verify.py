@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from domain.errors import InputUnreadable
-from domain.ledger import SampleKind
-from domain.verification import FileFacts, Limits, Verdict, verify
+from domain.recording.ledger import SampleKind
+from domain.recording.verification import FileFacts, Limits, Verdict, verify
 from entrypoints.container import ToolsContainer
 from entrypoints.terminal import clock_time
 

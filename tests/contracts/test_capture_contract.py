@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from domain.audio import AudioFormat, AudioFrame
 from domain.errors import DeviceLost, NoSuchDevice
 from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
 from domain.settings import ClientSettings
+from domain.sound.formats import AudioFormat, AudioFrame
 from entrypoints.container import ClientContainer
 from tests.fakes.observers import SeenByClient
 from tests.rigs import microphone as rig

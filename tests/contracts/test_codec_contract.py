@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from adapters.codec.decoders import make_decoder
 from adapters.codec.libopus import OpusEncoder
 from adapters.codec.pyav import PyAvResampler
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
-from domain.comparison import compare
-from domain.detection import CodecParameters, detect_format
 from domain.errors import PayloadInvalid
-from domain.ports.codec import Decoder
+from domain.sound.comparison import compare
+from domain.sound.decoding import Decoder
+from domain.sound.detection import CodecParameters, detect_format
+from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat, Samples
 
 OPUS = CodecParameters("opus", 111, 48_000, 2)
 RATE = 48_000

@@ -21,12 +21,12 @@ from adapters.storage.ogg_opus import read_packets
 from adapters.storage.parts import PartOptions, RecordingParts
 from adapters.storage.recovery import recover
 from adapters.storage.rendering import render_recording
-from domain.detection import CodecParameters
 from domain.errors import InputUnreadable, StorageFailed
-from domain.recording import EndReason
-from domain.rtp import RtpPacket
-from domain.services.record import AudioTrackProcessor
-from domain.verification import Limits, verify
+from domain.recording.recording import EndReason
+from domain.recording.verification import Limits, verify
+from domain.rtp.packets import RtpPacket
+from domain.services.server.track_processor import AudioTrackProcessor
+from domain.sound.detection import CodecParameters
 from tests.fakes.time import FakeClock
 from tests.rigs.sound import encode, speech
 

@@ -11,12 +11,12 @@ import pytest
 from adapters.codec.decoders import make_decoder
 from adapters.codec.libopus import OpusEncoder
 from adapters.storage.memory import MemoryStore, StoredRecording
-from domain.audio import AudioFormat, AudioFrame
-from domain.comparison import compare
-from domain.detection import CodecParameters
-from domain.recording import EndReason
-from domain.rtp import RtpPacket
-from domain.services.record import AudioTrackProcessor
+from domain.recording.recording import EndReason
+from domain.rtp.packets import RtpPacket
+from domain.services.server.track_processor import AudioTrackProcessor
+from domain.sound.comparison import compare
+from domain.sound.detection import CodecParameters
+from domain.sound.formats import AudioFormat, AudioFrame
 from tests.contracts.test_codec_contract import telephone_packets
 from tests.fakes.time import FakeClock
 from tests.rigs.sound import RATE, speech

@@ -24,7 +24,7 @@ from adapters.storage import libsndfile
 from adapters.transport.ice import IceTransport
 from adapters.transport.ice_agent import IceOptions
 from adapters.transport.srtp import Protector, Unprotector
-from domain.rtp import RtpPacket, write_rtp
+from domain.rtp.packets import RtpPacket, write_rtp
 
 
 def test_aiortc_dtls_asks_its_transport_for_role_recv_and_send_only() -> None:

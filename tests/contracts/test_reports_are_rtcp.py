@@ -17,7 +17,7 @@ from adapters.transport.rtcp import (
     sender_time,
     source_description,
 )
-from domain.rtp import ReceptionReport
+from domain.rtp.reports import ReceptionReport
 
 NOON = datetime.datetime(2026, 3, 20, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
 words = st.integers(0, 2**32 - 1)

@@ -19,9 +19,9 @@ from domain.errors import (
     SessionUnknown,
     WrongServer,
 )
-from domain.ownership import Registrar, Share
 from domain.ports.signaling import SignalingClient
 from domain.ports.transport import IceCandidate, IceDescription, IngestConnection
+from domain.session.placement import Registrar, Share
 from domain.settings import IceServer
 from tests.fakes.signaling import FakeSignaling
 from tests.rigs.tls import self_signed

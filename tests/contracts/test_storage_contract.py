@@ -24,13 +24,13 @@ from adapters.storage.inspection import inspect_recording
 from adapters.storage.journal import Journal
 from adapters.storage.memory import MemoryStore
 from adapters.storage.parts import PartOptions
-from domain.audio import AudioFormat, SampleFormat, Samples
-from domain.conversion import convert, pack
 from domain.errors import StorageFailed
-from domain.ledger import Event, RecordingInfo, SampleKind
 from domain.ports.storage import RecordingStore, RecordingWriter
-from domain.recording import EndReason
-from domain.verification import Limits, verify
+from domain.recording.ledger import Event, RecordingInfo, SampleKind
+from domain.recording.recording import EndReason
+from domain.recording.verification import Limits, verify
+from domain.sound.conversion import convert, pack
+from domain.sound.formats import AudioFormat, SampleFormat, Samples
 
 Read = Callable[[str], tuple[AudioFormat, Samples]]
 _DTYPES = {SampleFormat.U8: "int16", SampleFormat.S24: "int32"}

@@ -24,7 +24,8 @@ from domain.ports.transport import (
     IngestTransport,
     PublisherConnection,
 )
-from domain.rtp import ReceptionReport, ReceptionStatistics, RtpPacket
+from domain.rtp.packets import RtpPacket
+from domain.rtp.reports import ReceptionReport, ReceptionStatistics
 from tests.fakes.media import FakeIngestTransport
 
 OPTIONS = IceOptions(loopback=("127.0.0.1",))

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 
 from adapters.capture.paced import ToneCapture, tone
-from domain.audio import AudioFormat, AudioFrame
 from domain.ports.capture import AudioSource, CaptureRequest, InputDevice, Take
+from domain.sound.formats import AudioFormat, AudioFrame
 from tests.fakes.time import FakeClock
 
 

@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import numpy as np
 
-from domain.audio import AudioFormat, AudioFrame, Sound
-from domain.detection import CodecParameters
 from domain.errors import ConnectionFailed, OfferRejected, PayloadInvalid
 from domain.ports.transport import IceCandidate, IceDescription, MediaSink
-from domain.rtp import RtpPacket
+from domain.rtp.packets import RtpPacket
 from domain.settings import IceServer
+from domain.sound.detection import CodecParameters
+from domain.sound.formats import AudioFormat, AudioFrame
+from domain.sound.pieces import Sound
 from tests.fakes.time import FakeClock
 
 OPUS = CodecParameters("opus", 111, 48_000, 2)

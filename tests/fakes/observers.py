@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import asyncio
 
-from domain.audio import AudioFormat
 from domain.ports.observers import StreamProgress
-from domain.recording import EndReason
-from domain.session import SessionState
+from domain.recording.recording import EndReason
+from domain.session.session import SessionState
+from domain.sound.formats import AudioFormat
 
 
 class SeenByServer:

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from playwright.async_api import Route
 
-from domain.comparison import compare
+from domain.sound.comparison import compare
 from tests.rigs.browser import CHROMIUM, PUBLISH, WAIT_UNTIL_SENT, browser_page
 from tests.rigs.clients import local_server
 from tests.rigs.fidelity import Outcome

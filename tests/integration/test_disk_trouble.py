@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 import soundfile
 
-from domain.verification import Limits, verify
+from domain.recording.verification import Limits, verify
 from entrypoints.container import ToolsContainer
 from tests.rigs.clients import Publishing, Remote, local_server
 from tests.rigs.processes import serving

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 import soundfile
 
-from domain.comparison import compare
+from domain.sound.comparison import compare
 from tests.rigs import microphone as rig
 from tests.rigs.processes import gapless, read, serving
 from tests.rigs.sound import SPEECH

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.storage.memory import MemoryStore
 from domain.errors import GaplessError
-from domain.recording import EndReason
+from domain.recording.recording import EndReason
 from tests.fakes.capture import LoopCapture
 from tests.rigs.clients import local_server
 from tests.rigs.network import network_before

@@ -104,7 +104,9 @@ async def run(server: Local, count: int) -> None:
 async def test_nothing_of_any_session_stays_behind(
     tmp_path: pathlib.Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("domain.services.ingest._OUTCOME_S", 0.5)  # kept for a minute otherwise
+    monkeypatch.setattr(
+        "domain.services.server.sessions._OUTCOME_S", 0.5
+    )  # kept for a minute otherwise
     # without connections kept alive, which come and go as they like
     connector = aiohttp.TCPConnector(force_close=True)
     async with (

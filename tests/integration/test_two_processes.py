@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from domain.comparison import compare
+from domain.sound.comparison import compare
 from tests.rigs.processes import Server, gapless, read, serving
 from tests.rigs.sound import SPEECH
 from tests.rigs.tls import self_signed

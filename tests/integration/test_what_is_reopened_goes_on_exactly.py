@@ -16,9 +16,9 @@ import soundfile
 from adapters.storage.folder import FolderStore
 from adapters.storage.parts import PartOptions
 from domain.ports.storage import InterruptedRecording
-from domain.recording import EndReason
-from domain.rtp import RtpPacket
-from domain.services.record import AudioTrackProcessor
+from domain.recording.recording import EndReason
+from domain.rtp.packets import RtpPacket
+from domain.services.server.track_processor import AudioTrackProcessor
 from tests.fakes.media import OPUS, PCMU, packet, payload, plain_decoder
 from tests.fakes.time import FakeClock
 

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from playwright.async_api import Page
 
-from domain.recording import EndReason
+from domain.recording.recording import EndReason
 from tests.rigs.browser import CHROMIUM, PUBLISH, WAIT_UNTIL_SENT, WHIP, browser_page
 from tests.rigs.clients import Local, local_server
 from tests.rigs.outages import only_recording

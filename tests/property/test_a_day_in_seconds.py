@@ -8,12 +8,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from domain.audio import AudioFormat, Sound
-from domain.ledger import Ledger, SampleKind
-from domain.reconstruct import Reconstructor
-from domain.recording import Appended, EndReason, GapFilled, Noted, Recording
-from domain.reorder import ReorderBuffer, Restarted
-from domain.rtp import ReceptionStatistics, RtpPacket
+from domain.recording.ledger import Ledger, SampleKind
+from domain.recording.reconstruction import Reconstructor
+from domain.recording.recording import Appended, EndReason, GapFilled, Noted, Recording
+from domain.rtp.order import ReorderBuffer, Restarted
+from domain.rtp.packets import RtpPacket
+from domain.rtp.reports import ReceptionStatistics
+from domain.sound.formats import AudioFormat
+from domain.sound.pieces import Sound
 
 RATE, FRAME = 48_000, 23_040  # packets of 480 ms, so that a day has 180,000 of them
 FRAMES_A_DAY = 24 * 3600 * RATE // FRAME

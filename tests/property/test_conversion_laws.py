@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
-from domain.conversion import convert, convert_frame, mix_channels, pack, unpack
+from domain.sound.conversion import convert, convert_frame, mix_channels, pack, unpack
+from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat, Samples
 
 FORMATS = list(SampleFormat)
 INTEGERS = [f for f in FORMATS if not f.is_float]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.audio import AudioFormat, AudioFrame
-from domain.framing import Framer
+from domain.sound.formats import AudioFormat, AudioFrame
+from domain.sound.framing import Framer
 
 MONO = AudioFormat(48_000, 1)
 BLOCKS = st.lists(st.integers(0, 3000), max_size=30)

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from adapters.storage import ogg
 from adapters.storage.ogg_opus import OggOpusFile, OggOpusWriter, read_file, read_packets
-from domain import opus
 from domain.errors import PayloadInvalid
+from domain.sound import opus
 from tests.rigs.sound import encode, speech
 
 LOOK_AHEAD = 312

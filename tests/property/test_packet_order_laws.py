@@ -8,9 +8,10 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.redundancy import Recovered
-from domain.reorder import MARKED_S, Lost, ReorderBuffer, Restarted
-from domain.rtp import RtpPacket, Unwrapper
+from domain.rtp.counters import Unwrapper
+from domain.rtp.order import MARKED_S, Lost, ReorderBuffer, Restarted
+from domain.rtp.packets import RtpPacket
+from domain.rtp.redundancy import Recovered
 
 
 def packet(sequence: int, arrived: float) -> RtpPacket:

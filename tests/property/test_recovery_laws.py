@@ -28,10 +28,11 @@ from adapters.storage.parts import PartOptions, RecordingParts
 from adapters.storage.recovery import recover
 from adapters.storage.rendering import render_recording
 from adapters.storage.wav_header import read_header
-from domain.audio import AudioFormat, EncodedSound, SampleFormat
-from domain.ledger import Container, Event, RecordingInfo, SampleKind
-from domain.recording import EndReason
-from domain.verification import Limits, verify
+from domain.recording.ledger import Container, Event, RecordingInfo, SampleKind
+from domain.recording.recording import EndReason
+from domain.recording.verification import Limits, verify
+from domain.sound.formats import AudioFormat, SampleFormat
+from domain.sound.pieces import EncodedSound
 
 ODD_WAVS = sorted(
     pathlib.Path(str(path))

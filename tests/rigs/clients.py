@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from domain.ports.transport import IceCandidate, PublisherConnection
-from domain.rtp import Packetizer
+from domain.rtp.packetizer import Packetizer
 from domain.settings import ClientSettings, ServerSettings
 from entrypoints.container import ClientContainer, ServerContainer
 from tests.fakes.observers import SeenByClient, SeenByServer

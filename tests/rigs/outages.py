@@ -17,7 +17,7 @@ from dependency_injector import providers
 
 from adapters.storage.memory import MemoryStore, StoredRecording
 from domain.ports.capture import CaptureBackend
-from domain.services.publish import Publisher, StreamSummary
+from domain.services.client.publisher import Publisher, StreamSummary
 from domain.settings import ClientSettings
 from entrypoints.container import ClientContainer
 from tests.fakes.observers import SeenByClient

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import soundfile
 
 from adapters.codec.libopus import OpusEncoder
-from domain.audio import AudioFormat, AudioFrame
+from domain.sound.formats import AudioFormat, AudioFrame
 
 RATE = 48_000
 FRAME = 960

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from domain.audio import AudioFormat, AudioFrame
 from domain.errors import (
     ConnectionFailed,
     DeviceLost,
@@ -25,12 +24,14 @@ from domain.errors import (
     SessionOver,
     WrongServer,
 )
-from domain.levels import measure
 from domain.ports.capture import AudioSource, CaptureRequest
 from domain.ports.transport import IceDescription
-from domain.rtp import Packetizer, RtpPacket
-from domain.services.publish import Publisher, StreamSummary
-from domain.services.uplink import DEAD_AFTER_S, Uplink
+from domain.rtp.packetizer import Packetizer
+from domain.rtp.packets import RtpPacket
+from domain.services.client.publisher import Publisher, StreamSummary
+from domain.services.client.uplink import DEAD_AFTER_S, Uplink
+from domain.sound.formats import AudioFormat, AudioFrame
+from domain.sound.levels import measure
 from tests.fakes.capture import FakeCapture, FakeSource
 from tests.fakes.media import (
     FakePublisherConnection,

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from adapters.transport.patience import BUSY, PATIENT, QUICK, Patience, Rhythm
-from domain.services.ingest import UNREAD_S
+from domain.services.server.sessions import UNREAD_S
 
 STEP_S = 0.005
 EACH_S = 15e-6

@@ -11,9 +11,9 @@ import pytest
 from adapters.capture import handoff
 from adapters.capture.handoff import Handoff, OverflowMeter, choose
 from adapters.capture.threads import in_driver_thread
-from domain.audio import AudioFormat
 from domain.errors import DeviceLost, DeviceUnusable, NoSuchDevice
 from domain.ports.capture import InputDevice
+from domain.sound.formats import AudioFormat
 
 MONO = AudioFormat(1000, 1)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from adapters.codec.pyav_frames import from_av
-from domain.audio import AudioFormat, SampleFormat
-from domain.conversion import convert
-from domain.detection import CodecParameters, detect_format, detect_layout, is_supported
 from domain.errors import FrameUnsupported, PayloadInvalid
+from domain.sound.conversion import convert
+from domain.sound.detection import CodecParameters, detect_format, detect_layout, is_supported
+from domain.sound.formats import AudioFormat, SampleFormat
 
 OPUS = CodecParameters("opus", 111, 48_000, 2)
 MONO, STEREO = b"\x78", b"\x7c"

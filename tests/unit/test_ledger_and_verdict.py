@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.audio import AudioFormat
-from domain.ledger import (
+from domain.recording.clock import SkewEstimator
+from domain.recording.ledger import (
     Event,
     Ledger,
     RecordingInfo,
@@ -21,9 +21,9 @@ from domain.ledger import (
     longest_gap,
     totals,
 )
-from domain.levels import Loudness
-from domain.skew import SkewEstimator
-from domain.verification import FileFacts, Limits, verify
+from domain.recording.verification import FileFacts, Limits, verify
+from domain.sound.formats import AudioFormat
+from domain.sound.levels import Loudness
 
 MONO = AudioFormat(48_000, 1)
 WHEN = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)

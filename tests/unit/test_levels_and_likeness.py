@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from domain.audio import AudioFormat, AudioFrame, SampleFormat
-from domain.comparison import compare
-from domain.levels import FLOOR_DBFS, measure
+from domain.sound.comparison import compare
+from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat
+from domain.sound.levels import FLOOR_DBFS, measure
 
 RATE = 48_000
 

@@ -6,7 +6,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.naming import MAX_SLUG, recording_name, slug
+from domain.recording.naming import MAX_SLUG, recording_name, slug
 
 
 @given(st.text())

@@ -9,12 +9,12 @@ import pytest
 
 from domain.errors import OfferRejected, SessionUnknown
 from domain.ports.transport import IceCandidate
-from domain.recording import EndReason
-from domain.rtp import RtpPacket
-from domain.services.ingest import Accepted
-from domain.session import SessionState
+from domain.recording.recording import EndReason
+from domain.rtp.packets import RtpPacket
+from domain.services.server.sessions import Accepted
+from domain.session.session import SessionState
+from domain.session.turn import with_credentials
 from domain.settings import IceServer
-from domain.turn import with_credentials
 from tests.fakes.media import FakeConnection, packet, payload
 from tests.unit.test_sessions_are_recorded import Server, values
 

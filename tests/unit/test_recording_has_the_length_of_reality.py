@@ -6,10 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.audio import AudioFormat
-from domain.ledger import SampleKind
-from domain.reconstruct import Run
-from domain.recording import (
+from domain.recording.ledger import SampleKind
+from domain.recording.reconstruction import Run
+from domain.recording.recording import (
     Appended,
     EndReason,
     Finished,
@@ -18,7 +17,8 @@ from domain.recording import (
     Opened,
     Recording,
 )
-from domain.timeline import Placement, Timeline
+from domain.recording.timeline import Placement, Timeline
+from domain.sound.formats import AudioFormat
 
 RATE = 48_000
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import PacketInvalid
-from domain.rtp import ReceptionStatistics, RtpPacket, is_rtcp, parse_rtp
+from domain.rtp.packets import RtpPacket, is_rtcp, parse_rtp
+from domain.rtp.reports import ReceptionStatistics
 
 
 @given(

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from adapters.storage.memory import MemoryStore
-from domain.audio import AudioFormat
 from domain.errors import (
     OfferRejected,
     RecordingFailed,
@@ -18,10 +17,11 @@ from domain.errors import (
     StorageFull,
 )
 from domain.ports.transport import IceCandidate
-from domain.recording import EndReason
-from domain.rtp import RtpPacket
-from domain.services.ingest import UNREAD_S, Ingest
+from domain.recording.recording import EndReason
+from domain.rtp.packets import RtpPacket
+from domain.services.server.sessions import UNREAD_S, Ingest
 from domain.settings import ServerSettings
+from domain.sound.formats import AudioFormat
 from tests.fakes.media import FakeIngestTransport, packet, payload, plain_decoder
 from tests.fakes.observers import SeenByServer
 from tests.fakes.time import FakeClock, Spawned

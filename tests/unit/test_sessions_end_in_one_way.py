@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from domain.recording import EndReason
-from domain.session import (
+from domain.recording.recording import EndReason
+from domain.session.session import (
     END_REASONS,
     TRANSITIONS,
     Session,

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.codec.libopus import OpusEncoder, _library
-from domain import opus
-from domain.audio import AudioFormat, AudioFrame, Sound
 from domain.errors import PayloadInvalid
-from domain.ledger import SampleKind
-from domain.reconstruct import Reconstructor, Run
-from domain.redundancy import Recovered, split_red
-from domain.reorder import Lost, Restarted
-from domain.rtp import RtpPacket
+from domain.recording.ledger import SampleKind
+from domain.recording.reconstruction import Reconstructor, Run
+from domain.rtp.order import Lost, Restarted
+from domain.rtp.packets import RtpPacket
+from domain.rtp.redundancy import Recovered, split_red
+from domain.sound import opus
+from domain.sound.formats import AudioFormat, AudioFrame
+from domain.sound.pieces import Sound
 
 KINDS = SampleKind
 

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from domain.audio import AudioFormat
-from domain.levels import Levels
 from domain.ports.observers import StreamProgress
+from domain.sound.formats import AudioFormat
+from domain.sound.levels import Levels
 from entrypoints.terminal import ServerView, StreamView
 
 

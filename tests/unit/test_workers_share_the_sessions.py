@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.ownership import ABSENT, MAX_WORKERS, Registrar, Share, owner_of, registrar_of
+from domain.session.placement import ABSENT, MAX_WORKERS, Registrar, Share, owner_of, registrar_of
 
 counts = st.integers(1, MAX_WORKERS)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from domain.backoff import Backoff
 from domain.errors import (
     ConnectionFailed,
     EndUnconfirmed,
@@ -24,7 +23,9 @@ from domain.ports.transport import (
     PublisherConnection,
     PublisherTransport,
 )
-from domain.rtp import RtpPacket, signed
+from domain.rtp.counters import signed
+from domain.rtp.packets import RtpPacket
+from domain.session.backoff import Backoff
 
 DEAD_AFTER_S = 2.5
 """Unheard of for so long, the server cannot be reached any more: it reports twice a second."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from domain import opus
-from domain.audio import AudioFormat, SampleFormat
 from domain.errors import FrameUnsupported
+from domain.sound import opus
+from domain.sound.formats import AudioFormat, SampleFormat
 
 
 @dataclass(frozen=True, slots=True)

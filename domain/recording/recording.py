@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from domain.audio import AudioFormat, Sound, skip
-from domain.ledger import Event, SampleKind
-from domain.reconstruct import Run
-from domain.skew import SkewEstimator
-from domain.timeline import Timeline
+from domain.recording.clock import SkewEstimator
+from domain.recording.ledger import Event, SampleKind
+from domain.recording.reconstruction import Run
+from domain.recording.timeline import Timeline
+from domain.sound.formats import AudioFormat
+from domain.sound.pieces import Sound, skip
 
 ANCHOR_INTERVAL_S = 60.0
 """An anchor of RTP time on the wall clock goes into the ledger so often."""

@@ -6,7 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from domain.rtp import RtpPacket, signed
+from domain.rtp.counters import signed
+from domain.rtp.packets import RtpPacket
 
 MAX_DROPOUT = 3000
 """A jump ahead of more packets than this may be a restarted sender (RFC 3550 § A.1)."""

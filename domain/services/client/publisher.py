@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples, silence
 from domain.errors import CaptureError, DeviceLost, GaplessError
-from domain.framing import Framer
-from domain.levels import measure
 from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
 from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import Encoder, Resampler
 from domain.ports.observers import StreamObserver, StreamProgress
-from domain.rtp import RTP_RATE_HZ, Packetizer
-from domain.services.uplink import Uplink
+from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
+from domain.services.client.uplink import Uplink
+from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat, Samples, silence
+from domain.sound.framing import Framer
+from domain.sound.levels import measure
 
 FRAME_SAMPLES = 960
 """20 ms."""

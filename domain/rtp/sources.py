@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from domain.rtp import RtpPacket
+from domain.rtp.packets import RtpPacket
 
 RETURN_AFTER_S = 1.0
 """A source that was left can take over again when the one after it has been silent so long."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.audio import AudioFormat
-from domain.ledger import LEDGER_VERSION, SampleKind, Span, longest_gap, totals
+from domain.recording.ledger import LEDGER_VERSION, SampleKind, Span, longest_gap, totals
+from domain.sound.formats import AudioFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from domain import opus
-from domain.audio import EncodedSound, Sound
 from domain.errors import PayloadInvalid
+from domain.sound import opus
+from domain.sound.pieces import EncodedSound, Sound
 
 
 class PacketKeeper:

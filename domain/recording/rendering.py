@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from domain.audio import EncodedSound, Sound
 from domain.errors import InputUnreadable
-from domain.ledger import Event, SampleKind, Span
-from domain.ports.codec import Decoder
-from domain.reconstruct import Reconstructor
-from domain.redundancy import Recovered
-from domain.reorder import Lost, Restarted, Slot
-from domain.rtp import RtpPacket, signed
+from domain.recording.ledger import Event, SampleKind, Span
+from domain.recording.reconstruction import Reconstructor
+from domain.rtp.counters import signed
+from domain.rtp.order import Lost, Restarted, Slot
+from domain.rtp.packets import RtpPacket
+from domain.rtp.redundancy import Recovered
+from domain.sound.decoding import Decoder
+from domain.sound.pieces import EncodedSound, Sound
 
 _LONGEST_S = 86_400.0
 _TOGETHER = 50

@@ -14,7 +14,7 @@ import enum
 import hashlib
 from dataclasses import dataclass
 
-from domain.recording import EndReason
+from domain.recording.recording import EndReason
 
 SILENT_AFTER_S = 2.0
 """Without a packet for so long a session counts as silent: any network hiccup is shorter."""

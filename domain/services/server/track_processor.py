@@ -7,17 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from domain.audio import AudioFormat
-from domain.detection import CodecParameters, detect_format
 from domain.errors import PayloadInvalid, StorageFailed
-from domain.ledger import Container, Event, RecordingInfo, timestamp
-from domain.naming import recording_name
-from domain.packets import PacketKeeper
 from domain.ports.clock import Clock
 from domain.ports.codec import DecoderFactory
 from domain.ports.storage import InterruptedRecording, RecordingStore, RecordingWriter
-from domain.reconstruct import Reconstructor, Run
-from domain.recording import (
+from domain.recording.ledger import Container, Event, RecordingInfo, timestamp
+from domain.recording.naming import recording_name
+from domain.recording.passthrough import PacketKeeper
+from domain.recording.reconstruction import Reconstructor, Run
+from domain.recording.recording import (
     Appended,
     Effect,
     EndReason,
@@ -29,10 +27,13 @@ from domain.recording import (
     Recording,
     State,
 )
-from domain.redundancy import split_red
-from domain.reorder import Lost, ReorderBuffer, Restarted, Slot
-from domain.rtp import ReceptionReport, ReceptionStatistics, RtpPacket
-from domain.sources import SourceGate
+from domain.rtp.order import Lost, ReorderBuffer, Restarted, Slot
+from domain.rtp.packets import RtpPacket
+from domain.rtp.redundancy import split_red
+from domain.rtp.reports import ReceptionReport, ReceptionStatistics
+from domain.rtp.sources import SourceGate
+from domain.sound.detection import CodecParameters, detect_format
+from domain.sound.formats import AudioFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from domain.audio import Sound
 from domain.errors import PayloadInvalid
-from domain.ledger import SampleKind
-from domain.ports.codec import Decoder
-from domain.redundancy import Recovered
-from domain.reorder import Lost, Slot
-from domain.rtp import RtpPacket, signed
+from domain.recording.ledger import SampleKind
+from domain.rtp.counters import signed
+from domain.rtp.order import Lost, Slot
+from domain.rtp.packets import RtpPacket
+from domain.rtp.redundancy import Recovered
+from domain.sound.decoding import Decoder
+from domain.sound.pieces import Sound
 
 MAX_CONCEALED_S = 0.1
 """Concealment fades out within this; silence that calls itself silence is truer after it."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from domain.audio import AudioFrame, SampleFormat, Samples
-from domain.conversion import convert
+from domain.sound.conversion import convert
+from domain.sound.formats import AudioFrame, SampleFormat, Samples
 
 FLOOR_DBFS = -96.0
 """What a meter shows for silence: below the smallest 16-bit sample."""

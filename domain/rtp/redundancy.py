@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from domain.errors import PayloadInvalid
-from domain.rtp import RtpPacket
+from domain.rtp.packets import RtpPacket
 
 
 @dataclass(slots=True)

@@ -23,12 +23,12 @@ from domain.ports.transport import (
     IngestConnection,
     IngestTransport,
 )
-from domain.recording import EndReason
-from domain.services.live_session import Attempt, LiveSession
-from domain.services.record import AudioTrackProcessor
-from domain.session import END_REASONS, Session, SessionEvent, SessionState, digest_of
+from domain.recording.recording import EndReason
+from domain.services.server.live_session import Attempt, LiveSession
+from domain.services.server.track_processor import AudioTrackProcessor
+from domain.session.session import END_REASONS, Session, SessionEvent, SessionState, digest_of
+from domain.session.turn import with_credentials
 from domain.settings import IceServer, ServerSettings
-from domain.turn import with_credentials
 
 _ID_BYTES = 8
 _RESUME_BYTES = 32

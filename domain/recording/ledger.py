@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from domain.audio import AudioFormat
-from domain.levels import Loudness
+from domain.sound.formats import AudioFormat
+from domain.sound.levels import Loudness
 
 LEDGER_VERSION = 1
 MAX_EVENTS = 10_000

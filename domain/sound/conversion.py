@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from domain.audio import AudioFormat, AudioFrame, SampleFormat, Samples
+from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat, Samples
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 

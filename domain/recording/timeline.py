@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domain.rtp import Unwrapper
+from domain.rtp.counters import Unwrapper
 
 MAX_LEAD_S = 2.0
 """Timestamps may run ahead of the wall clock by so much, counted from their anchor: that is jitter.

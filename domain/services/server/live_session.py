@@ -8,9 +8,10 @@ from typing import Protocol
 from domain.ports.clock import Work
 from domain.ports.observers import ServerObserver
 from domain.ports.transport import IngestConnection
-from domain.rtp import ReceptionReport, RtpPacket
-from domain.services.record import AudioTrackProcessor
-from domain.session import Session, SessionEvent, SessionState
+from domain.rtp.packets import RtpPacket
+from domain.rtp.reports import ReceptionReport
+from domain.services.server.track_processor import AudioTrackProcessor
+from domain.session.session import Session, SessionEvent, SessionState
 
 
 class Keeper(Protocol):

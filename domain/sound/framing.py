@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from domain.audio import AudioFormat, AudioFrame, Samples, silence
+from domain.sound.formats import AudioFormat, AudioFrame, Samples, silence
 
 
 class Framer:

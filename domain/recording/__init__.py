@@ -1,0 +1,1 @@
+"""One recording: reconstruction, timeline, ledger, and whether it is sound."""

@@ -1,0 +1,77 @@
+"""RTP as far as a recorder needs it: the header, arithmetic that wraps, reception statistics.
+
+RFC 3550; the numbers after § are its sections.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from domain.errors import PacketInvalid
+
+_HEADER = struct.Struct("!BBHII")
+_PLAIN = 0x80
+"""The first byte of a packet that is a header and a payload: version 2, and nothing else."""
+
+
+@dataclass(slots=True)
+class RtpPacket:
+    """An RTP packet without what a recorder has no use for (CSRCs, header extensions).
+
+    A value, as all that is made for each packet: freezing it would make it four times as costly.
+    """
+
+    payload_type: int
+    sequence: int
+    """16 bits, wraps."""
+    timestamp: int
+    """32 bits, wraps, in units of the codec's clock rate."""
+    ssrc: int
+    payload: bytes
+    marker: bool = False
+    arrived: float = 0.0
+    """When it came (monotonic seconds)."""
+    copies: Sequence[RtpPacket] = ()
+    """Earlier packets whose payloads it carries again (RFC 2198)."""
+
+
+def parse_rtp(data: bytes, arrived: float = 0.0) -> RtpPacket:
+    """Read an RTP packet (§ 5.1); raises `PacketInvalid` with the reason."""
+    if len(data) < _HEADER.size:
+        raise PacketInvalid(f"{len(data)} bytes are too short for an RTP header")
+    first, second, sequence, timestamp, ssrc = _HEADER.unpack_from(data)
+    payload = data[_HEADER.size :] if first == _PLAIN else _payload(data, first)
+    return RtpPacket(second & 0x7F, sequence, timestamp, ssrc, payload, second >= 0x80, arrived)
+
+
+def _payload(data: bytes, first: int) -> bytes:
+    """What is between the parts of a packet that its first byte tells of."""
+    if first >> 6 != 2:
+        raise PacketInvalid(f"RTP version {first >> 6}")
+    start, end = _HEADER.size + 4 * (first & 0x0F), len(data)
+    if first & 0x10:
+        if end < start + 4:
+            raise PacketInvalid("the header extension is cut off")
+        start += 4 + 4 * int.from_bytes(data[start + 2 : start + 4], "big")
+    if first & 0x20:
+        padding = data[-1]
+        if padding == 0:
+            raise PacketInvalid("padding of length 0")
+        end -= padding
+    if start > end:
+        raise PacketInvalid("header and padding are longer than the packet")
+    return data[start:end]
+
+
+def write_rtp(packet: RtpPacket) -> bytes:
+    """The packet as it is sent (§ 5.1)."""
+    second = packet.payload_type | (0x80 if packet.marker else 0)
+    header = _HEADER.pack(_PLAIN, second, packet.sequence, packet.timestamp, packet.ssrc)
+    return header + packet.payload
+
+
+def is_rtcp(data: bytes) -> bool:
+    """Whether a packet on a shared port is RTCP (RFC 5761 § 4)."""
+    return len(data) >= 2 and 192 <= data[1] <= 223

@@ -1,0 +1,81 @@
+"""Reception statistics, as receiver reports state them (RFC 3550 § 6.4, § A.3, § A.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from domain.rtp.packets import RtpPacket
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptionReport:
+    """The figures of one report block (§ 6.4.1) that come from received packets."""
+
+    ssrc: int
+    fraction_lost: int
+    """Loss since the previous report, in 1/256."""
+    packets_lost: int
+    """Loss since the beginning; negative when duplicates outnumber losses."""
+    highest_sequence: int
+    """Extended highest sequence number, 32 bits."""
+    jitter: int
+    """Interarrival jitter in timestamp units."""
+
+
+class ReceptionStatistics:
+    """What receiver reports say of one source (§ A.3, § A.8)."""
+
+    def __init__(self, ssrc: int, *, clock_rate_hz: int) -> None:
+        self.ssrc = ssrc
+        self._clock_rate_hz = clock_rate_hz
+        self._base: int | None = None
+        self._highest = 0
+        self._received = 0
+        self._jitter = 0.0
+        self._transit: float | None = None
+        self._reported_expected = 0
+        self._reported_received = 0
+
+    def begin_anew(self) -> ReceptionStatistics:
+        """The same source, after an outage that may be longer than its numbers can tell."""
+        return ReceptionStatistics(self.ssrc, clock_rate_hz=self._clock_rate_hz)
+
+    def received(self, packets: Sequence[RtpPacket]) -> None:
+        """Count packets, in the order in which they came; one at least."""
+        if self._base is None:
+            self._base = self._highest = packets[0].sequence
+        highest, jitter, last = self._highest, self._jitter, self._transit
+        for packet in packets:
+            # as `signed`, which a call for each packet would cost more than all the rest
+            ahead = (packet.sequence - highest + 0x8000) % 0x10000 - 0x8000
+            if ahead > 0:
+                highest += ahead
+            transit = packet.arrived * self._clock_rate_hz - packet.timestamp
+            if last is not None:
+                difference = transit - last
+                if not -(2**31) <= difference < 2**31:
+                    # the timestamp wraps every 25 hours at 48 kHz: take the difference modulo 2^32
+                    difference = (difference + 2**31) % 2**32 - 2**31
+                jitter += (abs(difference) - jitter) / 16
+            last = transit
+        self._highest, self._jitter, self._transit = highest, jitter, last
+        self._received += len(packets)
+
+    def report(self) -> ReceptionReport | None:
+        """The next report block, or None before the first packet."""
+        if self._base is None:
+            return None
+        expected = self._highest - self._base + 1
+        lost = expected - self._received
+        expected_now = expected - self._reported_expected
+        lost_now = expected_now - (self._received - self._reported_received)
+        self._reported_expected, self._reported_received = expected, self._received
+        fraction = min(255, (lost_now << 8) // expected_now) if expected_now and lost_now > 0 else 0
+        return ReceptionReport(
+            ssrc=self.ssrc,
+            fraction_lost=fraction,
+            packets_lost=max(-(1 << 23), min(lost, (1 << 23) - 1)),
+            highest_sequence=self._highest & 0xFFFFFFFF,
+            jitter=int(self._jitter),
+        )

@@ -1,0 +1,1 @@
+"""What the server does with sessions and tracks."""

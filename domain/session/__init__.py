@@ -1,0 +1,1 @@
+"""A client's session: states, deadlines, and where it lives."""
