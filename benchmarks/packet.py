@@ -19,11 +19,11 @@ import numpy as np
 import pylibsrtp
 
 from adapters.codec.libopus import OpusDecoder
-from adapters.storage.disk import WRITE_INTERVAL_S, SyncThread
-from adapters.storage.parts import PartOptions, RecordingParts
-from adapters.transport.datagrams import Datagram
+from adapters.storage.folder.disk import WRITE_INTERVAL_S, SyncThread
+from adapters.storage.folder.parts import PartOptions, RecordingParts
+from adapters.transport.sockets.datagrams import Datagram
+from adapters.transport.sockets.udp import UdpSockets, UdpTransport
 from adapters.transport.srtp import Unprotector
-from adapters.transport.udp import UdpSockets, UdpTransport
 from domain.recording.ledger import RecordingInfo, SampleKind
 from domain.recording.reconstruction import Run
 from domain.recording.recording import Recording

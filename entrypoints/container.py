@@ -15,20 +15,20 @@ from adapters.capture.paced import FileCapture, ToneCapture
 from adapters.codec.decoders import make_decoder
 from adapters.codec.libopus import OpusEncoder
 from adapters.codec.pyav import PyAvResampler
+from adapters.http.client import HttpSignaling
+from adapters.http.neighbours import Neighbours
+from adapters.http.server import SignalingServer
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
-from adapters.signaling.client import HttpSignaling
-from adapters.signaling.neighbours import Neighbours
-from adapters.signaling.server import SignalingServer
-from adapters.storage.folder import FolderStore
-from adapters.storage.inspection import inspect_recording
+from adapters.storage.folder.inspection import inspect_recording
+from adapters.storage.folder.parts import PartOptions
+from adapters.storage.folder.recovery import recover
+from adapters.storage.folder.renderer import render_recording
+from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
-from adapters.storage.parts import PartOptions
-from adapters.storage.recovery import recover
-from adapters.storage.rendering import render_recording
-from adapters.transport.ice_agent import IceOptions
-from adapters.transport.ingest import AiortcIngest
-from adapters.transport.publisher import AiortcPublisher
-from adapters.transport.sdp import OpusWishes
+from adapters.transport.client import AiortcPublisher
+from adapters.transport.ice.agent import IceOptions
+from adapters.transport.sdp.descriptions import OpusWishes
+from adapters.transport.server import AiortcIngest
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.observers import ServerObserver, StreamObserver
 from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer

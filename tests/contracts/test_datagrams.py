@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from adapters.transport.datagrams import MAX_DATAGRAMS, DatagramReader
+from adapters.transport.sockets.datagrams import MAX_DATAGRAMS, DatagramReader
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])

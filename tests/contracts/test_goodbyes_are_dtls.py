@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 
-from adapters.transport.goodbye import Goodbye
-from adapters.transport.ice import IceTransport
-from adapters.transport.ice_agent import IceOptions
+from adapters.transport.dtls.close_alert import Goodbye
+from adapters.transport.ice.agent import IceOptions
+from adapters.transport.ice.transport import IceTransport
 
 
 class End:

@@ -15,12 +15,12 @@ import pytest
 import soundfile
 
 from adapters.codec.decoders import make_decoder
-from adapters.storage.folder import FolderStore
-from adapters.storage.inspection import inspect_recording
-from adapters.storage.ogg_opus import read_packets
-from adapters.storage.parts import PartOptions, RecordingParts
-from adapters.storage.recovery import recover
-from adapters.storage.rendering import render_recording
+from adapters.storage.folder.inspection import inspect_recording
+from adapters.storage.folder.parts import PartOptions, RecordingParts
+from adapters.storage.folder.recovery import recover
+from adapters.storage.folder.renderer import render_recording
+from adapters.storage.folder.store import FolderStore
+from adapters.storage.ogg.opus import read_packets
 from domain.errors import InputUnreadable, StorageFailed
 from domain.recording.recording import EndReason
 from domain.recording.verification import Limits, verify

@@ -20,9 +20,9 @@ from aioice.ice import (
 from aioice.turn import TurnTransport
 from aiortc import RTCCertificate, RTCDtlsTransport
 
-from adapters.storage import libsndfile
-from adapters.transport.ice import IceTransport
-from adapters.transport.ice_agent import IceOptions
+from adapters.storage.wav import libsndfile
+from adapters.transport.ice.agent import IceOptions
+from adapters.transport.ice.transport import IceTransport
 from adapters.transport.srtp import Protector, Unprotector
 from domain.rtp.packets import RtpPacket, write_rtp
 

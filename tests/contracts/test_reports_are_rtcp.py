@@ -11,7 +11,7 @@ from aiortc.rtp import RtcpByePacket, RtcpPacket, RtcpRrPacket, RtcpSdesPacket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.transport.rtcp import (
+from adapters.transport.rtcp.reports import (
     receiver_report,
     sender_report,
     sender_time,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from adapters.signaling.client import HttpSignaling
-from adapters.signaling.neighbours import Neighbours
-from adapters.signaling.server import SignalingServer
+from adapters.http.client import HttpSignaling
+from adapters.http.neighbours import Neighbours
+from adapters.http.server import SignalingServer
 from domain.errors import (
     OfferRejected,
     ServerRefused,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from adapters.transport.datagrams import Datagram
-from adapters.transport.udp import UdpSockets, UdpTransport
+from adapters.transport.sockets.datagrams import Datagram
+from adapters.transport.sockets.udp import UdpSockets, UdpTransport
 
 FEW, MOST = 60, 20_000
 

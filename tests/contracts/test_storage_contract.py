@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from adapters.storage.folder import FolderStore
-from adapters.storage.inspection import inspect_recording
-from adapters.storage.journal import Journal
+from adapters.storage.folder.inspection import inspect_recording
+from adapters.storage.folder.journal import Journal
+from adapters.storage.folder.parts import PartOptions
+from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
-from adapters.storage.parts import PartOptions
 from domain.errors import StorageFailed
 from domain.ports.storage import RecordingStore, RecordingWriter
 from domain.recording.ledger import Event, RecordingInfo, SampleKind
@@ -400,7 +400,7 @@ async def test_bext_and_info_tell_when_and_what(tmp_path: pathlib.Path) -> None:
 async def test_a_stalled_disk_stalls_nothing_and_what_does_not_fit_is_told(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.storage.folder.QUEUE_S", 0.1)
+    monkeypatch.setattr("adapters.storage.folder.store.QUEUE_S", 0.1)
     store = FolderStore(str(tmp_path))
     writer = store.create(info("a"))
     disk, _ = store._started()

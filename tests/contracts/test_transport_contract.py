@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
-from adapters.transport.ice_agent import IceOptions
-from adapters.transport.ingest import AiortcIngest
-from adapters.transport.patience import Rhythm
-from adapters.transport.publisher import AiortcPublisher
-from adapters.transport.sdp import OpusWishes
+from adapters.transport.client import AiortcPublisher
+from adapters.transport.ice.agent import IceOptions
+from adapters.transport.sdp.descriptions import OpusWishes
+from adapters.transport.server import AiortcIngest
+from adapters.transport.sockets.coalescing import Rhythm
 from domain.errors import CandidateRejected, ConnectionFailed, OfferRejected, ServerRefused
 from domain.ports.transport import (
     IceCandidate,
@@ -169,7 +169,9 @@ def fingerprint_in(description: str) -> str:
 async def test_handshakes_wait_for_nothing_however_patient_a_server_is(
     setup: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.transport.patience.QUICK", Rhythm(0.005, 0.0, 60, goes_on=False))
+    monkeypatch.setattr(
+        "adapters.transport.sockets.coalescing.QUICK", Rhythm(0.005, 0.0, 60, goes_on=False)
+    )
     spawner, heard = BackgroundTasks(), Heard()
     publisher = real_publisher()
     offer = publisher.offer_sdp.replace("a=setup:actpass", f"a=setup:{setup}")
@@ -229,7 +231,9 @@ async def test_what_has_come_is_read_before_the_end_however_patient_a_server_is(
     joined: tuple[PublisherConnection, IngestConnection, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, server, heard = joined
-    monkeypatch.setattr("adapters.transport.patience.QUICK", Rhythm(0.005, 0.0, 5.0, goes_on=False))
+    monkeypatch.setattr(
+        "adapters.transport.sockets.coalescing.QUICK", Rhythm(0.005, 0.0, 5.0, goes_on=False)
+    )
     for number in range(10):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
     await asyncio.sleep(0.1)  # they have been seen, and wait

@@ -11,9 +11,9 @@ import pytest
 from aioice import stun
 from aioice.ice import CONSENT_FAILURES, StunProtocol
 
-from adapters.transport import ice_agent
-from adapters.transport.ice import IceTransport
-from adapters.transport.ice_agent import IceOptions, parse_candidate
+from adapters.transport.ice import agent as ice_agent
+from adapters.transport.ice.agent import IceOptions, parse_candidate
+from adapters.transport.ice.transport import IceTransport
 
 INTERVAL_S = 0.05
 LOOPBACK = IceOptions(loopback=("127.0.0.1",))

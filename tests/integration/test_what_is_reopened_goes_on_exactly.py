@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from adapters.storage.folder import FolderStore
-from adapters.storage.parts import PartOptions
+from adapters.storage.folder.parts import PartOptions
+from adapters.storage.folder.store import FolderStore
 from domain.ports.storage import InterruptedRecording
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket

@@ -16,8 +16,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.storage import ogg
-from adapters.storage.ogg_opus import OggOpusFile, OggOpusWriter, read_file, read_packets
+from adapters.storage.ogg import pages as ogg
+from adapters.storage.ogg.opus import OggOpusFile, OggOpusWriter, read_file, read_packets
 from domain.errors import PayloadInvalid
 from domain.sound import opus
 from tests.rigs.sound import encode, speech

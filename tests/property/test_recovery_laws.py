@@ -19,15 +19,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters.codec.decoders import make_decoder
-from adapters.storage.disk import SyncThread
-from adapters.storage.files import RecordingFiles
-from adapters.storage.folder import FolderStore
-from adapters.storage.inspection import inspect_recording
-from adapters.storage.journal import read_journal
-from adapters.storage.parts import PartOptions, RecordingParts
-from adapters.storage.recovery import recover
-from adapters.storage.rendering import render_recording
-from adapters.storage.wav_header import read_header
+from adapters.storage.folder.disk import SyncThread
+from adapters.storage.folder.files import RecordingFiles
+from adapters.storage.folder.inspection import inspect_recording
+from adapters.storage.folder.journal import read_journal
+from adapters.storage.folder.parts import PartOptions, RecordingParts
+from adapters.storage.folder.recovery import recover
+from adapters.storage.folder.renderer import render_recording
+from adapters.storage.folder.store import FolderStore
+from adapters.storage.wav.header import read_header
 from domain.recording.ledger import Container, Event, RecordingInfo, SampleKind
 from domain.recording.recording import EndReason
 from domain.recording.verification import Limits, verify
@@ -308,7 +308,7 @@ async def test_what_is_just_being_completed_is_left_alone(
         assert not (folder / "a.wav.part").exists()
         meanwhile.append(recover(folder))
 
-    monkeypatch.setattr("adapters.storage.files.sync_folder", look_meanwhile)
+    monkeypatch.setattr("adapters.storage.folder.files.sync_folder", look_meanwhile)
     await writer.finish(EndReason.CLOSED, STARTED)
     store.close()
     assert meanwhile[0].busy == [str(tmp_path / "a.wav.part")]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from adapters.transport.patience import BUSY, PATIENT, QUICK, Patience, Rhythm
+from adapters.transport.sockets.coalescing import BUSY, PATIENT, QUICK, Patience, Rhythm
 from domain.services.server.sessions import UNREAD_S
 
 STEP_S = 0.005

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import aioice
 from aioice.turn import TurnTransport
 
-from adapters.transport.datagrams import Datagram
-from adapters.transport.ice_agent import IceAgent, IceOptions, parse_candidate
+from adapters.transport.ice.agent import IceAgent, IceOptions, parse_candidate
+from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import ConnectionFailed
 from domain.ports.transport import IceDescription
 from domain.settings import IceServer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
-from adapters.signaling import sdpfrag
-from adapters.signaling.http import options, read_text
-from adapters.signaling.offers import check_name
-from adapters.signaling.service import SessionService
+from adapters.http import sdpfrag
+from adapters.http.offers import check_name
+from adapters.http.requests import options, read_text
+from adapters.http.service import SessionService
 from domain.errors import CandidateRejected
 from domain.ports.transport import IceCandidate, IngestConnection
 from domain.settings import IceServer

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import pylibsrtp
 from aiortc import RTCCertificate, RTCDtlsFingerprint, RTCDtlsTransport
 
-from adapters.transport.goodbye import Goodbye
-from adapters.transport.ice import IceTransport
-from adapters.transport.ice_agent import IceOptions
-from adapters.transport.sdp import LocalTransport, RemoteAudio
+from adapters.transport.dtls.close_alert import Goodbye
+from adapters.transport.ice.agent import IceOptions
+from adapters.transport.ice.transport import IceTransport
+from adapters.transport.sdp.descriptions import LocalTransport, RemoteAudio
 from adapters.transport.srtp import Protector, Unprotector
 from domain.errors import ConnectionFailed
 

@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 import pylibsrtp
 from aiortc import RTCCertificate
 
-from adapters.transport.datagrams import Datagram
-from adapters.transport.ice_agent import IceOptions, parse_candidate
-from adapters.transport.link import SecureLink
-from adapters.transport.rounds import Rounds
-from adapters.transport.rtcp import receiver_report, sender_time, source_description
-from adapters.transport.sdp import OpusWishes, RemoteAudio, parse_offer, write_answer
+from adapters.transport.dtls.transport import SecureLink
+from adapters.transport.ice.agent import IceOptions, parse_candidate
+from adapters.transport.rtcp.reports import receiver_report, sender_time, source_description
+from adapters.transport.rtcp.schedule import Rounds
+from adapters.transport.sdp.descriptions import OpusWishes, RemoteAudio, parse_offer, write_answer
+from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import CandidateRejected, ConnectionFailed, NoRelay, PacketInvalid, ServerFull
 from domain.ports.clock import Clock, Spawner
 from domain.ports.transport import (

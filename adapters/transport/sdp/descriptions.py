@@ -9,7 +9,7 @@ import aioice
 import aiortc.sdp
 from aiortc import RTCDtlsFingerprint, RTCDtlsParameters
 
-from adapters.transport.ice_agent import parse_candidate
+from adapters.transport.ice.agent import parse_candidate
 from domain.errors import CandidateRejected, OfferRejected
 from domain.ports.transport import are_ice_credentials
 from domain.rtp.packetizer import OPUS_PAYLOAD_TYPE

@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from adapters.transport.datagrams import MAX_DATAGRAMS, Datagram, DatagramReader
-from adapters.transport.patience import Patience, Rhythm
+from adapters.transport.sockets.coalescing import Patience, Rhythm
+from adapters.transport.sockets.datagrams import MAX_DATAGRAMS, Datagram, DatagramReader
 
 _EDGE = select.EPOLLIN | select.EPOLLET
 """Datagrams are told of when they come, and not again: to arm a socket anew each time it was read

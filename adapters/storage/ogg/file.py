@@ -8,14 +8,8 @@ import zlib
 from collections.abc import Callable, Sequence
 
 from adapters.storage.digest import Digest, GrowingDigest
-from adapters.storage.journal import FoundJournal
-from adapters.storage.ogg_opus import (
-    SHORTEST,
-    OggOpusFile,
-    OggOpusWriter,
-    read_file,
-    read_packets,
-)
+from adapters.storage.folder.journal import FoundJournal
+from adapters.storage.ogg.opus import SHORTEST, OggOpusFile, OggOpusWriter, read_file, read_packets
 from domain.recording.ledger import RecordingInfo
 from domain.sound.pieces import EncodedSound, Sound
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from adapters.storage.disk import SyncThread
-from adapters.storage.inspection import inspect_recording
-from adapters.storage.journal import read_event, read_info
-from adapters.storage.ogg_opus import read_packets
-from adapters.storage.parts import PartOptions, RecordingParts
+from adapters.storage.folder.disk import SyncThread
+from adapters.storage.folder.inspection import inspect_recording
+from adapters.storage.folder.journal import read_event, read_info
+from adapters.storage.folder.parts import PartOptions, RecordingParts
+from adapters.storage.ogg.opus import read_packets
 from domain.errors import InputUnreadable, StorageFailed
 from domain.ports.codec import DecoderFactory
 from domain.ports.storage import RecoveredRecording

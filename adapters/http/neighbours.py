@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from adapters.signaling.http import Handler, read_body
+from adapters.http.requests import Handler, read_body
 from domain.errors import ServerFull
 from domain.session.placement import Registrar, Share, owner_of, registrar_of
 

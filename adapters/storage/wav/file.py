@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import soundfile
 
-from adapters.storage import libsndfile
 from adapters.storage.digest import Digest, GrowingDigest
-from adapters.storage.wav_header import frames_in, read_header, write_sizes
+from adapters.storage.wav import libsndfile
+from adapters.storage.wav.header import frames_in, read_header, write_sizes
 from domain.recording.ledger import RecordingInfo
 from domain.sound.conversion import convert
 from domain.sound.formats import SampleFormat, silence

@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from adapters.signaling.http import options, read_text
-from adapters.signaling.service import SessionService
+from adapters.http.requests import options, read_text
+from adapters.http.service import SessionService
 from domain.errors import CandidateRejected, OfferRejected
 from domain.ports.transport import IceCandidate
 from domain.settings import IceServer

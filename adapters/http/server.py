@@ -8,11 +8,11 @@ import ssl
 
 from aiohttp import web
 
-from adapters.signaling.http import MAX_BODY_BYTES, Handler, allow_pages, answer_errors, authorize
-from adapters.signaling.neighbours import Neighbours
-from adapters.signaling.offers import OfferDoor
-from adapters.signaling.service import SessionService
-from adapters.signaling.whip import WhipDoor
+from adapters.http.neighbours import Neighbours
+from adapters.http.offers import OfferDoor
+from adapters.http.requests import MAX_BODY_BYTES, Handler, allow_pages, answer_errors, authorize
+from adapters.http.service import SessionService
+from adapters.http.whip import WhipDoor
 from domain.errors import PortInUse, SettingInvalid
 
 KEEP_ALIVE_S = 30.0

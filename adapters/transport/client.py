@@ -11,11 +11,11 @@ import pylibsrtp
 from aiortc import RTCCertificate
 from aiortc.rtp import RtcpPacket, RtcpRrPacket
 
-from adapters.transport.datagrams import Datagram
-from adapters.transport.ice_agent import IceOptions
-from adapters.transport.link import SecureLink
-from adapters.transport.rtcp import sender_report
-from adapters.transport.sdp import RemoteAudio, parse_answer, write_offer
+from adapters.transport.dtls.transport import SecureLink
+from adapters.transport.ice.agent import IceOptions
+from adapters.transport.rtcp.reports import sender_report
+from adapters.transport.sdp.descriptions import RemoteAudio, parse_answer, write_offer
+from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import ConnectionFailed, OfferRejected
 from domain.ports.clock import Clock
 from domain.ports.transport import IceCandidate, IceDescription, PublisherConnection

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 import soundfile
 
 from adapters.storage.digest import Digest, digest_of
-from adapters.storage.files import RecordingFiles, complete, publish_ledger
-from adapters.storage.journal import FoundJournal, read_journal
-from adapters.storage.ogg_file import find_end
-from adapters.storage.wav_header import (
+from adapters.storage.folder.files import RecordingFiles, complete, publish_ledger
+from adapters.storage.folder.journal import FoundJournal, read_journal
+from adapters.storage.ogg.file import find_end
+from adapters.storage.wav.header import (
     MAX_RIFF_SIZE,
     WavHeader,
     frames_in,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from adapters.storage.ogg import Page, page, paginate, read_pages
+from adapters.storage.ogg.pages import Page, page, paginate, read_pages
 from domain.errors import PayloadInvalid
 from domain.sound import opus
 

@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 from aiohttp import hdrs
 
-from adapters.signaling import sdpfrag
-from adapters.signaling.offers import SECONDS_HEADER
+from adapters.http import sdpfrag
+from adapters.http.offers import SECONDS_HEADER
 from domain.errors import (
     CandidateRejected,
     ServerRefused,

@@ -7,8 +7,8 @@ import os
 import pathlib
 
 from adapters.storage.digest import digest_of
-from adapters.storage.ogg_opus import read_file
-from adapters.storage.wav_header import MAX_RIFF_SIZE, WavHeader, read_header
+from adapters.storage.ogg.opus import read_file
+from adapters.storage.wav.header import MAX_RIFF_SIZE, WavHeader, read_header
 from domain.errors import InputUnreadable
 from domain.recording.verification import FileFacts
 from domain.sound.formats import AudioFormat

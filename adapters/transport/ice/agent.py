@@ -25,8 +25,8 @@ from aioice.ice import (
 from aioice.turn import TurnTransport
 from aioice.utils import random_string
 
-from adapters.transport.datagrams import Datagram
-from adapters.transport.udp import UdpSockets, UdpTransport
+from adapters.transport.sockets.datagrams import Datagram
+from adapters.transport.sockets.udp import UdpSockets, UdpTransport
 from domain.errors import CandidateRejected
 from domain.settings import IceServer, PortRange
 

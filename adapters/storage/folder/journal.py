@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from adapters.storage.files import create_private
+from adapters.storage.folder.files import create_private
 from domain.recording.ledger import (
     Container,
     Event,

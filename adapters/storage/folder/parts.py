@@ -16,12 +16,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from adapters.storage.disk import SyncThread
-from adapters.storage.files import RecordingFiles, complete, create_private
-from adapters.storage.journal import Before, FoundJournal, Journal
+from adapters.storage.folder.disk import SyncThread
+from adapters.storage.folder.files import RecordingFiles, complete, create_private
+from adapters.storage.folder.journal import Before, FoundJournal, Journal
 from adapters.storage.media_file import MediaFile
-from adapters.storage.ogg_file import OggFile
-from adapters.storage.wav_file import WavFile
+from adapters.storage.ogg.file import OggFile
+from adapters.storage.wav.file import WavFile
 from domain.recording.ledger import Container, Event, Ledger, RecordingInfo, SampleKind, document
 from domain.sound.pieces import Sound, split
 

@@ -13,11 +13,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from adapters.storage.disk import DiskThread, SyncThread
-from adapters.storage.files import RecordingFiles
-from adapters.storage.journal import FoundJournal
-from adapters.storage.parts import PartOptions, RecordingParts
-from adapters.storage.recovery import recover
+from adapters.storage.folder.disk import DiskThread, SyncThread
+from adapters.storage.folder.files import RecordingFiles
+from adapters.storage.folder.journal import FoundJournal
+from adapters.storage.folder.parts import PartOptions, RecordingParts
+from adapters.storage.folder.recovery import recover
 from domain.errors import StorageFailed, StorageFull
 from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
 from domain.recording.ledger import Event, RecordingInfo, SampleKind

@@ -1,0 +1,1 @@
+"""Ogg Opus files (RFC 3533, RFC 7845)."""

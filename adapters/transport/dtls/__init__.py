@@ -1,0 +1,1 @@
+"""DTLS (RFC 6347) and what it protects."""

@@ -1,0 +1,1 @@
+"""SDP (RFC 8866, RFC 8829): offers and answers."""
