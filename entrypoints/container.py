@@ -25,16 +25,16 @@ from adapters.storage.folder.recovery import recover
 from adapters.storage.folder.renderer import render_recording
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
-from adapters.transport.client import AiortcPublisher
+from adapters.transport.client import WebRtcClientTransport
 from adapters.transport.ice.agent import IceOptions
-from adapters.transport.sdp.descriptions import OpusWishes
-from adapters.transport.server import AiortcIngest
+from adapters.transport.sdp.descriptions import OpusPreferences
+from adapters.transport.server import WebRtcServerTransport
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.observers import ServerObserver, StreamObserver
 from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
 from domain.services.client.publisher import Publisher
 from domain.services.client.uplink import Uplink
-from domain.services.server.sessions import Ingest
+from domain.services.server.sessions import SessionService
 from domain.session.placement import Registrar, Share
 from domain.settings import ClientSettings, ServerSettings, is_loopback
 from domain.sound.formats import AudioFormat
@@ -119,7 +119,7 @@ class ServerContainer(containers.DeclarativeContainer):
         ),
     )
     transport = providers.Singleton(
-        AiortcIngest,
+        WebRtcServerTransport,
         providers.Factory(
             IceOptions,
             loopback=providers.Callable(_loopback_of, settings.provided.host),
@@ -127,7 +127,7 @@ class ServerContainer(containers.DeclarativeContainer):
             ports=settings.provided.udp_ports,
         ),
         wishes=providers.Factory(
-            OpusWishes,
+            OpusPreferences,
             fec=settings.provided.fec,
             dtx=settings.provided.dtx,
             bitrate=settings.provided.bitrate,
@@ -137,7 +137,7 @@ class ServerContainer(containers.DeclarativeContainer):
         spawner=spawner,
     )
     ingest = providers.Singleton(
-        Ingest,
+        SessionService,
         settings=settings,
         transport=transport,
         decoders=providers.Object(make_decoder),
@@ -197,7 +197,7 @@ class ClientContainer(containers.DeclarativeContainer):
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
     transport = providers.Factory(
-        AiortcPublisher,
+        WebRtcClientTransport,
         providers.Factory(
             IceOptions,
             loopback=providers.Callable(

@@ -9,7 +9,7 @@ from adapters.http.offers import check_name
 from adapters.http.requests import options, read_text
 from adapters.http.service import SessionService
 from domain.errors import CandidateRejected
-from domain.ports.transport import IceCandidate, IngestConnection
+from domain.ports.transport import IceCandidate, ServerConnection
 from domain.settings import IceServer
 
 SDP = "application/sdp"
@@ -96,7 +96,7 @@ def _etag(ice_tag: str) -> str:
     return f'"{ice_tag}"'
 
 
-def _check_precondition(request: web.Request, connection: IngestConnection) -> None:
+def _check_precondition(request: web.Request, connection: ServerConnection) -> None:
     given = request.headers.getall(hdrs.IF_MATCH, [])
     if not given:
         raise web.HTTPPreconditionRequired(text="If-Match has to name the ICE session, or be *")

@@ -12,7 +12,7 @@ import numpy as np
 from adapters.storage.digest import Digest
 from domain.errors import StorageFailed, StorageFull
 from domain.ports.storage import RecordingWriter, Recovery
-from domain.recording.ledger import Event, Ledger, RecordingInfo, SampleKind, document
+from domain.recording.ledger import Ledger, LedgerEvent, RecordingInfo, SampleKind, document
 from domain.recording.recording import EndReason
 from domain.sound.conversion import pack
 from domain.sound.formats import Samples, silence
@@ -85,7 +85,7 @@ class _MemoryWriter:
     def append_silence(self, length: int, kind: SampleKind) -> None:
         self._add(silence(self._info.format, length), kind)
 
-    def note(self, event: Event) -> None:
+    def note(self, event: LedgerEvent) -> None:
         self._ledger.note(event)
 
     async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
@@ -95,7 +95,7 @@ class _MemoryWriter:
         if self.failure is not None:
             reason = EndReason.STORAGE_FAILED
             details = {"reason": str(self.failure)}
-            self.note(Event("storage failed", self._ledger.length, details))
+            self.note(LedgerEvent("storage failed", self._ledger.length, details))
         samples = np.concatenate([silence(self._info.format, 0), *self._pieces])
         digest = Digest(self._info.format)
         digest.update(pack(samples, self._info.format.sample_format))

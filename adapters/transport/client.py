@@ -11,14 +11,14 @@ import pylibsrtp
 from aiortc import RTCCertificate
 from aiortc.rtp import RtcpPacket, RtcpRrPacket
 
-from adapters.transport.dtls.transport import SecureLink
+from adapters.transport.dtls.transport import DtlsTransport
 from adapters.transport.ice.agent import IceOptions
 from adapters.transport.rtcp.reports import sender_report
 from adapters.transport.sdp.descriptions import RemoteAudio, parse_answer, write_offer
 from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import ConnectionFailed, OfferRejected
 from domain.ports.clock import Clock
-from domain.ports.transport import IceCandidate, IceDescription, PublisherConnection
+from domain.ports.transport import ClientConnection, IceCandidate, IceDescription
 from domain.rtp.packetizer import OPUS_PAYLOAD_TYPE, RTP_RATE_HZ
 from domain.rtp.packets import RtpPacket, is_rtcp, write_rtp
 from domain.settings import IceServer
@@ -27,7 +27,7 @@ CONNECT_S = 15.0
 REPORT_INTERVAL_S = 1.0
 
 
-class AiortcPublisher:
+class WebRtcClientTransport:
     """Opens connections to servers."""
 
     def __init__(
@@ -43,17 +43,17 @@ class AiortcPublisher:
         self._channels = channels
         self._clock = clock
 
-    def open(self) -> PublisherConnection:
+    def open(self) -> ClientConnection:
         # a certificate for each connection: nobody can link two of them by it
         certificate = RTCCertificate.generateCertificate()
-        link = SecureLink(self._options, controlling=True, certificate=certificate)
+        link = DtlsTransport(self._options, controlling=True, certificate=certificate)
         offer = write_offer(link.describe(), channels=self._channels)
-        return _PublisherConnection(link, offer, self._ice_servers, self._clock)
+        return _Connection(link, offer, self._ice_servers, self._clock)
 
 
-class _PublisherConnection:
+class _Connection:
     def __init__(
-        self, link: SecureLink, offer: str, ice_servers: Sequence[IceServer], clock: Clock
+        self, link: DtlsTransport, offer: str, ice_servers: Sequence[IceServer], clock: Clock
     ) -> None:
         self._link = link
         self._ice_servers = ice_servers

@@ -18,19 +18,24 @@ from collections.abc import Mapping, Sequence
 import pylibsrtp
 from aiortc import RTCCertificate
 
-from adapters.transport.dtls.transport import SecureLink
+from adapters.transport.dtls.transport import DtlsTransport
 from adapters.transport.ice.agent import IceOptions, parse_candidate
 from adapters.transport.rtcp.reports import receiver_report, sender_time, source_description
-from adapters.transport.rtcp.schedule import Rounds
-from adapters.transport.sdp.descriptions import OpusWishes, RemoteAudio, parse_offer, write_answer
+from adapters.transport.rtcp.schedule import PeriodicCalls
+from adapters.transport.sdp.descriptions import (
+    OpusPreferences,
+    RemoteAudio,
+    parse_offer,
+    write_answer,
+)
 from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import CandidateRejected, ConnectionFailed, NoRelay, PacketInvalid, ServerFull
 from domain.ports.clock import Clock, Spawner
 from domain.ports.transport import (
     IceCandidate,
     IceDescription,
-    IngestConnection,
     MediaSink,
+    ServerConnection,
 )
 from domain.rtp.packets import RtpPacket, parse_rtp
 from domain.settings import IceServer
@@ -48,14 +53,14 @@ _MAX_EARLY_PACKETS = 64
 _NO_PACKETS: deque[Datagram] = deque(maxlen=0)
 
 
-class AiortcIngest:
+class WebRtcServerTransport:
     """Accepts offers."""
 
     def __init__(
         self,
         options: IceOptions,
         *,
-        wishes: OpusWishes,
+        wishes: OpusPreferences,
         clock: Clock,
         spawner: Spawner,
     ) -> None:
@@ -63,12 +68,12 @@ class AiortcIngest:
         self._wishes = wishes
         self._clock = clock
         self._spawner = spawner
-        self._reports = Rounds(REPORT_INTERVAL_S)
+        self._reports = PeriodicCalls(REPORT_INTERVAL_S)
         self._own: tuple[RTCCertificate, float] | None = None
 
-    async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> IngestConnection:
+    async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> ServerConnection:
         remote = parse_offer(offer_sdp)
-        link = SecureLink(self._options, controlling=False, certificate=self._certificate())
+        link = DtlsTransport(self._options, controlling=False, certificate=self._certificate())
         link.ice.set_remote(remote.username, remote.password)
         try:
             candidates = await link.ice.gather(ice_servers)
@@ -84,7 +89,7 @@ class AiortcIngest:
             raise
         local = link.describe(candidates=candidates, complete=True)
         answer = write_answer(remote, local, self._wishes)
-        return _IngestConnection(remote, link, answer, self._clock, self._spawner, self._reports)
+        return _Connection(remote, link, answer, self._clock, self._spawner, self._reports)
 
     def _certificate(self) -> RTCCertificate:
         """One for all connections of a day: whoever comes knows which server this is.
@@ -97,15 +102,15 @@ class AiortcIngest:
         return self._own[0]
 
 
-class _IngestConnection:
+class _Connection:
     def __init__(
         self,
         remote: RemoteAudio,
-        link: SecureLink,
+        link: DtlsTransport,
         answer: str,
         clock: Clock,
         spawner: Spawner,
-        reports: Rounds,
+        reports: PeriodicCalls,
     ) -> None:
         self._remote = remote
         self._link = link

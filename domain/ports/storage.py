@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from domain.errors import StorageFailed
-from domain.recording.ledger import Event, RecordingInfo, SampleKind
+from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import Anchor, EndReason
 from domain.sound.pieces import Sound
 
@@ -30,7 +30,7 @@ class RecordingWriter(Protocol):
     def append_silence(self, length: int, kind: SampleKind) -> None:
         """Add `length` samples of silence; returns at once."""
 
-    def note(self, event: Event) -> None:
+    def note(self, event: LedgerEvent) -> None:
         """Add an event to the ledger; returns at once."""
 
     async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:

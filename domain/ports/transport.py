@@ -63,7 +63,7 @@ class MediaSink(Protocol):
         """What the next receiver report says; None for no report yet."""
 
 
-class IngestConnection(Protocol):
+class ServerConnection(Protocol):
     """One peer's connection to the server."""
 
     @property
@@ -111,8 +111,8 @@ class IngestConnection(Protocol):
         """Say goodbye and release everything, within bounded time. May be called twice."""
 
 
-class IngestTransport(Protocol):
-    async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> IngestConnection:
+class ServerTransport(Protocol):
+    async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> ServerConnection:
         """Prepare the answer to an offer, with all candidates that are found within a second.
 
         Raises `OfferRejected`, `NoRelay`, or `ServerFull` when no UDP port is left; nothing is
@@ -120,7 +120,7 @@ class IngestTransport(Protocol):
         """
 
 
-class PublisherConnection(Protocol):
+class ClientConnection(Protocol):
     """The client's connection to the server."""
 
     @property
@@ -179,6 +179,6 @@ class PublisherConnection(Protocol):
         """Release everything within bounded time, and say so to the server if `goodbye`."""
 
 
-class PublisherTransport(Protocol):
-    def open(self) -> PublisherConnection:
+class ClientTransport(Protocol):
+    def open(self) -> ClientConnection:
         """A new connection with an offer of its own."""

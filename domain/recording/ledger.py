@@ -52,7 +52,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class LedgerEvent:
     """Something that happened at a position of the recording."""
 
     type: str
@@ -72,7 +72,7 @@ class Ledger:
     def __init__(self) -> None:
         self._starts = array("q")
         self._kinds = array("b")
-        self.events: list[Event] = []
+        self.events: list[LedgerEvent] = []
         self.events_left_out = 0
         self.length = 0
         """Samples per channel."""
@@ -89,7 +89,7 @@ class Ledger:
         self.length += length
         return begins
 
-    def note(self, event: Event) -> bool:
+    def note(self, event: LedgerEvent) -> bool:
         """Keep an event; False when there are too many."""
         if len(self.events) >= MAX_EVENTS:
             self.events_left_out += 1
@@ -182,7 +182,7 @@ def document(
     left_out = []
     if ledger.events_left_out:
         details = {"count": ledger.events_left_out}
-        left_out.append(Event("events left out", ledger.length, details).as_json())
+        left_out.append(LedgerEvent("events left out", ledger.length, details).as_json())
     return {
         "version": LEDGER_VERSION,
         **describe(info),

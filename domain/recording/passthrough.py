@@ -7,7 +7,7 @@ from domain.sound import opus
 from domain.sound.pieces import EncodedSound, Sound
 
 
-class PacketKeeper:
+class PassthroughDecoder:
     """Stands where a decoder does, and decodes nothing.
 
     What is lost stays lost for now: whoever decodes the packets later conceals it, and finds in

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from domain.recording.clock import SkewEstimator
-from domain.recording.ledger import Event, SampleKind
+from domain.recording.ledger import LedgerEvent, SampleKind
 from domain.recording.reconstruction import Run
 from domain.recording.timeline import Timeline
 from domain.sound.formats import AudioFormat
@@ -66,7 +66,7 @@ class GapFilled:
 class Noted:
     """Something for the ledger. `arrived` (monotonic seconds) is when, for who knows the date."""
 
-    event: Event
+    event: LedgerEvent
     arrived: float
 
 
@@ -173,23 +173,23 @@ class Recording:
         gap_kind = run.gap_kind
         if placement.discontinuity:
             details = {"reason": self._break_reason, "fill_samples": placement.gap}
-            effects.append(Noted(Event("discontinuity", before, details), run.arrived))
+            effects.append(Noted(LedgerEvent("discontinuity", before, details), run.arrived))
             gap_kind = SampleKind.SILENCE
             self._anchored_at = float("-inf")
             self._break_reason = "timestamp"
             self._skew.reset()
         if placement.gap:
             if gap_kind is SampleKind.SILENCE and placement.gap >= OUTAGE_S * self._sample_rate_hz:
-                outage = Event("outage", before, {"length": placement.gap})
+                outage = LedgerEvent("outage", before, {"length": placement.gap})
                 effects.append(Noted(outage, run.arrived))
             effects.append(GapFilled(placement.gap, gap_kind))
         if run.arrived - self._anchored_at >= ANCHOR_INTERVAL_S:
             self._anchored_at = run.arrived
             details = {"rtp_timestamp": run.timestamp, "ssrc": self._ssrc}
             at = before + placement.gap - placement.overlap
-            effects.append(Noted(Event("anchor", at, details), run.arrived))
+            effects.append(Noted(LedgerEvent("anchor", at, details), run.arrived))
         if placement.overlap:
-            trimmed = Event("overlap", before, {"length": placement.overlap})
+            trimmed = LedgerEvent("overlap", before, {"length": placement.overlap})
             effects.append(Noted(trimmed, run.arrived))
             pieces, missing = skip(pieces, placement.overlap)
             if missing:
@@ -216,7 +216,7 @@ class Recording:
         """Something to remember of this moment."""
         if self.state is not State.RECORDING:
             return []
-        return [Noted(Event(event_type, self.length, details), now)]
+        return [Noted(LedgerEvent(event_type, self.length, details), now)]
 
     def end(self, reason: EndReason, *, now: float) -> list[Effect]:
         """Nothing follows. Ending twice has no further effect."""
@@ -225,5 +225,7 @@ class Recording:
             return []
         effects: list[Effect] = []
         if (ppm := self._skew.ppm) is not None:
-            effects.append(Noted(Event("clock", self.length, {"skew_ppm": round(ppm, 1)}), now))
+            effects.append(
+                Noted(LedgerEvent("clock", self.length, {"skew_ppm": round(ppm, 1)}), now)
+            )
         return [*effects, Finished(reason)]

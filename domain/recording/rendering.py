@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from domain.errors import InputUnreadable
-from domain.recording.ledger import Event, SampleKind, Span
+from domain.recording.ledger import LedgerEvent, SampleKind, Span
 from domain.recording.reconstruction import Reconstructor
 from domain.rtp.counters import signed
 from domain.rtp.order import Lost, Restarted, Slot
@@ -34,7 +34,7 @@ class Rendered:
 def render(
     packets: Iterable[EncodedSound],
     spans: Sequence[Span],
-    events: Sequence[Event],
+    events: Sequence[LedgerEvent],
     decoder: Decoder,
     *,
     sample_rate_hz: int,
@@ -65,7 +65,7 @@ def render(
 
 
 def _slots(
-    packets: Iterator[EncodedSound], spans: Sequence[Span], events: Sequence[Event]
+    packets: Iterator[EncodedSound], spans: Sequence[Span], events: Sequence[LedgerEvent]
 ) -> Iterator[Slot]:
     breaks = {event.position for event in events if event.type in _BREAKS}
     sequence = 0

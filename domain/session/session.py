@@ -32,7 +32,7 @@ class SessionState(enum.Enum):
     ENDED = "ended"
 
 
-class SessionEvent(enum.Enum):
+class SessionInput(enum.Enum):
     CONNECTED = "connected"
     PACKET_RECEIVED = "packet received"
     PACKETS_CEASED = "packets ceased"
@@ -49,47 +49,47 @@ class SessionEvent(enum.Enum):
 _C, _S = SessionState.CONNECTING, SessionState.SILENT
 _R, _I, _E = SessionState.RECORDING, SessionState.INTERRUPTED, SessionState.ENDED
 
-TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
-    (_C, SessionEvent.CONNECTED): _S,
-    (_C, SessionEvent.PACKET_RECEIVED): _R,
-    (_C, SessionEvent.CONNECTION_CLOSED): _E,
-    (_C, SessionEvent.DELETED): _E,
-    (_C, SessionEvent.CONNECT_DEADLINE_PASSED): _E,
-    (_C, SessionEvent.SHUT_DOWN): _E,
-    (_C, SessionEvent.FAILED): _E,
-    (_C, SessionEvent.STORAGE_FAILED): _E,
-    (_S, SessionEvent.PACKET_RECEIVED): _R,
-    (_S, SessionEvent.CONNECTION_CLOSED): _E,
-    (_S, SessionEvent.DELETED): _E,
-    (_S, SessionEvent.INACTIVITY_DEADLINE_PASSED): _E,
-    (_S, SessionEvent.SHUT_DOWN): _E,
-    (_S, SessionEvent.FAILED): _E,
-    (_S, SessionEvent.STORAGE_FAILED): _E,
-    (_R, SessionEvent.PACKETS_CEASED): _S,
-    (_R, SessionEvent.CONNECTION_CLOSED): _E,
-    (_R, SessionEvent.DELETED): _E,
-    (_R, SessionEvent.INACTIVITY_DEADLINE_PASSED): _E,
-    (_R, SessionEvent.SHUT_DOWN): _E,
-    (_R, SessionEvent.FAILED): _E,
-    (_R, SessionEvent.STORAGE_FAILED): _E,
-    (_I, SessionEvent.PACKET_RECEIVED): _R,
-    (_I, SessionEvent.CONNECTION_CLOSED): _E,
-    (_I, SessionEvent.DELETED): _E,
-    (_I, SessionEvent.NEVER_RESUMED): _E,
-    (_I, SessionEvent.SHUT_DOWN): _E,
-    (_I, SessionEvent.FAILED): _E,
-    (_I, SessionEvent.STORAGE_FAILED): _E,
+TRANSITIONS: dict[tuple[SessionState, SessionInput], SessionState] = {
+    (_C, SessionInput.CONNECTED): _S,
+    (_C, SessionInput.PACKET_RECEIVED): _R,
+    (_C, SessionInput.CONNECTION_CLOSED): _E,
+    (_C, SessionInput.DELETED): _E,
+    (_C, SessionInput.CONNECT_DEADLINE_PASSED): _E,
+    (_C, SessionInput.SHUT_DOWN): _E,
+    (_C, SessionInput.FAILED): _E,
+    (_C, SessionInput.STORAGE_FAILED): _E,
+    (_S, SessionInput.PACKET_RECEIVED): _R,
+    (_S, SessionInput.CONNECTION_CLOSED): _E,
+    (_S, SessionInput.DELETED): _E,
+    (_S, SessionInput.INACTIVITY_DEADLINE_PASSED): _E,
+    (_S, SessionInput.SHUT_DOWN): _E,
+    (_S, SessionInput.FAILED): _E,
+    (_S, SessionInput.STORAGE_FAILED): _E,
+    (_R, SessionInput.PACKETS_CEASED): _S,
+    (_R, SessionInput.CONNECTION_CLOSED): _E,
+    (_R, SessionInput.DELETED): _E,
+    (_R, SessionInput.INACTIVITY_DEADLINE_PASSED): _E,
+    (_R, SessionInput.SHUT_DOWN): _E,
+    (_R, SessionInput.FAILED): _E,
+    (_R, SessionInput.STORAGE_FAILED): _E,
+    (_I, SessionInput.PACKET_RECEIVED): _R,
+    (_I, SessionInput.CONNECTION_CLOSED): _E,
+    (_I, SessionInput.DELETED): _E,
+    (_I, SessionInput.NEVER_RESUMED): _E,
+    (_I, SessionInput.SHUT_DOWN): _E,
+    (_I, SessionInput.FAILED): _E,
+    (_I, SessionInput.STORAGE_FAILED): _E,
 }
 
-END_REASONS: dict[SessionEvent, EndReason] = {
-    SessionEvent.CONNECTION_CLOSED: EndReason.CLOSED,
-    SessionEvent.DELETED: EndReason.DELETED,
-    SessionEvent.CONNECT_DEADLINE_PASSED: EndReason.INACTIVE,
-    SessionEvent.INACTIVITY_DEADLINE_PASSED: EndReason.INACTIVE,
-    SessionEvent.NEVER_RESUMED: EndReason.RECOVERED,
-    SessionEvent.SHUT_DOWN: EndReason.SHUTDOWN,
-    SessionEvent.FAILED: EndReason.FAILED,
-    SessionEvent.STORAGE_FAILED: EndReason.STORAGE_FAILED,
+END_REASONS: dict[SessionInput, EndReason] = {
+    SessionInput.CONNECTION_CLOSED: EndReason.CLOSED,
+    SessionInput.DELETED: EndReason.DELETED,
+    SessionInput.CONNECT_DEADLINE_PASSED: EndReason.INACTIVE,
+    SessionInput.INACTIVITY_DEADLINE_PASSED: EndReason.INACTIVE,
+    SessionInput.NEVER_RESUMED: EndReason.RECOVERED,
+    SessionInput.SHUT_DOWN: EndReason.SHUTDOWN,
+    SessionInput.FAILED: EndReason.FAILED,
+    SessionInput.STORAGE_FAILED: EndReason.STORAGE_FAILED,
 }
 
 
@@ -112,7 +112,7 @@ class Session:
     active_at: float = 0.0
     """When the latest packet came, or the media path did, or this process took the session up."""
 
-    def handle(self, event: SessionEvent) -> bool:
+    def handle(self, event: SessionInput) -> bool:
         """Go where the table says; False when the event changes nothing."""
         target = TRANSITIONS.get((self.state, event))
         if target is None:
@@ -122,7 +122,7 @@ class Session:
 
     def connected(self, *, now: float) -> bool:
         """A media path is there; whether that changed the state."""
-        if not self.handle(SessionEvent.CONNECTED):
+        if not self.handle(SessionInput.CONNECTED):
             return False
         self.active_at = now
         return True
@@ -131,21 +131,21 @@ class Session:
         """A packet of this session's stream arrived; whether that changed the state."""
         self.active_at = now
         return self.state is not SessionState.RECORDING and self.handle(
-            SessionEvent.PACKET_RECEIVED
+            SessionInput.PACKET_RECEIVED
         )
 
-    def due(self, *, now: float) -> SessionEvent | None:
+    def due(self, *, now: float) -> SessionInput | None:
         """The deadline that has passed at `now`, if one has."""
         idle_s = now - self.active_at
         match self.state:
             case SessionState.CONNECTING if now >= self.connect_deadline:
-                return SessionEvent.CONNECT_DEADLINE_PASSED
+                return SessionInput.CONNECT_DEADLINE_PASSED
             case SessionState.INTERRUPTED if idle_s >= self.inactivity_timeout_s:
-                return SessionEvent.NEVER_RESUMED
+                return SessionInput.NEVER_RESUMED
             case SessionState.SILENT | SessionState.RECORDING if (
                 idle_s >= self.inactivity_timeout_s
             ):
-                return SessionEvent.INACTIVITY_DEADLINE_PASSED
+                return SessionInput.INACTIVITY_DEADLINE_PASSED
             case SessionState.RECORDING if idle_s >= SILENT_AFTER_S:
-                return SessionEvent.PACKETS_CEASED
+                return SessionInput.PACKETS_CEASED
         return None

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 
-from adapters.transport.dtls.close_alert import Goodbye
+from adapters.transport.dtls.close_alert import CloseAlert
 from adapters.transport.ice.agent import IceOptions
 from adapters.transport.ice.transport import IceTransport
 
@@ -56,13 +56,13 @@ class End:
             pass
         return False
 
-    def goodbye(self) -> Goodbye | None:
+    def goodbye(self) -> CloseAlert | None:
         """What would stand in for this end."""
         ice = IceTransport(IceOptions(), controlling=True)
         dtls = RTCDtlsTransport(ice, [RTCCertificate.generateCertificate()])  # type: ignore[arg-type]
         dtls._set_role(self.role)
         dtls._ssl = self.ssl
-        return Goodbye.of(dtls)
+        return CloseAlert.of(dtls)
 
 
 def connected(ciphers: bytes | None = None) -> tuple[End, End]:
@@ -80,7 +80,7 @@ def connected(ciphers: bytes | None = None) -> tuple[End, End]:
 
 
 @pytest.fixture
-def joined() -> tuple[Goodbye, End]:
+def joined() -> tuple[CloseAlert, End]:
     client, server = connected()
     goodbye = client.goodbye()
     assert goodbye is not None
@@ -93,17 +93,17 @@ def closing(end: End) -> bytes:
     return datagram
 
 
-async def test_openssl_hears_it_said(joined: tuple[Goodbye, End]) -> None:
+async def test_openssl_hears_it_said(joined: tuple[CloseAlert, End]) -> None:
     goodbye, server = joined
     assert server.hears(goodbye.say())
 
 
-async def test_it_hears_openssl_say_it(joined: tuple[Goodbye, End]) -> None:
+async def test_it_hears_openssl_say_it(joined: tuple[CloseAlert, End]) -> None:
     goodbye, server = joined
     assert goodbye.is_in(closing(server))
 
 
-async def test_it_hears_it_behind_other_records(joined: tuple[Goodbye, End]) -> None:
+async def test_it_hears_it_behind_other_records(joined: tuple[CloseAlert, End]) -> None:
     goodbye, server = joined
     server.ssl.send(b"data")
     (data,) = server.datagrams()
@@ -111,7 +111,7 @@ async def test_it_hears_it_behind_other_records(joined: tuple[Goodbye, End]) -> 
     assert goodbye.is_in(data + closing(server))
 
 
-async def test_a_goodbye_of_another_connection_is_none(joined: tuple[Goodbye, End]) -> None:
+async def test_a_goodbye_of_another_connection_is_none(joined: tuple[CloseAlert, End]) -> None:
     goodbye, server = joined
     other, other_server = connected()
     assert not goodbye.is_in(closing(other_server))
@@ -121,7 +121,7 @@ async def test_a_goodbye_of_another_connection_is_none(joined: tuple[Goodbye, En
     assert not server.hears(stranger.say())
 
 
-async def test_what_was_changed_on_its_way_is_none(joined: tuple[Goodbye, End]) -> None:
+async def test_what_was_changed_on_its_way_is_none(joined: tuple[CloseAlert, End]) -> None:
     goodbye, server = joined
     datagram = closing(server)
     for at in range(len(datagram)):
@@ -130,7 +130,7 @@ async def test_what_was_changed_on_its_way_is_none(joined: tuple[Goodbye, End]) 
     assert goodbye.is_in(datagram)
 
 
-async def test_an_alert_of_an_unprotected_epoch_is_none(joined: tuple[Goodbye, End]) -> None:
+async def test_an_alert_of_an_unprotected_epoch_is_none(joined: tuple[CloseAlert, End]) -> None:
     goodbye, _ = joined
     assert not goodbye.is_in(b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x01\x00")
 
@@ -144,7 +144,7 @@ async def test_a_server_and_another_cipher_keep_openssl() -> None:
 
 @given(st.binary(max_size=200))
 def test_whatever_comes_raises_nothing(data: bytes) -> None:
-    goodbye = Goodbye(master_secret=b"m" * 48, client_random=b"c" * 32, server_random=b"s" * 32)
+    goodbye = CloseAlert(master_secret=b"m" * 48, client_random=b"c" * 32, server_random=b"s" * 32)
     header = b"\x15\xfe\xfd\x00\x01" + bytes(6)
     assert not goodbye.is_in(data)
     assert not goodbye.is_in(header + data)

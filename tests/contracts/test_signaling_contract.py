@@ -20,7 +20,7 @@ from domain.errors import (
     WrongServer,
 )
 from domain.ports.signaling import SignalingClient
-from domain.ports.transport import IceCandidate, IceDescription, IngestConnection
+from domain.ports.transport import IceCandidate, IceDescription, ServerConnection
 from domain.session.placement import Registrar, Share
 from domain.settings import IceServer
 from tests.fakes.signaling import FakeSignaling
@@ -57,7 +57,7 @@ class Service:
         self.resumed.append(resume)
         return Accepted()
 
-    def connection_of(self, secret: str) -> IngestConnection:
+    def connection_of(self, secret: str) -> ServerConnection:
         raise SessionUnknown(secret)
 
     async def restart_ice(self, secret: str, remote: IceDescription) -> IceDescription:

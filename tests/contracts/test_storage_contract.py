@@ -26,7 +26,7 @@ from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
 from domain.errors import StorageFailed
 from domain.ports.storage import RecordingStore, RecordingWriter
-from domain.recording.ledger import Event, RecordingInfo, SampleKind
+from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import EndReason
 from domain.recording.verification import Limits, verify
 from domain.sound.conversion import convert, pack
@@ -241,7 +241,7 @@ async def test_the_ledger_says_what_every_sample_is(opened: tuple[RecordingStore
     writer.append([ramp(50)], SampleKind.RECEIVED)
     writer.append([ramp(10)], SampleKind.CONCEALED)
     writer.append_silence(1000, SampleKind.SILENCE)
-    writer.note(Event("discontinuity", 160, {"reason": "source"}))
+    writer.note(LedgerEvent("discontinuity", 160, {"reason": "source"}))
     writer.append_silence(40, SampleKind.DTX)
     writer.append([ramp(7)], SampleKind.RECOVERED)
     location = await finish(writer, EndReason.INACTIVE)
@@ -311,7 +311,7 @@ async def test_a_recording_too_long_for_a_file_goes_on_in_the_next_to_the_sample
     for start in range(0, 2400, 96):
         writer.append([ramp(96, start=start)], SampleKind.RECEIVED)
     writer.append_silence(700, SampleKind.SILENCE)
-    writer.note(Event("late", 3100))
+    writer.note(LedgerEvent("late", 3100))
     first = await finish(writer)
     store.close()
     names = ["a", "a_part002", "a_part003", "a_part004"]

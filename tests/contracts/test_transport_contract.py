@@ -11,22 +11,22 @@ from dataclasses import replace
 import pytest
 
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
-from adapters.transport.client import AiortcPublisher
+from adapters.transport.client import WebRtcClientTransport
 from adapters.transport.ice.agent import IceOptions
-from adapters.transport.sdp.descriptions import OpusWishes
-from adapters.transport.server import AiortcIngest
-from adapters.transport.sockets.coalescing import Rhythm
+from adapters.transport.sdp.descriptions import OpusPreferences
+from adapters.transport.server import WebRtcServerTransport
+from adapters.transport.sockets.coalescing import ReadPace
 from domain.errors import CandidateRejected, ConnectionFailed, OfferRejected, ServerRefused
 from domain.ports.transport import (
+    ClientConnection,
     IceCandidate,
     IceDescription,
-    IngestConnection,
-    IngestTransport,
-    PublisherConnection,
+    ServerConnection,
+    ServerTransport,
 )
 from domain.rtp.packets import RtpPacket
 from domain.rtp.reports import ReceptionReport, ReceptionStatistics
-from tests.fakes.media import FakeIngestTransport
+from tests.fakes.media import FakeServerTransport
 
 OPTIONS = IceOptions(loopback=("127.0.0.1",))
 
@@ -67,17 +67,19 @@ class Heard:
                 await self._news.wait()
 
 
-def real_ingest(spawner: BackgroundTasks) -> AiortcIngest:
-    return AiortcIngest(OPTIONS, wishes=OpusWishes(), clock=SystemClock(), spawner=spawner)
+def real_ingest(spawner: BackgroundTasks) -> WebRtcServerTransport:
+    return WebRtcServerTransport(
+        OPTIONS, wishes=OpusPreferences(), clock=SystemClock(), spawner=spawner
+    )
 
 
-def real_publisher() -> PublisherConnection:
-    publisher = AiortcPublisher(OPTIONS, ice_servers=(), channels=1, clock=SystemClock())
+def real_publisher() -> ClientConnection:
+    publisher = WebRtcClientTransport(OPTIONS, ice_servers=(), channels=1, clock=SystemClock())
     return publisher.open()
 
 
 async def connect(
-    publisher: PublisherConnection, server: IngestConnection, *, answer_sdp: str = ""
+    publisher: ClientConnection, server: ServerConnection, *, answer_sdp: str = ""
 ) -> None:
     async def send_candidate(candidate: IceCandidate) -> None:
         server.add_candidate(candidate)
@@ -88,16 +90,16 @@ async def connect(
 
 
 @pytest.fixture(params=["aiortc", "fake"])
-def ingest(request: pytest.FixtureRequest) -> IngestTransport:
+def ingest(request: pytest.FixtureRequest) -> ServerTransport:
     if request.param == "fake":
-        return FakeIngestTransport()
+        return FakeServerTransport()
     return real_ingest(BackgroundTasks())
 
 
 @pytest.fixture(params=["actpass", "active"])
 async def joined(
     request: pytest.FixtureRequest,
-) -> AsyncIterator[tuple[PublisherConnection, IngestConnection, Heard]]:
+) -> AsyncIterator[tuple[ClientConnection, ServerConnection, Heard]]:
     """Both ends, connected, with each of the two as the DTLS client."""
     spawner, heard = BackgroundTasks(), Heard()
     publisher = real_publisher()
@@ -112,14 +114,14 @@ async def joined(
     await spawner.join()
 
 
-async def test_an_offer_that_is_none_is_refused_and_leaves_nothing(ingest: IngestTransport) -> None:
+async def test_an_offer_that_is_none_is_refused_and_leaves_nothing(ingest: ServerTransport) -> None:
     before = len(asyncio.all_tasks())
     with pytest.raises(OfferRejected):
         await ingest.accept("bad", ice_servers=())
     assert len(asyncio.all_tasks()) == before
 
 
-async def test_an_offer_is_answered_with_the_codecs_to_expect(ingest: IngestTransport) -> None:
+async def test_an_offer_is_answered_with_the_codecs_to_expect(ingest: ServerTransport) -> None:
     publisher = real_publisher()
     server = await ingest.accept(publisher.offer_sdp, ice_servers=())
     assert server.answer_sdp.startswith("v=0")
@@ -170,7 +172,7 @@ async def test_handshakes_wait_for_nothing_however_patient_a_server_is(
     setup: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "adapters.transport.sockets.coalescing.QUICK", Rhythm(0.005, 0.0, 60, goes_on=False)
+        "adapters.transport.sockets.coalescing.QUICK", ReadPace(0.005, 0.0, 60, goes_on=False)
     )
     spawner, heard = BackgroundTasks(), Heard()
     publisher = real_publisher()
@@ -186,7 +188,7 @@ async def test_handshakes_wait_for_nothing_however_patient_a_server_is(
 
 
 async def test_packets_arrive_once_in_order_with_their_timestamps(
-    joined: tuple[PublisherConnection, IngestConnection, Heard],
+    joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, _, heard = joined
     payloads = [bytes([0x78, n]) for n in range(50)]
@@ -205,7 +207,7 @@ async def test_packets_arrive_once_in_order_with_their_timestamps(
 
 
 async def test_the_server_is_heard_of_and_says_what_it_has(
-    joined: tuple[PublisherConnection, IngestConnection, Heard],
+    joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, _, _ = joined
     connected_at = publisher.heard_at
@@ -219,7 +221,7 @@ async def test_the_server_is_heard_of_and_says_what_it_has(
 
 
 async def test_who_goes_without_a_goodbye_is_not_heard_to_close(
-    joined: tuple[PublisherConnection, IngestConnection, Heard],
+    joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, server, heard = joined
     await publisher.close(goodbye=False)
@@ -228,11 +230,11 @@ async def test_who_goes_without_a_goodbye_is_not_heard_to_close(
 
 
 async def test_what_has_come_is_read_before_the_end_however_patient_a_server_is(
-    joined: tuple[PublisherConnection, IngestConnection, Heard], monkeypatch: pytest.MonkeyPatch
+    joined: tuple[ClientConnection, ServerConnection, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, server, heard = joined
     monkeypatch.setattr(
-        "adapters.transport.sockets.coalescing.QUICK", Rhythm(0.005, 0.0, 5.0, goes_on=False)
+        "adapters.transport.sockets.coalescing.QUICK", ReadPace(0.005, 0.0, 5.0, goes_on=False)
     )
     for number in range(10):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
@@ -249,7 +251,7 @@ async def test_what_has_come_is_read_before_the_end_however_patient_a_server_is(
 
 
 async def test_media_goes_on_over_ice_restarts_of_the_client(
-    joined: tuple[PublisherConnection, IngestConnection, Heard],
+    joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, server, heard = joined
     numbers = itertools.count()
@@ -274,7 +276,7 @@ async def test_media_goes_on_over_ice_restarts_of_the_client(
 
 
 async def test_a_restart_without_a_path_leaves_the_old_one_and_nothing_behind(
-    joined: tuple[PublisherConnection, IngestConnection, Heard],
+    joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, _, heard = joined
 
@@ -306,7 +308,7 @@ async def silent(_local: IceDescription) -> IceDescription:
 
 
 async def test_media_goes_on_over_an_ice_restart(
-    joined: tuple[PublisherConnection, IngestConnection, Heard],
+    joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     _, server, _ = joined
     before = server.ice_tag
@@ -318,7 +320,7 @@ async def test_media_goes_on_over_an_ice_restart(
 
 
 async def test_what_was_sent_before_a_close_arrives_before_it_and_the_close_is_heard_once(
-    joined: tuple[PublisherConnection, IngestConnection, Heard],
+    joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, server, heard = joined
     for n in range(20):
@@ -332,7 +334,7 @@ async def test_what_was_sent_before_a_close_arrives_before_it_and_the_close_is_h
 
 
 async def test_a_server_that_closes_is_noticed(
-    joined: tuple[PublisherConnection, IngestConnection, Heard],
+    joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, server, heard = joined
     assert publisher.is_open
@@ -345,7 +347,7 @@ async def test_a_server_that_closes_is_noticed(
 
 
 async def test_a_candidate_that_cannot_be_read_is_refused(
-    joined: tuple[PublisherConnection, IngestConnection, Heard],
+    joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     _, server, _ = joined
     with pytest.raises(CandidateRejected):

@@ -128,7 +128,7 @@ class FakeConnection:
         self.closed += 1
 
 
-class FakeIngestTransport:
+class FakeServerTransport:
     """Accepts every offer but the one that says ``bad``."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class FakeIngestTransport:
         return connection
 
 
-class FakePublisherConnection:
+class FakeClientConnection:
     """A client's connection that keeps what is sent; `fail` is raised instead of connecting.
 
     The server is heard of at once after each packet, until the connection is `dead`. Where it
@@ -218,13 +218,13 @@ class FakePublisherConnection:
         self.is_open = False
 
 
-class FakePublisherTransport:
+class FakeClientTransport:
     """Opens the connections of a script; the last one again and again."""
 
-    def __init__(self, *connections: FakePublisherConnection) -> None:
+    def __init__(self, *connections: FakeClientConnection) -> None:
         self._script = list(connections)
-        self.opened: list[FakePublisherConnection] = []
+        self.opened: list[FakeClientConnection] = []
 
-    def open(self) -> FakePublisherConnection:
+    def open(self) -> FakeClientConnection:
         self.opened.append(self._script.pop(0) if len(self._script) > 1 else self._script[0])
         return self.opened[-1]

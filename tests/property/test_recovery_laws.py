@@ -28,7 +28,7 @@ from adapters.storage.folder.recovery import recover
 from adapters.storage.folder.renderer import render_recording
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.wav.header import read_header
-from domain.recording.ledger import Container, Event, RecordingInfo, SampleKind
+from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import EndReason
 from domain.recording.verification import Limits, verify
 from domain.sound.formats import AudioFormat, SampleFormat
@@ -54,7 +54,7 @@ def leave_unfinished(
         samples = np.ones((100, audio_format.channels), dtype=audio_format.sample_format.dtype)
         writer.append([samples], SampleKind.RECEIVED)
         writer.append_silence(50, SampleKind.SILENCE)
-        writer.note(Event("discontinuity", 150))
+        writer.note(LedgerEvent("discontinuity", 150))
         writer.append([samples], SampleKind.CONCEALED)
         writer._disk.close()  # type: ignore[attr-defined]
         writer._recording.abandon()  # type: ignore[attr-defined]

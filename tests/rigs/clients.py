@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from domain.ports.transport import IceCandidate, PublisherConnection
+from domain.ports.transport import ClientConnection, IceCandidate
 from domain.rtp.packetizer import Packetizer
 from domain.settings import ClientSettings, ServerSettings
 from entrypoints.container import ClientContainer, ServerContainer
@@ -35,11 +35,11 @@ class Remote:
         async with self.http.post(self.url + path, json=body) as response:
             return response.status, await response.json() if response.status != 204 else None
 
-    def open_connection(self) -> PublisherConnection:
+    def open_connection(self) -> ClientConnection:
         """A client's connection that has not yet offered."""
         settings = ClientSettings(server=self.url, capture="tone")
         container = ClientContainer(settings=settings, observer=SeenByClient())
-        connection: PublisherConnection = container.transport().open()
+        connection: ClientConnection = container.transport().open()
         return connection
 
 

@@ -13,14 +13,14 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaRecorder
 
 from adapters.storage.memory import MemoryStore, StoredRecording
-from domain.ports.transport import IceCandidate, PublisherConnection
+from domain.ports.transport import ClientConnection, IceCandidate
 from tests.rigs.clients import Local, new_packetizer
 from tests.rigs.loopback import loopback_for_aiortc
 from tests.rigs.relay import Log, Plan, Relay
 from tests.rigs.sound import FRAME
 
 
-async def send(connection: PublisherConnection, packets: list[bytes]) -> None:
+async def send(connection: ClientConnection, packets: list[bytes]) -> None:
     """In real time, as a microphone would."""
     began, packetizer = time.monotonic(), new_packetizer()
     for index, payload in enumerate(packets):

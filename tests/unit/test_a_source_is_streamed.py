@@ -34,8 +34,8 @@ from domain.sound.formats import AudioFormat, AudioFrame
 from domain.sound.levels import measure
 from tests.fakes.capture import FakeCapture, FakeSource
 from tests.fakes.media import (
-    FakePublisherConnection,
-    FakePublisherTransport,
+    FakeClientConnection,
+    FakeClientTransport,
     PassingResampler,
     PlainEncoder,
 )
@@ -68,8 +68,8 @@ class Client:
         self.clock = FakeClock()
         self.source = FakeSource(MONO, script, self.clock if live else None)
         self.capture = FakeCapture(self.source)
-        self.connection = FakePublisherConnection(self.clock)
-        self.transport = FakePublisherTransport(self.connection)
+        self.connection = FakeClientConnection(self.clock)
+        self.transport = FakeClientTransport(self.connection)
         self.signaling = signaling or FakeSignaling()
         self.seen = SeenByClient()
         self.spawned = Spawned()
@@ -277,8 +277,8 @@ async def test_sound_from_before_a_slow_connection_is_not_sent_late() -> None:
 
 async def test_a_path_that_is_not_found_ends_the_session_on_the_server_and_is_tried_again() -> None:
     client = Client(block(0, 960))
-    failing = FakePublisherConnection(client.clock, ConnectionFailed("no path"))
-    client.transport = FakePublisherTransport(failing, client.connection)
+    failing = FakeClientConnection(client.clock, ConnectionFailed("no path"))
+    client.transport = FakeClientTransport(failing, client.connection)
     client.capture = FakeCapture(client.source, FakeSource(MONO, [block(0, 960)]))
     await client.run()
     assert client.signaling.deleted == ["session", "session"]
@@ -289,8 +289,8 @@ async def test_a_path_that_is_not_found_ends_the_session_on_the_server_and_is_tr
 
 async def test_a_dead_path_is_noticed_within_three_seconds_and_replaced() -> None:
     client = Client(*seconds(20), live=True)
-    second = FakePublisherConnection(client.clock)
-    client.transport = FakePublisherTransport(client.connection, second)
+    second = FakeClientConnection(client.clock)
+    client.transport = FakeClientTransport(client.connection, second)
     async with client.started():
         await client.clock.run(5.0)
         client.connection.die()
@@ -309,8 +309,8 @@ async def test_a_dead_path_is_noticed_within_three_seconds_and_replaced() -> Non
 
 async def test_a_path_that_comes_back_by_itself_carries_on() -> None:
     client = Client(*seconds(20), live=True)
-    stuck = FakePublisherConnection(client.clock, ConnectionFailed("no path"))
-    client.transport = FakePublisherTransport(client.connection, stuck)
+    stuck = FakeClientConnection(client.clock, ConnectionFailed("no path"))
+    client.transport = FakeClientTransport(client.connection, stuck)
     async with client.started():
         await client.clock.run(2.0)
         client.connection.die()
@@ -326,8 +326,8 @@ async def test_a_path_that_comes_back_by_itself_carries_on() -> None:
 
 async def test_a_dead_path_is_replaced_by_an_ice_restart_where_there_is_another() -> None:
     client = Client(*seconds(20), live=True)
-    client.connection = FakePublisherConnection(client.clock, can_restart=True)
-    client.transport = FakePublisherTransport(client.connection)
+    client.connection = FakeClientConnection(client.clock, can_restart=True)
+    client.transport = FakeClientTransport(client.connection)
     async with client.started():
         for _ in range(2):  # and again, should that one die as well
             await client.clock.run(3.0)
@@ -342,8 +342,8 @@ async def test_a_dead_path_is_replaced_by_an_ice_restart_where_there_is_another(
 
 async def test_an_ice_restart_waits_for_the_server_and_is_tried_once() -> None:
     client = Client(*seconds(30), live=True)
-    stuck = FakePublisherConnection(client.clock, ConnectionFailed("no path"))
-    client.transport = FakePublisherTransport(client.connection, stuck)
+    stuck = FakeClientConnection(client.clock, ConnectionFailed("no path"))
+    client.transport = FakeClientTransport(client.connection, stuck)
     async with client.started():
         await client.clock.run(2.0)
         client.connection.die()
@@ -361,8 +361,8 @@ async def test_an_ice_restart_waits_for_the_server_and_is_tried_once() -> None:
 
 async def test_an_ice_restart_that_the_server_has_answered_is_not_broken_off() -> None:
     client = Client(*seconds(20), live=True)
-    client.connection = FakePublisherConnection(client.clock, can_restart=True)
-    client.transport = FakePublisherTransport(client.connection)
+    client.connection = FakeClientConnection(client.clock, can_restart=True)
+    client.transport = FakeClientTransport(client.connection)
     found, done = asyncio.Event(), []
 
     async def restart_ice(exchange: Callable[..., Awaitable[object]]) -> None:
@@ -386,14 +386,14 @@ async def test_an_ice_restart_that_the_server_has_answered_is_not_broken_off() -
 
 async def test_an_attempt_that_hangs_is_given_up_for_another() -> None:
     client = Client(*seconds(20), live=True)
-    hanging = FakePublisherConnection(client.clock)
+    hanging = FakeClientConnection(client.clock)
 
     async def hang(*_arguments: object, **_more: object) -> None:
         await asyncio.Event().wait()
 
     hanging.connect = hang  # type: ignore[method-assign]
-    third = FakePublisherConnection(client.clock)
-    client.transport = FakePublisherTransport(client.connection, hanging, third)
+    third = FakeClientConnection(client.clock)
+    client.transport = FakeClientTransport(client.connection, hanging, third)
     async with client.started():
         await client.clock.run(2.0)
         client.connection.die()
@@ -406,7 +406,7 @@ async def test_an_attempt_that_hangs_is_given_up_for_another() -> None:
 
 async def test_a_slow_path_is_given_more_time_by_and_by() -> None:
     client = Client(*seconds(60), live=True)
-    slow = [FakePublisherConnection(client.clock) for _ in range(2)]
+    slow = [FakeClientConnection(client.clock) for _ in range(2)]
     for item in slow:
 
         async def connect(
@@ -416,7 +416,7 @@ async def test_a_slow_path_is_given_more_time_by_and_by() -> None:
             await connect(*arguments, **more)
 
         item.connect = connect  # type: ignore[method-assign]
-    client.transport = FakePublisherTransport(client.connection, *slow)
+    client.transport = FakeClientTransport(client.connection, *slow)
     async with client.started():
         await client.clock.run(2.0)
         client.connection.die()
@@ -435,8 +435,8 @@ async def test_what_somebody_else_answers_in_an_outage_does_not_end_the_session(
     portal: GaplessError,
 ) -> None:
     client = Client(*seconds(20), live=True, signaling=FakeSignaling(None, portal, portal))
-    client.transport = FakePublisherTransport(
-        client.connection, *(FakePublisherConnection(client.clock) for _ in range(3))
+    client.transport = FakeClientTransport(
+        client.connection, *(FakeClientConnection(client.clock) for _ in range(3))
     )
     async with client.started():
         await client.clock.run(2.0)
@@ -561,8 +561,8 @@ async def test_what_was_heard_before_a_device_went_is_sent_before_the_silence(le
 
 async def test_a_way_that_is_open_in_one_direction_only_is_dead() -> None:
     client = Client(*seconds(20), live=True)
-    second = FakePublisherConnection(client.clock)
-    client.transport = FakePublisherTransport(client.connection, second)
+    second = FakeClientConnection(client.clock)
+    client.transport = FakeClientTransport(client.connection, second)
     async with client.started():
         await client.clock.run(2.0)
         # the server goes on to report, but what it reports does not move on
@@ -589,7 +589,7 @@ async def test_a_device_that_is_slow_to_open_is_no_dead_path() -> None:
     assert "interrupted" not in client.seen.states
 
 
-class DeafConnection(FakePublisherConnection):
+class DeafConnection(FakeClientConnection):
     def send(self, packet: RtpPacket) -> None:
         self.sent.append(packet)
 

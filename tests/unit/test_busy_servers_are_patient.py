@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from adapters.transport.sockets.coalescing import BUSY, PATIENT, QUICK, Patience, Rhythm
+from adapters.transport.sockets.coalescing import BUSY, PATIENT, QUICK, ReadCoalescing, ReadPace
 from domain.services.server.sessions import UNREAD_S
 
 STEP_S = 0.005
@@ -26,7 +26,7 @@ class Thread:
         self.rhythm = QUICK
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(time, "thread_time", lambda: self.worked_s)
-        self.patience = Patience()
+        self.patience = ReadCoalescing()
 
     def go_on(
         self,
@@ -37,7 +37,7 @@ class Thread:
         each_s: float = EACH_S,
         saved: float = SAVED,
         late_s: float = 0.006,
-    ) -> Rhythm:
+    ) -> ReadPace:
         """The rhythm after that.
 
         `load` is the share of the thread's time that work takes without patience, `reading` the
@@ -59,7 +59,7 @@ class Thread:
             self.rhythm = self.patience.rhythm(now=self.now)
         return self.rhythm
 
-    def seen(self, seconds: float, load: float, **how: float) -> list[Rhythm]:
+    def seen(self, seconds: float, load: float, **how: float) -> list[ReadPace]:
         """Its rhythm in every quarter of a second of that time."""
         return [self.go_on(0.25, load, **how) for _ in range(round(seconds * 4))]
 

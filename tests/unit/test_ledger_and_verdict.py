@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from domain.recording.clock import SkewEstimator
 from domain.recording.ledger import (
-    Event,
     Ledger,
+    LedgerEvent,
     RecordingInfo,
     SampleKind,
     Span,
@@ -83,7 +83,7 @@ def test_the_longest_gap_goes_through_kinds_that_are_both_missing() -> None:
 
 def written(**changes: Any) -> dict[str, Any]:
     ledger = filled([(SampleKind.RECEIVED, 4000), (SampleKind.CONCEALED, 1000)])
-    ledger.events.append(Event("anchor", 0, {"rtp_timestamp": 5}))
+    ledger.events.append(LedgerEvent("anchor", 0, {"rtp_timestamp": 5}))
     info = RecordingInfo("id", "name", MONO, "opus", WHEN)
     return (
         document(

@@ -19,23 +19,23 @@ from domain.errors import (
 from domain.ports.transport import IceCandidate
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
-from domain.services.server.sessions import UNREAD_S, Ingest
+from domain.services.server.sessions import UNREAD_S, SessionService
 from domain.settings import ServerSettings
 from domain.sound.formats import AudioFormat
-from tests.fakes.media import FakeIngestTransport, packet, payload, plain_decoder
+from tests.fakes.media import FakeServerTransport, packet, payload, plain_decoder
 from tests.fakes.observers import SeenByServer
 from tests.fakes.time import FakeClock, Spawned
 
 
 class Server:
-    """An `Ingest` with everything around it."""
+    """A `SessionService` with everything around it."""
 
     def __init__(self, **changes: object) -> None:
-        self.transport, self.store, self.clock = FakeIngestTransport(), MemoryStore(), FakeClock()
+        self.transport, self.store, self.clock = FakeServerTransport(), MemoryStore(), FakeClock()
         self.spawned, self.seen = Spawned(), SeenByServer()
         self.offered = 0
         numbers = itertools.count()
-        self.ingest = Ingest(
+        self.ingest = SessionService(
             settings=ServerSettings(**changes),  # type: ignore[arg-type]
             transport=self.transport,
             decoders=plain_decoder,

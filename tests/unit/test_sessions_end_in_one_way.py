@@ -9,7 +9,7 @@ from domain.session.session import (
     END_REASONS,
     TRANSITIONS,
     Session,
-    SessionEvent,
+    SessionInput,
     SessionState,
     digest_of,
 )
@@ -38,10 +38,10 @@ def test_every_live_session_can_be_ended_by_client_server_and_fault() -> None:
     for state, event in itertools.product(
         (SessionState.CONNECTING, SessionState.RECORDING),
         (
-            SessionEvent.CONNECTION_CLOSED,
-            SessionEvent.DELETED,
-            SessionEvent.SHUT_DOWN,
-            SessionEvent.FAILED,
+            SessionInput.CONNECTION_CLOSED,
+            SessionInput.DELETED,
+            SessionInput.SHUT_DOWN,
+            SessionInput.FAILED,
         ),
     ):
         assert TRANSITIONS[state, event] is SessionState.ENDED
@@ -50,7 +50,7 @@ def test_every_live_session_can_be_ended_by_client_server_and_fault() -> None:
 def test_a_session_that_never_connects_is_due_at_its_deadline() -> None:
     waiting = session()
     assert waiting.due(now=114.9) is None
-    assert waiting.due(now=115.0) is SessionEvent.CONNECT_DEADLINE_PASSED
+    assert waiting.due(now=115.0) is SessionInput.CONNECT_DEADLINE_PASSED
 
 
 def test_packets_keep_a_session_alive_and_nothing_else_does() -> None:
@@ -59,10 +59,10 @@ def test_packets_keep_a_session_alive_and_nothing_else_does() -> None:
     assert live.state is SessionState.RECORDING
     assert live.due(now=111.9) is None
     live.packet_received(now=130.0)
-    live.handle(SessionEvent.PACKETS_CEASED)
+    live.handle(SessionInput.PACKETS_CEASED)
     live.connected(now=140.0)  # another connection, which brings nothing either
     assert live.due(now=159.9) is None
-    assert live.due(now=160.0) is SessionEvent.INACTIVITY_DEADLINE_PASSED
+    assert live.due(now=160.0) is SessionInput.INACTIVITY_DEADLINE_PASSED
 
 
 def test_a_session_that_brings_nothing_any_more_is_seen_to_be_silent() -> None:
@@ -70,8 +70,8 @@ def test_a_session_that_brings_nothing_any_more_is_seen_to_be_silent() -> None:
     live.connected(now=100.0)
     assert live.state is SessionState.SILENT
     live.packet_received(now=110.0)
-    assert live.due(now=112.0) is SessionEvent.PACKETS_CEASED
-    assert live.handle(SessionEvent.PACKETS_CEASED)
+    assert live.due(now=112.0) is SessionInput.PACKETS_CEASED
+    assert live.handle(SessionInput.PACKETS_CEASED)
     assert live.state is SessionState.SILENT
     live.packet_received(now=120.0)
     assert live.state is SessionState.RECORDING
@@ -83,12 +83,12 @@ def test_an_interrupted_session_waits_for_its_client_and_then_is_recovered() -> 
     found.connected(now=110.0)
     assert found.due(now=129.9) is None
     due = found.due(now=130.0)
-    assert due is SessionEvent.NEVER_RESUMED
+    assert due is SessionInput.NEVER_RESUMED
     assert END_REASONS[due] is EndReason.RECOVERED
 
 
 def test_an_event_after_the_end_changes_nothing() -> None:
     over = session()
-    assert over.handle(SessionEvent.DELETED)
-    assert not over.handle(SessionEvent.CONNECTION_CLOSED)
+    assert over.handle(SessionInput.DELETED)
+    assert not over.handle(SessionInput.CONNECTION_CLOSED)
     assert over.due(now=1e9) is None

@@ -19,8 +19,8 @@ from typing import Any
 from adapters.storage.folder.files import create_private
 from domain.recording.ledger import (
     Container,
-    Event,
     Ledger,
+    LedgerEvent,
     RecordingInfo,
     SampleKind,
     describe,
@@ -71,7 +71,7 @@ class Journal:
     def span(self, start: int, kind: SampleKind) -> None:
         self._write({"span": [start, kind.value]})
 
-    def event(self, event: Event) -> None:
+    def event(self, event: LedgerEvent) -> None:
         self._write({"event": event.as_json()})
 
     def end(self, reason: str, ended_at: datetime.datetime) -> None:
@@ -96,7 +96,7 @@ class Before:
     """Per channel."""
     attempts: int = 1
     """Connections that have served it."""
-    anchor: Event | None = None
+    anchor: LedgerEvent | None = None
     """The latest, at its position in the whole recording."""
 
     def as_json(self) -> dict[str, Any]:
@@ -112,12 +112,12 @@ class FoundJournal:
     data_offset: int | None = None
     before: Before = field(default_factory=Before)
     starts: list[tuple[int, SampleKind]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    events: list[LedgerEvent] = field(default_factory=list)
     end_reason: str | None = None
     ended_at: datetime.datetime | None = None
 
     @property
-    def anchor(self) -> Event | None:
+    def anchor(self) -> LedgerEvent | None:
         """The latest anchor, at its position in the whole recording."""
         for event in reversed(self.events):
             if event.type == "anchor":
@@ -242,7 +242,7 @@ def _before(entry: Mapping[str, Any]) -> Before:
     )
 
 
-def read_event(entry: Mapping[str, Any]) -> Event:
-    """What `Event.as_json` has written. Raises KeyError, TypeError, ValueError."""
+def read_event(entry: Mapping[str, Any]) -> LedgerEvent:
+    """What `LedgerEvent.as_json` has written. Raises KeyError, TypeError, ValueError."""
     details = {key: value for key, value in entry.items() if key not in ("type", "position")}
-    return Event(str(entry["type"]), int(entry["position"]), details)
+    return LedgerEvent(str(entry["type"]), int(entry["position"]), details)

@@ -22,7 +22,14 @@ from adapters.storage.folder.journal import Before, FoundJournal, Journal
 from adapters.storage.media_file import MediaFile
 from adapters.storage.ogg.file import OggFile
 from adapters.storage.wav.file import WavFile
-from domain.recording.ledger import Container, Event, Ledger, RecordingInfo, SampleKind, document
+from domain.recording.ledger import (
+    Container,
+    Ledger,
+    LedgerEvent,
+    RecordingInfo,
+    SampleKind,
+    document,
+)
 from domain.sound.pieces import Sound, split
 
 RESERVE_BYTES = 4 << 20
@@ -71,7 +78,7 @@ class RecordingParts:
         self._number = 0
         self._before = 0  # samples in the parts before this one
         self._attempts = 1
-        self._anchor: Event | None = None
+        self._anchor: LedgerEvent | None = None
         self._part: _Part | None = None
         self.completed: pathlib.Path | None = None
         """The first part, once it is complete."""
@@ -137,7 +144,7 @@ class RecordingParts:
         before = Before(self._before, self._attempts, self._anchor)
         self._part = _Part.create(files, info, self._options, self._sync, before)
         if self._number > 1:
-            self.note(Event("continues", self._before, {"recording": self._info.name}))
+            self.note(LedgerEvent("continues", self._before, {"recording": self._info.name}))
 
     def write(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
         while pieces:
@@ -159,7 +166,7 @@ class RecordingParts:
             part.write_silence(min(length, room), kind)
             length -= min(length, room)
 
-    def note(self, event: Event) -> None:
+    def note(self, event: LedgerEvent) -> None:
         """Positions count from the beginning of the recording; a part's from its own."""
         assert self._part is not None
         self._attempts += event.type == "reconnected"
@@ -314,14 +321,16 @@ class _Part:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
 
-    def note(self, event: Event) -> None:
+    def note(self, event: LedgerEvent) -> None:
         assert self._journal is not None
         # whoever goes on after a crash needs the anchors, however many events there are
         if self._ledger.note(event) or event.type == "anchor":
             self._journal.event(event)
 
     def give_up(self, reason: str) -> None:
-        self._ledger.events.append(Event("storage failed", self._ledger.length, {"reason": reason}))
+        self._ledger.events.append(
+            LedgerEvent("storage failed", self._ledger.length, {"reason": reason})
+        )
 
     def finish(self, reason: str, ended_at: datetime.datetime) -> pathlib.Path:
         assert self._journal is not None

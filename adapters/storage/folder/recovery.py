@@ -32,7 +32,7 @@ from adapters.storage.wav.header import (
 )
 from domain.errors import StorageFailed
 from domain.ports.storage import RecoveredRecording, Recovery
-from domain.recording.ledger import Container, Event, RecordingInfo, document
+from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, document
 from domain.recording.recording import EndReason
 from domain.session.placement import Share
 from domain.sound.formats import AudioFormat
@@ -181,7 +181,7 @@ def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> 
     seconds = valid.length / valid.format.sample_rate_hz
     ledger = journal.ledger(valid.length)
     for note in [*([] if journal.info else ["journal missing"]), *valid.notes]:
-        ledger.note(Event(note, valid.length))
+        ledger.note(LedgerEvent(note, valid.length))
     info = journal.info or RecordingInfo(
         id="",
         name=files.name,

@@ -17,7 +17,7 @@ from adapters.storage.ogg.opus import read_packets
 from domain.errors import InputUnreadable, StorageFailed
 from domain.ports.codec import DecoderFactory
 from domain.ports.storage import RecoveredRecording
-from domain.recording.ledger import Container, Event, RecordingInfo, Span
+from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, Span
 from domain.recording.rendering import Rendered, render
 from domain.recording.verification import Limits, read_spans, verify
 from domain.sound.decoding import Decoder
@@ -55,7 +55,7 @@ def render_recording(
                 parts.write(piece.pieces, piece.kind)
             else:
                 parts.write_silence(piece.length, piece.kind)
-        for event in [*events, Event("rendered", 0, {"from": path.name})]:
+        for event in [*events, LedgerEvent("rendered", 0, {"from": path.name})]:
             parts.note(event)
         parts.finish(facts.ledger["end_reason"], _moment(facts.ledger["ended_at"]))
     except OSError as error:
@@ -71,7 +71,7 @@ def render_recording(
 
 
 def _pieces(
-    path: pathlib.Path, spans: Sequence[Span], events: Sequence[Event], decoder: Decoder
+    path: pathlib.Path, spans: Sequence[Span], events: Sequence[LedgerEvent], decoder: Decoder
 ) -> Iterator[Rendered]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -85,7 +85,7 @@ def _pieces(
         os.close(descriptor)
 
 
-def _read(ledger: Mapping[str, Any]) -> tuple[RecordingInfo, list[Event]]:
+def _read(ledger: Mapping[str, Any]) -> tuple[RecordingInfo, list[LedgerEvent]]:
     try:
         info = replace(read_info(ledger), container=Container.WAV, is_rendering=True)
         return info, [read_event(entry) for entry in ledger["events"]]

@@ -20,7 +20,7 @@ from adapters.storage.folder.parts import PartOptions, RecordingParts
 from adapters.storage.folder.recovery import recover
 from domain.errors import StorageFailed, StorageFull
 from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
-from domain.recording.ledger import Event, RecordingInfo, SampleKind
+from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import Anchor, EndReason
 from domain.session.placement import Share
 from domain.sound.pieces import Sound
@@ -153,7 +153,7 @@ class _FolderWriter:
         self._position += length
         self._do(functools.partial(self._recording.write_silence, length, kind))
 
-    def note(self, event: Event) -> None:
+    def note(self, event: LedgerEvent) -> None:
         self._do(functools.partial(self._recording.note, event))
 
     async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
@@ -178,7 +178,7 @@ class _FolderWriter:
         """One step for all that was left out, however long the disk stalled."""
         if length := self._overflow:
             self._overflow = 0
-            self.note(Event("overflow", self._position, {"length": length}))
+            self.note(LedgerEvent("overflow", self._position, {"length": length}))
             self.append_silence(length, SampleKind.SILENCE)
 
     # -- in the disk's thread ------------------------------------------------------------------
@@ -245,7 +245,7 @@ class _FolderWriter:
             loop.call_soon_threadsafe(_settle, done)
 
 
-def _anchor(event: Event | None) -> Anchor | None:
+def _anchor(event: LedgerEvent | None) -> Anchor | None:
     """Where RTP time stands, as the ledger's event says."""
     if event is None:
         return None

@@ -23,7 +23,7 @@ _CLOSE_NOTIFY = b"\x01\x00"
 _KEY, _SALT, _NONCE, _TAG = 16, 4, 8, 16
 
 
-class Goodbye:
+class CloseAlert:
     """The closing alerts of a DTLS client's connection (RFC 5246 § 7.2.1, AES-GCM of RFC 5288)."""
 
     def __init__(self, *, master_secret: bytes, client_random: bytes, server_random: bytes) -> None:
@@ -33,7 +33,7 @@ class Goodbye:
         self._own_salt, self._peers_salt = keys[2 * _KEY : -_SALT], keys[-_SALT:]
 
     @classmethod
-    def of(cls, dtls: RTCDtlsTransport) -> Goodbye | None:
+    def of(cls, dtls: RTCDtlsTransport) -> CloseAlert | None:
         """That of a connection which has its handshake behind it.
 
         None where OpenSSL has to stay: a server may have to repeat the last flight, and other

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pylibsrtp
 from aiortc import RTCCertificate, RTCDtlsFingerprint, RTCDtlsTransport
 
-from adapters.transport.dtls.close_alert import Goodbye
+from adapters.transport.dtls.close_alert import CloseAlert
 from adapters.transport.ice.agent import IceOptions
 from adapters.transport.ice.transport import IceTransport
 from adapters.transport.sdp.descriptions import LocalTransport, RemoteAudio
@@ -19,11 +19,11 @@ from domain.errors import ConnectionFailed
 _CLOSE_S = 2.0
 
 
-class SecureLink:
+class DtlsTransport:
     """ICE and DTLS from new to closed.
 
     aiortc's `RTCDtlsTransport` does the handshake. It is kept no longer than that where a
-    `Goodbye` can stand in for it. `on_closed` is called once when the peer closes, not for one's
+    `CloseAlert` can stand in for it. `on_closed` is called once when the peer closes, not for one's
     own `close`, nor for a path that is lost.
     """
 
@@ -35,7 +35,7 @@ class SecureLink:
         self._dtls: RTCDtlsTransport | None = RTCDtlsTransport(self.ice, [certificate])  # type: ignore[arg-type]
         self._dtls.on("statechange", self._state_changed)
         self._is_secure = False  # from the handshake until one end closes
-        self._goodbye: Goodbye | None = None  # once it stands in, as long as nobody has said it
+        self._goodbye: CloseAlert | None = None  # once it stands in, as long as nobody has said it
         self.unprotector: Unprotector | None = None
         """Unprotects what the peer sends; None until the handshake is done."""
         self._protector: Protector | None = None  # the same
@@ -88,7 +88,7 @@ class SecureLink:
         self._is_secure = True
         self.ice.carry_media()
         self._adding = [task for task in self._adding if not task.done()]
-        if (goodbye := Goodbye.of(dtls)) is not None:
+        if (goodbye := CloseAlert.of(dtls)) is not None:
             self._stand_in(goodbye, dtls)
 
     def send(self, packet: bytes) -> None:
@@ -131,7 +131,7 @@ class SecureLink:
         if self._dtls is not None:
             self._dtls.remove_all_listeners()
 
-    def _stand_in(self, goodbye: Goodbye, dtls: RTCDtlsTransport) -> None:
+    def _stand_in(self, goodbye: CloseAlert, dtls: RTCDtlsTransport) -> None:
         """Let go of what was needed for the handshake only."""
         dtls.remove_all_listeners()
         assert dtls._task is not None

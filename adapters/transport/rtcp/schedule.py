@@ -8,7 +8,7 @@ from collections.abc import Callable
 _TURNS = 10
 
 
-class Rounds:
+class PeriodicCalls:
     """Calls each member once in `interval_s`, a tenth of them at a time."""
 
     def __init__(self, interval_s: float) -> None:

@@ -43,7 +43,7 @@ class LocalTransport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpusWishes:
+class OpusPreferences:
     """How we would like Opus to be sent to us (RFC 7587 § 6.1); browsers obey it."""
 
     fec: bool = True
@@ -110,7 +110,7 @@ def write_offer(local: LocalTransport, *, channels: int) -> str:
     return _session(["0"], [audio])
 
 
-def write_answer(offer: RemoteAudio, local: LocalTransport, wishes: OpusWishes) -> str:
+def write_answer(offer: RemoteAudio, local: LocalTransport, wishes: OpusPreferences) -> str:
     """The answer that takes the offer's audio stream and declines everything else.
 
     But for an m-line that carries the stream's transport: it cannot be declined (RFC 9143 § 7.3),
@@ -304,7 +304,7 @@ def _wrapped_by(red: CodecParameters, codecs: Mapping[int, CodecParameters]) -> 
 
 
 def _codec_lines(
-    codec: CodecParameters, codecs: Mapping[int, CodecParameters], wishes: OpusWishes
+    codec: CodecParameters, codecs: Mapping[int, CodecParameters], wishes: OpusPreferences
 ) -> list[str]:
     channels = f"/{codec.channels}" if codec.channels > 1 else ""
     lines = [f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_rate_hz}{channels}"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class ReadPace:
     """When sockets are read."""
 
     turn_s: float
@@ -21,9 +21,9 @@ class Rhythm:
     """So is one that was just read, without a look, as long as it brings any."""
 
 
-QUICK = Rhythm(turn_s=0.005, look_s=0.0, wait_s=0.0175, goes_on=False)
+QUICK = ReadPace(turn_s=0.005, look_s=0.0, wait_s=0.0175, goes_on=False)
 """For one packet more, while there is time."""
-PATIENT = Rhythm(turn_s=0.02, look_s=0.1, wait_s=0.295, goes_on=True)
+PATIENT = ReadPace(turn_s=0.02, look_s=0.1, wait_s=0.295, goes_on=True)
 """For fifteen, when there is none. What waits is lost with a killed process, as is what is not yet
 written; to see to a socket is dearer than to write is, for each packet, so that this has a third of
 the second that it may be."""
@@ -40,7 +40,7 @@ _VAIN = 20  # that may teach nothing, one after the other, before it is done wit
 _BELIEVED_S = 30.0
 
 
-class Patience:
+class ReadCoalescing:
     """How long a socket with a datagram is left to gather others.
 
     What is done for a socket once is dear, what is done for one more packet of it is not: by
@@ -70,7 +70,7 @@ class Patience:
         self._impatient = 0  # measurements in a row
         self._measured_at, self._thread_s = time.monotonic(), time.thread_time()
 
-    def rhythm(self, *, now: float) -> Rhythm:
+    def rhythm(self, *, now: float) -> ReadPace:
         """The one to go on in."""
         if now - self._measured_at >= _MEASURE_S:
             self._measure(now)

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from adapters.transport.sockets.coalescing import Patience, Rhythm
+from adapters.transport.sockets.coalescing import ReadCoalescing, ReadPace
 from adapters.transport.sockets.datagrams import MAX_DATAGRAMS, Datagram, DatagramReader
 
 _EDGE = select.EPOLLIN | select.EPOLLET
@@ -59,7 +59,7 @@ class UdpSockets:
         self._media: dict[int, UdpTransport] = {}  # by descriptor, those that carry media
         self._epoll: select.epoll | None = None  # as long as there are any
         self._waiting: deque[tuple[float, UdpTransport]] = deque()  # and until when
-        self._patience = Patience()
+        self._patience = ReadCoalescing()
         self._look_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -142,7 +142,7 @@ class UdpSockets:
                 transport.waits = True
                 waiting.append((until, transport))
 
-    def _read(self, rhythm: Rhythm, *, until: float) -> None:
+    def _read(self, rhythm: ReadPace, *, until: float) -> None:
         waiting, patience = self._waiting, self._patience
         while waiting and waiting[0][0] <= (now := time.monotonic()) < until:
             due_at, transport = waiting.popleft()

@@ -18,10 +18,10 @@ from domain.ports.clock import Clock, Spawner, Work
 from domain.ports.observers import StreamObserver
 from domain.ports.signaling import SignalingClient
 from domain.ports.transport import (
+    ClientConnection,
+    ClientTransport,
     IceCandidate,
     IceDescription,
-    PublisherConnection,
-    PublisherTransport,
 )
 from domain.rtp.counters import signed
 from domain.rtp.packets import RtpPacket
@@ -57,7 +57,7 @@ class Uplink:
     def __init__(
         self,
         *,
-        transport: PublisherTransport,
+        transport: ClientTransport,
         signaling: SignalingClient,
         clock: Clock,
         spawner: Spawner,
@@ -72,7 +72,7 @@ class Uplink:
         self._observer = observer
         self._name = name
         self._backoff = Backoff(random)
-        self._connection: PublisherConnection | None = None
+        self._connection: ClientConnection | None = None
         self._watch: Work | None = None
         self._resume: str | None = None
         self._last_sequence: int | None = None
@@ -234,7 +234,7 @@ class Uplink:
 
     # -- the end -------------------------------------------------------------------------------
 
-    async def _confirm(self, connection: PublisherConnection) -> None:
+    async def _confirm(self, connection: ClientConnection) -> None:
         """Wait until the server has the last packet, if it can still be heard of."""
 
         def has_all() -> bool:
@@ -275,7 +275,7 @@ class _Attempt:
 
     def __init__(
         self,
-        transport: PublisherTransport,
+        transport: ClientTransport,
         signaling: SignalingClient,
         name: str,
         resume: str | None,
@@ -285,14 +285,14 @@ class _Attempt:
         self._name = name
         self.resume = resume
         self.session_id = ""
-        self.connection: PublisherConnection | None = None
+        self.connection: ClientConnection | None = None
         self.error: GaplessError | None = None
         self.was_restart_answered = False
         """Whether the server has said something to an ICE restart."""
         self.is_restarting = False
         """Whether both ends are about to change over to another path."""
 
-    async def run(self, lost: PublisherConnection | None = None) -> None:
+    async def run(self, lost: ClientConnection | None = None) -> None:
         """Find the `lost` connection another path, if there is one, or else make a new one."""
         try:
             if lost is None or not await self._restart(lost):
@@ -300,7 +300,7 @@ class _Attempt:
         except GaplessError as error:
             self.error = error
 
-    async def _restart(self, lost: PublisherConnection) -> bool:
+    async def _restart(self, lost: ClientConnection) -> bool:
         """An ICE restart; False where another connection may help."""
 
         async def exchange(local: IceDescription) -> IceDescription:

@@ -7,17 +7,17 @@ from typing import Protocol
 
 from domain.ports.clock import Work
 from domain.ports.observers import ServerObserver
-from domain.ports.transport import IngestConnection
+from domain.ports.transport import ServerConnection
 from domain.rtp.packets import RtpPacket
 from domain.rtp.reports import ReceptionReport
 from domain.services.server.track_processor import AudioTrackProcessor
-from domain.session.session import Session, SessionEvent, SessionState
+from domain.session.session import Session, SessionInput, SessionState
 
 
 class Keeper(Protocol):
     """Who keeps the sessions, and hears what becomes of each."""
 
-    def end(self, live: LiveSession, event: SessionEvent) -> None:
+    def end(self, live: LiveSession, event: SessionInput) -> None:
         """It is over."""
 
     def fault(self, live: LiveSession, error: Exception) -> None:
@@ -60,10 +60,10 @@ class LiveSession:
         self._is_announced = False
 
     @property
-    def latest(self) -> IngestConnection:
+    def latest(self) -> ServerConnection:
         return self.attempts[-1].connection
 
-    def add_attempt(self, connection: IngestConnection, *, offer: str, now: float) -> None:
+    def add_attempt(self, connection: ServerConnection, *, offer: str, now: float) -> None:
         """Another connection is on its way; it replaces one that was so before it."""
         for attempt in self.attempts:
             if attempt is not self._serving:
@@ -109,11 +109,11 @@ class LiveSession:
             return
         never_was = self.session.state is SessionState.CONNECTING
         if len(self.attempts) == 1 and (attempt.is_connected or never_was):
-            self._keeper.end(self, SessionEvent.CONNECTION_CLOSED)
+            self._keeper.end(self, SessionInput.CONNECTION_CLOSED)
         else:
             self._drop(attempt)
 
-    def due(self, *, now: float) -> SessionEvent | None:
+    def due(self, *, now: float) -> SessionInput | None:
         """What ends the session now, if anything does."""
         if self.session.state is not SessionState.CONNECTING:
             for attempt in self.attempts:
@@ -122,7 +122,7 @@ class LiveSession:
                 if attempt is not self._serving and is_idle and now >= attempt.connect_deadline:
                     self._drop(attempt)
         if self.processor.failure is not None:
-            return SessionEvent.STORAGE_FAILED
+            return SessionInput.STORAGE_FAILED
         return self.session.due(now=now)
 
     def poll(self, *, now: float) -> None:
@@ -195,7 +195,7 @@ class Attempt:
     def __init__(
         self,
         live: LiveSession,
-        connection: IngestConnection,
+        connection: ServerConnection,
         offer: str,
         connect_deadline: float,
     ) -> None:

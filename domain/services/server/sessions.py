@@ -20,13 +20,13 @@ from domain.ports.storage import InterruptedRecording, RecordingStore, Recovery
 from domain.ports.transport import (
     IceCandidate,
     IceDescription,
-    IngestConnection,
-    IngestTransport,
+    ServerConnection,
+    ServerTransport,
 )
 from domain.recording.recording import EndReason
 from domain.services.server.live_session import Attempt, LiveSession
 from domain.services.server.track_processor import AudioTrackProcessor
-from domain.session.session import END_REASONS, Session, SessionEvent, SessionState, digest_of
+from domain.session.session import END_REASONS, Session, SessionInput, SessionState, digest_of
 from domain.session.turn import with_credentials
 from domain.settings import IceServer, ServerSettings
 
@@ -62,7 +62,7 @@ class Accepted:
     """What the client may use to find a path."""
 
 
-class Ingest:
+class SessionService:
     """Takes offers, keeps the sessions and ends each of them in one of the ways there are.
 
     `tick` has to be called a few times a second: deadlines are kept by it, nothing else waits.
@@ -72,7 +72,7 @@ class Ingest:
         self,
         *,
         settings: ServerSettings,
-        transport: IngestTransport,
+        transport: ServerTransport,
         decoders: DecoderFactory,
         store: RecordingStore,
         clock: Clock,
@@ -153,7 +153,7 @@ class Ingest:
         """
         self._find(session_id).latest.add_candidate(candidate)
 
-    def connection_of(self, secret: str) -> IngestConnection:
+    def connection_of(self, secret: str) -> ServerConnection:
         """The latest connection of the session that `secret` opens. Raises `SessionUnknown`."""
         return self._find(self.session_of(secret)).latest
 
@@ -187,7 +187,7 @@ class Ingest:
                 raise SessionUnknown("there is no such session, or it is over")
             for attempt in list(live.attempts):
                 await attempt.connection.drain()
-            self.end(live, SessionEvent.DELETED)
+            self.end(live, SessionInput.DELETED)
             assert live.finished is not None
             await live.finished
         outcome = self._outcomes[session_id]
@@ -202,13 +202,13 @@ class Ingest:
             del self._ids[self._outcomes.pop(session_id).resume_digest]
         for live in list(self._sessions.values()):
             live.poll(now=now - UNREAD_S)  # whatever was missing by then has not come
-            if (event := live.due(now=now)) is SessionEvent.PACKETS_CEASED:
+            if (event := live.due(now=now)) is SessionInput.PACKETS_CEASED:
                 live.session.handle(event)
                 self._observer.session_changed(live.session.id, live.session.state)
             elif event is not None:
                 self.end(live, event)
 
-    def end(self, live: LiveSession, event: SessionEvent) -> None:
+    def end(self, live: LiveSession, event: SessionInput) -> None:
         """End a session in the background; does nothing for one that has ended."""
         if live.session.handle(event):
             self._forget_answers(live)
@@ -239,13 +239,13 @@ class Ingest:
         for drain in drains:
             await drain
         for live in list(self._sessions.values()):
-            self.end(live, SessionEvent.SHUT_DOWN)
+            self.end(live, SessionInput.SHUT_DOWN)
         await self._spawner.join()
 
     def fault(self, live: LiveSession, error: Exception) -> None:
         """A fault in this program while it served a session: that session ends, no other."""
         self._observer.failed(live.session.id, error)
-        self.end(live, SessionEvent.FAILED)
+        self.end(live, SessionInput.FAILED)
 
     def _settle(self) -> None:
         together = self._unsettled[:_TOGETHER]

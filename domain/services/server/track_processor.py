@@ -11,9 +11,9 @@ from domain.errors import PayloadInvalid, StorageFailed
 from domain.ports.clock import Clock
 from domain.ports.codec import DecoderFactory
 from domain.ports.storage import InterruptedRecording, RecordingStore, RecordingWriter
-from domain.recording.ledger import Container, Event, RecordingInfo, timestamp
+from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, timestamp
 from domain.recording.naming import recording_name
-from domain.recording.passthrough import PacketKeeper
+from domain.recording.passthrough import PassthroughDecoder
 from domain.recording.reconstruction import Reconstructor, Run
 from domain.recording.recording import (
     Appended,
@@ -303,7 +303,7 @@ class AudioTrackProcessor:
         self._codec = codec
         keeps = self._container is Container.OGG
         self._reconstructor = Reconstructor(
-            PacketKeeper() if keeps else self._decoders(codec, audio_format),
+            PassthroughDecoder() if keeps else self._decoders(codec, audio_format),
             clock_rate_hz=codec.clock_rate_hz,
             sample_rate_hz=audio_format.sample_rate_hz,
             max_gap_s=self._max_gap_s,
@@ -337,7 +337,7 @@ class AudioTrackProcessor:
                 case Noted(event, arrived):
                     assert self._writer is not None
                     details = {**event.details, "at": timestamp(self._utc(arrived))}
-                    self._writer.note(Event(event.type, event.position, details))
+                    self._writer.note(LedgerEvent(event.type, event.position, details))
                 case Finished():
                     pass  # the writer finishes in its own time; `end` waits for it
 
@@ -351,7 +351,7 @@ class AudioTrackProcessor:
             {f"rejected_{reason.replace(' ', '_')}": n for reason, n in rejected.items()}
         )
         if counts and self._writer is not None:
-            event = Event("packets left out", self._recording.length, dict(counts))
+            event = LedgerEvent("packets left out", self._recording.length, dict(counts))
             self._apply([Noted(event, now)])
 
     def _count_left_out(self) -> None:
