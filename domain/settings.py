@@ -12,30 +12,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from domain.errors import SettingInvalid
+from domain.session.ice import IceServer
 from domain.session.placement import MAX_WORKERS
-
-
-@dataclass(frozen=True, slots=True)
-class IceServer:
-    """A STUN or TURN server (RFC 7064, RFC 7065)."""
-
-    url: str
-    username: str | None = None
-    credential: str | None = None
-
-    def __post_init__(self) -> None:
-        scheme = self.url.partition(":")[0]
-        if scheme not in ("stun", "stuns", "turn", "turns") or not self.url.partition(":")[2]:
-            raise SettingInvalid("ice_servers", f"{self.url!r} is no stun: or turn: address")
-        port = self.url.partition("?")[0].rpartition(":")[2]
-        if port.isdigit() and not 0 < int(port) <= 65535:
-            raise SettingInvalid("ice_servers", f"{self.url!r} has no port that could be one")
-        if bool(self.username) != bool(self.credential):
-            raise SettingInvalid("ice_servers", f"{self.url}: username and credential go together")
-
-    @property
-    def is_turn(self) -> bool:
-        return self.url.startswith("turn")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from domain.errors import SettingInvalid
-from domain.settings import ClientSettings, IceServer, PortRange, ServerSettings
+from domain.session.ice import IceServer
+from domain.settings import ClientSettings, PortRange, ServerSettings
 
 ENVIRONMENT_PREFIX = "GAPLESS_"
 CONFIG_VARIABLE = "GAPLESS_CONFIG"

@@ -19,8 +19,7 @@ from domain.errors import (
     WrongServer,
 )
 from domain.ports.signaling import Answer
-from domain.ports.transport import IceCandidate, IceDescription
-from domain.settings import IceServer
+from domain.session.ice import IceCandidate, IceDescription, IceServer
 
 REQUEST_S = 10.0
 

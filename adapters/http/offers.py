@@ -10,8 +10,7 @@ from aiohttp import web
 from adapters.http.requests import options, read_text
 from adapters.http.service import SessionService
 from domain.errors import CandidateRejected, OfferRejected
-from domain.ports.transport import IceCandidate
-from domain.settings import IceServer
+from domain.session.ice import IceCandidate, IceServer
 
 MAX_NAME_CHARACTERS = 200
 SECONDS_HEADER = "Gapless-Seconds"

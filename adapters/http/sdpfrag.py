@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from domain.errors import CandidateRejected
-from domain.ports.transport import IceDescription, are_ice_credentials
+from domain.session.ice import IceDescription, are_ice_credentials
 
 CONTENT_TYPE = "application/trickle-ice-sdpfrag"
 MAX_LINES = 1000

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from domain.ports.transport import IceCandidate, IceDescription, ServerConnection
-from domain.settings import IceServer
+from domain.ports.signaling import ServerConnection
+from domain.session.ice import IceCandidate, IceDescription, IceServer
 
 
 class Accepted(Protocol):

@@ -9,8 +9,8 @@ from adapters.http.offers import check_name
 from adapters.http.requests import options, read_text
 from adapters.http.service import SessionService
 from domain.errors import CandidateRejected
-from domain.ports.transport import IceCandidate, ServerConnection
-from domain.settings import IceServer
+from domain.ports.signaling import ServerConnection
+from domain.session.ice import IceCandidate, IceServer
 
 SDP = "application/sdp"
 

@@ -18,10 +18,10 @@ from adapters.transport.sdp.descriptions import RemoteAudio, parse_answer, write
 from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import ConnectionFailed, OfferRejected
 from domain.ports.clock import Clock
-from domain.ports.transport import ClientConnection, IceCandidate, IceDescription
+from domain.ports.signaling import ClientConnection
 from domain.rtp.packetizer import OPUS_PAYLOAD_TYPE, RTP_RATE_HZ
 from domain.rtp.packets import RtpPacket, is_rtcp, write_rtp
-from domain.settings import IceServer
+from domain.session.ice import IceCandidate, IceDescription, IceServer
 
 CONNECT_S = 15.0
 REPORT_INTERVAL_S = 1.0
@@ -150,8 +150,8 @@ class _Connection:
             )
         )
 
-    async def close(self, *, goodbye: bool = True) -> None:
-        await self._link.close(goodbye=goodbye)
+    async def close(self, *, tell_server: bool = True) -> None:
+        await self._link.close(goodbye=tell_server)
 
     def _closed_by_server(self) -> None:
         self.is_closed_by_server = True

@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pylibsrtp
 from aiortc import RTCCertificate
@@ -28,18 +28,14 @@ from adapters.transport.sdp.descriptions import (
     parse_offer,
     write_answer,
 )
+from adapters.transport.sockets.coalescing import MAX_READ_DELAY_S
 from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import CandidateRejected, ConnectionFailed, NoRelay, PacketInvalid, ServerFull
 from domain.ports.clock import Clock, Spawner
-from domain.ports.transport import (
-    IceCandidate,
-    IceDescription,
-    MediaSink,
-    ServerConnection,
-)
+from domain.ports.media import MediaSink, RemoteTrack
+from domain.ports.signaling import ServerConnection
 from domain.rtp.packets import RtpPacket, parse_rtp
-from domain.settings import IceServer
-from domain.sound.detection import CodecParameters
+from domain.session.ice import IceCandidate, IceDescription, IceServer
 
 _log = logging.getLogger("gapless")
 
@@ -70,6 +66,10 @@ class WebRtcServerTransport:
         self._spawner = spawner
         self._reports = PeriodicCalls(REPORT_INTERVAL_S)
         self._own: tuple[RTCCertificate, float] | None = None
+
+    @property
+    def max_read_delay_s(self) -> float:
+        return MAX_READ_DELAY_S
 
     async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> ServerConnection:
         remote = parse_offer(offer_sdp)
@@ -128,8 +128,8 @@ class _Connection:
         """Packets that were no valid SRTP."""
 
     @property
-    def codecs(self) -> Mapping[int, CodecParameters]:
-        return self._remote.codecs
+    def tracks(self) -> Sequence[RemoteTrack]:
+        return (RemoteTrack(self._remote.codecs),)
 
     @property
     def ice_tag(self) -> str:
@@ -163,7 +163,7 @@ class _Connection:
         except ConnectionFailed as error:
             raise CandidateRejected(str(error)) from error
 
-    def receive(self) -> None:
+    def read_pending(self) -> None:
         self._link.ice.receive()
 
     async def drain(self) -> None:
@@ -223,7 +223,7 @@ class _Connection:
             if packet.payload_type not in unwanted:
                 packets.append(packet)
         if packets:
-            self._sink.packets_received(packets)
+            self._sink.packets_received(0, packets)
 
     def _rtcp_received(self, data: bytes, arrived: float) -> None:
         if (told := sender_time(data)) is not None:
@@ -231,7 +231,8 @@ class _Connection:
 
     def _report(self) -> None:
         assert self._sink is not None
-        report = self._sink.reception_report()
+        reports = self._sink.reception_reports()
+        report = reports[0] if reports else None
         lsr, delay = 0, 0
         if (
             report is not None

@@ -1,13 +1,99 @@
-"""How a client reaches the server before there is a media path."""
+"""WebRTC signaling: offers, answers and ICE, at both ends."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from domain.ports.transport import IceCandidate, IceDescription
-from domain.settings import IceServer
+from domain.ports.media import MediaConnection, MediaSender
+from domain.session.ice import IceCandidate, IceDescription, IceServer
+
+
+class ServerConnection(MediaConnection, Protocol):
+    """A media connection that was negotiated by an offer and an answer."""
+
+    @property
+    def answer_sdp(self) -> str:
+        """The answer to the offer, all local candidates included."""
+
+    @property
+    def ice_tag(self) -> str:
+        """Names the ICE session by the server's username fragment; a restart changes it."""
+
+    @property
+    def remote_ice(self) -> IceDescription:
+        """The peer's credentials in the current ICE session."""
+
+    async def restart_ice(
+        self, remote: IceDescription, *, ice_servers: Sequence[IceServer]
+    ) -> IceDescription:
+        """Answer an ICE restart (RFC 8445 § 9); return the server's end of the new ICE session.
+
+        Media uses the old path until the new one works; DTLS and SRTP stay as they are. Raises
+        `CandidateRejected`; the old ICE session stays then.
+        """
+
+    def add_candidate(self, candidate: IceCandidate) -> None:
+        """Add a remote candidate; raises `CandidateRejected` for one that cannot be parsed.
+
+        Ignored are known candidates, those of another ICE session, those beyond the limit, and
+        those after the end of the list.
+        """
+
+
+class ServerTransport(Protocol):
+    """Accepts offers."""
+
+    @property
+    def max_read_delay_s(self) -> float:
+        """How long a packet may wait in its socket, at most, until it is read."""
+
+    async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> ServerConnection:
+        """Prepare the answer to an offer, with all candidates that are found within a second.
+
+        Raises `OfferRejected`, `NoRelay`, or `ServerFull` when no UDP port is left; nothing is
+        left behind then.
+        """
+
+
+class ClientConnection(MediaSender, Protocol):
+    """A media sender that is negotiated by an offer and an answer."""
+
+    @property
+    def offer_sdp(self) -> str:
+        """The offer. Its candidates follow through `connect`."""
+
+    @property
+    def ice_tag(self) -> str:
+        """Names the ICE session as the server does: by the server's username fragment."""
+
+    async def connect(
+        self,
+        answer_sdp: str,
+        *,
+        ice_servers: Sequence[IceServer],
+        send_candidate: Callable[[IceCandidate], Awaitable[None]],
+    ) -> None:
+        """Send candidates as they are found; return when media can be sent.
+
+        Raises `ConnectionFailed`, and what `send_candidate` raises.
+        """
+
+    async def restart_ice(
+        self, exchange: Callable[[IceDescription], Awaitable[IceDescription]]
+    ) -> None:
+        """Find another path by an ICE restart (RFC 8445 § 9); return when it is in use.
+
+        `exchange` sends this end's description to the server and returns the server's. DTLS and
+        SRTP stay as they are, and the old path is used until then. Raises `ConnectionFailed`,
+        `CandidateRejected` and what `exchange` raises.
+        """
+
+
+class ClientTransport(Protocol):
+    def open(self) -> ClientConnection:
+        """A new connection with an offer of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +102,8 @@ class Answer:
 
     sdp: str
     session_id: str
-    resume: str
-    """The secret with which the session can be taken up again."""
+    resume: str = field(repr=False)
+    """The secret with which the session can be resumed."""
     ice_servers: Sequence[IceServer] = ()
     """STUN and TURN servers that the server recommends."""
 
@@ -26,23 +112,20 @@ class SignalingClient(Protocol):
     """Raises `ServerUnreachable` when nobody answers and `ServerRefused` for a refusal."""
 
     async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
-        """Make a session, or another attempt of the one that `resume` opens."""
+        """Open a session, or add a connection to the one that `resume` opens."""
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:
-        """Hand over a candidate; an empty one ends the list."""
+        """Send a candidate; an empty one ends the list."""
 
     async def restart_ice(
         self, resume: str, local: IceDescription, *, ice_tag: str
     ) -> IceDescription:
-        """Begin a new ICE session in the place of the one that `ice_tag` names.
-
-        Returns the server's end of it.
-        """
+        """Restart the ICE session that `ice_tag` names; return the server's description."""
 
     async def delete(self, session_id: str) -> float | None:
         """End the session; one that is over already is no error.
 
-        Returns the seconds that are recorded and complete, where the server knows of them.
+        Returns the seconds that are recorded and complete, if the server says so.
         """
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import replace
 
-from domain.settings import IceServer
+from domain.session.ice import IceServer
 
 
 def with_credentials(

@@ -19,10 +19,9 @@ from domain.errors import (
     SessionUnknown,
     WrongServer,
 )
-from domain.ports.signaling import SignalingClient
-from domain.ports.transport import IceCandidate, IceDescription, ServerConnection
+from domain.ports.signaling import ServerConnection, SignalingClient
+from domain.session.ice import IceCandidate, IceDescription, IceServer
 from domain.session.placement import Registrar, Share
-from domain.settings import IceServer
 from tests.fakes.signaling import FakeSignaling
 from tests.rigs.tls import self_signed
 

@@ -17,15 +17,10 @@ from adapters.transport.sdp.descriptions import OpusPreferences
 from adapters.transport.server import WebRtcServerTransport
 from adapters.transport.sockets.coalescing import ReadPace
 from domain.errors import CandidateRejected, ConnectionFailed, OfferRejected, ServerRefused
-from domain.ports.transport import (
-    ClientConnection,
-    IceCandidate,
-    IceDescription,
-    ServerConnection,
-    ServerTransport,
-)
+from domain.ports.signaling import ClientConnection, ServerConnection, ServerTransport
 from domain.rtp.packets import RtpPacket
 from domain.rtp.reports import ReceptionReport, ReceptionStatistics
+from domain.session.ice import IceCandidate, IceDescription
 from tests.fakes.media import FakeServerTransport
 
 OPTIONS = IceOptions(loopback=("127.0.0.1",))
@@ -45,7 +40,7 @@ class Heard:
         self.established += 1
         self._news.set()
 
-    def packets_received(self, packets: Sequence[RtpPacket]) -> None:
+    def packets_received(self, track: int, packets: Sequence[RtpPacket]) -> None:
         self._statistics = self._statistics or ReceptionStatistics(
             packets[0].ssrc, clock_rate_hz=48_000
         )
@@ -57,8 +52,9 @@ class Heard:
         self.closed += 1
         self._news.set()
 
-    def reception_report(self) -> ReceptionReport | None:
-        return self._statistics.report() if self._statistics else None
+    def reception_reports(self) -> Sequence[ReceptionReport]:
+        report = self._statistics.report() if self._statistics else None
+        return () if report is None else (report,)
 
     async def until(self, true: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
@@ -125,7 +121,7 @@ async def test_an_offer_is_answered_with_the_codecs_to_expect(ingest: ServerTran
     publisher = real_publisher()
     server = await ingest.accept(publisher.offer_sdp, ice_servers=())
     assert server.answer_sdp.startswith("v=0")
-    assert server.codecs[111].name == "opus"
+    assert server.tracks[0].codecs[111].name == "opus"
     for _ in range(2):
         await server.close()
         await publisher.close()
@@ -224,7 +220,7 @@ async def test_who_goes_without_a_goodbye_is_not_heard_to_close(
     joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, server, heard = joined
-    await publisher.close(goodbye=False)
+    await publisher.close(tell_server=False)
     await server.drain()
     assert heard.closed == 0
 
@@ -240,7 +236,7 @@ async def test_what_has_come_is_read_before_the_end_however_patient_a_server_is(
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
     await asyncio.sleep(0.1)  # they have been seen, and wait
     assert not heard.packets
-    server.receive()
+    server.read_pending()
     assert len(heard.packets) == 10
     draining = asyncio.create_task(server.drain())
     await asyncio.sleep(0)

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import numpy as np
 
 from domain.errors import ConnectionFailed, OfferRejected, PayloadInvalid
-from domain.ports.transport import IceCandidate, IceDescription, MediaSink
+from domain.ports.media import MediaSink, RemoteTrack
 from domain.rtp.packets import RtpPacket
-from domain.settings import IceServer
+from domain.session.ice import IceCandidate, IceDescription, IceServer
 from domain.sound.detection import CodecParameters
 from domain.sound.formats import AudioFormat, AudioFrame
 from domain.sound.pieces import Sound
@@ -95,7 +95,7 @@ class FakeConnection:
         self.answer_sdp = f"v=0 answer {number}"
         self.ice_tag = f"tag{number}"
         self.remote_ice = IceDescription("user", "password")
-        self.codecs = codecs
+        self.tracks = (RemoteTrack(codecs),)
         self.sink: MediaSink | None = None
         self.candidates: list[IceCandidate] = []
         self.closed = 0
@@ -115,11 +115,11 @@ class FakeConnection:
         self.ice_tag += "+"
         return IceDescription("ours", "secret", complete=True)
 
-    def receive(self) -> None:
+    def read_pending(self) -> None:
         unread, self.unread = self.unread, []
         if unread:
             assert self.sink is not None
-            self.sink.packets_received(unread)
+            self.sink.packets_received(0, unread)
 
     async def drain(self) -> None:
         self.drained += 1
@@ -128,8 +128,13 @@ class FakeConnection:
         self.closed += 1
 
 
+MAX_READ_DELAY_S = 0.42
+
+
 class FakeServerTransport:
     """Accepts every offer but the one that says ``bad``."""
+
+    max_read_delay_s = MAX_READ_DELAY_S
 
     def __init__(self) -> None:
         self.connections: list[FakeConnection] = []
@@ -213,8 +218,8 @@ class FakeClientConnection:
         if not self.is_dead:
             self.highest_reported = packet.sequence
 
-    async def close(self, *, goodbye: bool = True) -> None:
-        self.closed.append(goodbye)
+    async def close(self, *, tell_server: bool = True) -> None:
+        self.closed.append(tell_server)
         self.is_open = False
 
 

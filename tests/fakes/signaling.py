@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from domain.ports.signaling import Answer
-from domain.ports.transport import IceCandidate, IceDescription
+from domain.session.ice import IceCandidate, IceDescription
 
 
 class FakeSignaling:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from domain.settings import IceServer
+from domain.session.ice import IceServer
 from tests.rigs.clients import Publishing, held, local_server, settles_at
 from tests.rigs.outages import Client, only_recording
 from tests.rigs.turn import PASSWORD, SECRET, USER, missing, turn_server

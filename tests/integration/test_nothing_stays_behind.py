@@ -36,7 +36,7 @@ async def session(server: Local, way: str) -> None:
     if way == "never connected":
         offer = client.connection.offer_sdp
         assert (await server.post("/offer", sdp=offer, type="offer"))[0] == 200
-        await client.connection.close(goodbye=False)
+        await client.connection.close(tell_server=False)
         return
     if way in ("whip", "restarted"):
         await over_whip(client, restart=way == "restarted")
@@ -49,7 +49,7 @@ async def session(server: Local, way: str) -> None:
     if way == "deleted":
         async with server.http.delete(f"{server.url}/sessions/{client.id}") as response:
             assert response.status == 204
-    await client.connection.close(goodbye=way != "vanished")
+    await client.connection.close(tell_server=way != "vanished")
 
 
 async def over_whip(client: Publishing, *, restart: bool) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 
-from domain.settings import IceServer
+from domain.session.ice import IceServer
 from tests.rigs.clients import Local, Publishing, local_server
 
 SDP = {"Content-Type": "application/sdp"}

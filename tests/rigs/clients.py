@@ -14,8 +14,9 @@ from typing import Any
 
 import aiohttp
 
-from domain.ports.transport import ClientConnection, IceCandidate
+from domain.ports.signaling import ClientConnection
 from domain.rtp.packetizer import Packetizer
+from domain.session.ice import IceCandidate
 from domain.settings import ClientSettings, ServerSettings
 from entrypoints.container import ClientContainer, ServerContainer
 from tests.fakes.observers import SeenByClient, SeenByServer
@@ -94,7 +95,7 @@ class Publishing:
         old, self.connection = self.connection, self.server.open_connection()
         await self.start()
         self.send(1)
-        await old.close(goodbye=False)
+        await old.close(tell_server=False)
 
     async def close(self) -> None:
         await self.connection.close()

@@ -13,7 +13,8 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaRecorder
 
 from adapters.storage.memory import MemoryStore, StoredRecording
-from domain.ports.transport import ClientConnection, IceCandidate
+from domain.ports.signaling import ClientConnection
+from domain.session.ice import IceCandidate
 from tests.rigs.clients import Local, new_packetizer
 from tests.rigs.loopback import loopback_for_aiortc
 from tests.rigs.relay import Log, Plan, Relay

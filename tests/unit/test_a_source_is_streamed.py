@@ -25,11 +25,11 @@ from domain.errors import (
     WrongServer,
 )
 from domain.ports.capture import AudioSource, CaptureRequest
-from domain.ports.transport import IceDescription
 from domain.rtp.packetizer import Packetizer
 from domain.rtp.packets import RtpPacket
 from domain.services.client.publisher import Publisher, StreamSummary
 from domain.services.client.uplink import DEAD_AFTER_S, Uplink
+from domain.session.ice import IceDescription
 from domain.sound.formats import AudioFormat, AudioFrame
 from domain.sound.levels import measure
 from tests.fakes.capture import FakeCapture, FakeSource

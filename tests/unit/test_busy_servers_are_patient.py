@@ -6,8 +6,14 @@ import time
 
 import pytest
 
-from adapters.transport.sockets.coalescing import BUSY, PATIENT, QUICK, ReadCoalescing, ReadPace
-from domain.services.server.sessions import UNREAD_S
+from adapters.transport.sockets.coalescing import (
+    BUSY,
+    MAX_READ_DELAY_S,
+    PATIENT,
+    QUICK,
+    ReadCoalescing,
+    ReadPace,
+)
 
 STEP_S = 0.005
 EACH_S = 15e-6
@@ -133,4 +139,4 @@ def test_it_settles_whatever_patience_saves(
 
 
 def test_no_hole_is_given_up_over_a_packet_that_is_not_yet_read() -> None:
-    assert PATIENT.look_s + PATIENT.wait_s + PATIENT.turn_s < UNREAD_S
+    assert PATIENT.look_s + PATIENT.wait_s + PATIENT.turn_s < MAX_READ_DELAY_S

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from domain.errors import OfferRejected, SessionUnknown
-from domain.ports.transport import IceCandidate
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.services.server.sessions import Accepted
+from domain.session.ice import IceCandidate, IceServer
 from domain.session.session import SessionState
 from domain.session.turn import with_credentials
-from domain.settings import IceServer
 from tests.fakes.media import FakeConnection, packet, payload
 from tests.unit.test_sessions_are_recorded import Server, values
 
@@ -253,7 +252,7 @@ async def test_reports_move_on_after_an_outage_of_any_length() -> None:
     server.receive(*(packet(n) for n in range(40_020, 40_040)))
     sink = connection(server, 2).sink
     assert sink is not None
-    report = sink.reception_report()
+    (report,) = sink.reception_reports()
     assert report is not None
     assert report.highest_sequence == 40_039
     await server.ingest.delete(first.session_id)

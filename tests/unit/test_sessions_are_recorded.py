@@ -16,13 +16,13 @@ from domain.errors import (
     SessionUnknown,
     StorageFull,
 )
-from domain.ports.transport import IceCandidate
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
-from domain.services.server.sessions import UNREAD_S, SessionService
+from domain.services.server.sessions import SessionService
+from domain.session.ice import IceCandidate
 from domain.settings import ServerSettings
 from domain.sound.formats import AudioFormat
-from tests.fakes.media import FakeServerTransport, packet, payload, plain_decoder
+from tests.fakes.media import MAX_READ_DELAY_S, FakeServerTransport, packet, payload, plain_decoder
 from tests.fakes.observers import SeenByServer
 from tests.fakes.time import FakeClock, Spawned
 
@@ -55,7 +55,7 @@ class Server:
         sink = self.transport.connections[connection].sink
         assert sink is not None
         for item in packets:
-            sink.packets_received([replace(item, arrived=self.clock.now)])
+            sink.packets_received(0, [replace(item, arrived=self.clock.now)])
             self.clock.advance(0.02)
 
     @property
@@ -231,7 +231,7 @@ async def test_packets_that_wait_for_others_are_written_at_the_end(server: Serve
 async def test_a_hole_is_given_up_by_time_even_when_nothing_more_comes(server: Server) -> None:
     await server.offer()
     server.receive(*(packet(n) for n in range(20)), packet(21))
-    server.clock.advance(0.2 + UNREAD_S)
+    server.clock.advance(0.2 + MAX_READ_DELAY_S)
     server.ingest.tick()
     server.receive(packet(20))
     await server.ingest.shut_down()
@@ -243,11 +243,11 @@ async def test_a_packet_that_was_there_in_time_may_be_read_later(server: Server)
     await server.offer()
     server.receive(*(packet(n) for n in range(20)), packet(21))
     came = server.clock.now
-    server.clock.advance(0.2 + UNREAD_S / 2)
+    server.clock.advance(0.2 + MAX_READ_DELAY_S / 2)
     server.ingest.tick()
     sink = server.transport.connections[-1].sink
     assert sink is not None
-    sink.packets_received([replace(packet(20), arrived=came)])
+    sink.packets_received(0, [replace(packet(20), arrived=came)])
     await server.ingest.shut_down()
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(22))))
 
@@ -311,7 +311,7 @@ async def test_a_fault_in_one_session_ends_that_one_and_no_other(
     monkeypatch.setattr(server.store, "create", fail_once)
     server.receive(packet(1), packet(2), connection=0)
     server.receive(packet(1), packet(2), connection=1)
-    server.clock.advance(0.2 + UNREAD_S)
+    server.clock.advance(0.2 + MAX_READ_DELAY_S)
     server.ingest.tick()
     await server.ingest.shut_down()
     assert [str(error) for error in server.seen.failures] == ["a fault"]
@@ -323,9 +323,9 @@ async def test_reports_are_about_the_packets_that_came(server: Server) -> None:
     await server.offer()
     sink = server.transport.connections[0].sink
     assert sink is not None
-    assert sink.reception_report() is None
+    assert sink.reception_reports() == ()
     server.receive(packet(1), packet(3))
-    report = sink.reception_report()
+    (report,) = sink.reception_reports()
     assert report is not None
     assert report.packets_lost == 1
 
@@ -368,7 +368,7 @@ async def test_reports_begin_anew_with_a_restarted_sequence(server: Server) -> N
     assert sink is not None
     server.receive(*(packet(n) for n in range(20)))
     server.receive(*(packet(n, sequence=20_000, timestamp=77) for n in range(20, 40)))
-    report = sink.reception_report()
+    (report,) = sink.reception_reports()
     assert report is not None
     assert (report.packets_lost, report.fraction_lost) == (0, 0)
 

@@ -7,7 +7,8 @@ import pathlib
 import pytest
 
 from domain.errors import SettingInvalid
-from domain.settings import ClientSettings, IceServer, ServerSettings
+from domain.session.ice import IceServer
+from domain.settings import ClientSettings, ServerSettings
 from entrypoints.config import resolve
 
 

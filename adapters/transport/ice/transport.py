@@ -18,8 +18,7 @@ from aioice.turn import TurnTransport
 from adapters.transport.ice.agent import IceAgent, IceOptions, parse_candidate
 from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import ConnectionFailed
-from domain.ports.transport import IceDescription
-from domain.settings import IceServer
+from domain.session.ice import IceDescription, IceServer
 
 RESTART_S = 30.0
 """An ICE restart that has found no path by then is given up; the old path is still there."""

@@ -11,8 +11,8 @@ from aiortc import RTCDtlsFingerprint, RTCDtlsParameters
 
 from adapters.transport.ice.agent import parse_candidate
 from domain.errors import CandidateRejected, OfferRejected
-from domain.ports.transport import are_ice_credentials
 from domain.rtp.packetizer import OPUS_PAYLOAD_TYPE
+from domain.session.ice import are_ice_credentials
 from domain.sound.detection import CodecParameters, is_supported, static_codec
 
 MAX_SDP_BYTES = 100_000

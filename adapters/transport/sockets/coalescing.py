@@ -27,6 +27,8 @@ PATIENT = ReadPace(turn_s=0.02, look_s=0.1, wait_s=0.295, goes_on=True)
 """For fifteen, when there is none. What waits is lost with a killed process, as is what is not yet
 written; to see to a socket is dearer than to write is, for each packet, so that this has a third of
 the second that it may be."""
+MAX_READ_DELAY_S = 0.42
+"""The longest that a datagram waits to be read; some room is left beyond a whole patient turn."""
 BUSY = (0.72, 0.8)
 """There is none once the thread is at work for more than the second of these shares of its time,
 until without patience it would be for less than the first."""

@@ -16,16 +16,11 @@ from domain.errors import (
 )
 from domain.ports.clock import Clock, Spawner, Work
 from domain.ports.observers import StreamObserver
-from domain.ports.signaling import SignalingClient
-from domain.ports.transport import (
-    ClientConnection,
-    ClientTransport,
-    IceCandidate,
-    IceDescription,
-)
+from domain.ports.signaling import ClientConnection, ClientTransport, SignalingClient
 from domain.rtp.counters import signed
 from domain.rtp.packets import RtpPacket
 from domain.session.backoff import Backoff
+from domain.session.ice import IceCandidate, IceDescription
 
 DEAD_AFTER_S = 2.5
 """Unheard of for so long, the server cannot be reached any more: it reports twice a second."""
@@ -180,7 +175,7 @@ class Uplink:
         except BaseException:
             await work.cancel()
             if attempt.connection not in (None, old):
-                await attempt.connection.close(goodbye=False)
+                await attempt.connection.close(tell_server=False)
             raise
         self._was_restart_answered |= attempt.was_restart_answered
         # never twice in a row: something on the way may swallow just these requests
@@ -190,7 +185,7 @@ class Uplink:
         elif attempt.connection is not None:
             self._take(attempt)
             # no goodbye: should it arrive, it would come from a session that goes on
-            await old.close(goodbye=False)
+            await old.close(tell_server=False)
         elif self._is_alive():
             return
         elif attempt.error is not None and _is_final(attempt.error):
@@ -342,7 +337,7 @@ class _Attempt:
             self.connection = connection
         finally:
             if self.connection is None:
-                await connection.close(goodbye=False)
+                await connection.close(tell_server=False)
 
 
 def _is_passing(error: GaplessError) -> bool:

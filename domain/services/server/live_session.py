@@ -7,7 +7,7 @@ from typing import Protocol
 
 from domain.ports.clock import Work
 from domain.ports.observers import ServerObserver
-from domain.ports.transport import ServerConnection
+from domain.ports.signaling import ServerConnection
 from domain.rtp.packets import RtpPacket
 from domain.rtp.reports import ReceptionReport
 from domain.services.server.track_processor import AudioTrackProcessor
@@ -145,19 +145,19 @@ class LiveSession:
         """The first packet of an attempt: it takes over, unless a later one has."""
         if attempt not in self.attempts:
             return False
-        if not self.processor.can_record(attempt.connection.codecs):
+        if not self.processor.can_record(attempt.connection.tracks[0].codecs):
             self._drop(attempt)
             return False
         if self._serving is not None:
             # what it has brought came before this, and may lie unread
-            self._serving.connection.receive()
+            self._serving.connection.read_pending()
             if self._faulty:
                 return False
         for old in self.attempts[: self.attempts.index(attempt)]:
             self._drop(old)
         self._serving = attempt
         attempt.is_connected = True
-        self.processor.connect(attempt.connection.codecs, now=now)
+        self.processor.connect(attempt.connection.tracks[0].codecs, now=now)
         if self.processor.attempt > 1:
             self._observer.session_resumed(self.session.id, self.processor.attempt)
         return True
@@ -209,11 +209,12 @@ class Attempt:
     def connection_established(self, *, now: float) -> None:
         self._live.established(self, now=now)
 
-    def packets_received(self, packets: Sequence[RtpPacket]) -> None:
+    def packets_received(self, track: int, packets: Sequence[RtpPacket]) -> None:
         self._live.received(self, packets)
 
     def connection_closed(self) -> None:
         self._live.closed(self)
 
-    def reception_report(self) -> ReceptionReport | None:
-        return self._live.report(self)
+    def reception_reports(self) -> Sequence[ReceptionReport]:
+        report = self._live.report(self)
+        return () if report is None else (report,)

@@ -16,26 +16,20 @@ from domain.errors import (
 from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import DecoderFactory
 from domain.ports.observers import ServerObserver
+from domain.ports.signaling import ServerConnection, ServerTransport
 from domain.ports.storage import InterruptedRecording, RecordingStore, Recovery
-from domain.ports.transport import (
-    IceCandidate,
-    IceDescription,
-    ServerConnection,
-    ServerTransport,
-)
 from domain.recording.recording import EndReason
 from domain.services.server.live_session import Attempt, LiveSession
 from domain.services.server.track_processor import AudioTrackProcessor
+from domain.session.ice import IceCandidate, IceDescription, IceServer
 from domain.session.session import END_REASONS, Session, SessionInput, SessionState, digest_of
 from domain.session.turn import with_credentials
-from domain.settings import IceServer, ServerSettings
+from domain.settings import ServerSettings
 
 _ID_BYTES = 8
 _RESUME_BYTES = 32
 _TOGETHER = 12
 """Sessions whose packets are decoded together: some milliseconds, then the others have a turn."""
-UNREAD_S = 0.42
-"""What has come may be read so much later where sockets are read seldom."""
 _OUTCOME_S = 60.0
 """How long a session that is over can still be asked for."""
 
@@ -201,7 +195,9 @@ class SessionService:
         for session_id in [key for key, outcome in self._outcomes.items() if now >= outcome.until]:
             del self._ids[self._outcomes.pop(session_id).resume_digest]
         for live in list(self._sessions.values()):
-            live.poll(now=now - UNREAD_S)  # whatever was missing by then has not come
+            live.poll(
+                now=now - self._transport.max_read_delay_s
+            )  # whatever was missing by then has not come
             if (event := live.due(now=now)) is SessionInput.PACKETS_CEASED:
                 live.session.handle(event)
                 self._observer.session_changed(live.session.id, live.session.state)
@@ -289,7 +285,7 @@ class SessionService:
             if live is not None:
                 if live.session.state is SessionState.ENDED:
                     raise SessionUnknown("the session is over")
-                if not live.processor.can_record(connection.codecs):
+                if not live.processor.can_record(connection.tracks[0].codecs):
                     raise OfferRejected("the recording cannot go on with another codec")
             if live is None or resume is None:
                 resume = self._new_secret(_RESUME_BYTES)

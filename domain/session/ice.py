@@ -1,0 +1,63 @@
+"""ICE (RFC 8445) as far as sessions know of it: servers, candidates, credentials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from domain.errors import SettingInvalid
+
+_USERNAME = re.compile("[A-Za-z0-9+/]{4,256}")
+_PASSWORD = re.compile("[A-Za-z0-9+/]{22,256}")
+
+
+@dataclass(frozen=True, slots=True)
+class IceServer:
+    """A STUN or TURN server (RFC 7064, RFC 7065). Raises `SettingInvalid` for an invalid one."""
+
+    url: str
+    username: str | None = None
+    credential: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        scheme = self.url.partition(":")[0]
+        if scheme not in ("stun", "stuns", "turn", "turns") or not self.url.partition(":")[2]:
+            raise SettingInvalid("ice_servers", f"{self.url!r} is no stun: or turn: address")
+        port = self.url.partition("?")[0].rpartition(":")[2]
+        if port.isdigit() and not 0 < int(port) <= 65535:
+            raise SettingInvalid("ice_servers", f"{self.url!r} has no port that could be one")
+        if bool(self.username) != bool(self.credential):
+            raise SettingInvalid("ice_servers", f"{self.url}: username and credential go together")
+
+    @property
+    def is_turn(self) -> bool:
+        return self.url.startswith("turn")
+
+
+@dataclass(frozen=True, slots=True)
+class IceCandidate:
+    """An RTCIceCandidateInit. Without `candidate` it ends the list."""
+
+    candidate: str | None
+    sdp_mid: str | None = None
+    sdp_mline_index: int | None = None
+    username: str | None = None
+    """The username fragment of the candidate's ICE session, if it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class IceDescription:
+    """One end of an ICE session: its credentials and candidates (RFC 8839, RFC 8840)."""
+
+    username: str
+    password: str = field(repr=False)
+    candidates: Sequence[str] = ()
+    """As in SDP, behind ``candidate:``."""
+    complete: bool = False
+    """No more candidates follow."""
+
+
+def are_ice_credentials(username: str, password: str) -> bool:
+    """Whether a username fragment and a password have a valid form (RFC 8839 § 5.4)."""
+    return bool(_USERNAME.fullmatch(username) and _PASSWORD.fullmatch(password))
