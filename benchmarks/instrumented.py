@@ -19,14 +19,14 @@ from typing import Any
 from dependency_injector import providers
 
 from domain.ports.storage import RecordingStore, RecordingWriter
-from domain.recording.ledger import Event, RecordingInfo, SampleKind
+from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import EndReason
 from domain.services.client.publisher import FRAME_SAMPLES
 from domain.settings import ServerSettings
 from domain.sound.pieces import Sound
 from entrypoints.container import ServerContainer
 from entrypoints.serving import at_signals, serve_here
-from tests.fakes.observers import SeenByServer
+from tests.fakes.events import SeenByServer
 
 PROBE_S = 0.01
 
@@ -50,7 +50,7 @@ class TimedWriter:
     def append_silence(self, length: int, kind: SampleKind) -> None:
         self._writer.append_silence(length, kind)
 
-    def note(self, event: Event) -> None:
+    def note(self, event: LedgerEvent) -> None:
         self._writer.note(event)
 
     async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
@@ -82,7 +82,7 @@ async def watch(lags: list[tuple[float, float]]) -> None:
 async def serve(folder: str) -> dict[str, Any]:
     """Serve until SIGTERM; returns what the probes have seen."""
     settings = ServerSettings(port=0, recordings=folder)
-    container = ServerContainer(settings=settings, observer=SeenByServer())
+    container = ServerContainer(settings=settings, events=SeenByServer())
     store = TimedStore(container.store())
     container.store.override(providers.Object(store))
     stop = asyncio.Event()

@@ -129,7 +129,7 @@ class StorageFull(PeerError):
     status = 507
 
 
-class RecordingFailed(PeerError):
+class RecordingIncomplete(PeerError):
     """The session is over, but its recording could not be completed."""
 
     status = 500

@@ -30,7 +30,7 @@ from adapters.transport.ice.agent import IceOptions
 from adapters.transport.sdp.descriptions import OpusPreferences
 from adapters.transport.server import WebRtcServerTransport
 from domain.ports.capture import CaptureBackend, CaptureRequest
-from domain.ports.observers import ServerObserver, StreamObserver
+from domain.ports.events import EventPublisher
 from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
 from domain.services.client.publisher import Publisher
 from domain.services.client.uplink import Uplink
@@ -86,7 +86,7 @@ class ServerContainer(containers.DeclarativeContainer):
     """What `gapless serve` is made of."""
 
     settings: providers.Dependency[ServerSettings] = providers.Dependency(ServerSettings)
-    observer: providers.Dependency[ServerObserver] = providers.Dependency()
+    events: providers.Dependency[EventPublisher] = providers.Dependency()
     share = providers.Object(Share())
     """Which part of the sessions is this process's, where several share them."""
     counts = providers.Object([0])
@@ -144,7 +144,7 @@ class ServerContainer(containers.DeclarativeContainer):
         store=store,
         clock=clock,
         spawner=spawner,
-        observer=observer,
+        events=events,
         new_secret=providers.Factory(_new_secret, share).provider,
     )
     signaling = providers.Singleton(
@@ -165,7 +165,9 @@ class ClientContainer(containers.DeclarativeContainer):
     """What `gapless stream` and `gapless devices` are made of."""
 
     settings: providers.Dependency[ClientSettings] = providers.Dependency(ClientSettings)
-    observer: providers.Dependency[StreamObserver] = providers.Dependency()
+    events: providers.Dependency[EventPublisher] = providers.Dependency()
+    progress_interval_s = providers.Object(0.1)
+    """The time from one `SoundSent` to the next."""
 
     capture = providers.Selector(
         settings.provided.capture,
@@ -219,7 +221,7 @@ class ClientContainer(containers.DeclarativeContainer):
         signaling=signaling,
         clock=clock,
         spawner=spawner,
-        observer=observer,
+        events=events,
         random=providers.Object(random.random),
         name=settings.provided.name,
     )
@@ -233,7 +235,8 @@ class ClientContainer(containers.DeclarativeContainer):
         uplink=uplink,
         clock=clock,
         spawner=spawner,
-        observer=observer,
+        events=events,
+        progress_interval_s=progress_interval_s,
         channels=settings.provided.channels,
         duration_s=settings.provided.duration,
     )

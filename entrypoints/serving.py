@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from dependency_injector import providers
 
+from domain.ports.events import EventPublisher
 from domain.session.placement import Counts, Share
 from domain.settings import ServerSettings
 from entrypoints.container import ServerContainer
-from entrypoints.terminal import ServerView, show_recovery
+from entrypoints.terminal import show_recovery
 
 TICK_S = 0.25
 GC_THRESHOLDS = 5_000, 20, 100
@@ -28,13 +29,14 @@ SHUTDOWN_S = 4.5
 
 def make_container(
     settings: ServerSettings,
+    events: EventPublisher,
     *,
     share: Share | None = None,
     counts: Counts | None = None,
     sockets: str | None = None,
 ) -> ServerContainer:
     """What a server is made of; with a `share` of the sessions, what a worker is made of."""
-    container = ServerContainer(settings=settings, observer=ServerView())
+    container = ServerContainer(settings=settings, events=events)
     if share is not None:
         container.share.override(providers.Object(share))
         container.counts.override(providers.Object(counts))

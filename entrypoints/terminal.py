@@ -5,16 +5,37 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import shutil
 import sys
 
 import click
 
-from domain.ports.observers import StreamProgress
+from domain.events import (
+    CaptureStarted,
+    Event,
+    EventsDropped,
+    MicrophoneLost,
+    MicrophoneReturned,
+    PartCompleted,
+    RecordingCompleted,
+    RecordingFailed,
+    RetryScheduled,
+    SessionEnded,
+    SessionFailed,
+    SessionOpened,
+    SessionResumed,
+    SessionStateChanged,
+    ShutdownStarted,
+    SoundSent,
+    SourceEnded,
+    StreamConnected,
+    StreamInterrupted,
+    StreamResumed,
+    TrackStarted,
+)
 from domain.ports.storage import Recovery
-from domain.recording.recording import EndReason
 from domain.session.session import SessionState
-from domain.sound.formats import AudioFormat
 from domain.sound.levels import FLOOR_DBFS
 
 _METER_WIDTH = 24
@@ -47,100 +68,115 @@ class StreamView:
     def __init__(self, *, server: str) -> None:
         self._server = server
         self._live = sys.stdout.isatty()
-        self.progress_s = _REDRAW_S if self._live else _PLAIN_S
-        self._state = ""
+        self.progress_interval_s = _REDRAW_S if self._live else _PLAIN_S
+        self._is_drawn = False
 
-    def connecting(self) -> None:
-        self._say(f"connecting to {self._server}")
-
-    def connected(self, session_id: str) -> None:
-        self._say(f"connected, session {session_id}; streaming (Ctrl-C to stop)")
-
-    def waiting(self, reason: str, retry_in_s: float) -> None:
-        self._say(f"{reason}; trying again in {retry_in_s:.1f} s")
-
-    def interrupted(self) -> None:
-        self._say("the server is not heard of any more; looking for a way back to it")
-
-    def resumed(self, after_s: float) -> None:
-        self._say(f"back after {after_s:.1f} s, in the same recording")
-
-    def device_lost(self, reason: str) -> None:
-        self._say(f"{reason}; silent until it is back")
-
-    def device_back(self, after_s: float) -> None:
-        self._say(f"the device is back after {after_s:.1f} s")
-
-    def progressed(self, progress: StreamProgress) -> None:
-        levels = progress.levels
-        trouble = f"  {progress.lost_s:.1f} s lost" if progress.lost_s else ""
-        trouble += "  clipping" if levels.clipped else ""
-        if self._live:
-            self._draw(
-                f"{clock_time(progress.seconds)}  {meter(levels.rms_dbfs, levels.peak_dbfs)} "
-                f"{levels.peak_dbfs:6.1f} dBFS{trouble}"
-            )
-        else:
-            at = clock_time(progress.seconds)
-            self._say(f"{at} streamed, peak {levels.peak_dbfs:.1f} dBFS{trouble}")
-
-    def finishing(self) -> None:
-        self._say("sending the rest")
+    def handle(self, event: Event) -> None:
+        match event:
+            case CaptureStarted():
+                self._say(f"connecting to {self._server}")
+            case StreamConnected(session_id):
+                self._say(f"connected, session {session_id}; streaming (Ctrl-C to stop)")
+            case RetryScheduled(reason, delay_s):
+                self._say(f"{reason}; trying again in {delay_s:.1f} s")
+            case StreamInterrupted():
+                self._say("the server does not respond; trying to reconnect")
+            case StreamResumed(outage_s):
+                self._say(f"back after {outage_s:.1f} s, in the same recording")
+            case MicrophoneLost(reason):
+                self._say(f"{reason}; silent until it is back")
+            case MicrophoneReturned(outage_s):
+                self._say(f"the device is back after {outage_s:.1f} s")
+            case SoundSent():
+                self._show_progress(event)
+            case SourceEnded():
+                self._say("sending the rest")
 
     def close(self) -> None:
         """Leave the cursor on a line of its own."""
-        if self._live and self._state:
-            _print("")
+        if self._is_drawn:
+            _write("\n")
+
+    def _show_progress(self, sent: SoundSent) -> None:
+        levels = sent.levels
+        trouble = f"  {sent.lost_s:.1f} s lost" if sent.lost_s else ""
+        trouble += "  clipping" if levels.clipped else ""
+        at = clock_time(sent.seconds)
+        if self._live:
+            bar = meter(levels.rms_dbfs, levels.peak_dbfs)
+            self._draw(f"{at}  {bar} {levels.peak_dbfs:6.1f} dBFS{trouble}")
+        else:
+            self._say(f"{at} streamed, peak {levels.peak_dbfs:.1f} dBFS{trouble}")
 
     def _draw(self, line: str) -> None:
         width = shutil.get_terminal_size().columns - 1
-        _print(f"\r\x1b[2K{line[:width]}", nl=False)
-        self._state = line
+        _write(f"\r\x1b[2K{line[:width]}")
+        self._is_drawn = True
 
     def _say(self, line: str) -> None:
-        if self._live and self._state:
-            _print("\r\x1b[2K", nl=False)
-            self._state = ""
-        _print(line)
+        _write(("\r\x1b[2K" if self._is_drawn else "") + line + "\n")
+        self._is_drawn = False
 
 
 class ServerView:
     """Shows what a server does, a line for each event."""
 
-    def session_opened(self, session_id: str, name: str) -> None:
-        # the name is a stranger's text: what a terminal could take for commands is left out
-        shown = "".join(character for character in name if character.isprintable())
-        self._say(f"{session_id}  session opened" + (f" by {shown!r}" if shown else ""))
+    def handle(self, event: Event) -> None:
+        match event:
+            case SessionOpened(session_id, name):
+                # the name comes from outside: a terminal must not take it for commands
+                shown = "".join(character for character in name if character.isprintable())
+                self._say(session_id, "session opened" + (f" by {shown!r}" if shown else ""))
+            case SessionStateChanged(session_id, SessionState.SILENT):
+                self._say(session_id, "connected, but no packets come in")
+            case SessionStateChanged(session_id, SessionState.RECORDING):
+                self._say(session_id, "packets are coming in")
+            case SessionResumed(session_id, connection):
+                self._say(session_id, f"the client is back, with connection {connection}")
+            case TrackStarted(session_id, track, audio_format):
+                self._say(session_id, f"{_of(track)}recording, {audio_format}")
+            case PartCompleted(session_id, track, part, is_last=False):
+                self._say(session_id, f"{_of(track)}part {part.number} complete: {part.location}")
+            case RecordingCompleted(session_id, track, recording):
+                text = f"recorded {clock_time(recording.seconds)} to {recording.location}"
+                self._say(session_id, _of(track) + text)
+            case RecordingFailed(session_id, track, error):
+                self._say(session_id, f"{_of(track)}failed: {error}", error=True)
+            case SessionFailed(session_id, error):
+                self._say(session_id, f"failed: {error}", error=True)
+            case SessionEnded(session_id, reason):
+                self._say(session_id, f"session ended: {reason.value}")
+            case ShutdownStarted():
+                _write("completing recordings\n")
+            case EventsDropped(count):
+                _write(f"gapless: {count} lines are missing here: the terminal was too slow\n")
 
-    def session_changed(self, session_id: str, state: SessionState) -> None:
-        if state is SessionState.SILENT:
-            self._say(f"{session_id}  connected, but no packets come in")
-        elif state is SessionState.RECORDING:
-            self._say(f"{session_id}  packets are coming in")
-
-    def session_resumed(self, session_id: str, attempt: int) -> None:
-        self._say(f"{session_id}  the client is back, with connection {attempt}")
-
-    def recording_started(self, session_id: str, audio_format: AudioFormat) -> None:
-        self._say(f"{session_id}  recording, {audio_format}")
-
-    def recording_finished(self, session_id: str, location: str, seconds: float) -> None:
-        self._say(f"{session_id}  recorded {clock_time(seconds)} to {location}")
-
-    def session_ended(self, session_id: str, reason: EndReason) -> None:
-        self._say(f"{session_id}  session ended: {reason.value}")
-
-    def failed(self, session_id: str, error: Exception) -> None:
-        self._say(f"{session_id}  failed: {error}", err=True)
-
-    def _say(self, line: str, *, err: bool = False) -> None:
-        _print(line, err=err)
+    def _say(self, session_id: str, line: str, *, error: bool = False) -> None:
+        _write(f"{session_id}  {line}\n", error=error)
 
 
-def _print(text: str, *, nl: bool = True, err: bool = False) -> None:
-    # whoever read this is gone: recordings go on all the same
-    with contextlib.suppress(OSError):
-        click.echo(text, nl=nl, err=err)
+def _of(track: int) -> str:
+    """Names a track, if a session may have others."""
+    return "" if track == 1 else f"track {track}: "
+
+
+def _write(text: str, *, error: bool = False) -> None:
+    """Write to the terminal or pipe; nobody need be there to read it.
+
+    Straight to the descriptor: a stream whose reader hangs would keep its lock, and the
+    interpreter waits for that lock when the process ends.
+    """
+    stream = sys.stderr if error else sys.stdout
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            descriptor = stream.fileno()
+        except io.UnsupportedOperation:  # it is no file, as in tests
+            stream.write(text)
+            return
+        stream.flush()
+        data = text.encode(stream.encoding or "utf-8", errors="replace")
+        while data:
+            data = data[os.write(descriptor, data) :]
 
 
 def show_recovery(found: Recovery) -> None:

@@ -26,7 +26,8 @@ from domain.errors import GaplessError, PortInUse, SettingInvalid
 from domain.session.placement import ABSENT, Counts, Share
 from domain.settings import ServerSettings
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
-from entrypoints.terminal import log_to_terminal
+from entrypoints.subscribers import NO_EVENTS, events_for
+from entrypoints.terminal import ServerView, log_to_terminal
 
 RESTART_S, MAX_RESTART_S = 0.5, 8.0
 """A worker that dies is started again after so long, and after longer if it dies at once."""
@@ -41,7 +42,8 @@ async def serve_with_workers(
     settings: ServerSettings, *, listening: Callable[[str], None], stop: asyncio.Event
 ) -> None:
     """Serve until `stop` is set; raises what one process would."""
-    container = make_container(settings)  # what is wrong with the settings is said once
+    # errors in the settings are reported once, here
+    container = make_container(settings, NO_EVENTS)
     container.signaling()
     container.store().check()
     with (
@@ -237,5 +239,6 @@ async def _serve(
 
     # nothing is ever said to a worker: its pipe can be read when who started it is gone
     loop.add_reader(pipe.fileno(), orphaned)
-    container = make_container(settings, share=share, counts=counts, sockets=folder)
-    await serve_here(container, listening=lambda address: pipe.send((True, address)), stop=stop)
+    with events_for(ServerView()) as events:
+        container = make_container(settings, events, share=share, counts=counts, sockets=folder)
+        await serve_here(container, listening=lambda address: pipe.send((True, address)), stop=stop)

@@ -7,7 +7,7 @@ import click
 from domain.settings import ClientSettings
 from entrypoints.container import ClientContainer
 from entrypoints.options import settings_options
-from entrypoints.terminal import StreamView
+from entrypoints.subscribers import NO_EVENTS
 
 
 @click.command()
@@ -23,7 +23,7 @@ def devices(settings: ClientSettings) -> None:
       gapless devices
       gapless devices --capture pyaudio
     """
-    container = ClientContainer(settings=settings, observer=StreamView(server=settings.server))
+    container = ClientContainer(settings=settings, events=NO_EVENTS)
     found = container.capture().devices()
     if not found:
         click.echo("no input device")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import resource
 
 import click
 
+from domain.events import ShutdownStarted
+from domain.ports.events import EventPublisher
 from domain.settings import ServerSettings
 from entrypoints.options import settings_options
 from entrypoints.serving import at_signals, make_container, serve_here
+from entrypoints.subscribers import events_for
+from entrypoints.terminal import ServerView
 from entrypoints.workers import serve_with_workers
 
 
@@ -34,7 +37,8 @@ def serve(settings: ServerSettings) -> None:
       GAPLESS_INACTIVITY_TIMEOUT_S=10 gapless serve --config gapless.toml
     """
     _allow_files()
-    asyncio.run(_serve(settings))
+    with events_for(ServerView()) as events:
+        asyncio.run(_serve(settings, events))
 
 
 def _allow_files() -> None:
@@ -43,21 +47,20 @@ def _allow_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def _serve(settings: ServerSettings) -> None:
+async def _serve(settings: ServerSettings, events: EventPublisher) -> None:
     stop = asyncio.Event()
 
     def end() -> None:
         if not stop.is_set():
             stop.set()
-            with contextlib.suppress(OSError):  # whoever read this is gone
-                click.echo("completing recordings")
+            events.publish(ShutdownStarted())
 
     def listening(address: str, workers: str = "") -> None:
         click.echo(f"gapless is listening on {address}{workers} (Ctrl-C to stop)")
 
     at_signals(end)
     if settings.workers == 1:
-        await serve_here(make_container(settings), listening=listening, stop=stop)
+        await serve_here(make_container(settings, events), listening=listening, stop=stop)
     else:
         workers = f" with {settings.workers} workers"
         await serve_with_workers(

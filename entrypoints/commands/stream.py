@@ -12,6 +12,7 @@ from domain.services.client.publisher import Publisher, StreamSummary
 from domain.settings import ClientSettings
 from entrypoints.container import ClientContainer
 from entrypoints.options import settings_options
+from entrypoints.subscribers import events_for
 from entrypoints.terminal import StreamView, clock_time
 
 
@@ -31,17 +32,22 @@ def stream(settings: ClientSettings) -> None:
       gapless stream --capture file --input talk.flac
       gapless stream --capture tone --duration 10
     """
-    summary = asyncio.run(_stream(settings))
+    view = StreamView(server=settings.server)
+    try:
+        with events_for(view) as events:
+            container = ClientContainer(
+                settings=settings, events=events, progress_interval_s=view.progress_interval_s
+            )
+            summary = asyncio.run(_stream(container.publisher()))
+    finally:
+        view.close()
     safe = "" if summary.safe_s is None else f", {clock_time(summary.safe_s)} safe on the server"
     click.echo(f"done: {clock_time(summary.seconds)} streamed{safe}")
     if summary.lost_s:
         click.echo(f"{summary.lost_s:.1f} s could not be taken from the device and are silent")
 
 
-async def _stream(settings: ClientSettings) -> StreamSummary:
-    view = StreamView(server=settings.server)
-    container = ClientContainer(settings=settings, observer=view)
-    publisher: Publisher = container.publisher()
+async def _stream(publisher: Publisher) -> StreamSummary:
     running = asyncio.ensure_future(publisher.run())
     stopping = False
 
@@ -60,5 +66,3 @@ async def _stream(settings: ClientSettings) -> StreamSummary:
     except asyncio.CancelledError:
         when = "the recording was complete" if stopping else "the connection was made"
         raise ConnectionFailed(f"stopped before {when}") from None
-    finally:
-        view.close()

@@ -20,7 +20,7 @@ from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
 from domain.settings import ClientSettings
 from domain.sound.formats import AudioFormat, AudioFrame
 from entrypoints.container import ClientContainer
-from tests.fakes.observers import SeenByClient
+from tests.fakes.events import SeenByClient
 from tests.rigs import microphone as rig
 
 RATE = 48_000
@@ -64,7 +64,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def backend_of(kind: str) -> CaptureBackend:
     settings = ClientSettings(capture=kind, input="unused")
-    backend: CaptureBackend = ClientContainer(settings=settings, observer=SeenByClient()).capture()
+    backend: CaptureBackend = ClientContainer(settings=settings, events=SeenByClient()).capture()
     return backend
 
 

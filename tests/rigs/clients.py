@@ -19,7 +19,7 @@ from domain.rtp.packetizer import Packetizer
 from domain.session.ice import IceCandidate
 from domain.settings import ClientSettings, ServerSettings
 from entrypoints.container import ClientContainer, ServerContainer
-from tests.fakes.observers import SeenByClient, SeenByServer
+from tests.fakes.events import SeenByClient, SeenByServer
 from tests.rigs.sound import encode, speech
 
 SETTLE_S = 10.0
@@ -39,7 +39,7 @@ class Remote:
     def open_connection(self) -> ClientConnection:
         """A client's connection that has not yet offered."""
         settings = ClientSettings(server=self.url, capture="tone")
-        container = ClientContainer(settings=settings, observer=SeenByClient())
+        container = ClientContainer(settings=settings, events=SeenByClient())
         connection: ClientConnection = container.transport().open()
         return connection
 
@@ -115,7 +115,7 @@ async def local_server(**settings: Any) -> AsyncIterator[Local]:
     """A server that ticks, until the block is left."""
     seen = SeenByServer()
     container = ServerContainer(
-        settings=ServerSettings(**({"port": 0, "storage": "memory"} | settings)), observer=seen
+        settings=ServerSettings(**({"port": 0, "storage": "memory"} | settings)), events=seen
     )
     url = await container.signaling().start()
     ticking = asyncio.create_task(_tick(container))

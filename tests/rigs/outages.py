@@ -20,7 +20,7 @@ from domain.ports.capture import CaptureBackend
 from domain.services.client.publisher import Publisher, StreamSummary
 from domain.settings import ClientSettings
 from entrypoints.container import ClientContainer
-from tests.fakes.observers import SeenByClient
+from tests.fakes.events import SeenByClient
 from tests.rigs.clients import Local, local_server
 from tests.rigs.hosts import SERVER, hosts
 from tests.rigs.network import Network, network_before
@@ -35,7 +35,7 @@ class Client:
     def __init__(self, url: str, *, capture: CaptureBackend | None = None, **settings: Any) -> None:
         self.seen = SeenByClient()
         settings = {"server": url, "capture": "tone"} | settings
-        container = ClientContainer(settings=ClientSettings(**settings), observer=self.seen)
+        container = ClientContainer(settings=ClientSettings(**settings), events=self.seen)
         if capture is not None:
             container.capture.override(providers.Object(capture))
         self.publisher: Publisher = container.publisher()

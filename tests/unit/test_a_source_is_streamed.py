@@ -33,13 +33,13 @@ from domain.session.ice import IceDescription
 from domain.sound.formats import AudioFormat, AudioFrame
 from domain.sound.levels import measure
 from tests.fakes.capture import FakeCapture, FakeSource
+from tests.fakes.events import SeenByClient
 from tests.fakes.media import (
     FakeClientConnection,
     FakeClientTransport,
     PassingResampler,
     PlainEncoder,
 )
-from tests.fakes.observers import SeenByClient
 from tests.fakes.signaling import FakeSignaling
 from tests.fakes.time import FakeClock, Spawned
 
@@ -53,6 +53,9 @@ def block(position: int, length: int, value: int = 7) -> AudioFrame:
 def seconds(count: float) -> list[AudioFrame]:
     """So much sound in blocks of 20 ms."""
     return [block(n * 960, 960) for n in range(round(count * 50))]
+
+
+PROGRESS_S = 0.1
 
 
 class Client:
@@ -82,7 +85,7 @@ class Client:
             signaling=self.signaling,
             clock=self.clock,
             spawner=self.spawned,
-            observer=self.seen,
+            events=self.seen,
             random=lambda: 1.0,
             name="desk",
         )
@@ -95,7 +98,8 @@ class Client:
             uplink=uplink,
             clock=self.clock,
             spawner=self.spawned,
-            observer=self.seen,
+            events=self.seen,
+            progress_interval_s=PROGRESS_S,
             channels=1,
             duration_s=self.duration_s,
         )
@@ -183,7 +187,7 @@ async def test_levels_are_told_at_the_pace_of_whoever_looks() -> None:
         await client.clock.run(2.0)
         told = client.seen.progress
         # the fake clock's steps are half of what there is between two looks
-        assert 2.0 / 1.6 <= len(told) * client.seen.progress_s <= 2.0
+        assert 2.0 / 1.6 <= len(told) * PROGRESS_S <= 2.0
         assert told[-1].seconds == pytest.approx(2.0, abs=0.2)
         expected = measure(block(0, 960)).peak_dbfs
         assert {progress.levels.peak_dbfs for progress in told} == {expected}

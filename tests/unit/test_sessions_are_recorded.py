@@ -11,7 +11,7 @@ import pytest
 from adapters.storage.memory import MemoryStore
 from domain.errors import (
     OfferRejected,
-    RecordingFailed,
+    RecordingIncomplete,
     ServerFull,
     SessionUnknown,
     StorageFull,
@@ -22,8 +22,8 @@ from domain.services.server.sessions import SessionService
 from domain.session.ice import IceCandidate
 from domain.settings import ServerSettings
 from domain.sound.formats import AudioFormat
+from tests.fakes.events import SeenByServer
 from tests.fakes.media import MAX_READ_DELAY_S, FakeServerTransport, packet, payload, plain_decoder
-from tests.fakes.observers import SeenByServer
 from tests.fakes.time import FakeClock, Spawned
 
 
@@ -42,7 +42,7 @@ class Server:
             store=self.store,
             clock=self.clock,
             spawner=self.spawned,
-            observer=self.seen,
+            events=self.seen,
             new_secret=lambda size: f"{next(numbers):0{size}d}",
         )
 
@@ -198,7 +198,7 @@ async def test_a_recording_that_cannot_be_kept_ends_its_session_and_is_told() ->
     assert stored.ledger["end_reason"] == "storage failed"
     assert stored.ledger["events"][-1]["type"] == "storage failed"
     assert len(stored.samples) == 5 * 960
-    with pytest.raises(RecordingFailed, match="memory"):
+    with pytest.raises(RecordingIncomplete, match="memory"):
         await server.ingest.delete(session)
     with pytest.raises(StorageFull):
         await server.offer()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from domain.ports.observers import StreamProgress
+from domain.events import SoundSent, SourceEnded, StreamConnected, StreamInterrupted, TrackStarted
 from domain.sound.formats import AudioFormat
 from domain.sound.levels import Levels
 from entrypoints.terminal import ServerView, StreamView
@@ -33,15 +33,15 @@ class Gone(io.StringIO):
 def test_a_client_goes_on(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     monkeypatch.setattr(sys, "stdout", gone := Gone(terminal=terminal))
     view = StreamView(server="http://127.0.0.1:8080")
-    view.connected("session")
-    view.progressed(StreamProgress(1.0, Levels(-6.0, -9.0, clipped=False), 0.0))
-    view.interrupted()
-    view.finishing()
+    view.handle(StreamConnected("session"))
+    view.handle(SoundSent(1.0, Levels(-6.0, -9.0, clipped=False), 0.0))
+    view.handle(StreamInterrupted())
+    view.handle(SourceEnded())
     view.close()
     assert gone.tried >= 4
 
 
 def test_a_server_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", gone := Gone(terminal=False))
-    ServerView().recording_started("session", AudioFormat(48_000, 1))
+    ServerView().handle(TrackStarted("session", 1, AudioFormat(48_000, 1)))
     assert gone.tried

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from domain.errors import CaptureError, DeviceLost, GaplessError
+from domain.events import CaptureStarted, MicrophoneLost, MicrophoneReturned, SoundSent, SourceEnded
 from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
 from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import Encoder, Resampler
-from domain.ports.observers import StreamObserver, StreamProgress
+from domain.ports.events import EventPublisher
 from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
 from domain.services.client.uplink import Uplink
 from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat, Samples, silence
@@ -65,7 +66,8 @@ class Publisher:
         uplink: Uplink,
         clock: Clock,
         spawner: Spawner,
-        observer: StreamObserver,
+        events: EventPublisher,
+        progress_interval_s: float,
         channels: int,
         duration_s: float | None,
     ) -> None:
@@ -77,7 +79,8 @@ class Publisher:
         self._uplink = uplink
         self._clock = clock
         self._spawner = spawner
-        self._observer = observer
+        self._events = events
+        self._progress_interval_s = progress_interval_s
         self._format = AudioFormat(RTP_RATE_HZ, channels, SampleFormat.S16)
         self._framer = Framer(self._format, frame_samples=FRAME_SAMPLES)
         self._limit = None if duration_s is None else round(duration_s * RTP_RATE_HZ)
@@ -111,7 +114,7 @@ class Publisher:
         try:
             # a wrong device is told of before anybody is called
             await self._open_source()
-            self._observer.connecting()
+            self._events.publish(CaptureStarted())
             while not await self._uplink.open():
                 # nobody listens: the microphone is let go until somebody does
                 await self._close_source()
@@ -124,7 +127,7 @@ class Publisher:
             self.streaming = True
             failure = await self._stream()
             await self._close_source()
-            self._observer.finishing()
+            self._events.publish(SourceEnded())
             safe_s = await self._uplink.close()
         finally:
             async with contextlib.AsyncExitStack() as releasing:  # each of them, whatever fails
@@ -183,7 +186,7 @@ class Publisher:
 
     async def _wait_for_device(self, error: DeviceLost) -> None:
         """Until it is back, or `stop` is called: no sound, but the server hears that we live."""
-        self._observer.device_lost(str(error))
+        self._events.publish(MicrophoneLost(str(error)))
         lost_at, ended_at = self._read_at, self._read_to
         self._end_sound()
         beating = self._spawner.spawn(self._beat(lost_at, ended_at), name="heartbeat")
@@ -194,7 +197,7 @@ class Publisher:
                     await self._open_source()
                 if self._source is not None and await self._begin_again(lost_at, ended_at):
                     self._lost += self._shift - ended_at
-                    self._observer.device_back(self._clock.monotonic() - lost_at)
+                    self._events.publish(MicrophoneReturned(self._clock.monotonic() - lost_at))
                     return
                 await self._clock.sleep(REOPEN_S)
             self._lost += max(0, self._read_to - ended_at)  # it never came back
@@ -275,7 +278,7 @@ class Publisher:
 
     async def _meter(self) -> None:
         while True:
-            await self._clock.sleep(self._observer.progress_s)
+            await self._clock.sleep(self._progress_interval_s)
             self._tell_progress()
 
     def _tell_progress(self) -> None:
@@ -284,7 +287,7 @@ class Publisher:
         if frames:
             end = self._end
             levels = measure(AudioFrame(self._format, np.concatenate(frames)))
-            self._observer.progressed(StreamProgress(end / RTP_RATE_HZ, levels, self._lost_s))
+            self._events.publish(SoundSent(end / RTP_RATE_HZ, levels, self._lost_s))
 
     def _end_sound(self) -> None:
         """Send what is left, and enough silence to bring out what the encoder still holds.

@@ -14,8 +14,9 @@ from domain.errors import (
     SessionOver,
     WrongServer,
 )
+from domain.events import RetryScheduled, StreamConnected, StreamInterrupted, StreamResumed
 from domain.ports.clock import Clock, Spawner, Work
-from domain.ports.observers import StreamObserver
+from domain.ports.events import EventPublisher
 from domain.ports.signaling import ClientConnection, ClientTransport, SignalingClient
 from domain.rtp.counters import signed
 from domain.rtp.packets import RtpPacket
@@ -56,7 +57,7 @@ class Uplink:
         signaling: SignalingClient,
         clock: Clock,
         spawner: Spawner,
-        observer: StreamObserver,
+        events: EventPublisher,
         random: Callable[[], float],
         name: str,
     ) -> None:
@@ -64,7 +65,7 @@ class Uplink:
         self._signaling = signaling
         self._clock = clock
         self._spawner = spawner
-        self._observer = observer
+        self._events = events
         self._name = name
         self._backoff = Backoff(random)
         self._connection: ClientConnection | None = None
@@ -94,11 +95,11 @@ class Uplink:
             if not _is_passing(attempt.error):
                 raise attempt.error
             delay = self._backoff.next_delay_s()
-            self._observer.waiting(str(attempt.error), delay)
+            self._events.publish(RetryScheduled(str(attempt.error), delay))
             await self._clock.sleep(delay)
             return False
         self._take(attempt)
-        self._observer.connected(self.session_id)
+        self._events.publish(StreamConnected(self.session_id))
         self._watch = self._spawner.spawn(self._keep(), name="watch connection")
         return True
 
@@ -145,7 +146,7 @@ class Uplink:
             if self._connection is not None and self._connection.is_closed_by_server:
                 self.failure = SessionOver("the server closed the connection: the session is over")
                 continue
-            self._observer.interrupted()
+            self._events.publish(StreamInterrupted())
             lost_at = self._clock.monotonic()
             self._backoff.reset()
             self._attempt_s = ATTEMPT_S
@@ -153,7 +154,7 @@ class Uplink:
             while self.failure is None and not self._is_alive():
                 await self._come_back()
             if self.failure is None:
-                self._observer.resumed(self._clock.monotonic() - lost_at)
+                self._events.publish(StreamResumed(self._clock.monotonic() - lost_at))
 
     async def _come_back(self) -> None:
         """Try once to find another way, unless the old one comes back; pause if there is none."""
@@ -192,7 +193,7 @@ class Uplink:
             self.failure = attempt.error
         else:
             delay = self._backoff.next_delay_s()
-            self._observer.waiting(str(attempt.error), delay)
+            self._events.publish(RetryScheduled(str(attempt.error), delay))
             await self._wait(delay, self._is_alive)
 
     def _look(self) -> None:

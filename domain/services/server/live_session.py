@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from domain.events import SessionResumed, SessionStateChanged, TrackStarted
 from domain.ports.clock import Work
-from domain.ports.observers import ServerObserver
+from domain.ports.events import EventPublisher
 from domain.ports.signaling import ServerConnection
 from domain.rtp.packets import RtpPacket
 from domain.rtp.reports import ReceptionReport
@@ -42,7 +43,7 @@ class LiveSession:
         session: Session,
         processor: AudioTrackProcessor,
         keeper: Keeper,
-        observer: ServerObserver,
+        events: EventPublisher,
         *,
         connect_timeout_s: float,
     ) -> None:
@@ -53,7 +54,7 @@ class LiveSession:
         self.finished: Work | None = None
         """Done when everything of the session is, once it has ended."""
         self._keeper = keeper
-        self._observer = observer
+        self._events = events
         self._connect_timeout_s = connect_timeout_s
         self._serving: Attempt | None = None
         self._faulty = False
@@ -76,7 +77,7 @@ class LiveSession:
     def established(self, attempt: Attempt, *, now: float) -> None:
         attempt.is_connected = True
         if self.session.connected(now=now):
-            self._observer.session_changed(self.session.id, self.session.state)
+            self._events.publish(SessionStateChanged(self.session.id, self.session.state))
 
     def received(self, attempt: Attempt, packets: Sequence[RtpPacket]) -> None:
         now = packets[-1].arrived
@@ -86,7 +87,7 @@ class LiveSession:
             if attempt is not self._serving and not self._serve(attempt, now=now):
                 return
             if self.session.packet_received(now=now):
-                self._observer.session_changed(self.session.id, self.session.state)
+                self._events.publish(SessionStateChanged(self.session.id, self.session.state))
             self.processor.packets_received(packets)
         except Exception as error:
             self._fault(error)
@@ -159,7 +160,7 @@ class LiveSession:
         attempt.is_connected = True
         self.processor.connect(attempt.connection.tracks[0].codecs, now=now)
         if self.processor.attempt > 1:
-            self._observer.session_resumed(self.session.id, self.processor.attempt)
+            self._events.publish(SessionResumed(self.session.id, self.processor.attempt))
         return True
 
     def _drop(self, attempt: Attempt) -> None:
@@ -181,7 +182,7 @@ class LiveSession:
         """The first packets wait, and may be let go by a packet or by the clock."""
         if self.processor.format is not None:
             self._is_announced = True
-            self._observer.recording_started(self.session.id, self.processor.format)
+            self._events.publish(TrackStarted(self.session.id, 1, self.processor.format))
 
     def _fault(self, error: Exception) -> None:
         """Whatever it was would happen again: nothing more goes into this recording."""

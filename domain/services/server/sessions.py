@@ -9,13 +9,21 @@ from dataclasses import dataclass
 
 from domain.errors import (
     OfferRejected,
-    RecordingFailed,
+    RecordingIncomplete,
     ServerFull,
     SessionUnknown,
 )
+from domain.events import (
+    RecordingCompleted,
+    RecordingFailed,
+    SessionEnded,
+    SessionFailed,
+    SessionOpened,
+    SessionStateChanged,
+)
 from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import DecoderFactory
-from domain.ports.observers import ServerObserver
+from domain.ports.events import EventPublisher
 from domain.ports.signaling import ServerConnection, ServerTransport
 from domain.ports.storage import InterruptedRecording, RecordingStore, Recovery
 from domain.recording.recording import EndReason
@@ -71,7 +79,7 @@ class SessionService:
         store: RecordingStore,
         clock: Clock,
         spawner: Spawner,
-        observer: ServerObserver,
+        events: EventPublisher,
         new_secret: Callable[[int], str],
     ) -> None:
         self._settings = settings
@@ -80,7 +88,7 @@ class SessionService:
         self._store = store
         self._clock = clock
         self._spawner = spawner
-        self._observer = observer
+        self._events = events
         self._new_secret = new_secret
         self._sessions: dict[str, LiveSession] = {}
         self._ids: dict[str, str] = {}  # by the digests of the secrets
@@ -173,7 +181,7 @@ class SessionService:
         A client that closes its connection just before has ended the session already, by
         packets that may come later than this request: they are waited for. What became of a
         session can be asked for a while after its end. Raises `SessionUnknown` after that, and
-        `RecordingFailed`.
+        `RecordingIncomplete`.
         """
         if session_id not in self._outcomes:
             live = self._sessions.get(session_id)
@@ -186,7 +194,7 @@ class SessionService:
             await live.finished
         outcome = self._outcomes[session_id]
         if outcome.failure is not None:
-            raise RecordingFailed(f"the recording could not be completed: {outcome.failure}")
+            raise RecordingIncomplete(f"the recording could not be completed: {outcome.failure}")
         return outcome.seconds
 
     def tick(self) -> None:
@@ -200,7 +208,7 @@ class SessionService:
             )  # whatever was missing by then has not come
             if (event := live.due(now=now)) is SessionInput.PACKETS_CEASED:
                 live.session.handle(event)
-                self._observer.session_changed(live.session.id, live.session.state)
+                self._events.publish(SessionStateChanged(live.session.id, live.session.state))
             elif event is not None:
                 self.end(live, event)
 
@@ -240,7 +248,7 @@ class SessionService:
 
     def fault(self, live: LiveSession, error: Exception) -> None:
         """A fault in this program while it served a session: that session ends, no other."""
-        self._observer.failed(live.session.id, error)
+        self._events.publish(SessionFailed(live.session.id, error))
         self.end(live, SessionInput.FAILED)
 
     def _settle(self) -> None:
@@ -314,7 +322,7 @@ class SessionService:
             inactivity_timeout_s=self._settings.inactivity_timeout_s,
         )
         live = self._keep(session)
-        self._observer.session_opened(session.id, name)
+        self._events.publish(SessionOpened(session.id, name))
         return live
 
     def _take_up(self, interrupted: InterruptedRecording) -> None:
@@ -335,7 +343,7 @@ class SessionService:
             session,
             self._processor(session),
             self,
-            self._observer,
+            self._events,
             connect_timeout_s=self._settings.connect_timeout_s,
         )
         self._sessions[session.id] = live
@@ -371,12 +379,12 @@ class SessionService:
             finished = await live.processor.end(reason, now=self._clock.monotonic())
             if finished is not None:
                 seconds = finished.seconds
-                self._observer.recording_finished(session_id, finished.location, seconds)
+                self._events.publish(RecordingCompleted(session_id, 1, finished))
             failure = live.processor.failure
         except Exception as error:
             failure = error
         if failure is not None:
-            self._observer.failed(session_id, failure)
+            self._events.publish(RecordingFailed(session_id, 1, failure))
         try:
             for attempt in live.attempts:
                 await attempt.connection.close()
@@ -386,7 +394,7 @@ class SessionService:
                 live.session.resume_digest, failure, seconds, until
             )
             del self._sessions[session_id]
-            self._observer.session_ended(session_id, reason)
+            self._events.publish(SessionEnded(session_id, reason))
 
     def _processor(self, session: Session) -> AudioTrackProcessor:
         # a silence that is as long as a session may be without a packet is real, and is filled

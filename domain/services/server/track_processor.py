@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from domain.errors import PayloadInvalid, StorageFailed
 from domain.ports.clock import Clock
 from domain.ports.codec import DecoderFactory
 from domain.ports.storage import InterruptedRecording, RecordingStore, RecordingWriter
+from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, timestamp
 from domain.recording.naming import recording_name
 from domain.recording.passthrough import PassthroughDecoder
@@ -34,20 +34,6 @@ from domain.rtp.reports import ReceptionReport, ReceptionStatistics
 from domain.rtp.sources import SourceGate
 from domain.sound.detection import CodecParameters, detect_format
 from domain.sound.formats import AudioFormat
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedRecording:
-    """A recording that is complete."""
-
-    location: str
-    length: int
-    """Samples per channel."""
-    format: AudioFormat
-
-    @property
-    def seconds(self) -> float:
-        return self.length / self.format.sample_rate_hz
 
 
 class AudioTrackProcessor:
@@ -98,6 +84,7 @@ class AudioTrackProcessor:
         self._interrupted: InterruptedRecording | None = None
         self._reconstructor: Reconstructor | None = None
         self._writer: RecordingWriter | None = None
+        self._recording_info: RecordingInfo | None = None
         self._statistics: ReceptionStatistics | None = None
         self._left_out: Counter[str] = Counter()
         self._gate = SourceGate()
@@ -116,6 +103,7 @@ class AudioTrackProcessor:
     def take_up(self, interrupted: InterruptedRecording) -> None:
         """Go on with a recording that an earlier process was killed over, once packets come."""
         self._interrupted = interrupted
+        self._recording_info = interrupted.info
         self._writer = interrupted.writer
         self._started_at = interrupted.info.started_at
         self.attempt = interrupted.attempts
@@ -186,7 +174,7 @@ class AudioTrackProcessor:
         """What to tell the sender; None before the first packet."""
         return self._statistics.report() if self._statistics else None
 
-    async def end(self, reason: EndReason, *, now: float) -> FinishedRecording | None:
+    async def end(self, reason: EndReason, *, now: float) -> CompletedRecording | None:
         """Write what still waits and complete the recording; None when there was no sound.
 
         Raises `StorageFailed` when the recording could not be completed.
@@ -198,15 +186,17 @@ class AudioTrackProcessor:
             if reason is EndReason.SHUTDOWN:
                 reason = EndReason.RECOVERED  # it was another process that it ended with
             location = await found.writer.finish(reason, found.ended_at)
-            return FinishedRecording(location, found.length, found.info.format)
+            return _completed(found.info, location, found.length, reason, found.ended_at)
         self._note_counts(now)
         effects = self._recording.end(reason, now=now)
         self._apply(effects)
         # after a fault in making it there is a recording, but nothing that could be finished
         if not effects or self._writer is None or self.format is None:
             return None
-        location = await self._writer.finish(reason, self._utc(now))
-        return FinishedRecording(location, self._recording.length, self.format)
+        ended_at = self._utc(now)
+        location = await self._writer.finish(reason, ended_at)
+        assert self._recording_info is not None
+        return _completed(self._recording_info, location, self._recording.length, reason, ended_at)
 
     def _is_wanted(self, codec: CodecParameters | None) -> bool:
         """Whether it can be the stream's, as far as that is known."""
@@ -330,7 +320,8 @@ class AudioTrackProcessor:
                     assert self._writer is not None
                     self._writer.append(pieces, kind)
                 case Opened(audio_format):
-                    self._writer = self._store.create(self._info(audio_format))
+                    self._recording_info = self._info(audio_format)
+                    self._writer = self._store.create(self._recording_info)
                 case GapFilled(length, kind):
                     assert self._writer is not None
                     self._writer.append_silence(length, kind)
@@ -392,3 +383,14 @@ class AudioTrackProcessor:
             self._resume_digest,
             self._container,
         )
+
+
+def _completed(
+    info: RecordingInfo,
+    location: str,
+    length: int,
+    reason: EndReason,
+    ended_at: datetime.datetime,
+) -> CompletedRecording:
+    part = CompletedPart(1, location, 0, length)
+    return CompletedRecording(info, (part,), length, reason.value, ended_at)

@@ -1,0 +1,202 @@
+"""What has happened, for whoever wants to know. Services publish; subscribers may not interfere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from domain.recording.completed import CompletedPart, CompletedRecording
+from domain.recording.recording import EndReason
+from domain.session.session import SessionState
+from domain.sound.formats import AudioFormat
+from domain.sound.levels import Levels
+
+# -- at the server -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """An offer was answered with a new session."""
+
+    session_id: str
+    name: str
+    """What the client calls itself: text from outside, of any content."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStateChanged:
+    """A session got a media path, brings packets, or has ceased to bring any."""
+
+    session_id: str
+    state: SessionState
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResumed:
+    """Another connection serves a session."""
+
+    session_id: str
+    connection: int
+    """Its number in the session; the first connection is 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackStarted:
+    """The first packet of a track was decoded; its recording has begun."""
+
+    session_id: str
+    track: int
+    """Counts from 1."""
+    format: AudioFormat
+
+
+@dataclass(frozen=True, slots=True)
+class PartCompleted:
+    """A file of a recording is complete."""
+
+    session_id: str
+    track: int
+    part: CompletedPart
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingCompleted:
+    """A recording is complete."""
+
+    session_id: str
+    track: int
+    recording: CompletedRecording
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingFailed:
+    """A recording could not be written to its end."""
+
+    session_id: str
+    track: int
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """There was a fault in this program while it served a session."""
+
+    session_id: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """A session is over, and everything that it held is released."""
+
+    session_id: str
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownStarted:
+    """The server was told to stop: it completes all recordings."""
+
+
+# -- at the client -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStarted:
+    """The source delivers; the connection is being made."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConnected:
+    """The media path is there; sound is being sent."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled:
+    """The server could not be reached; it will be tried again after a while."""
+
+    reason: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInterrupted:
+    """The server does not respond any more; the client tries to reconnect."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResumed:
+    """The server responds again, and the same session goes on."""
+
+    outage_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneLost:
+    """The input device has gone; silence is sent until it is back."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneReturned:
+    """The input device is back, and sound is sent again."""
+
+    outage_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SoundSent:
+    """What was sent since the last event of this kind."""
+
+    seconds: float
+    """Sound sent since the stream began."""
+    levels: Levels
+    """Of the sound since the last event of this kind."""
+    lost_s: float
+    """Sound lost before it could be sent, since the stream began: the device had gone, or its
+    buffer was not read in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEnded:
+    """The source has ended; the sound that is left is being sent."""
+
+
+# -- about events ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EventsDropped:
+    """A subscriber was too slow, and missed this many events before the next one."""
+
+    count: int
+
+
+ServerEvent: TypeAlias = (
+    SessionOpened
+    | SessionStateChanged
+    | SessionResumed
+    | TrackStarted
+    | PartCompleted
+    | RecordingCompleted
+    | RecordingFailed
+    | SessionFailed
+    | SessionEnded
+    | ShutdownStarted
+)
+ClientEvent: TypeAlias = (
+    CaptureStarted
+    | StreamConnected
+    | RetryScheduled
+    | StreamInterrupted
+    | StreamResumed
+    | MicrophoneLost
+    | MicrophoneReturned
+    | SoundSent
+    | SourceEnded
+)
+Event: TypeAlias = ServerEvent | ClientEvent | EventsDropped
