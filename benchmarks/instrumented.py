@@ -22,10 +22,10 @@ from domain.ports.storage import RecordingStore, RecordingWriter
 from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import EndReason
 from domain.services.client.publisher import FRAME_SAMPLES
-from domain.settings import ServerSettings
 from domain.sound.pieces import Sound
 from entrypoints.container import ServerContainer
 from entrypoints.serving import at_signals, serve_here
+from entrypoints.settings import ServerSettings
 from tests.fakes.events import SeenByServer
 
 PROBE_S = 0.01

@@ -17,8 +17,9 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from domain.errors import SettingInvalid
+from domain.session.addresses import PortRange
 from domain.session.ice import IceServer
-from domain.settings import ClientSettings, PortRange, ServerSettings
+from entrypoints.settings import ClientSettings, ServerSettings
 
 ENVIRONMENT_PREFIX = "GAPLESS_"
 CONFIG_VARIABLE = "GAPLESS_CONFIG"

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from domain.settings import ClientSettings, ServerSettings
 from entrypoints.config import given_type, resolve
+from entrypoints.settings import ClientSettings, ServerSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", ServerSettings, ClientSettings)

@@ -13,8 +13,8 @@ from dependency_injector import providers
 
 from domain.ports.events import EventPublisher
 from domain.session.placement import Counts, Share
-from domain.settings import ServerSettings
 from entrypoints.container import ServerContainer
+from entrypoints.settings import ServerSettings
 from entrypoints.terminal import show_recovery
 
 TICK_S = 0.25
@@ -48,7 +48,7 @@ async def serve_here(
     container: ServerContainer, *, listening: Callable[[str], None], stop: asyncio.Event
 ) -> None:
     """Take offers and record until `stop` is set; `listening` is told the address."""
-    store, ingest, signaling = container.store(), container.ingest(), container.signaling()
+    store, sessions, signaling = container.store(), container.sessions(), container.signaling()
     registrar = container.registrar()
     store.check()
     if container.share().count == 1:
@@ -57,7 +57,7 @@ async def serve_here(
         await signaling.bind()
     try:
         # nobody may ask for a session before it is known which there are
-        recovery = ingest.recover()
+        recovery = sessions.recover()
         with contextlib.suppress(OSError):  # whoever read this is gone
             show_recovery(recovery)
         address = await signaling.start()
@@ -68,15 +68,15 @@ async def serve_here(
         sys.setswitchinterval(SWITCH_S)
         listening(address)
         while not stop.is_set():
-            ingest.tick()
-            registrar.tell(ingest.places_taken)
+            sessions.tick()
+            registrar.tell(sessions.places_taken)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await stop.wait()
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHUTDOWN_S):
-                await ingest.shut_down()
+                await sessions.shut_down()
                 await signaling.stop()
         store.close()
 

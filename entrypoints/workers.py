@@ -24,8 +24,8 @@ import click
 
 from domain.errors import GaplessError, PortInUse, SettingInvalid
 from domain.session.placement import ABSENT, Counts, Share
-from domain.settings import ServerSettings
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
+from entrypoints.settings import ServerSettings
 from entrypoints.subscribers import NO_EVENTS, events_for
 from entrypoints.terminal import ServerView, log_to_terminal
 

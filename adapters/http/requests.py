@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from domain.errors import PeerError, ServerFull, Unauthorized
-from domain.settings import is_loopback
+from domain.session.addresses import is_loopback
 
 _log = logging.getLogger("gapless")
 

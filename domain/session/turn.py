@@ -11,7 +11,7 @@ import datetime
 import hashlib
 import hmac
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from domain.session.ice import IceServer
 
@@ -35,3 +35,23 @@ def _with(server: IceServer, secret: str, name: str, until: datetime.datetime) -
     username = f"{int(until.timestamp())}:{name}"
     digest = hmac.digest(secret.encode(), username.encode(), hashlib.sha1)
     return replace(server, username=username, credential=base64.b64encode(digest).decode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IceServerList:
+    """The STUN and TURN servers that a server and its clients use."""
+
+    servers: tuple[IceServer, ...] = ()
+    turn_secret: str | None = field(default=None, repr=False)
+    """Shared with the TURN servers; without it they are listed as they are."""
+    turn_ttl_s: float = 43_200.0
+    """How long credentials are valid."""
+
+    def for_session(self, session_id: str, *, now: datetime.datetime) -> tuple[IceServer, ...]:
+        """The servers for one session, with credentials that are valid from `now` (UTC)."""
+        return with_credentials(
+            self.servers,
+            secret=self.turn_secret,
+            name=session_id,
+            until=now + datetime.timedelta(seconds=self.turn_ttl_s),
+        )

@@ -9,9 +9,9 @@ import click
 
 from domain.events import ShutdownStarted
 from domain.ports.events import EventPublisher
-from domain.settings import ServerSettings
 from entrypoints.options import settings_options
 from entrypoints.serving import at_signals, make_container, serve_here
+from entrypoints.settings import ServerSettings
 from entrypoints.subscribers import events_for
 from entrypoints.terminal import ServerView
 from entrypoints.workers import serve_with_workers

@@ -9,9 +9,9 @@ import click
 
 from domain.errors import ConnectionFailed
 from domain.services.client.publisher import Publisher, StreamSummary
-from domain.settings import ClientSettings
 from entrypoints.container import ClientContainer
 from entrypoints.options import settings_options
+from entrypoints.settings import ClientSettings
 from entrypoints.subscribers import events_for
 from entrypoints.terminal import StreamView, clock_time
 

@@ -26,7 +26,10 @@ from domain.recording.recording import EndReason
 from domain.recording.verification import Limits, verify
 from domain.rtp.packets import RtpPacket
 from domain.services.server.track_processor import AudioTrackProcessor
+from domain.services.server.track_recorder import TrackIdentity
+from domain.session.policy import SessionPolicy
 from domain.sound.detection import CodecParameters
+from tests.fakes.events import SeenByServer
 from tests.fakes.time import FakeClock
 from tests.rigs.sound import encode, speech
 
@@ -49,12 +52,15 @@ class Recorder:
         self.store.check()
         self.found = self.store.recover(resumable_since=LONG_AGO)
         self.processor = AudioTrackProcessor(
-            session_id="s", client_name="", resume_digest="digest", decoders=make_decoder,
-            store=self.store, clock=self.clock, reorder_hold_s=0.2, max_gap_s=90,
-            keep_packets=keep,
-        )  # fmt: skip
+            TrackIdentity(session_id="s", resume_digest="digest"),
+            SessionPolicy(keep_packets=keep),
+            decoders=make_decoder,
+            store=self.store,
+            clock=self.clock,
+            events=SeenByServer(),
+        )
         for interrupted in self.found.interrupted:
-            self.processor.take_up(interrupted)
+            self.processor.resume(interrupted)
         self.processor.connect({111: OPUS, 0: PCMU}, now=self.clock.now)
 
     def receive(self, items: Iterable[Item], *, payload_type: int = 111, step: int = 960) -> None:
@@ -64,7 +70,8 @@ class Recorder:
             packet = RtpPacket(payload_type, number % 2**16, number * step, 7, payload)
             packet.arrived = self.clock.now
             self.processor.packets_received([packet])
-            self.processor.settle()
+            self.processor.decode()
+            self.processor.store()
 
     async def end(self) -> pathlib.Path:
         finished = await self.processor.end(EndReason.CLOSED, now=self.clock.now)
@@ -73,9 +80,11 @@ class Recorder:
         return pathlib.Path(finished.location)
 
     def kill(self) -> None:
-        self.processor._begin_order_anew()
+        self.processor.poll(now=float("inf"))
+        self.processor.decode()
+        self.processor.store()
         self.store.close()
-        self.processor._writer._recording.abandon()  # type: ignore[union-attr]
+        self.processor._recorder._writer._recording.abandon()  # type: ignore[union-attr]
 
 
 def numbered(packets: Sequence[bytes] = SPEECH, *, start: int = 0) -> list[Item]:
@@ -148,12 +157,13 @@ async def test_a_reconnection_is_rendered_as_it_would_have_been_decoded(
         recorder = Recorder(tmp_path / name, keep=keep)
         recorder.receive(numbered()[:60])
         recorder.clock.advance(0.8)
-        recorder.processor.connect({111: OPUS}, now=recorder.clock.now)
+        recorder.processor.connect({111: OPUS}, number=2, now=recorder.clock.now)
         for number, payload in numbered()[100:]:
             now = recorder.clock.now
             packet = RtpPacket(111, number, number * 960, 7, payload, arrived=now)
             recorder.processor.packets_received([packet])
-            recorder.processor.settle()
+            recorder.processor.decode()
+            recorder.processor.store()
             recorder.clock.advance(0.02)
         recorded.append(await recorder.end())
     rendered = render_recording(recorded[1], tmp_path, make_decoder).location
@@ -167,7 +177,8 @@ async def test_a_gap_that_is_no_multiple_of_a_frame_costs_no_sample(tmp_path: pa
         now = recorder.clock.now
         packet = RtpPacket(111, number, timestamp, 7, SPEECH[number], arrived=now)
         recorder.processor.packets_received([packet])
-        recorder.processor.settle()
+        recorder.processor.decode()
+        recorder.processor.store()
         recorder.clock.advance(0.02 if number < 3 else 0.72)
     path = await recorder.end()
     assert_sound(path)

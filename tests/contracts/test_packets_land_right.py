@@ -14,10 +14,13 @@ from adapters.storage.memory import MemoryStore, StoredRecording
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.services.server.track_processor import AudioTrackProcessor
+from domain.services.server.track_recorder import TrackIdentity
+from domain.session.policy import SessionPolicy
 from domain.sound.comparison import compare
 from domain.sound.detection import CodecParameters
 from domain.sound.formats import AudioFormat, AudioFrame
 from tests.contracts.test_codec_contract import telephone_packets
+from tests.fakes.events import SeenByServer
 from tests.fakes.time import FakeClock
 from tests.rigs.sound import RATE, speech
 
@@ -53,14 +56,19 @@ async def record(packets: Sequence[tuple[int, int, bytes]]) -> StoredRecording:
     """Packets as (payload type, timestamp, payload), in order and without loss."""
     clock, store = FakeClock(), MemoryStore()
     processor = AudioTrackProcessor(
-        session_id="s", client_name="", resume_digest="", decoders=make_decoder, store=store,
-        clock=clock, reorder_hold_s=0.2, max_gap_s=60,
-    )  # fmt: skip
+        TrackIdentity(session_id="s"),
+        SessionPolicy(max_gap_s=60),
+        decoders=make_decoder,
+        store=store,
+        clock=clock,
+        events=SeenByServer(),
+    )
     processor.connect(CODECS, now=clock.now)
     for sequence, (payload_type, timestamp, payload) in enumerate(packets):
         packet = RtpPacket(payload_type, sequence, timestamp % 2**32, 1, payload, arrived=clock.now)
         processor.packets_received([packet])
-        processor.settle()
+        processor.decode()
+        processor.store()
         clock.advance(0.02)
     assert await processor.end(EndReason.CLOSED, now=clock.now) is not None
     assert not processor.rejected

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from domain.settings import PortRange
+from domain.session.addresses import PortRange
 from tests.rigs.clients import Publishing, local_server
 from tests.rigs.outages import Client, only_recording
 

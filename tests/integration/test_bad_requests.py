@@ -57,7 +57,7 @@ async def test_a_bad_offer_is_refused_with_its_reason(server: Local, kind: str) 
     status, body = await server.post("/offer", sdp=change(offer), type="offer")
     assert status == 400
     assert reason in body["error"]
-    assert server.container.ingest().session_count == 0
+    assert server.container.sessions().session_count == 0
     await settles_at(before)
 
 
@@ -114,7 +114,7 @@ async def test_a_bad_candidate_is_refused_and_the_session_lives(
     status, body = await server.post("/ice-candidate", id=answer["id"], candidate=candidate)
     assert status == 400
     assert "candidate" in body["error"]
-    assert server.container.ingest().session_count == 1
+    assert server.container.sessions().session_count == 1
 
 
 @pytest.mark.parametrize("candidate", [None, "", "candidate:1 1 udp 1 192.0.2.9 9 typ host"])

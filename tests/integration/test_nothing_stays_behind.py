@@ -94,7 +94,7 @@ async def run(server: Local, count: int) -> None:
             await session(server, way)
 
     await asyncio.gather(*(one(way) for way in ways))
-    while server.container.ingest().session_count:
+    while server.container.sessions().session_count:
         await asyncio.sleep(0.05)
 
 

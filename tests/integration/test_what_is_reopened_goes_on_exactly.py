@@ -19,6 +19,9 @@ from domain.ports.storage import InterruptedRecording
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.services.server.track_processor import AudioTrackProcessor
+from domain.services.server.track_recorder import TrackIdentity
+from domain.session.policy import SessionPolicy
+from tests.fakes.events import SeenByServer
 from tests.fakes.media import OPUS, PCMU, packet, payload, plain_decoder
 from tests.fakes.time import FakeClock
 
@@ -33,26 +36,33 @@ class Process:
         self.store = FolderStore(str(folder), options)
         found = self.store.recover(resumable_since=LONG_AGO)
         self.processor = AudioTrackProcessor(
-            session_id="s", client_name="", resume_digest="digest", decoders=plain_decoder,
-            store=self.store, clock=clock, reorder_hold_s=0.2, max_gap_s=90,
-        )  # fmt: skip
+            TrackIdentity(session_id="s", resume_digest="digest"),
+            SessionPolicy(),
+            decoders=plain_decoder,
+            store=self.store,
+            clock=clock,
+            events=SeenByServer(),
+        )
         self.interrupted: InterruptedRecording | None = None
         if found.interrupted:
             (self.interrupted,) = found.interrupted
-            self.processor.take_up(self.interrupted)
+            self.processor.resume(self.interrupted)
         self.processor.connect({111: OPUS, 0: PCMU}, now=clock.now)
 
     def receive(self, numbers: Iterator[int] | range, **changes: int) -> None:
         for n in numbers:
             self.processor.packets_received([replace(packet(n, **changes), arrived=self.clock.now)])
-            self.processor.settle()
+            self.processor.decode()
+            self.processor.store()
             self.clock.advance(0.02)
 
     def kill(self) -> None:
         """What is in the queue is written (a kill may lose it), nothing is completed."""
-        self.processor._begin_order_anew()
+        self.processor.poll(now=float("inf"))
+        self.processor.decode()
+        self.processor.store()
         self.store.close()
-        writer = self.processor._writer
+        writer = self.processor._recorder._writer
         assert writer is not None
         writer._recording.abandon()  # type: ignore[attr-defined]
         gc.collect()
@@ -137,7 +147,8 @@ async def test_another_codec_does_not_go_on_with_what_was_reopened(tmp_path: pat
     second = Process(tmp_path, clock, PartOptions())
     wrong = RtpPacket(0, 1, 0, 7, payload(99, length=160), arrived=clock.now)
     second.processor.packets_received([wrong])
-    second.processor.settle()
+    second.processor.decode()
+    second.processor.store()
     clock.advance(1)
     second.processor.poll(now=clock.now)
     second.receive(range(60, 80))

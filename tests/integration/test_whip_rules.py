@@ -118,7 +118,7 @@ async def test_the_same_offer_twice_is_one_session(published: Published) -> None
     async with server.http.post(f"{server.url}/whip", data=offer, headers=SDP) as again:
         assert again.headers["Location"] == published.response.headers["Location"]
         assert await again.text() == published.answer
-    assert server.container.ingest().session_count == 1
+    assert server.container.sessions().session_count == 1
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ async def test_a_session_is_deleted_and_then_gone(published: Published) -> None:
     async with server.http.delete(published.url, headers=headers) as response:
         assert response.status == 200
     assert (await published.patch(fragment("abcd", "x" * 22), If_Match="*"))[0] == 404
-    assert server.container.ingest().session_count == 0
+    assert server.container.sessions().session_count == 0
 
 
 async def test_both_doors_lead_to_the_same_session(published: Published) -> None:
@@ -297,7 +297,7 @@ async def test_both_doors_lead_to_the_same_session(published: Published) -> None
     another.resume = secret
     await another.start()
     another.send(20)
-    assert published.server.container.ingest().session_count == 1
+    assert published.server.container.sessions().session_count == 1
     async with published.server.http.delete(published.url) as response:
         assert response.status == 200
     ((_, seconds),) = published.server.seen.finished

@@ -17,8 +17,8 @@ import aiohttp
 from domain.ports.signaling import ClientConnection
 from domain.rtp.packetizer import Packetizer
 from domain.session.ice import IceCandidate
-from domain.settings import ClientSettings, ServerSettings
 from entrypoints.container import ClientContainer, ServerContainer
+from entrypoints.settings import ClientSettings, ServerSettings
 from tests.fakes.events import SeenByClient, SeenByServer
 from tests.rigs.sound import encode, speech
 
@@ -124,14 +124,14 @@ async def local_server(**settings: Any) -> AsyncIterator[Local]:
             yield Local(url, http, container, seen)
     finally:
         ticking.cancel()
-        await container.ingest().shut_down()
+        await container.sessions().shut_down()
         await container.signaling().stop()
         container.store().close()
 
 
 async def _tick(container: ServerContainer) -> None:
     while True:
-        container.ingest().tick()
+        container.sessions().tick()
         await asyncio.sleep(0.05)
 
 

@@ -10,10 +10,10 @@ import pytest
 from domain.errors import OfferRejected, SessionUnknown
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
-from domain.services.server.sessions import Accepted
+from domain.services.server.answers import Accepted
 from domain.session.ice import IceCandidate, IceServer
 from domain.session.session import SessionState
-from domain.session.turn import with_credentials
+from domain.session.turn import IceServerList, with_credentials
 from tests.fakes.media import FakeConnection, packet, payload
 from tests.unit.test_sessions_are_recorded import Server, values
 
@@ -24,7 +24,7 @@ def server() -> Server:
 
 
 async def again(server: Server, accepted: Accepted, sdp: str = "v=0 again") -> Accepted:
-    return await server.ingest.offer(sdp, name="", resume=accepted.resume)
+    return await server.sessions.offer(sdp, name="", resume=accepted.resume)
 
 
 def connection(server: Server, number: int) -> FakeConnection:
@@ -32,13 +32,13 @@ def connection(server: Server, number: int) -> FakeConnection:
 
 
 async def test_the_outage_is_silent_and_as_long_as_the_sender_says(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(100)))
     server.clock.advance(5.03)  # the clock is not what counts: the sender's position is
     second = await again(server, first)
     assert (second.session_id, second.resume) == (first.session_id, first.resume)
     server.receive(*(packet(n) for n in range(350, 400)))
-    await server.ingest.delete(first.session_id)
+    await server.sessions.delete(first.session_id)
     (stored,) = server.store.recordings.values()
     assert len(stored.samples) == 400 * 960
     assert not stored.samples[100 * 960 : 350 * 960].any()
@@ -55,12 +55,12 @@ async def test_the_outage_is_silent_and_as_long_as_the_sender_says(server: Serve
 
 
 async def test_a_sender_that_begins_anew_is_placed_by_the_clock(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(50)))
     server.clock.advance(4.0)
     await again(server, first)
     server.receive(*(packet(n, ssrc=9, sequence=777, timestamp=10**9) for n in range(50)))
-    await server.ingest.delete(first.session_id)
+    await server.sessions.delete(first.session_id)
     (stored,) = server.store.recordings.values()
     gap = len(stored.samples) - 100 * 960
     assert gap / 48_000 == pytest.approx(4.0, abs=0.02)
@@ -69,7 +69,7 @@ async def test_a_sender_that_begins_anew_is_placed_by_the_clock(server: Server) 
 
 
 async def test_the_old_connection_serves_until_the_first_packet_of_the_new(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(10)), connection=0)
     await again(server, first)
     server.receive(*(packet(n) for n in range(10, 20)), connection=0)
@@ -82,31 +82,31 @@ async def test_the_old_connection_serves_until_the_first_packet_of_the_new(serve
     assert old_sink is not None
     old_sink.connection_closed()  # so is this
     server.receive(*(packet(n) for n in range(30, 40)), connection=1)
-    await server.ingest.delete(first.session_id)
+    await server.sessions.delete(first.session_id)
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(40))))
 
 
 async def test_what_the_old_connection_has_brought_is_not_lost_unread(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(10)), connection=0)
     await again(server, first)
     connection(server, 1).unread = [packet(n) for n in range(10, 20)]
     server.receive(*(packet(n) for n in range(20, 30)), connection=1)
-    await server.ingest.delete(first.session_id)
+    await server.sessions.delete(first.session_id)
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(30))))
     (stored,) = server.store.recordings.values()
     assert [span["kind"] for span in stored.ledger["spans"]] == ["received"]
 
 
 async def test_a_goodbye_of_the_old_connection_does_not_end_what_goes_on(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(0))
     await again(server, first)
     old_sink = connection(server, 1).sink
     assert old_sink is not None
     old_sink.connection_closed()
     server.receive(packet(1), packet(2))
-    assert server.ingest.session_count == 1
+    assert server.sessions.session_count == 1
     new_sink = connection(server, 2).sink
     assert new_sink is not None
     new_sink.connection_established(now=server.clock.now)
@@ -117,7 +117,7 @@ async def test_a_goodbye_of_the_old_connection_does_not_end_what_goes_on(server:
 
 
 async def test_an_attempt_that_finds_no_path_costs_nothing(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(0))
     await again(server, first)
     sink = connection(server, 2).sink
@@ -126,35 +126,35 @@ async def test_an_attempt_that_finds_no_path_costs_nothing(server: Server) -> No
     await server.spawned.join()
     assert connection(server, 2).closed == 1
     server.receive(packet(1), packet(2), connection=0)
-    assert server.ingest.session_count == 1
+    assert server.sessions.session_count == 1
 
 
 async def test_an_attempt_that_never_connects_is_gone_after_its_deadline(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(0))
     await again(server, first)
     server.clock.advance(14.9)
-    server.ingest.tick()
+    server.sessions.tick()
     assert connection(server, 2).closed == 0
     server.clock.advance(0.2)
-    server.ingest.tick()
+    server.sessions.tick()
     await server.spawned.join()
     assert connection(server, 2).closed == 1
     assert connection(server, 1).closed == 0
-    assert server.ingest.session_count == 1
+    assert server.sessions.session_count == 1
 
 
 async def test_only_the_latest_attempt_is_waited_for(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(0))
     for n in range(5):
         await again(server, first, f"v=0 try {n}")
-    await server.ingest._spawner.join()
+    await server.sessions._spawner.join()
     assert [item.closed for item in server.transport.connections] == [0, 1, 1, 1, 1, 0]
 
 
 async def test_attempts_do_not_keep_a_session_alive(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(0))
     for n in range(3):
         server.clock.advance(10)
@@ -162,53 +162,53 @@ async def test_attempts_do_not_keep_a_session_alive(server: Server) -> None:
         sink = connection(server, n + 2).sink
         assert sink is not None
         sink.connection_established(now=server.clock.now)
-    server.ingest.tick()  # it is seen to be silent
-    server.ingest.tick()
+    server.sessions.tick()  # it is seen to be silent
+    server.sessions.tick()
     await server.spawned.join()
     assert server.seen.ended == [EndReason.INACTIVE]
     assert all(item.closed == 1 for item in server.transport.connections)
 
 
 async def test_the_same_offer_twice_gets_the_same_answer(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
-    assert await server.ingest.offer("v=0 first", name="") == first
+    first = await server.sessions.offer("v=0 first", name="")
+    assert await server.sessions.offer("v=0 first", name="") == first
     second = await again(server, first)
     assert await again(server, first) == second
     assert second.answer_sdp != first.answer_sdp
     assert len(server.transport.connections) == 2
-    assert server.ingest.session_count == 1
-    await server.ingest.delete(first.session_id)
-    third = await server.ingest.offer("v=0 first", name="")
+    assert server.sessions.session_count == 1
+    await server.sessions.delete(first.session_id)
+    third = await server.sessions.offer("v=0 first", name="")
     assert third.session_id != first.session_id
 
 
 async def test_only_the_secret_resumes_and_only_while_the_session_lives(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     with pytest.raises(SessionUnknown):
-        await server.ingest.offer("v=0 x", name="", resume=first.session_id)
-    await server.ingest.delete(first.session_id)
+        await server.sessions.offer("v=0 x", name="", resume=first.session_id)
+    await server.sessions.delete(first.session_id)
     with pytest.raises(SessionUnknown):
         await again(server, first)
     assert len(server.transport.connections) == 1
 
 
 async def test_another_codec_cannot_go_on_with_a_recording(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(20)))
     with pytest.raises(OfferRejected, match="codec"):
         await again(server, first, "v=0 pcmu only")
     assert connection(server, 2).closed == 1
     server.receive(packet(20), connection=0)
-    assert server.ingest.session_count == 1
+    assert server.sessions.session_count == 1
 
 
 async def test_candidates_go_to_the_latest_connection(server: Server) -> None:
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     await again(server, first)
     candidate = IceCandidate("candidate:1", "0", 0)
-    server.ingest.add_candidate(first.session_id, candidate)
+    server.sessions.add_candidate(first.session_id, candidate)
     assert connection(server, 2).candidates == [candidate]
-    assert server.ingest.connection_of(first.resume) is connection(server, 2)
+    assert server.sessions.connection_of(first.resume) is connection(server, 2)
 
 
 async def test_silence_is_seen_and_so_is_its_end(server: Server) -> None:
@@ -218,8 +218,8 @@ async def test_silence_is_seen_and_so_is_its_end(server: Server) -> None:
     sink.connection_established(now=server.clock.now)
     server.receive(packet(0))
     server.clock.advance(2)
-    server.ingest.tick()
-    assert server.ingest.states() == {
+    server.sessions.tick()
+    assert server.sessions.states() == {
         "connecting": 0, "silent": 1, "recording": 0, "interrupted": 0,
     }  # fmt: skip
     server.receive(packet(100))
@@ -229,15 +229,15 @@ async def test_silence_is_seen_and_so_is_its_end(server: Server) -> None:
 
 async def test_a_client_without_a_device_keeps_its_session_and_its_time(server: Server) -> None:
     """Empty packets say that the sender lives: the silence grows as it goes by."""
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(20)))
     for second in range(1, 100):
         server.clock.advance(0.98)
         heartbeat = RtpPacket(111, 20 + second, (20 + 50 * second) * 960, 1, b"")
         server.receive(heartbeat)
-        server.ingest.tick()
+        server.sessions.tick()
     server.receive(RtpPacket(111, 121, (20 + 50 * 99 + 10) * 960, 1, payload(7)))
-    await server.ingest.delete(first.session_id)
+    await server.sessions.delete(first.session_id)
     (stored,) = server.store.recordings.values()
     assert [span["kind"] for span in stored.ledger["spans"]] == ["received", "silence", "received"]
     assert len(stored.samples) == (20 + 50 * 99 + 10 + 1) * 960
@@ -245,7 +245,7 @@ async def test_a_client_without_a_device_keeps_its_session_and_its_time(server: 
 
 async def test_reports_move_on_after_an_outage_of_any_length() -> None:
     server = Server(inactivity_timeout_s=3600)
-    first = await server.ingest.offer("v=0 first", name="")
+    first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(20)))
     server.clock.advance(800)
     await again(server, first)
@@ -255,7 +255,7 @@ async def test_reports_move_on_after_an_outage_of_any_length() -> None:
     (report,) = sink.reception_reports()
     assert report is not None
     assert report.highest_sequence == 40_039
-    await server.ingest.delete(first.session_id)
+    await server.sessions.delete(first.session_id)
     (stored,) = server.store.recordings.values()
     assert len(stored.samples) == 40_040 * 960
 
@@ -263,8 +263,10 @@ async def test_reports_move_on_after_an_outage_of_any_length() -> None:
 async def test_turn_servers_get_credentials_of_their_own() -> None:
     turn, stun = IceServer("turn:t.example"), IceServer("stun:s.example")
     own = IceServer("turn:o.example", "me", "mine")
-    server = Server(ice_servers=(turn, stun, own), turn_secret="shared", turn_ttl_s=600)
-    accepted = await server.ingest.offer("v=0", name="")
+    server = Server(
+        ice_servers=IceServerList(servers=(turn, stun, own), turn_secret="shared", turn_ttl_s=600)
+    )
+    accepted = await server.sessions.offer("v=0", name="")
     first, second, third = accepted.ice_servers
     assert (second, third) == (stun, own)
     expiry, _, name = (first.username or "").partition(":")

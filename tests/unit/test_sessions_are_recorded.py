@@ -20,7 +20,8 @@ from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.services.server.sessions import SessionService
 from domain.session.ice import IceCandidate
-from domain.settings import ServerSettings
+from domain.session.policy import SessionPolicy
+from domain.session.turn import IceServerList
 from domain.sound.formats import AudioFormat
 from tests.fakes.events import SeenByServer
 from tests.fakes.media import MAX_READ_DELAY_S, FakeServerTransport, packet, payload, plain_decoder
@@ -30,13 +31,14 @@ from tests.fakes.time import FakeClock, Spawned
 class Server:
     """A `SessionService` with everything around it."""
 
-    def __init__(self, **changes: object) -> None:
+    def __init__(self, *, ice_servers: IceServerList | None = None, **changes: object) -> None:
         self.transport, self.store, self.clock = FakeServerTransport(), MemoryStore(), FakeClock()
         self.spawned, self.seen = Spawned(), SeenByServer()
         self.offered = 0
         numbers = itertools.count()
-        self.ingest = SessionService(
-            settings=ServerSettings(**changes),  # type: ignore[arg-type]
+        self.sessions = SessionService(
+            policy=SessionPolicy(**changes),  # type: ignore[arg-type]
+            ice_servers=ice_servers or IceServerList(),
             transport=self.transport,
             decoders=plain_decoder,
             store=self.store,
@@ -49,7 +51,7 @@ class Server:
     async def offer(self, name: str = "") -> str:
         """A new session; each offer is another one, as ICE credentials make it."""
         self.offered += 1
-        return (await self.ingest.offer(f"v=0 {self.offered}", name=name)).session_id
+        return (await self.sessions.offer(f"v=0 {self.offered}", name=name)).session_id
 
     def receive(self, *packets: RtpPacket, connection: int = -1) -> None:
         sink = self.transport.connections[connection].sink
@@ -77,7 +79,7 @@ def values(*pieces: tuple[int, int]) -> np.ndarray:
 async def test_packets_become_a_recording(server: Server) -> None:
     session = await server.offer("Küche")
     server.receive(*(packet(n) for n in range(1, 6)))
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(1, 6))))
     (stored,) = server.store.recordings.values()
     assert stored.info.name.endswith(f"-kuche-{session}")
@@ -85,13 +87,13 @@ async def test_packets_become_a_recording(server: Server) -> None:
     assert stored.ledger["end_reason"] == "deleted"
     assert server.seen.finished == [(f"memory:{stored.info.name}", 0.1)]
     assert server.transport.connections[0].closed == 1
-    assert server.ingest.session_count == 0
+    assert server.sessions.session_count == 0
 
 
 async def test_what_is_missing_is_silent_and_takes_its_time(server: Server) -> None:
     session = await server.offer()
     server.receive(packet(1), packet(2), packet(5), packet(6))
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     np.testing.assert_array_equal(
         server.only_recording, values((1, 960), (2, 960), (0, 1920), (5, 960), (6, 960))
     )
@@ -100,7 +102,7 @@ async def test_what_is_missing_is_silent_and_takes_its_time(server: Server) -> N
 async def test_packets_out_of_order_are_put_in_order(server: Server) -> None:
     session = await server.offer()
     server.receive(packet(1), packet(3), packet(2), packet(3), packet(4))
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(1, 5))))
 
 
@@ -110,7 +112,7 @@ async def test_broken_and_foreign_packets_cost_only_themselves(server: Server) -
     foreign = RtpPacket(96, 3, 960 * 3, 1, payload(99))
     other_codec = RtpPacket(0, 4, 960 * 4, 1, payload(99))
     server.receive(packet(1), broken, foreign, other_codec, packet(5))
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 2880), (5, 960)))
 
 
@@ -121,7 +123,7 @@ async def test_a_new_source_goes_on_in_real_time(server: Server) -> None:
     for n in (2, 3):
         server.receive(packet(n, ssrc=9, sequence=40_000, timestamp=123_456))
     server.receive(packet(1))  # late, of the source that was left
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     np.testing.assert_array_equal(
         server.only_recording, values((1, 960), (0, 48_000), (2, 960), (3, 960))
     )
@@ -134,8 +136,8 @@ async def test_stereo_and_telephone_senders_keep_their_format(server: Server) ->
     first, second = await server.offer(), await server.offer()
     server.receive(RtpPacket(111, 1, 0, 1, payload(5, stereo=True)), connection=0)
     server.receive(RtpPacket(0, 1, 0, 1, payload(6, length=160)), connection=1)
-    await server.ingest.delete(first)
-    await server.ingest.delete(second)
+    await server.sessions.delete(first)
+    await server.sessions.delete(second)
     formats = [stored.info.format for stored in server.store.recordings.values()]
     assert formats == [AudioFormat(48_000, 2), AudioFormat(8_000, 1)]
 
@@ -144,10 +146,10 @@ async def test_thirty_seconds_without_packets_end_a_session(server: Server) -> N
     await server.offer()
     server.receive(packet(1))
     server.clock.advance(29.9)
-    server.ingest.tick()
-    assert server.ingest.session_count == 1
+    server.sessions.tick()
+    assert server.sessions.session_count == 1
     server.clock.advance(0.1)
-    server.ingest.tick()
+    server.sessions.tick()
     await server.spawned.join()
     assert server.seen.ended == [EndReason.INACTIVE]
     assert len(server.only_recording) == 960
@@ -156,9 +158,9 @@ async def test_thirty_seconds_without_packets_end_a_session(server: Server) -> N
 async def test_an_offer_that_never_connects_leaves_nothing(server: Server) -> None:
     await server.offer()
     server.clock.advance(15)
-    server.ingest.tick()
+    server.sessions.tick()
     await server.spawned.join()
-    assert server.ingest.session_count == 0
+    assert server.sessions.session_count == 0
     assert server.transport.connections[0].closed == 1
     assert server.store.recordings == {}
 
@@ -177,21 +179,21 @@ async def test_a_clean_close_ends_the_recording_at_once(server: Server) -> None:
 async def test_what_became_of_a_session_can_be_asked_for_a_minute(server: Server) -> None:
     session = await server.offer()
     server.receive(packet(1))
-    await server.ingest.delete(session)
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
+    await server.sessions.delete(session)
     server.clock.advance(60)
-    server.ingest.tick()
+    server.sessions.tick()
     with pytest.raises(SessionUnknown):
-        await server.ingest.delete(session)
+        await server.sessions.delete(session)
 
 
 async def test_a_recording_that_cannot_be_kept_ends_its_session_and_is_told() -> None:
     server = Server()
     server.store = MemoryStore(limit_bytes=5 * 1920)
-    server.ingest._store = server.store
+    server.sessions._store = server.store
     session = await server.offer()
     server.receive(*(packet(n) for n in range(50)))
-    server.ingest.tick()
+    server.sessions.tick()
     await server.spawned.join()
     assert server.seen.ended == [EndReason.STORAGE_FAILED]
     (stored,) = server.store.recordings.values()
@@ -199,7 +201,7 @@ async def test_a_recording_that_cannot_be_kept_ends_its_session_and_is_told() ->
     assert stored.ledger["events"][-1]["type"] == "storage failed"
     assert len(stored.samples) == 5 * 960
     with pytest.raises(RecordingIncomplete, match="memory"):
-        await server.ingest.delete(session)
+        await server.sessions.delete(session)
     with pytest.raises(StorageFull):
         await server.offer()
 
@@ -213,10 +215,10 @@ async def test_a_connection_that_brings_nothing_has_the_inactivity_timeout(
     server.clock.advance(10)
     sink.connection_established(now=server.clock.now)
     server.clock.advance(29.9)
-    server.ingest.tick()
-    assert server.ingest.session_count == 1
+    server.sessions.tick()
+    assert server.sessions.session_count == 1
     server.clock.advance(0.1)
-    server.ingest.tick()
+    server.sessions.tick()
     await server.spawned.join()
     assert server.seen.ended == [EndReason.INACTIVE]
 
@@ -224,7 +226,7 @@ async def test_a_connection_that_brings_nothing_has_the_inactivity_timeout(
 async def test_packets_that_wait_for_others_are_written_at_the_end(server: Server) -> None:
     session = await server.offer()
     server.receive(packet(1), packet(3))
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 960), (3, 960)))
 
 
@@ -232,9 +234,9 @@ async def test_a_hole_is_given_up_by_time_even_when_nothing_more_comes(server: S
     await server.offer()
     server.receive(*(packet(n) for n in range(20)), packet(21))
     server.clock.advance(0.2 + MAX_READ_DELAY_S)
-    server.ingest.tick()
+    server.sessions.tick()
     server.receive(packet(20))
-    await server.ingest.shut_down()
+    await server.sessions.shut_down()
     assert len(server.only_recording) == 22 * 960
     assert not server.only_recording[20 * 960 : 21 * 960].any()
 
@@ -244,18 +246,18 @@ async def test_a_packet_that_was_there_in_time_may_be_read_later(server: Server)
     server.receive(*(packet(n) for n in range(20)), packet(21))
     came = server.clock.now
     server.clock.advance(0.2 + MAX_READ_DELAY_S / 2)
-    server.ingest.tick()
+    server.sessions.tick()
     sink = server.transport.connections[-1].sink
     assert sink is not None
     sink.packets_received(0, [replace(packet(20), arrived=came)])
-    await server.ingest.shut_down()
+    await server.sessions.shut_down()
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(22))))
 
 
 async def test_the_first_packet_may_be_overtaken_too(server: Server) -> None:
     session = await server.offer()
     server.receive(packet(3), packet(4), packet(1), packet(2), packet(5))
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(1, 6))))
 
 
@@ -264,7 +266,7 @@ async def test_going_down_completes_every_recording_and_takes_no_more_offers() -
     for n in range(3):
         await server.offer(f"s{n}")
         server.receive(packet(1))
-    await server.ingest.shut_down()
+    await server.sessions.shut_down()
     assert len(server.store.recordings) == 3
     assert server.seen.ended == [EndReason.SHUTDOWN] * 3
     with pytest.raises(ServerFull):
@@ -273,8 +275,8 @@ async def test_going_down_completes_every_recording_and_takes_no_more_offers() -
 
 async def test_a_refused_offer_leaves_nothing_behind(server: Server) -> None:
     with pytest.raises(OfferRejected):
-        await server.ingest.offer("bad", name="")
-    assert server.ingest.session_count == 0
+        await server.sessions.offer("bad", name="")
+    assert server.sessions.session_count == 0
 
 
 async def test_there_are_no_more_sessions_than_allowed() -> None:
@@ -283,7 +285,7 @@ async def test_there_are_no_more_sessions_than_allowed() -> None:
     session = await server.offer()
     with pytest.raises(ServerFull):
         await server.offer()
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     await server.offer()
 
 
@@ -291,10 +293,10 @@ async def test_candidates_reach_their_session_and_no_other(server: Server) -> No
     session = await server.offer()
     await server.offer()
     candidate = IceCandidate("candidate:1", "0", 0)
-    server.ingest.add_candidate(session, candidate)
+    server.sessions.add_candidate(session, candidate)
     assert [c.candidates for c in server.transport.connections] == [[candidate], []]
     with pytest.raises(SessionUnknown):
-        server.ingest.add_candidate("nobody", candidate)
+        server.sessions.add_candidate("nobody", candidate)
 
 
 async def test_a_fault_in_one_session_ends_that_one_and_no_other(
@@ -312,8 +314,8 @@ async def test_a_fault_in_one_session_ends_that_one_and_no_other(
     server.receive(packet(1), packet(2), connection=0)
     server.receive(packet(1), packet(2), connection=1)
     server.clock.advance(0.2 + MAX_READ_DELAY_S)
-    server.ingest.tick()
-    await server.ingest.shut_down()
+    server.sessions.tick()
+    await server.sessions.shut_down()
     assert [str(error) for error in server.seen.failures] == ["a fault"]
     assert server.seen.ended == [EndReason.FAILED, EndReason.SHUTDOWN]
     assert len(server.only_recording) == 1920
@@ -336,7 +338,7 @@ async def test_sources_that_take_turns_make_one_break_and_no_sound_twice(server:
     for n in range(20, 60):
         server.receive(packet(n, ssrc=9))
         server.receive(packet(n - 20))  # the one that was left still sends
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     (stored,) = server.store.recordings.values()
     breaks = [event for event in stored.ledger["events"] if event["type"] == "discontinuity"]
     assert len(breaks) == 1
@@ -348,7 +350,7 @@ async def test_the_start_is_when_the_first_packet_came(server: Server) -> None:
     session = await server.offer()
     began = server.clock.utc()
     server.receive(*(packet(n) for n in range(20)))
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     (stored,) = server.store.recordings.values()
     assert stored.info.started_at == began
     assert stored.ledger["events"][0]["at"] == stored.ledger["started_at"]
@@ -358,7 +360,7 @@ async def test_an_empty_packet_first_decides_nothing(server: Server) -> None:
     session = await server.offer()
     server.receive(RtpPacket(0, 0, 0, 1, b""))
     server.receive(*(packet(n) for n in range(1, 20)))
-    await server.ingest.delete(session)
+    await server.sessions.delete(session)
     assert len(server.only_recording) == 19 * 960
 
 
@@ -380,7 +382,7 @@ async def test_the_start_of_a_recording_is_told_once(server: Server, let_go_by: 
     assert server.seen.started == []
     server.clock.advance(0.2)
     if let_go_by == "clock":
-        server.ingest.tick()
+        server.sessions.tick()
     server.receive(packet(3), packet(4))
-    server.ingest.tick()
+    server.sessions.tick()
     assert server.seen.started == [AudioFormat(48_000, 1)]

@@ -8,8 +8,8 @@ import pytest
 
 from domain.errors import SettingInvalid
 from domain.session.ice import IceServer
-from domain.settings import ClientSettings, ServerSettings
 from entrypoints.config import resolve
+from entrypoints.settings import ClientSettings, ServerSettings
 
 
 def server(

@@ -28,8 +28,8 @@ from aioice.utils import random_string
 from adapters.transport.sockets.datagrams import Datagram
 from adapters.transport.sockets.udp import UdpSockets, UdpTransport
 from domain.errors import CandidateRejected
+from domain.session.addresses import PortRange
 from domain.session.ice import IceServer
-from domain.settings import PortRange
 
 GATHER_S = 1.0
 """A STUN or TURN server that does not answer holds gathering back by no more than this."""

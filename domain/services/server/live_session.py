@@ -1,221 +1,268 @@
-"""A session with what serves it: a processor, and the connections that feed it."""
+"""A session with its connections and tracks. It decides, and returns what is to be done."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from domain.events import SessionResumed, SessionStateChanged, TrackStarted
+from domain.events import ServerEvent, SessionFailed, SessionResumed, SessionStateChanged
 from domain.ports.clock import Work
-from domain.ports.events import EventPublisher
 from domain.ports.signaling import ServerConnection
+from domain.ports.storage import InterruptedRecording
 from domain.rtp.packets import RtpPacket
 from domain.rtp.reports import ReceptionReport
 from domain.services.server.track_processor import AudioTrackProcessor
 from domain.session.session import Session, SessionInput, SessionState
 
 
-class Keeper(Protocol):
-    """Who keeps the sessions, and hears what becomes of each."""
+@dataclass(slots=True, eq=False)
+class SessionConnection:
+    """One connection of a session."""
 
-    def end(self, live: LiveSession, event: SessionInput) -> None:
-        """It is over."""
+    connection: ServerConnection
+    offer: str
+    """The digest of the offer that it answers."""
+    connect_deadline: float
+    is_connected: bool = False
+    held: list[tuple[int, Sequence[RtpPacket]]] = field(default_factory=list)
+    """Packets by track that came before the connection took over."""
+    was_closed: bool = False
+    """It was closed while packets were held."""
 
-    def fault(self, live: LiveSession, error: Exception) -> None:
-        """A fault in this program while it was served."""
 
-    def release(self, attempt: Attempt) -> None:
-        """A connection serves nothing any more."""
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Read what the serving connection still has, then let this one take over."""
 
-    def settle_soon(self, live: LiveSession) -> None:
-        """It has packets in order: call `decode` and `store`, with those of others."""
+    connection: SessionConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Close a connection that the session does not need any more."""
+
+    connection: SessionConnection
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """End the session."""
+
+    cause: SessionInput
+
+
+Effect: TypeAlias = TakeOver | Release | End | ServerEvent
+"""What is to be done; events are to be published."""
 
 
 class LiveSession:
-    """A session and its attempts.
+    """A session, its tracks, and the connections that feed them.
 
-    There are two connections at most: the one that serves, and one that is to take its place
-    with its first packet. From then on nothing of the old one counts.
+    There are two connections at most: the one that serves, and one that takes over with its
+    first packet. From then on packets of the old one do not count.
     """
 
     def __init__(
         self,
         session: Session,
-        processor: AudioTrackProcessor,
-        keeper: Keeper,
-        events: EventPublisher,
+        new_track: Callable[[int], AudioTrackProcessor],
         *,
         connect_timeout_s: float,
     ) -> None:
+        """`new_track` makes the processor of the track with that number."""
         self.session = session
-        self.processor = processor
-        self.attempts: list[Attempt] = []
-        """In their order, the one that serves first."""
+        self.tracks: list[AudioTrackProcessor] = [new_track(1)]
+        self.connections: list[SessionConnection] = []
+        """Oldest first."""
         self.finished: Work | None = None
-        """Done when everything of the session is, once it has ended."""
-        self._keeper = keeper
-        self._events = events
+        """Done when everything of the session is released, once it has ended."""
+        self._new_track = new_track
         self._connect_timeout_s = connect_timeout_s
-        self._serving: Attempt | None = None
-        self._faulty = False
-        self._is_announced = False
+        self._serving: SessionConnection | None = None
+        self._connection_count = 0  # connections that have served, this one included
+        self._is_faulty = False
 
     @property
     def latest(self) -> ServerConnection:
-        return self.attempts[-1].connection
+        return self.connections[-1].connection
 
-    def add_attempt(self, connection: ServerConnection, *, offer: str, now: float) -> None:
-        """Another connection is on its way; it replaces one that was so before it."""
-        for attempt in self.attempts:
-            if attempt is not self._serving:
-                self._drop(attempt)
+    @property
+    def serving(self) -> SessionConnection | None:
+        """The connection whose packets are recorded."""
+        return self._serving
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is recorded."""
+        return self._is_faulty or self.session.state is SessionState.ENDED
+
+    def resume(self, interrupted: InterruptedRecording, *, track: int) -> None:
+        """Continue a recording of this session whose process was killed."""
+        self._make_tracks(track)
+        self.tracks[track - 1].resume(interrupted)
+        self._connection_count = max(self._connection_count, interrupted.attempts)
+
+    def can_use(self, connection: ServerConnection) -> bool:
+        """Whether a connection's codecs can continue what is recorded already."""
+        return all(
+            track.can_record(remote.codecs)
+            for track, remote in zip(self.tracks, connection.tracks, strict=False)
+        )
+
+    def add_connection(
+        self, connection: ServerConnection, *, offer: str, now: float
+    ) -> tuple[SessionConnection, Sequence[Effect]]:
+        """Add a connection; it replaces one that has not served yet."""
+        effects: list[Effect] = []
+        for other in list(self.connections):
+            if other is not self._serving and not other.held:
+                effects += self._drop(other)
         self.session.connect_deadline = now + self._connect_timeout_s
-        attempt = Attempt(self, connection, offer, self.session.connect_deadline)
-        self.attempts.append(attempt)
-        connection.start(attempt)
+        added = SessionConnection(connection, offer, self.session.connect_deadline)
+        self.connections.append(added)
+        return added, effects
 
-    def established(self, attempt: Attempt, *, now: float) -> None:
-        attempt.is_connected = True
-        if self.session.connected(now=now):
-            self._events.publish(SessionStateChanged(self.session.id, self.session.state))
+    def established(self, connection: SessionConnection, *, now: float) -> Sequence[Effect]:
+        """A connection has a media path."""
+        connection.is_connected = True
+        return self._state_changed() if self.session.connected(now=now) else ()
 
-    def received(self, attempt: Attempt, packets: Sequence[RtpPacket]) -> None:
-        now = packets[-1].arrived
-        if self._faulty or self.session.state is SessionState.ENDED:
-            return
-        try:
-            if attempt is not self._serving and not self._serve(attempt, now=now):
-                return
-            if self.session.packet_received(now=now):
-                self._events.publish(SessionStateChanged(self.session.id, self.session.state))
-            self.processor.packets_received(packets)
-        except Exception as error:
-            self._fault(error)
-            return
-        self._keeper.settle_soon(self)
+    def received(
+        self, connection: SessionConnection, track: int, packets: Sequence[RtpPacket]
+    ) -> Sequence[Effect]:
+        """A connection has brought packets; `track` is the index of the track."""
+        if self.is_over:
+            return ()
+        if connection is not self._serving:
+            return self._received_first(connection, track, packets)
+        return self._received(track, packets)
+
+    def take_over(self, connection: SessionConnection) -> Sequence[Effect]:
+        """Let a connection serve; the packets that it has brought come first."""
+        if self.is_over or connection not in self.connections:
+            return ()
+        effects: list[Effect] = []
+        for old in self.connections[: self.connections.index(connection)]:
+            effects += self._drop(old)
+        effects += self._serve(connection)
+        held, connection.held = connection.held, []
+        for track, packets in held:
+            effects += self._received(track, packets)
+        if connection.was_closed:
+            effects += self.closed(connection)
+        return effects
+
+    def closed(self, connection: SessionConnection) -> Sequence[Effect]:
+        """The peer has closed a connection, or none could be made.
+
+        That ends the session, unless another connection is there.
+        """
+        if connection not in self.connections:
+            return ()
+        if connection.held:
+            connection.was_closed = True  # its packets come first
+            return ()
+        was_never_connected = self.session.state is SessionState.CONNECTING
+        if len(self.connections) == 1 and (connection.is_connected or was_never_connected):
+            return (End(SessionInput.CONNECTION_CLOSED),)
+        return self._drop(connection)
+
+    def release_overdue(self, *, now: float) -> bool:
+        """Release packets whose predecessors are overdue; whether there are any."""
+        if self.is_over:
+            return False
+        is_any = False
+        for track in self.tracks:
+            is_any |= track.poll(now=now)
+        return is_any
+
+    def expire(self, *, now: float) -> Sequence[Effect]:
+        """Apply the deadlines that have passed."""
+        if any(track.failure is not None for track in self.tracks):
+            return (End(SessionInput.STORAGE_FAILED),)
+        effects: list[Effect] = []
+        if self.session.state is not SessionState.CONNECTING:
+            for connection in list(self.connections):
+                if self._is_useless(connection) and now >= connection.connect_deadline:
+                    effects += self._drop(connection)
+        cause = self.session.due(now=now)
+        if cause is SessionInput.PACKETS_CEASED:
+            self.session.handle(cause)
+            effects += self._state_changed()
+        elif cause is not None:
+            effects.append(End(cause))
+        return effects
 
     def decode(self) -> None:
-        """What has come becomes sound."""
-        self._do(self.processor.decode)
+        """Turn what has come into sound."""
+        if not self.is_over:
+            for track in self.tracks:
+                track.decode()
 
     def store(self) -> None:
-        """What has become sound goes to the store."""
-        self._do(self.processor.store)
-        if not self._is_announced:
-            self._announce()
+        """Hand the sound to the store."""
+        if not self.is_over:
+            for track in self.tracks:
+                track.store()
 
-    def closed(self, attempt: Attempt) -> None:
-        """A goodbye ends the session, unless another connection is there to go on with."""
-        if attempt not in self.attempts:
-            return
-        never_was = self.session.state is SessionState.CONNECTING
-        if len(self.attempts) == 1 and (attempt.is_connected or never_was):
-            self._keeper.end(self, SessionInput.CONNECTION_CLOSED)
-        else:
-            self._drop(attempt)
+    def fail(self, error: Exception) -> Sequence[Effect]:
+        """There was a fault in this program; it would come again, so nothing more is recorded."""
+        self._is_faulty = True
+        return (SessionFailed(self.session.id, error), End(SessionInput.FAILED))
 
-    def due(self, *, now: float) -> SessionInput | None:
-        """What ends the session now, if anything does."""
-        if self.session.state is not SessionState.CONNECTING:
-            for attempt in self.attempts:
-                # one that is there but brings nothing is of no use while another one serves
-                is_idle = not attempt.is_connected or self._serving is not None
-                if attempt is not self._serving and is_idle and now >= attempt.connect_deadline:
-                    self._drop(attempt)
-        if self.processor.failure is not None:
-            return SessionInput.STORAGE_FAILED
-        return self.session.due(now=now)
+    def reception_reports(self, connection: SessionConnection) -> Sequence[ReceptionReport]:
+        """What the next receiver report on a connection says."""
+        if connection is not self._serving or self.session.state is SessionState.ENDED:
+            return ()
+        reports = [track.reception_report() for track in self.tracks]
+        return [report for report in reports if report is not None]
 
-    def poll(self, *, now: float) -> None:
-        if self._faulty or self.session.state is SessionState.ENDED:
-            return
-        try:
-            is_due = self.processor.poll(now=now)
-        except Exception as error:
-            self._fault(error)
-            return
-        if is_due:
-            self._keeper.settle_soon(self)
+    def _received_first(
+        self, connection: SessionConnection, track: int, packets: Sequence[RtpPacket]
+    ) -> Sequence[Effect]:
+        """Packets of a connection that does not serve: it takes over, unless a later one has."""
+        if connection not in self.connections:
+            return ()
+        if not self.can_use(connection.connection):
+            return self._drop(connection)
+        connection.held.append((track, packets))
+        if self._serving is None:
+            return self.take_over(connection)
+        return (TakeOver(connection),) if len(connection.held) == 1 else ()
 
-    def report(self, attempt: Attempt) -> ReceptionReport | None:
-        if attempt is not self._serving or self.session.state is SessionState.ENDED:
-            return None
-        return self.processor.reception_report()
+    def _received(self, track: int, packets: Sequence[RtpPacket]) -> Sequence[Effect]:
+        is_news = self.session.packet_received(now=packets[-1].arrived)
+        self.tracks[track].packets_received(packets)
+        return self._state_changed() if is_news else ()
 
-    def _serve(self, attempt: Attempt, *, now: float) -> bool:
-        """The first packet of an attempt: it takes over, unless a later one has."""
-        if attempt not in self.attempts:
+    def _serve(self, connection: SessionConnection) -> Sequence[Effect]:
+        self._serving = connection
+        connection.is_connected = True
+        self._connection_count += 1
+        self._make_tracks(len(connection.connection.tracks))
+        _, packets = connection.held[0]
+        for track, remote in zip(self.tracks, connection.connection.tracks, strict=False):
+            track.connect(remote.codecs, number=self._connection_count, now=packets[-1].arrived)
+        if self._connection_count == 1:
+            return ()
+        return (SessionResumed(self.session.id, self._connection_count),)
+
+    def _make_tracks(self, count: int) -> None:
+        for number in range(len(self.tracks) + 1, count + 1):
+            self.tracks.append(self._new_track(number))
+
+    def _is_useless(self, connection: SessionConnection) -> bool:
+        """Whether it need not be kept: one that serves is there, or it is not connected."""
+        if connection is self._serving:
             return False
-        if not self.processor.can_record(attempt.connection.tracks[0].codecs):
-            self._drop(attempt)
-            return False
-        if self._serving is not None:
-            # what it has brought came before this, and may lie unread
-            self._serving.connection.read_pending()
-            if self._faulty:
-                return False
-        for old in self.attempts[: self.attempts.index(attempt)]:
-            self._drop(old)
-        self._serving = attempt
-        attempt.is_connected = True
-        self.processor.connect(attempt.connection.tracks[0].codecs, now=now)
-        if self.processor.attempt > 1:
-            self._events.publish(SessionResumed(self.session.id, self.processor.attempt))
-        return True
+        return not connection.is_connected or self._serving is not None
 
-    def _drop(self, attempt: Attempt) -> None:
-        self.attempts = [other for other in self.attempts if other is not attempt]
-        if attempt is self._serving:
+    def _drop(self, connection: SessionConnection) -> Sequence[Effect]:
+        self.connections = [other for other in self.connections if other is not connection]
+        if connection is self._serving:
             self._serving = None
-        self._keeper.release(attempt)
+        return (Release(connection),)
 
-    def _do(self, step: Callable[[], None]) -> None:
-        """A step of the processor; a fault in it ends the session."""
-        if self._faulty or self.session.state is SessionState.ENDED:
-            return
-        try:
-            step()
-        except Exception as error:
-            self._fault(error)
-
-    def _announce(self) -> None:
-        """The first packets wait, and may be let go by a packet or by the clock."""
-        if self.processor.format is not None:
-            self._is_announced = True
-            self._events.publish(TrackStarted(self.session.id, 1, self.processor.format))
-
-    def _fault(self, error: Exception) -> None:
-        """Whatever it was would happen again: nothing more goes into this recording."""
-        self._faulty = True
-        self._keeper.fault(self, error)
-
-
-class Attempt:
-    """One connection of a session: the sink of what it brings."""
-
-    def __init__(
-        self,
-        live: LiveSession,
-        connection: ServerConnection,
-        offer: str,
-        connect_deadline: float,
-    ) -> None:
-        self.connection = connection
-        self.offer = offer
-        """The digest of the offer that it answers."""
-        self.connect_deadline = connect_deadline
-        self.is_connected = False
-        self._live = live
-
-    def connection_established(self, *, now: float) -> None:
-        self._live.established(self, now=now)
-
-    def packets_received(self, track: int, packets: Sequence[RtpPacket]) -> None:
-        self._live.received(self, packets)
-
-    def connection_closed(self) -> None:
-        self._live.closed(self)
-
-    def reception_reports(self) -> Sequence[ReceptionReport]:
-        report = self._live.report(self)
-        return () if report is None else (report,)
+    def _state_changed(self) -> Sequence[Effect]:
+        return (SessionStateChanged(self.session.id, self.session.state),)

@@ -1,25 +1,18 @@
-"""The server's sessions: each offer becomes one, each session one recording."""
+"""The server's sessions: each offer opens or resumes one, each track of one is a recording."""
 
 from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from domain.errors import (
-    OfferRejected,
-    RecordingIncomplete,
-    ServerFull,
-    SessionUnknown,
-)
+from domain.errors import OfferRejected, RecordingIncomplete, ServerFull, SessionUnknown
 from domain.events import (
     RecordingCompleted,
     RecordingFailed,
     SessionEnded,
-    SessionFailed,
     SessionOpened,
-    SessionStateChanged,
 )
 from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import DecoderFactory
@@ -27,53 +20,52 @@ from domain.ports.events import EventPublisher
 from domain.ports.signaling import ServerConnection, ServerTransport
 from domain.ports.storage import InterruptedRecording, RecordingStore, Recovery
 from domain.recording.recording import EndReason
-from domain.services.server.live_session import Attempt, LiveSession
+from domain.services.server.answers import Accepted, Answers
+from domain.services.server.delivery import Delivery, DeliverySink
+from domain.services.server.live_session import (
+    Effect,
+    End,
+    LiveSession,
+    Release,
+    SessionConnection,
+    TakeOver,
+)
 from domain.services.server.track_processor import AudioTrackProcessor
-from domain.session.ice import IceCandidate, IceDescription, IceServer
+from domain.services.server.track_recorder import TrackIdentity
+from domain.session.ice import IceCandidate, IceDescription
+from domain.session.policy import SessionPolicy
 from domain.session.session import END_REASONS, Session, SessionInput, SessionState, digest_of
-from domain.session.turn import with_credentials
-from domain.settings import ServerSettings
+from domain.session.turn import IceServerList
 
 _ID_BYTES = 8
 _RESUME_BYTES = 32
-_TOGETHER = 12
-"""Sessions whose packets are decoded together: some milliseconds, then the others have a turn."""
 _OUTCOME_S = 60.0
-"""How long a session that is over can still be asked for."""
+"""How long after its end a session can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
+    """What became of a session."""
+
     resume_digest: str
-    failure: Exception | None
     seconds: float
+    """Of its longest recording."""
+    failure: Exception | None
     until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """An offer that was answered."""
-
-    session_id: str
-    resume: str
-    """The secret with which the session can be taken up again, and the attempt be reached."""
-    answer_sdp: str
-    ice_tag: str
-    """Names the ICE session of the answer."""
-    ice_servers: Sequence[IceServer]
-    """What the client may use to find a path."""
+    """Monotonic seconds; it is forgotten then."""
 
 
 class SessionService:
-    """Takes offers, keeps the sessions and ends each of them in one of the ways there are.
+    """Takes offers, keeps the sessions, and ends each of them.
 
-    `tick` has to be called a few times a second: deadlines are kept by it, nothing else waits.
+    `tick` has to be called a few times a second: it applies the deadlines.
     """
 
     def __init__(
         self,
         *,
-        settings: ServerSettings,
+        policy: SessionPolicy,
+        ice_servers: IceServerList,
         transport: ServerTransport,
         decoders: DecoderFactory,
         store: RecordingStore,
@@ -82,7 +74,8 @@ class SessionService:
         events: EventPublisher,
         new_secret: Callable[[int], str],
     ) -> None:
-        self._settings = settings
+        self._policy = policy
+        self._ice_servers = ice_servers
         self._transport = transport
         self._decoders = decoders
         self._store = store
@@ -90,12 +83,12 @@ class SessionService:
         self._spawner = spawner
         self._events = events
         self._new_secret = new_secret
+        self._answers = Answers(spawner)
+        self._delivery = Delivery(spawner, self._apply)
         self._sessions: dict[str, LiveSession] = {}
-        self._ids: dict[str, str] = {}  # by the digests of the secrets
-        self._answers: dict[str, _Answering] = {}
+        self._ids: dict[str, str] = {}  # by the digests of the resume secrets
         self._outcomes: dict[str, _Outcome] = {}
         self._being_offered = 0
-        self._unsettled: list[LiveSession] = []
         self._closing = False
 
     @property
@@ -105,51 +98,38 @@ class SessionService:
 
     @property
     def places_taken(self) -> int:
-        """All sessions, those that are being made and those that are being completed as well."""
+        """All sessions, those that are being opened or completed included."""
         return len(self._sessions) + self._being_offered
 
     def states(self) -> dict[str, int]:
-        """How many sessions are in each of the states that are not the end."""
+        """How many sessions are in each state but the end."""
         counts = Counter(live.session.state for live in self._sessions.values())
         return {
             state.value: counts[state] for state in SessionState if state is not SessionState.ENDED
         }
 
     def recover(self) -> Recovery:
-        """Complete what earlier processes have left; go on with what its client may come back to.
+        """Complete what earlier processes have left; resume what clients may come back to.
 
         Call it before the first offer.
         """
-        since = self._clock.utc() - datetime.timedelta(seconds=self._settings.max_gap_s)
+        since = self._clock.utc() - datetime.timedelta(seconds=self._policy.max_gap_s)
         found = self._store.recover(resumable_since=since)
         for interrupted in found.interrupted:
-            self._take_up(interrupted)
+            self._resume_interrupted(interrupted)
         return found
 
     async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Accepted:
-        """Answer an offer: with a new session, or with a new attempt of the one of `resume`.
+        """Answer an offer: open a session, or add a connection to the one that `resume` opens.
 
         The same offer gets the same answer, as long as its session lives. Raises `OfferRejected`,
         `SessionUnknown`, `ServerFull` or `StorageFull`.
         """
-        key = digest_of(f"{resume or ''} {sdp}")
-        answering = self._answers.get(key)
-        if answering is None:
-            # in the background: whoever asked may be gone before there is an answer, and may
-            # come back for it
-            answering = self._answers[key] = _Answering()
-            answering.done = self._spawner.spawn(
-                self._answer(key, answering, sdp, name, resume), name="answer offer"
-            )
-        if answering.done is not None:
-            await answering.done
-        if answering.error is not None:
-            raise answering.error
-        assert answering.accepted is not None
-        return answering.accepted
+        offer = digest_of(f"{resume or ''} {sdp}")
+        return await self._answers.get(offer, lambda: self._accept(offer, sdp, name, resume))
 
     def add_candidate(self, session_id: str, candidate: IceCandidate) -> None:
-        """Hand a client's candidate to its latest connection.
+        """Pass a client's candidate to its latest connection.
 
         Raises `SessionUnknown` or `CandidateRejected`.
         """
@@ -165,8 +145,8 @@ class SessionService:
         Raises `SessionUnknown` or `CandidateRejected`.
         """
         connection = self.connection_of(secret)
-        ice_servers = self._ice_servers(self.session_of(secret))
-        return await connection.restart_ice(remote, ice_servers=ice_servers)
+        servers = self._ice_servers.for_session(self.session_of(secret), now=self._clock.utc())
+        return await connection.restart_ice(remote, ice_servers=servers)
 
     def session_of(self, secret: str) -> str:
         """The id of the session that `secret` opens. Raises `SessionUnknown`."""
@@ -176,20 +156,19 @@ class SessionService:
         return session_id
 
     async def delete(self, session_id: str) -> float:
-        """End a session at its client's wish; returns when the recording is complete: its seconds.
+        """End a session as its client asks; return the seconds of its longest recording.
 
-        A client that closes its connection just before has ended the session already, by
-        packets that may come later than this request: they are waited for. What became of a
-        session can be asked for a while after its end. Raises `SessionUnknown` after that, and
-        `RecordingIncomplete`.
+        Returns when the recordings are complete. A client that closes its connection just before
+        may still have packets in flight: they are waited for. The outcome can be asked for a
+        while after the end. Raises `SessionUnknown` after that, and `RecordingIncomplete`.
         """
         if session_id not in self._outcomes:
             live = self._sessions.get(session_id)
             if live is None:
                 raise SessionUnknown("there is no such session, or it is over")
-            for attempt in list(live.attempts):
-                await attempt.connection.drain()
-            self.end(live, SessionInput.DELETED)
+            for item in list(live.connections):
+                await item.connection.drain()
+            self._end(live, SessionInput.DELETED)
             assert live.finished is not None
             await live.finished
         outcome = self._outcomes[session_id]
@@ -198,94 +177,45 @@ class SessionService:
         return outcome.seconds
 
     def tick(self) -> None:
-        """Keep the deadlines."""
+        """Apply the deadlines."""
         now = self._clock.monotonic()
         for session_id in [key for key, outcome in self._outcomes.items() if now >= outcome.until]:
             del self._ids[self._outcomes.pop(session_id).resume_digest]
+        # a packet that arrived before then would have been read by now
+        read_until = now - self._transport.max_read_delay_s
         for live in list(self._sessions.values()):
-            live.poll(
-                now=now - self._transport.max_read_delay_s
-            )  # whatever was missing by then has not come
-            if (event := live.due(now=now)) is SessionInput.PACKETS_CEASED:
-                live.session.handle(event)
-                self._events.publish(SessionStateChanged(live.session.id, live.session.state))
-            elif event is not None:
-                self.end(live, event)
-
-    def end(self, live: LiveSession, event: SessionInput) -> None:
-        """End a session in the background; does nothing for one that has ended."""
-        if live.session.handle(event):
-            self._forget_answers(live)
-            live.finished = self._spawner.spawn(
-                self._finish(live, END_REASONS[event]), name=f"finish {live.session.id}"
-            )
-
-    def settle_soon(self, live: LiveSession) -> None:
-        """Decode and store what a session has, with all others that have packets by then."""
-        self._unsettled.append(live)
-        if len(self._unsettled) == 1:
-            self._spawner.soon(self._settle)
-
-    def release(self, attempt: Attempt) -> None:
-        """Close a connection that serves nothing any more, in the background."""
-        self._answers.pop(attempt.offer, None)
-        self._spawner.spawn(attempt.connection.close(), name="close connection")
+            self._delivery.release_overdue(live, now=read_until)
+            self._apply(live, live.expire(now=now))
 
     async def shut_down(self) -> None:
         """Take no more offers, complete all recordings and release everything."""
         self._closing = True
-        # what is on its way still belongs to the recordings
+        # packets in flight still belong to the recordings
         drains = [
-            self._spawner.spawn(attempt.connection.drain(), name="drain")
+            self._spawner.spawn(item.connection.drain(), name="drain")
             for live in self._sessions.values()
-            for attempt in live.attempts
+            for item in live.connections
         ]
         for drain in drains:
             await drain
         for live in list(self._sessions.values()):
-            self.end(live, SessionInput.SHUT_DOWN)
+            self._end(live, SessionInput.SHUT_DOWN)
         await self._spawner.join()
 
-    def fault(self, live: LiveSession, error: Exception) -> None:
-        """A fault in this program while it served a session: that session ends, no other."""
-        self._events.publish(SessionFailed(live.session.id, error))
-        self.end(live, SessionInput.FAILED)
+    # -- offers --------------------------------------------------------------------------------
 
-    def _settle(self) -> None:
-        together = self._unsettled[:_TOGETHER]
-        del self._unsettled[:_TOGETHER]
-        for live in together:
-            live.decode()
-        for live in together:
-            live.store()
-        if self._unsettled:
-            self._spawner.soon(self._settle)
-
-    async def _answer(
-        self, key: str, answering: _Answering, sdp: str, name: str, resume: str | None
-    ) -> None:
-        try:
-            live = self._resumable(resume) if resume is not None else None
-            answering.accepted = await self._accept(key, sdp, name, resume, live)
-        except Exception as error:
-            answering.error = error
-            del self._answers[key]
-        finally:
-            answering.done = None  # it lives as long as the session, and need not with it
-
-    async def _accept(
-        self, key: str, sdp: str, name: str, resume: str | None, live: LiveSession | None
-    ) -> Accepted:
+    async def _accept(self, offer: str, sdp: str, name: str, resume: str | None) -> Accepted:
+        live = self._resumable(resume) if resume is not None else None
         self._refuse_when_closing()
         if live is None:
-            if self.places_taken >= self._settings.max_sessions:
-                raise ServerFull(f"all {self._settings.max_sessions} sessions are taken")
+            if self.places_taken >= self._policy.max_sessions:
+                raise ServerFull(f"all {self._policy.max_sessions} sessions are taken")
             self._store.check_room()
         session_id = self._new_secret(_ID_BYTES) if live is None else live.session.id
-        ice_servers = self._ice_servers(session_id)
+        servers = self._ice_servers.for_session(session_id, now=self._clock.utc())
         self._being_offered += live is None
         try:
-            connection = await self._transport.accept(sdp, ice_servers=ice_servers)
+            connection = await self._transport.accept(sdp, ice_servers=servers)
         finally:
             self._being_offered -= live is None
         try:
@@ -293,67 +223,77 @@ class SessionService:
             if live is not None:
                 if live.session.state is SessionState.ENDED:
                     raise SessionUnknown("the session is over")
-                if not live.processor.can_record(connection.tracks[0].codecs):
+                if not live.can_use(connection):
                     raise OfferRejected("the recording cannot go on with another codec")
             if live is None or resume is None:
                 resume = self._new_secret(_RESUME_BYTES)
                 live = self._open(session_id, name, resume)
-        except BaseException:  # it is in nobody else's hands yet
+        except BaseException:  # nobody else holds it yet
             await connection.close()
             raise
-        live.add_attempt(connection, offer=key, now=self._clock.monotonic())
-        return Accepted(session_id, resume, connection.answer_sdp, connection.ice_tag, ice_servers)
+        self._add_connection(live, connection, offer)
+        return Accepted(session_id, resume, connection.answer_sdp, connection.ice_tag, servers)
 
-    def _ice_servers(self, session_id: str) -> tuple[IceServer, ...]:
-        until = self._clock.utc() + datetime.timedelta(seconds=self._settings.turn_ttl_s)
-        return with_credentials(
-            self._settings.ice_servers,
-            secret=self._settings.turn_secret,
-            name=session_id,
-            until=until,
-        )
+    def _add_connection(self, live: LiveSession, connection: ServerConnection, offer: str) -> None:
+        now = self._clock.monotonic()
+        added, effects = live.add_connection(connection, offer=offer, now=now)
+        self._apply(live, effects)
+        connection.start(DeliverySink(self._delivery, live, added))
 
     def _open(self, session_id: str, name: str, resume: str) -> LiveSession:
+        now = self._clock.monotonic()
         session = Session(
             id=session_id,
             resume_digest=digest_of(resume),
             name=name,
-            connect_deadline=self._clock.monotonic() + self._settings.connect_timeout_s,
-            inactivity_timeout_s=self._settings.inactivity_timeout_s,
+            connect_deadline=now + self._policy.connect_timeout_s,
+            inactivity_timeout_s=self._policy.inactivity_timeout_s,
         )
         live = self._keep(session)
         self._events.publish(SessionOpened(session.id, name))
         return live
 
-    def _take_up(self, interrupted: InterruptedRecording) -> None:
+    def _resume_interrupted(self, interrupted: InterruptedRecording) -> None:
         now = self._clock.monotonic()
-        session = Session(
-            id=interrupted.info.id,
-            resume_digest=interrupted.info.resume_digest,
-            name="",
-            connect_deadline=now,
-            inactivity_timeout_s=self._settings.inactivity_timeout_s,
-            state=SessionState.INTERRUPTED,
-            active_at=now,
-        )
-        self._keep(session).processor.take_up(interrupted)
+        live = self._sessions.get(interrupted.info.id)
+        if live is None:
+            session = Session(
+                id=interrupted.info.id,
+                resume_digest=interrupted.info.resume_digest,
+                name="",
+                connect_deadline=now,
+                inactivity_timeout_s=self._policy.inactivity_timeout_s,
+                state=SessionState.INTERRUPTED,
+                active_at=now,
+            )
+            live = self._keep(session)
+        live.resume(interrupted, track=1)
 
     def _keep(self, session: Session) -> LiveSession:
         live = LiveSession(
             session,
-            self._processor(session),
-            self,
-            self._events,
-            connect_timeout_s=self._settings.connect_timeout_s,
+            lambda number: self._new_track(session, number),
+            connect_timeout_s=self._policy.connect_timeout_s,
         )
         self._sessions[session.id] = live
         self._ids[session.resume_digest] = session.id
         return live
 
-    def _forget_answers(self, live: LiveSession) -> None:
-        """The same offer again is a new one."""
-        for attempt in live.attempts:
-            self._answers.pop(attempt.offer, None)
+    def _new_track(self, session: Session, number: int) -> AudioTrackProcessor:
+        identity = TrackIdentity(
+            session_id=session.id,
+            track=number,
+            client_name=session.name,
+            resume_digest=session.resume_digest,
+        )
+        return AudioTrackProcessor(
+            identity,
+            self._policy,
+            decoders=self._decoders,
+            store=self._store,
+            clock=self._clock,
+            events=self._events,
+        )
 
     def _resumable(self, resume: str) -> LiveSession:
         live = self._sessions.get(self._ids.get(digest_of(resume), ""))
@@ -361,62 +301,64 @@ class SessionService:
             raise SessionUnknown("the session to resume is over")
         return live
 
+    def _find(self, session_id: str) -> LiveSession:
+        live = self._sessions.get(session_id)
+        if live is None or live.session.state is SessionState.ENDED or not live.connections:
+            raise SessionUnknown("there is no such session, or it is over")
+        return live
+
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise ServerFull("the server is shutting down")
 
-    def _find(self, session_id: str) -> LiveSession:
-        live = self._sessions.get(session_id)
-        if live is None or live.session.state is SessionState.ENDED or not live.attempts:
-            raise SessionUnknown("there is no such session, or it is over")
-        return live
+    # -- what sessions decide ------------------------------------------------------------------
+
+    def _apply(self, live: LiveSession, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case TakeOver(connection):
+                    self._delivery.take_over_soon(live, connection)
+                case Release(connection):
+                    self._release(connection)
+                case End(cause):
+                    self._end(live, cause)
+                case event:
+                    self._events.publish(event)
+
+    def _release(self, connection: SessionConnection) -> None:
+        self._answers.forget(connection.offer)
+        self._spawner.spawn(connection.connection.close(), name="close connection")
+
+    def _end(self, live: LiveSession, cause: SessionInput) -> None:
+        """End a session in the background; does nothing for one that has ended."""
+        if live.session.handle(cause):
+            for connection in live.connections:
+                self._answers.forget(connection.offer)
+            live.finished = self._spawner.spawn(
+                self._finish(live, END_REASONS[cause]), name=f"finish {live.session.id}"
+            )
 
     async def _finish(self, live: LiveSession, reason: EndReason) -> None:
-        session_id = live.session.id
+        session = live.session
         failure: Exception | None = None
         seconds = 0.0
+        for number, track in enumerate(live.tracks, start=1):
+            try:
+                completed = await track.end(reason, now=self._clock.monotonic())
+                if completed is not None:
+                    seconds = max(seconds, completed.seconds)
+                    self._events.publish(RecordingCompleted(session.id, number, completed))
+                error: Exception | None = track.failure
+            except Exception as raised:
+                error = raised
+            if error is not None:
+                failure = failure or error
+                self._events.publish(RecordingFailed(session.id, number, error))
         try:
-            finished = await live.processor.end(reason, now=self._clock.monotonic())
-            if finished is not None:
-                seconds = finished.seconds
-                self._events.publish(RecordingCompleted(session_id, 1, finished))
-            failure = live.processor.failure
-        except Exception as error:
-            failure = error
-        if failure is not None:
-            self._events.publish(RecordingFailed(session_id, 1, failure))
-        try:
-            for attempt in live.attempts:
-                await attempt.connection.close()
+            for connection in live.connections:
+                await connection.connection.close()
         finally:
             until = self._clock.monotonic() + _OUTCOME_S
-            self._outcomes[session_id] = _Outcome(
-                live.session.resume_digest, failure, seconds, until
-            )
-            del self._sessions[session_id]
-            self._events.publish(SessionEnded(session_id, reason))
-
-    def _processor(self, session: Session) -> AudioTrackProcessor:
-        # a silence that is as long as a session may be without a packet is real, and is filled
-        longest_s = self._settings.max_gap_s + self._settings.inactivity_timeout_s
-        return AudioTrackProcessor(
-            session_id=session.id,
-            client_name=session.name,
-            resume_digest=session.resume_digest,
-            decoders=self._decoders,
-            store=self._store,
-            clock=self._clock,
-            reorder_hold_s=self._settings.reorder_hold_s,
-            max_gap_s=longest_s,
-            keep_packets=self._settings.storage == "opus",
-        )
-
-
-class _Answering:
-    """An offer on its way to an answer, for all who ask with the same one."""
-
-    def __init__(self) -> None:
-        self.done: Awaitable[None] | None = None
-        """What to wait for, as long as there is neither of the others."""
-        self.accepted: Accepted | None = None
-        self.error: Exception | None = None
+            self._outcomes[session.id] = _Outcome(session.resume_digest, seconds, failure, until)
+            del self._sessions[session.id]
+            self._events.publish(SessionEnded(session.id, reason))

@@ -6,29 +6,14 @@ from (flags, environment, file) is not this module's business.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from domain.errors import SettingInvalid
+from domain.session.addresses import PortRange, is_loopback
 from domain.session.ice import IceServer
 from domain.session.placement import MAX_WORKERS
-
-
-@dataclass(frozen=True, slots=True)
-class PortRange:
-    """UDP ports, from the first to the last."""
-
-    first: int
-    last: int
-
-    def __post_init__(self) -> None:
-        if not 1024 <= self.first <= self.last <= 65535:
-            raise SettingInvalid("udp_ports", f"{self} is no range of ports from 1024 to 65535")
-
-    def __str__(self) -> str:
-        return f"{self.first}-{self.last}"
 
 
 def _check_turn_credentials(servers: tuple[IceServer, ...]) -> None:
@@ -44,10 +29,15 @@ def _setting(
     choices: tuple[str, ...] = (),
     low: float = -math.inf,
     high: float = math.inf,
+    is_secret: bool = False,
 ) -> Any:
-    """A field with what the command line, the documentation and the validation need."""
+    """A field with what the command line, the documentation and the validation need.
+
+    The `repr` of the settings leaves a secret out.
+    """
     return field(
         default=default,
+        repr=not is_secret,
         metadata={"help": text, "choices": choices, "low": low, "high": high},
     )
 
@@ -78,7 +68,9 @@ class ServerSettings:
         "What recordings are kept as; opus: packets as they come, for `gapless render`.",
         choices=("wav", "opus", "memory"),
     )
-    token: str | None = _setting(None, "Clients must show this token; needed beyond loopback.")
+    token: str | None = _setting(
+        None, "Clients must show this token; needed beyond loopback.", is_secret=True
+    )
     allow_anyone: bool = _setting(False, "Serve beyond loopback without a token.")
     tls_cert: str | None = _setting(None, "Certificate chain (PEM): serve HTTPS.")
     tls_key: str | None = _setting(None, "Private key (PEM) of --tls-cert.")
@@ -86,7 +78,9 @@ class ServerSettings:
         (), "STUN and TURN servers, for this server and its clients."
     )
     turn_secret: str | None = _setting(
-        None, "Secret shared with the TURN servers: clients get credentials of their own."
+        None,
+        "Secret shared with the TURN servers: clients get credentials of their own.",
+        is_secret=True,
     )
     turn_ttl_s: float = _setting(
         43_200.0, "How long those credentials are good for.", low=60, high=7 * 86_400
@@ -168,7 +162,7 @@ class ClientSettings:
     channels: int = _setting(1, "1 for mono, 2 for stereo.", low=1, high=2)
     duration: float | None = _setting(None, "Stop after so many seconds.", low=0.02)
     name: str = _setting("", "What to call the recording.")
-    token: str | None = _setting(None, "Token that the server asks for.")
+    token: str | None = _setting(None, "Token that the server asks for.", is_secret=True)
     bitrate: int = _setting(64_000, "Opus bit rate in bit/s.", low=6_000, high=510_000)
     complexity: int = _setting(
         6, "How much work Opus makes of it: from 0 to 10, the most.", low=0, high=10
@@ -198,13 +192,3 @@ class ClientSettings:
             raise SettingInvalid("server", f"{self.server!r} is no http:// or https:// address")
         if self.capture == "file" and not self.input:
             raise SettingInvalid("input", "--capture file needs the file to stream")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on or to call is reached from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

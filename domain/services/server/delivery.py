@@ -1,0 +1,119 @@
+"""The way of packets at the server: from a connection into order, to the decoder, to the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from domain.ports.clock import Spawner
+from domain.rtp.packets import RtpPacket
+from domain.rtp.reports import ReceptionReport
+from domain.services.server.live_session import Effect, LiveSession, SessionConnection
+
+DECODED_TOGETHER = 12
+"""Sessions whose packets are decoded in one go: some milliseconds, then others have a turn."""
+
+
+class Delivery:
+    """Takes what connections deliver to their sessions, and sessions' packets to the store.
+
+    Decoding is coalesced: the sessions that have packets at the end of an iteration of the event
+    loop are decoded together, then stored together, which keeps the processor's caches warm.
+    """
+
+    def __init__(
+        self, spawner: Spawner, apply: Callable[[LiveSession, Sequence[Effect]], None]
+    ) -> None:
+        """`apply` carries out what a session has decided, apart from a take-over."""
+        self._spawner = spawner
+        self._apply = apply
+        self._undecoded: list[LiveSession] = []
+
+    def received(
+        self,
+        live: LiveSession,
+        connection: SessionConnection,
+        track: int,
+        packets: Sequence[RtpPacket],
+    ) -> None:
+        """A connection has brought packets."""
+        try:
+            effects = live.received(connection, track, packets)
+        except Exception as error:
+            effects = live.fail(error)
+        if effects:
+            self.apply(live, effects)
+        self._decode_soon(live)
+
+    def release_overdue(self, live: LiveSession, *, now: float) -> None:
+        """Release packets of a session whose predecessors are overdue."""
+        try:
+            is_due = live.release_overdue(now=now)
+        except Exception as error:
+            self.apply(live, live.fail(error))
+            return
+        if is_due:
+            self._decode_soon(live)
+
+    def apply(self, live: LiveSession, effects: Sequence[Effect]) -> None:
+        """Carry out what a session has decided."""
+        self._apply(live, effects)
+
+    def take_over_soon(self, live: LiveSession, connection: SessionConnection) -> None:
+        """Let a connection take over, once nothing is being delivered.
+
+        The old connection's packets may lie unread in its socket, and come first.
+        """
+        self._spawner.soon(lambda: self._take_over(live, connection))
+
+    def _take_over(self, live: LiveSession, connection: SessionConnection) -> None:
+        if (serving := live.serving) is not None and not live.is_over:
+            serving.connection.read_pending()
+        try:
+            effects = live.take_over(connection)
+        except Exception as error:
+            effects = live.fail(error)
+        self.apply(live, effects)
+        self._decode_soon(live)
+
+    def _decode_soon(self, live: LiveSession) -> None:
+        self._undecoded.append(live)
+        if len(self._undecoded) == 1:
+            self._spawner.soon(self._decode)
+
+    def _decode(self) -> None:
+        together = self._undecoded[:DECODED_TOGETHER]
+        del self._undecoded[:DECODED_TOGETHER]
+        for step in (LiveSession.decode, LiveSession.store):
+            for live in together:
+                try:
+                    step(live)
+                except Exception as error:
+                    self.apply(live, live.fail(error))
+        if self._undecoded:
+            self._spawner.soon(self._decode)
+
+
+class DeliverySink:
+    """The sink of one connection: adds whose connection it is."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        live: LiveSession,
+        connection: SessionConnection,
+    ) -> None:
+        self._delivery = delivery
+        self._live = live
+        self._connection = connection
+
+    def connection_established(self, *, now: float) -> None:
+        self._delivery.apply(self._live, self._live.established(self._connection, now=now))
+
+    def packets_received(self, track: int, packets: Sequence[RtpPacket]) -> None:
+        self._delivery.received(self._live, self._connection, track, packets)
+
+    def connection_closed(self) -> None:
+        self._delivery.apply(self._live, self._live.closed(self._connection))
+
+    def reception_reports(self) -> Sequence[ReceptionReport]:
+        return self._live.reception_reports(self._connection)

@@ -1,0 +1,30 @@
+"""How many sessions there may be, and how long they wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionPolicy:
+    """Limits and deadlines of a server's sessions."""
+
+    max_sessions: int = 500
+    connect_timeout_s: float = 15.0
+    """A session without a media path is dropped after this."""
+    inactivity_timeout_s: float = 30.0
+    """A session without packets ends after this."""
+    reorder_hold_s: float = 0.2
+    """How long packets wait for the ones before them."""
+    max_gap_s: float = 60.0
+    """The longest silence that is filled in when timestamps jump."""
+    keep_packets: bool = False
+    """Whether Opus packets are stored as they arrive instead of being decoded."""
+
+    @property
+    def longest_gap_s(self) -> float:
+        """The longest silence in a recording.
+
+        A session may be without packets for the inactivity time-out; that silence is real.
+        """
+        return self.max_gap_s + self.inactivity_timeout_s

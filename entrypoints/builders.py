@@ -1,0 +1,219 @@
+"""How each part is built from the settings: the one module that names every adapter."""
+
+from __future__ import annotations
+
+import functools
+import random
+import secrets
+import urllib.parse
+
+from adapters.capture.paced import FileCapture, ToneCapture
+from adapters.codec.decoders import make_decoder
+from adapters.codec.libopus import OpusEncoder
+from adapters.codec.pyav import PyAvResampler
+from adapters.http.client import HttpSignaling
+from adapters.http.neighbours import Neighbours
+from adapters.http.server import SignalingServer
+from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
+from adapters.storage.folder.parts import PartOptions
+from adapters.storage.folder.store import FolderStore
+from adapters.storage.memory import MemoryStore
+from adapters.transport.client import WebRtcClientTransport
+from adapters.transport.ice.agent import IceOptions
+from adapters.transport.sdp.descriptions import OpusPreferences
+from adapters.transport.server import WebRtcServerTransport
+from domain.ports.capture import CaptureBackend, CaptureRequest
+from domain.ports.events import EventPublisher
+from domain.ports.signaling import ServerTransport
+from domain.ports.storage import RecordingStore
+from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
+from domain.services.client.publisher import Publisher
+from domain.services.client.uplink import Uplink
+from domain.services.server.sessions import SessionService
+from domain.session.addresses import is_loopback
+from domain.session.placement import Registrar, Share
+from domain.session.policy import SessionPolicy
+from domain.session.turn import IceServerList
+from domain.sound.formats import AudioFormat
+from entrypoints.settings import ClientSettings, ServerSettings
+from entrypoints.version import VERSION
+
+# -- the server --------------------------------------------------------------------------------
+
+
+def build_store(settings: ServerSettings, share: Share) -> RecordingStore:
+    if settings.storage == "memory":
+        return MemoryStore(
+            limit_bytes=settings.memory_mb << 20, limit_bytes_each=settings.memory_each_mb << 20
+        )
+    options = PartOptions(
+        min_free_bytes=settings.min_free_mb << 20,
+        rf64=settings.large_files == "rf64",
+        rotate_s=settings.rotate_s,
+    )
+    return FolderStore(settings.recordings, options, share)
+
+
+def build_server_transport(
+    settings: ServerSettings, clock: SystemClock, spawner: BackgroundTasks
+) -> WebRtcServerTransport:
+    options = IceOptions(
+        loopback=_loopback_of(settings.host),
+        relay_only=settings.ice_policy == "relay",
+        ports=settings.udp_ports,
+    )
+    preferences = OpusPreferences(
+        fec=settings.fec, dtx=settings.dtx, bitrate=settings.bitrate, stereo=settings.stereo
+    )
+    return WebRtcServerTransport(options, wishes=preferences, clock=clock, spawner=spawner)
+
+
+def build_sessions(
+    settings: ServerSettings,
+    share: Share,
+    *,
+    transport: ServerTransport,
+    store: RecordingStore,
+    clock: SystemClock,
+    spawner: BackgroundTasks,
+    events: EventPublisher,
+) -> SessionService:
+    return SessionService(
+        policy=SessionPolicy(
+            max_sessions=settings.max_sessions,
+            connect_timeout_s=settings.connect_timeout_s,
+            inactivity_timeout_s=settings.inactivity_timeout_s,
+            reorder_hold_s=settings.reorder_hold_s,
+            max_gap_s=settings.max_gap_s,
+            keep_packets=settings.storage == "opus",
+        ),
+        ice_servers=IceServerList(
+            servers=settings.ice_servers,
+            turn_secret=settings.turn_secret,
+            turn_ttl_s=settings.turn_ttl_s,
+        ),
+        transport=transport,
+        decoders=make_decoder,
+        store=store,
+        clock=clock,
+        spawner=spawner,
+        events=events,
+        new_secret=lambda size: share.mark(secrets.token_hex(size)),
+    )
+
+
+def build_signaling_server(
+    settings: ServerSettings,
+    sessions: SessionService,
+    share: Share,
+    registrar: Registrar,
+    sockets: str | None,
+) -> SignalingServer:
+    return SignalingServer(
+        sessions,
+        host=settings.host,
+        port=settings.port,
+        token=settings.token,
+        allow_anyone=settings.allow_anyone,
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
+        version=VERSION,
+        neighbours=Neighbours(share, registrar, sockets),
+    )
+
+
+# -- the client --------------------------------------------------------------------------------
+
+
+def build_capture(settings: ClientSettings) -> CaptureBackend:
+    # PortAudio is not everywhere: its backends are imported when they are chosen
+    match settings.capture:
+        case "sounddevice":
+            from adapters.capture.sounddevice_backend import SoundDeviceCapture
+
+            return SoundDeviceCapture()
+        case "pyaudio":
+            from adapters.capture.pyaudio_backend import PyAudioCapture
+
+            return PyAudioCapture()
+        case "file":
+            return FileCapture()
+        case _:
+            return ToneCapture()
+
+
+def build_client_transport(settings: ClientSettings, clock: SystemClock) -> WebRtcClientTransport:
+    host = urllib.parse.urlsplit(settings.server).hostname or ""
+    options = IceOptions(
+        loopback=_loopback_of(host),
+        relay_only=settings.ice_policy == "relay",
+        receives_media=False,
+    )
+    return WebRtcClientTransport(
+        options, ice_servers=settings.ice_servers, channels=settings.channels, clock=clock
+    )
+
+
+def build_publisher(
+    settings: ClientSettings,
+    *,
+    capture: CaptureBackend,
+    transport: WebRtcClientTransport,
+    clock: SystemClock,
+    spawner: BackgroundTasks,
+    events: EventPublisher,
+    progress_interval_s: float,
+) -> Publisher:
+    """A publisher for one session; nothing of it is shared but what it is given."""
+    uplink = Uplink(
+        transport=transport,
+        signaling=HttpSignaling(server=settings.server, token=settings.token),
+        clock=clock,
+        spawner=spawner,
+        events=events,
+        random=random.random,
+        name=settings.name,
+    )
+    encoder = OpusEncoder(
+        channels=settings.channels,
+        bitrate=settings.bitrate,
+        complexity=settings.complexity,
+        fec=settings.fec,
+        expected_loss_percent=settings.expected_loss,
+        dtx=settings.dtx,
+        application=settings.application,
+    )
+    packetizer = Packetizer(
+        ssrc=secrets.randbits(32),
+        first_sequence=secrets.randbits(16),
+        first_timestamp=secrets.randbits(32),
+    )
+    return Publisher(
+        capture=capture,
+        request=CaptureRequest(
+            sample_rate_hz=settings.rate,
+            channels=settings.channels,
+            device=settings.device,
+            path=settings.input,
+            queue_s=settings.queue_s,
+        ),
+        resampler=functools.partial(
+            PyAvResampler, target=AudioFormat(RTP_RATE_HZ, settings.channels)
+        ),
+        encoder=encoder,
+        packetizer=packetizer,
+        uplink=uplink,
+        clock=clock,
+        spawner=spawner,
+        events=events,
+        progress_interval_s=progress_interval_s,
+        channels=settings.channels,
+        duration_s=settings.duration,
+    )
+
+
+def _loopback_of(host: str) -> tuple[str, ...]:
+    """The loopback address to gather candidates on, if the host is this machine."""
+    if not is_loopback(host):
+        return ()
+    return ("::1",) if ":" in host else ("127.0.0.1",)
