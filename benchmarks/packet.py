@@ -147,7 +147,7 @@ def _decode(payloads: list[bytes]) -> float:
 
         def take(index: int) -> None:
             decoder.decode(payloads[(index + ahead) % len(payloads)])
-            decoder.take()
+            decoder.collect()
 
         return take
 

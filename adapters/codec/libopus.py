@@ -158,7 +158,7 @@ class OpusDecoder:
         whole = length - length % _CONCEAL_STEP
         return self._decode(None, min(whole, opus.MAX_PACKET_SAMPLES)) if whole else 0
 
-    def take(self) -> list[Sound]:
+    def collect(self) -> list[Sound]:
         if _SCRATCH.user is self:
             self._set_aside()
         gathered, self._gathered = self._gathered, []

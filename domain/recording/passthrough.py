@@ -33,6 +33,6 @@ class PassthroughDecoder:
     def conceal(self, length: int) -> int:
         return 0
 
-    def take(self) -> list[Sound]:
+    def collect(self) -> list[Sound]:
         gathered, self._gathered = self._gathered, []
         return gathered

@@ -81,7 +81,7 @@ class Reconstructor:
     def _complete(self, runs: list[Run]) -> None:
         """All that has been decoded belongs to the last run."""
         if runs:
-            runs[-1].pieces += self._decoder.take()
+            runs[-1].pieces += self._decoder.collect()
 
     def _packet(self, packet: RtpPacket, runs: list[Run]) -> None:
         kind = SampleKind.RECOVERED if isinstance(packet, Recovered) else SampleKind.RECEIVED
@@ -155,7 +155,7 @@ class Reconstructor:
             pass  # the packet will be refused by `decode`, and counted there
 
     def _rebuilt(self, timestamp: int, length: int, kind: SampleKind, arrived: float) -> Run:
-        pieces, gap_kind = self._decoder.take(), SampleKind.SILENCE
+        pieces, gap_kind = self._decoder.collect(), SampleKind.SILENCE
         return Run(timestamp, pieces, length, kind, gap_kind, arrived, arrived)
 
     def _behind(self, timestamp: int, samples: int) -> int:

@@ -31,5 +31,5 @@ class Decoder(Protocol):
     def conceal(self, length: int) -> int:
         """Make up to `length` that go on from the last sound; 0 from a codec that cannot."""
 
-    def take(self) -> list[Sound]:
+    def collect(self) -> list[Sound]:
         """What has gathered since the last time; samples have shape (n, channels), s16."""

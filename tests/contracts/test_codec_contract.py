@@ -68,8 +68,8 @@ def telephone_packets(name: str) -> list[bytes]:
     return packets
 
 
-def take(decoder: Decoder) -> Samples:
-    return np.concatenate(cast("list[Samples]", decoder.take()))
+def collect(decoder: Decoder) -> Samples:
+    return np.concatenate(cast("list[Samples]", decoder.collect()))
 
 
 CASES: dict[str, tuple[CodecParameters, Callable[[], list[bytes]], int]] = {
@@ -88,10 +88,10 @@ def test_sound_comes_out_as_it_went_in(case: str) -> None:
     audio_format = detect_format(codec, packets[0])
     decoder = make_decoder(codec, audio_format)
     assert {decoder.decode(packet) for packet in packets} == {length}
-    decoded = take(decoder)
+    decoded = collect(decoder)
     assert decoded.shape == (length * len(packets), audio_format.channels)
     assert decoded.dtype == np.dtype("<i2")
-    assert decoder.take() == []
+    assert decoder.collect() == []
     step = RATE // audio_format.sample_rate_hz
     sent = speechlike(1)[::step, 0] / 32768
     received = decoded[:, 0] / 32768
@@ -109,7 +109,7 @@ def test_a_decoder_survives_an_empty_packet(case: str) -> None:
     with pytest.raises(PayloadInvalid):
         decoder.decode(b"")
     assert decoder.decode(packets[1]) == length
-    assert len(take(decoder)) == 2 * length
+    assert len(collect(decoder)) == 2 * length
 
 
 @settings(max_examples=300)
@@ -126,7 +126,7 @@ def test_garbage_costs_only_itself(garbage: list[bytes]) -> None:
         assert 0 < more <= 5760
         length += more
     assert decoder.decode(good[1]) == 960
-    assert len(take(decoder)) == length + 960
+    assert len(collect(decoder)) == length + 960
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -137,11 +137,11 @@ def test_what_was_taken_stays_as_it_is(case: str) -> None:
     together, apart = (make_decoder(codec, audio_format) for _ in range(2))
     for packet in packets:
         together.decode(packet)
-    taken = []
+    collected = []
     for packet in packets:
         apart.decode(packet)
-        taken += apart.take()
-    np.testing.assert_array_equal(take(together), np.concatenate(taken))
+        collected += apart.collect()
+    np.testing.assert_array_equal(collect(together), np.concatenate(collected))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -152,13 +152,13 @@ def test_decoders_do_not_hear_each_other(case: str) -> None:
     alone, one, other = (make_decoder(codec, audio_format) for _ in range(3))
     for packet in packets:
         alone.decode(packet)
-    expected = take(alone)
+    expected = collect(alone)
     for packet, later in zip(packets, reversed(packets), strict=True):
         one.decode(packet)
         other.decode(later)
-    taken = other.take()
-    assert sum(map(len, taken)) == len(expected)
-    np.testing.assert_array_equal(take(one), expected)
+    collected = other.collect()
+    assert sum(map(len, collected)) == len(expected)
+    np.testing.assert_array_equal(collect(one), expected)
 
 
 def test_the_look_ahead_is_what_decoded_sound_is_late_by() -> None:
@@ -167,7 +167,7 @@ def test_the_look_ahead_is_what_decoded_sound_is_late_by() -> None:
     wave = speechlike(1)
     for packet in opus_packets(wave, **fine):
         decoder.decode(packet)
-    decoded = take(decoder)
+    decoded = collect(decoder)
     result = compare(wave[:, 0] / 32768, decoded[:, 0] / 32768, sample_rate_hz=RATE)
     assert encoder(**fine).look_ahead == 312
     assert abs(result.delay - 312) <= 4  # the encoder's high-pass turns the phase a little

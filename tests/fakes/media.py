@@ -60,7 +60,7 @@ class PlainDecoder:
     def conceal(self, length: int) -> int:
         return 0
 
-    def take(self) -> list[Sound]:
+    def collect(self) -> list[Sound]:
         gathered, self._gathered = self._gathered, []
         return gathered
 

@@ -41,7 +41,7 @@ class Counting:
         self._length += min(length, 4800)
         return min(length, 4800)
 
-    def take(self) -> list[Sound]:
+    def collect(self) -> list[Sound]:
         length, self._length = self._length, 0
         whole, rest = divmod(length, FRAME)
         return [self._samples] * whole + [self._samples[:rest]] * bool(rest)

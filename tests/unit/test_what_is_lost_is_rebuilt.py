@@ -47,7 +47,7 @@ class ScriptedDecoder:
         self.calls.append(f"conceal {length}")
         return self._gather(length - length % 120, 3)
 
-    def take(self) -> list[Sound]:
+    def collect(self) -> list[Sound]:
         gathered, self._gathered = self._gathered, []
         return gathered
 
