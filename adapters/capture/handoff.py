@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from adapters.capture.threads import deliver_in_thread, in_driver_thread
 from domain.errors import DeviceLost, NoSuchDevice
-from domain.ports.capture import InputDevice, Take
+from domain.ports.capture import BlockConsumer, InputDevice
 from domain.sound.conversion import unpack
 from domain.sound.formats import AudioFormat, AudioFrame
 
@@ -92,8 +92,8 @@ class CallbackSource:
     def overrun_samples(self) -> int:
         return self._handoff.overrun_samples
 
-    async def deliver(self, take: Take) -> None:
-        await deliver_in_thread(self._handoff.get, take, interrupt=self.stop)
+    async def deliver(self, consume: BlockConsumer) -> None:
+        await deliver_in_thread(self._handoff.get, consume, interrupt=self.stop)
 
     def stop(self) -> None:
         self._handoff.end()

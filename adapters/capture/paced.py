@@ -11,7 +11,7 @@ import soundfile
 
 from adapters.capture.threads import deliver_in_thread
 from domain.errors import InputUnreadable
-from domain.ports.capture import AudioSource, CaptureRequest, InputDevice, Take
+from domain.ports.capture import AudioSource, BlockConsumer, CaptureRequest, InputDevice
 from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat, Samples
 
 BLOCK_S = 0.02
@@ -33,8 +33,8 @@ class _PacedSource:
         self._started: float | None = None
         self._is_stopped = False
 
-    async def deliver(self, take: Take) -> None:
-        await deliver_in_thread(self._wait, take, interrupt=self.stop)
+    async def deliver(self, consume: BlockConsumer) -> None:
+        await deliver_in_thread(self._wait, consume, interrupt=self.stop)
 
     def _wait(self) -> AudioFrame | None:
         """The next block, when it is due."""

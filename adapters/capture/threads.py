@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from domain.errors import DeviceUnusable
-from domain.ports.capture import Take
+from domain.ports.capture import BlockConsumer
 from domain.sound.formats import AudioFrame
 
 _T = TypeVar("_T")
 
 
 async def deliver_in_thread(
-    wait: Callable[[], AudioFrame | None], take: Take, *, interrupt: Callable[[], None]
+    wait: Callable[[], AudioFrame | None], consume: BlockConsumer, *, interrupt: Callable[[], None]
 ) -> None:
-    """Call `take` with what `wait` returns, in a thread, until one of them says that it is over.
+    """Call `consume` with what `wait` returns, in a thread, until one of them says that it is over.
 
     When this returns, the last call has. One that is cancelled calls `interrupt`, upon which
     `wait` has to end.
     """
 
     def deliver() -> None:
-        while (block := wait()) is not None and take(block):
+        while (block := wait()) is not None and consume(block):
             pass
 
     thread = _start(deliver, name="gapless-media")

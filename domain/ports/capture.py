@@ -8,8 +8,8 @@ from typing import Protocol, TypeAlias
 
 from domain.sound.formats import AudioFormat, AudioFrame
 
-Take: TypeAlias = Callable[[AudioFrame], bool]
-"""Takes a block, and says whether another one is wanted."""
+BlockConsumer: TypeAlias = Callable[[AudioFrame], bool]
+"""Consumes a block; returns whether it wants another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class AudioSource(Protocol):
     def overrun_samples(self) -> int:
         """Samples lost so far because nobody took them in time."""
 
-    async def deliver(self, take: Take) -> None:
-        """Call `take` with each block, of any size, until it wants no more or the source ends.
+    async def deliver(self, consume: BlockConsumer) -> None:
+        """Call `consume` with each block, of any size, until it wants no more or the source ends.
 
         It is called in a thread of the source's own, one call after the other, so that sound
         waits for nothing that is done on the event loop; when this returns, however it does, the
@@ -62,7 +62,7 @@ class AudioSource(Protocol):
 
         Positions count from 0 with the device's clock: after an overrun the next block's
         position is later than the end of the one before. Raises `DeviceLost` when the device
-        is unplugged, `InputUnreadable`, and what `take` raises. One that is cancelled ends the
+        is unplugged, `InputUnreadable`, and what `consume` raises. One that is cancelled ends the
         source.
         """
 

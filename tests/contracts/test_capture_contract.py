@@ -77,15 +77,15 @@ async def open_source(kind: str, folder: pathlib.Path, seconds: float = 60) -> A
     )
 
 
-async def take(source: AudioSource, samples: float = float("inf")) -> list[AudioFrame]:
+async def read(source: AudioSource, samples: float = float("inf")) -> list[AudioFrame]:
     """So many samples or some more; all there are, unless it is said."""
     blocks: list[AudioFrame] = []
 
-    def take_one(block: AudioFrame) -> bool:
+    def consume(block: AudioFrame) -> bool:
         blocks.append(block)
         return sum(map(len, blocks)) < samples
 
-    await source.deliver(take_one)
+    await source.deliver(consume)
     assert samples == float("inf") or sum(map(len, blocks)) >= samples
     return blocks
 
@@ -94,7 +94,7 @@ async def test_blocks_follow_each_other_in_the_format_asked_for(
     kind: str, tmp_path: pathlib.Path
 ) -> None:
     source = await open_source(kind, tmp_path)
-    blocks = await take(source, RATE // 2)
+    blocks = await read(source, RATE // 2)
     await source.close()
     assert source.format == AudioFormat(RATE, 1)
     assert source.overrun_samples == 0
@@ -107,9 +107,9 @@ async def test_blocks_follow_each_other_in_the_format_asked_for(
 
 async def test_sound_comes_no_faster_than_it_is_made(kind: str, tmp_path: pathlib.Path) -> None:
     source = await open_source(kind, tmp_path)
-    await take(source, RATE // 4)  # what had gathered while the device was opened
+    await read(source, RATE // 4)  # what had gathered while the device was opened
     began = time.monotonic()
-    blocks = await take(source, RATE)
+    blocks = await read(source, RATE)
     elapsed = time.monotonic() - began
     await source.close()
     assert elapsed >= sum(map(len, blocks)) / RATE - 0.25
@@ -117,10 +117,10 @@ async def test_sound_comes_no_faster_than_it_is_made(kind: str, tmp_path: pathli
 
 async def test_a_stopped_source_ends(kind: str, tmp_path: pathlib.Path) -> None:
     source = await open_source(kind, tmp_path)
-    await take(source, 4800)
+    await read(source, 4800)
     source.stop()
     async with asyncio.timeout(5):
-        await take(source)
+        await read(source)
     await source.close()
 
 
@@ -128,14 +128,14 @@ async def test_a_source_that_is_cancelled_has_ended(kind: str, tmp_path: pathlib
     source = await open_source(kind, tmp_path)
     entered, left = threading.Event(), threading.Event()
 
-    def take_one(block: AudioFrame) -> bool:
+    def consume(block: AudioFrame) -> bool:
         left.clear()
         entered.set()
         time.sleep(0.2)
         left.set()
         return True
 
-    delivering = asyncio.create_task(source.deliver(take_one))
+    delivering = asyncio.create_task(source.deliver(consume))
     await asyncio.to_thread(entered.wait, 5)
     for _ in range(2):  # somebody is impatient
         delivering.cancel()
@@ -144,18 +144,18 @@ async def test_a_source_that_is_cancelled_has_ended(kind: str, tmp_path: pathlib
         await delivering
     assert left.is_set()
     async with asyncio.timeout(5):
-        assert await take(source) == []
+        assert await read(source) == []
     await source.close()
 
 
 async def test_what_goes_wrong_with_a_block_is_raised(kind: str, tmp_path: pathlib.Path) -> None:
     source = await open_source(kind, tmp_path)
 
-    def take_none(block: AudioFrame) -> bool:
+    def refuse(block: AudioFrame) -> bool:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        await source.deliver(take_none)
+        await source.deliver(refuse)
     await source.close()
 
 
@@ -163,14 +163,14 @@ async def test_sound_waits_for_nothing_that_is_done_on_the_loop(
     kind: str, tmp_path: pathlib.Path
 ) -> None:
     source = await open_source(kind, tmp_path)
-    await take(source, RATE // 10)  # a device may begin late
+    await read(source, RATE // 10)  # a device may begin late
     began, came = time.monotonic(), []
 
-    def take_one(block: AudioFrame) -> bool:
+    def consume(block: AudioFrame) -> bool:
         came.append(time.monotonic() - began)
         return came[-1] < 0.4
 
-    delivering = asyncio.create_task(source.deliver(take_one))
+    delivering = asyncio.create_task(source.deliver(consume))
     await asyncio.sleep(0)
     time.sleep(0.5)  # the loop has other things to do
     assert [at for at in came if 0.1 < at < 0.4]
@@ -190,8 +190,8 @@ async def test_a_reader_that_comes_late_misses_time_and_is_told(device_kind: str
     )
     while not source.overrun_samples:  # nobody reads
         await asyncio.sleep(0.01)
-    first = await take(source, 1)
-    blocks = first + await take(source, RATE // 2)
+    first = await read(source, 1)
+    blocks = first + await read(source, RATE // 2)
     await source.close()
     holes = [b.position - a.end for a, b in itertools.pairwise(blocks)]
     assert min(holes) >= 0
@@ -213,7 +213,7 @@ def test_devices_can_be_listed(kind: str) -> None:
 
 async def test_a_file_ends_with_its_last_sample(tmp_path: pathlib.Path) -> None:
     source = await open_source("file", tmp_path, seconds=0.1234)
-    blocks = await take(source)
+    blocks = await read(source)
     assert sum(map(len, blocks)) == round(0.1234 * RATE)
     await source.close()
 
@@ -229,8 +229,8 @@ async def test_a_device_that_goes_away_is_lost(
         for key, value in device.environ.items():
             monkeypatch.setenv(key, value)
         source = await open_source(name, tmp_path)
-        await take(source, 4800)
+        await read(source, 4800)
         device.unplug()
         with pytest.raises(DeviceLost):
-            await take(source)
+            await read(source)
         await source.close()

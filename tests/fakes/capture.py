@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 from adapters.capture.paced import ToneCapture, tone
-from domain.ports.capture import AudioSource, CaptureRequest, InputDevice, Take
+from domain.ports.capture import AudioSource, BlockConsumer, CaptureRequest, InputDevice
 from domain.sound.formats import AudioFormat, AudioFrame
 from tests.fakes.time import FakeClock
 
@@ -29,7 +29,7 @@ class FakeSource:
         self._clock = clock
         self._opened_at = clock.now if clock is not None else 0.0
 
-    async def deliver(self, take: Take) -> None:
+    async def deliver(self, consume: BlockConsumer) -> None:
         while self._script:
             step = self._script.pop(0)
             if isinstance(step, Exception):
@@ -38,7 +38,7 @@ class FakeSource:
                 due = self._opened_at + step.end / self.format.sample_rate_hz
                 if due > self._clock.now:
                     await self._clock.sleep(due - self._clock.now)
-            if not take(step):
+            if not consume(step):
                 return
 
     def stop(self) -> None:
@@ -77,14 +77,14 @@ class _LoopTone:
         self._tone = tone(audio_format)
         self._is_stopped = False
 
-    async def deliver(self, take: Take) -> None:
+    async def deliver(self, consume: BlockConsumer) -> None:
         began, rate, position = time.monotonic(), self.format.sample_rate_hz, 0
         while not self._is_stopped:
             start = position % len(self._tone)
             block = AudioFrame(self.format, self._tone[start : start + rate // 50], position)
             position = block.end
             await asyncio.sleep(began + position / rate - time.monotonic())
-            if not take(block):
+            if not consume(block):
                 return
 
     def stop(self) -> None:

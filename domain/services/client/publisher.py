@@ -221,12 +221,12 @@ class Publisher:
         assert self._source is not None
         blocks: list[tuple[AudioFrame, float]] = []
 
-        def take(block: AudioFrame) -> bool:
+        def consume(block: AudioFrame) -> bool:
             blocks.append((block, self._clock.monotonic()))
             return False
 
         with contextlib.suppress(CaptureError):
-            await self._source.deliver(take)
+            await self._source.deliver(consume)
         if not blocks:
             await self._close_source()
             return False
