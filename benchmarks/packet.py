@@ -67,13 +67,13 @@ def _streams() -> range:
     return range(STREAMS)
 
 
-def _each(takers: Sequence[Callable[[T], object]], items: Sequence[T]) -> float:
+def _each(streams: Sequence[Callable[[T], object]], items: Sequence[T]) -> float:
     """µs of one call, all streams' first items before their second ones."""
     began = time.thread_time()
     for item in items:
-        for take in takers:
-            take(item)
-    return (time.thread_time() - began) / (len(takers) * len(items)) * 1e6
+        for process in streams:
+            process(item)
+    return (time.thread_time() - began) / (len(streams) * len(items)) * 1e6
 
 
 class _Sink(asyncio.DatagramProtocol):
@@ -127,50 +127,50 @@ def _unprotect(datagrams: list[bytes]) -> float:
 
 
 def _order(packets: list[RtpPacket]) -> float:
-    def taker() -> Callable[[RtpPacket], None]:
+    def new_stream() -> Callable[[RtpPacket], None]:
         gate, buffer = SourceGate(), ReorderBuffer(hold_s=0.0)
         statistics = ReceptionStatistics(7, clock_rate_hz=48_000)
 
-        def take(packet: RtpPacket) -> None:
+        def process(packet: RtpPacket) -> None:
             for admitted in gate.admit(packet):
                 statistics.received([admitted])
                 buffer.push(admitted)
 
-        return take
+        return process
 
-    return _each([taker() for _ in _streams()], packets)
+    return _each([new_stream() for _ in _streams()], packets)
 
 
 def _decode(payloads: list[bytes]) -> float:
-    def taker(ahead: int) -> Callable[[int], None]:
+    def new_stream(ahead: int) -> Callable[[int], None]:
         decoder = OpusDecoder(MONO)
 
-        def take(index: int) -> None:
+        def process(index: int) -> None:
             decoder.decode(payloads[(index + ahead) % len(payloads)])
             decoder.collect()
 
-        return take
+        return process
 
     # out of step: a processor that has seen the same packet a hundred times foresees what is in
     # it, and takes a fifth less than for one that it has not
-    return _each([taker(stream) for stream in _streams()], range(len(payloads)))
+    return _each([new_stream(stream) for stream in _streams()], range(len(payloads)))
 
 
 def _place(packets: list[RtpPacket]) -> float:
     samples = np.zeros((960, 1), "<i2")
 
-    def taker() -> Callable[[RtpPacket], None]:
+    def new_stream() -> Callable[[RtpPacket], None]:
         recording = Recording(max_gap_s=60)
         recording.open(MONO, clock_rate_hz=48_000)
 
-        def take(packet: RtpPacket) -> None:
+        def process(packet: RtpPacket) -> None:
             kind = SampleKind.RECEIVED
             at = packet.sequence * 0.02
             recording.add(Run(packet.timestamp, [samples] * 2, 1920, kind, kind, at, at))
 
-        return take
+        return process
 
-    return _each([taker() for _ in _streams()], packets[::2]) / 2
+    return _each([new_stream() for _ in _streams()], packets[::2]) / 2
 
 
 def _store() -> float:

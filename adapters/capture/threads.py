@@ -59,7 +59,7 @@ def _start(call: Callable[[], _T], *, name: str) -> asyncio.Future[_T]:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
 
-    def settle(result: _T | None, error: BaseException | None) -> None:
+    def resolve(result: _T | None, error: BaseException | None) -> None:
         if done.done():
             return
         if error is not None:
@@ -73,7 +73,7 @@ def _start(call: Callable[[], _T], *, name: str) -> asyncio.Future[_T]:
         except BaseException as error:
             outcome = (None, error)
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, *outcome)
+            loop.call_soon_threadsafe(resolve, *outcome)
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return done

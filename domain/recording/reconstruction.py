@@ -93,8 +93,8 @@ class Reconstructor:
         if is_lossy:
             self._bridge(packet, runs)
         follows = not is_lossy and packet.timestamp == self._expected
-        goes_on = follows and bool(runs) and runs[-1].kind is kind
-        if not goes_on:
+        continues = follows and bool(runs) and runs[-1].kind is kind
+        if not continues:
             self._complete(runs)
         try:
             length = self._decoder.decode(packet.payload)
@@ -102,7 +102,7 @@ class Reconstructor:
             self.rejected["payload"] += 1
             self._lossy = True
             return
-        if goes_on:
+        if continues:
             run = runs[-1]
             run.length += length
             run.completed = arrived

@@ -141,7 +141,7 @@ class Recording:
         self.state = State.RECORDING
         return [Opened(audio_format)]
 
-    def go_on(
+    def resume(
         self, audio_format: AudioFormat, *, clock_rate_hz: int, progress: Progress, ssrc: int
     ) -> None:
         """Take up a recording that another process began; its file is there already.
@@ -155,7 +155,7 @@ class Recording:
         if anchor is not None and anchor.ssrc == ssrc:
             samples = progress.length - anchor.position
             timestamp = anchor.rtp_timestamp + samples * clock_rate_hz // self._sample_rate_hz
-        self._timeline.go_on(
+        self._timeline.resume(
             position=progress.length,
             timestamp=None if timestamp is None else timestamp % 2**32,
             ended_at=progress.ended_at,

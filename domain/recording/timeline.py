@@ -49,7 +49,7 @@ class Timeline:
         self.position = 0
         """Samples placed so far, gaps included: the length of the recording."""
 
-    def go_on(self, *, position: int, timestamp: int | None, ended_at: float) -> None:
+    def resume(self, *, position: int, timestamp: int | None, ended_at: float) -> None:
         """Go on with a recording that another process began and was killed over.
 
         It is `position` samples long, and its last sample arrived at `ended_at`. `timestamp` is

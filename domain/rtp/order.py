@@ -70,7 +70,7 @@ class ReorderBuffer:
         self.strays = 0
         """Packets that fitted nowhere, and that nothing followed."""
 
-    def passes(self, packet: RtpPacket) -> bool:
+    def pass_in_order(self, packet: RtpPacket) -> bool:
         """Whether a packet is next in order, and nothing waits; then it has passed.
 
         As nearly all do: they need not be pushed.
@@ -89,7 +89,7 @@ class ReorderBuffer:
 
     def push(self, packet: RtpPacket) -> list[Slot]:
         """Take a packet; return the slots that are due when it arrives."""
-        if self.passes(packet):
+        if self.pass_in_order(packet):
             return [packet]
         if self._next is None:
             # whatever is up to MAX_MISORDER before it may still turn out to be the first
@@ -97,7 +97,7 @@ class ReorderBuffer:
             self._start_hold_s = min(self._hold_s, MARKED_S) if packet.marker else self._hold_s
         ahead = signed(packet.sequence - self._next, bits=16)
         far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
-        if far and not self._goes_on(packet):
+        if far and not self._continues_stream(packet):
             return self._jumped(packet)
         if self.suspect is not None:
             self._drop_suspect()
@@ -180,7 +180,7 @@ class ReorderBuffer:
         if 0 < step <= _MAX_TICKS and signed(packet.sequence - last.sequence, bits=16) == 1:
             self._ticks = step
 
-    def _goes_on(self, packet: RtpPacket) -> bool:
+    def _continues_stream(self, packet: RtpPacket) -> bool:
         """Whether a packet far away has the timestamp that it would have in this stream."""
         if self._last is None or not self._ticks:
             return False

@@ -47,7 +47,7 @@ class Framer:
         """What is left over at the end, shorter than a frame; the framer is empty afterwards."""
         if not self._pending_length:
             return None
-        samples = self._take(self._pending_length)
+        samples = self._cut(self._pending_length)
         return AudioFrame(self.format, samples, self._start - len(samples))
 
     def _bridge(self, position: int) -> list[AudioFrame]:
@@ -72,10 +72,10 @@ class Framer:
         frames: list[AudioFrame] = []
         while self._pending_length >= self.frame_samples:
             position = self._start
-            frames.append(AudioFrame(self.format, self._take(self.frame_samples), position))
+            frames.append(AudioFrame(self.format, self._cut(self.frame_samples), position))
         return frames
 
-    def _take(self, length: int) -> Samples:
+    def _cut(self, length: int) -> Samples:
         joined = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
         rest = joined[length:]
         self._pending = [rest] if len(rest) else []

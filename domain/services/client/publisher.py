@@ -189,22 +189,22 @@ class Publisher:
         self._events.publish(MicrophoneLost(str(error)))
         lost_at, ended_at = self._read_at, self._read_to
         self._end_sound()
-        beating = self._spawner.spawn(self._beat(lost_at, ended_at), name="heartbeat")
+        heartbeats = self._spawner.spawn(self._send_heartbeats(lost_at, ended_at), name="heartbeat")
         try:
             await self._close_source()
             while not self._stopped and not self._is_over:
                 with contextlib.suppress(CaptureError):
                     await self._open_source()
-                if self._source is not None and await self._begin_again(lost_at, ended_at):
+                if self._source is not None and await self._resume_from_device(lost_at, ended_at):
                     self._lost += self._shift - ended_at
                     self._events.publish(MicrophoneReturned(self._clock.monotonic() - lost_at))
                     return
                 await self._clock.sleep(REOPEN_S)
             self._lost += max(0, self._read_to - ended_at)  # it never came back
         finally:
-            await beating.cancel()
+            await heartbeats.cancel()
 
-    async def _beat(self, lost_at: float, ended_at: int) -> None:
+    async def _send_heartbeats(self, lost_at: float, ended_at: int) -> None:
         """Tell the server how time goes by without a sound."""
         while not self._is_over:
             now = ended_at + round((self._clock.monotonic() - lost_at) * RTP_RATE_HZ)
@@ -216,7 +216,7 @@ class Publisher:
                 self._uplink.send(self._packetizer.packet(b"", now))
             await self._clock.sleep(REOPEN_S)
 
-    async def _begin_again(self, lost_at: float, ended_at: int) -> bool:
+    async def _resume_from_device(self, lost_at: float, ended_at: int) -> bool:
         """Whether the reopened device delivers; its first block tells where it goes on."""
         assert self._source is not None
         blocks: list[tuple[AudioFrame, float]] = []

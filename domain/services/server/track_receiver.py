@@ -98,7 +98,7 @@ class TrackReceiver:
                 if not self._is_acceptable(codec):
                     self._rejected["payload type"] += 1
                     continue
-            if packet.ssrc == gate.current and self._reorder.passes(packet):
+            if packet.ssrc == gate.current and self._reorder.pass_in_order(packet):
                 passed.append(packet)
                 continue
             if passed:

@@ -242,7 +242,7 @@ class TrackRecorder:
         assert self._reconstructor is not None
         self._interrupted = None
         self._reconstructor.restart()  # the time before the first packet is not DTX
-        self._recording.go_on(
+        self._recording.resume(
             interrupted.info.format,
             clock_rate_hz=codec.clock_rate_hz,
             progress=Progress(
