@@ -4,15 +4,15 @@ from __future__ import annotations
 
 
 def signed(difference: int, *, bits: int) -> int:
-    """The difference of two counters that wrap at `bits`, taken the short way round."""
+    """Return the smallest signed difference of two counters that wrap at `bits`, modulo 2^bits."""
     half = 1 << (bits - 1)
     return (difference + half) % (half << 1) - half
 
 
 class Unwrapper:
-    """Turns a wrapping counter into one that goes on for ever.
+    """Extends a wrapping counter to one that never wraps.
 
-    Each value is taken as the one nearest to the value before it.
+    Each value is interpreted as the one nearest to the previous value.
     """
 
     def __init__(self, *, bits: int) -> None:
@@ -20,10 +20,10 @@ class Unwrapper:
         self._last: int | None = None
 
     def unwrap(self, value: int) -> int:
-        """The extended value; the first one comes back unchanged."""
+        """Return the extended value; the first value is returned unchanged."""
         if self._last is None:
             self._last = value
             return value
-        # as `signed`, which a call for each packet would cost more than all the rest
+        # `signed`, inlined: a call per packet would cost more than the rest of this method
         self._last += (value - self._last + self._half) % (self._half << 1) - self._half
         return self._last

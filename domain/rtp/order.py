@@ -1,4 +1,4 @@
-"""Packets in the order of their arrival in, slots in the order of their sending out."""
+"""Reorders packets from order of arrival to order of sending, and declares losses."""
 
 from __future__ import annotations
 
@@ -10,46 +10,49 @@ from domain.rtp.counters import signed
 from domain.rtp.packets import RtpPacket
 
 MAX_DROPOUT = 3000
-"""A jump ahead of more packets than this may be a restarted sender (RFC 3550 § A.1)."""
+"""A jump ahead by more packets than this may mean a restarted sender (RFC 3550 § A.1)."""
 MAX_MISORDER = 100
-"""A packet further behind than this may be of a restarted sender (RFC 3550 § A.1)."""
+"""A packet further behind than this may come from a restarted sender (RFC 3550 § A.1)."""
 MARKED_S = 0.035
-"""Some senders mark every packet, so that the first one to come need not be the first."""
+"""How long a first packet with the marker waits.
+
+It cannot pass at once: some senders mark every packet, so it need not be the first one.
+"""
 _REMEMBERED_LOSSES = 1000
 _MAX_TICKS = 48_000 // 5
-"""A step between two packets beyond 200 ms is a pause, and tells nothing of their length."""
+"""A timestamp step above 200 ms is a pause and says nothing about the length of a packet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """`count` packets that did not come in time."""
+    """`count` packets that did not arrive in time."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The sender began again with another sequence; nothing is known of what lies between."""
+    """The sender restarted with another sequence; the length of the gap is unknown."""
 
 
 Slot: TypeAlias = RtpPacket | Lost | Restarted
-"""A packet is the next one in order, or the copy of it that another one carried."""
+"""What comes next in order: a packet (received, or a copy from a later one) or a loss."""
 
 
 class ReorderBuffer:
     """Puts the packets of one source (one SSRC) in order.
 
-    A packet that is next in order passes at once. Behind a hole packets wait for at most
-    `hold_s`; then the hole is lost, or filled with copies from redundancy, and what waits goes
-    on. The first packets wait as long, since nobody knows yet which one is the first; but for
-    `MARKED_S` only, where one has the marker, and should be it (RFC 3551 § 4.1).
+    A packet that is next in order passes at once. Packets behind a hole wait for at most
+    `hold_s`; then the hole is declared lost, or filled with redundant copies, and the waiting
+    packets pass. The first packets wait equally long, because any of them may not be the first
+    one sent; they wait for `MARKED_S` only if the first to arrive has the marker (RFC 3551 § 4.1).
 
-    Duplicates, and packets that come after their hole was given up, are counted and dropped.
+    Duplicates, and packets that arrive after their hole was given up, are counted and dropped.
 
-    A jump beyond `MAX_DROPOUT` or `MAX_MISORDER` whose timestamp has jumped as far is the same
-    stream, after a long outage or by a long way round. Another one is a restart, when a second
-    packet follows the first (§ A.1), so that one stray packet cannot derail a stream; the first
-    of the two is kept.
+    A jump beyond `MAX_DROPOUT` or `MAX_MISORDER` whose timestamp has jumped equally far is the
+    same stream, after a long outage or over a much slower path. Any other jump is a restart once
+    a second packet confirms it (§ A.1), so that one stray packet cannot derail a stream. The
+    first of the two packets is kept.
     """
 
     def __init__(self, *, hold_s: float) -> None:
@@ -60,20 +63,20 @@ class ReorderBuffer:
         self._waiting: dict[int, RtpPacket] = {}
         self._copies: dict[int, RtpPacket] = {}
         self._given_up: deque[int] = deque(maxlen=_REMEMBERED_LOSSES)
-        self._last: RtpPacket | None = None  # the latest that went through
-        self._ticks = 0  # by which timestamps go on from packet to packet
+        self._last: RtpPacket | None = None  # the latest packet that passed
+        self._ticks = 0  # timestamp step from packet to packet
         self.suspect: RtpPacket | None = None
-        """A packet that fits nowhere, as long as no second one confirms it."""
+        """A packet with an implausible jump that no second packet has confirmed yet."""
         self.late = 0
-        """Packets that came after they were given up."""
+        """Packets that arrived after they were given up."""
         self.duplicates = 0
         self.strays = 0
-        """Packets that fitted nowhere, and that nothing followed."""
+        """Packets with an implausible jump that no second packet confirmed."""
 
     def pass_in_order(self, packet: RtpPacket) -> bool:
-        """Whether a packet is next in order, and nothing waits; then it has passed.
+        """Pass a packet that is next in order while nothing waits; return whether it passed.
 
-        As nearly all do: they need not be pushed.
+        This is the fast path for nearly all packets. The others go to `push`.
         """
         if self._waiting or self.suspect is not None or self._next is None:
             return False
@@ -88,11 +91,11 @@ class ReorderBuffer:
         return True
 
     def push(self, packet: RtpPacket) -> list[Slot]:
-        """Take a packet; return the slots that are due when it arrives."""
+        """Add a packet and return the slots that are due when it arrives."""
         if self.pass_in_order(packet):
             return [packet]
         if self._next is None:
-            # whatever is up to MAX_MISORDER before it may still turn out to be the first
+            # the first packet sent may be up to MAX_MISORDER before this one
             self._next = packet.sequence - MAX_MISORDER
             self._start_hold_s = min(self._hold_s, MARKED_S) if packet.marker else self._hold_s
         ahead = signed(packet.sequence - self._next, bits=16)
@@ -116,10 +119,10 @@ class ReorderBuffer:
         return self.poll(now=packet.arrived)
 
     def poll(self, *, now: float) -> list[Slot]:
-        """The slots that are due because the packets behind a hole have waited long enough."""
+        """Return the slots that are due because packets behind a hole have waited long enough."""
         slots: list[Slot] = []
         hold_s = self._start_hold_s if self._starting else self._hold_s
-        # later packets may have arrived before the first one behind the hole
+        # the first packet behind the hole need not have arrived first
         while (
             self._waiting and now - min(item.arrived for item in self._waiting.values()) >= hold_s
         ):
@@ -127,7 +130,7 @@ class ReorderBuffer:
         return slots
 
     def flush(self) -> list[Slot]:
-        """Everything that still waits, holes given up: the stream is over."""
+        """Give up all holes and return everything that waits: the stream is over."""
         slots: list[Slot] = []
         while self._waiting:
             slots += self._give_up_hole()
@@ -181,7 +184,7 @@ class ReorderBuffer:
             self._ticks = step
 
     def _continues_stream(self, packet: RtpPacket) -> bool:
-        """Whether a packet far away has the timestamp that it would have in this stream."""
+        """Whether the timestamp of a far-off packet has jumped as far as its sequence number."""
         if self._last is None or not self._ticks:
             return False
         packets = signed(packet.sequence - self._last.sequence, bits=16)

@@ -1,22 +1,23 @@
-"""Numbers for the packets of one source, over all its connections."""
+"""Numbers the packets of one source across all its connections."""
 
 from __future__ import annotations
 
 from domain.rtp.packets import RtpPacket
 
 OPUS_PAYLOAD_TYPE = 111
-"""What our own client offers Opus as: dynamic (RFC 3551 § 6), and what browsers take, too."""
+"""The dynamic payload type (RFC 3551 § 6) of Opus in our client's offers; browsers use it, too."""
 
 
 RTP_RATE_HZ = 48_000
-"""Opus' RTP clock (RFC 7587 § 4.1), and the rate at which our own client encodes."""
+"""Opus' RTP clock rate (RFC 7587 § 4.1), and the rate at which our client encodes."""
 
 
 class Packetizer:
-    """Numbers the packets of one source, whatever connections carry them.
+    """Numbers the packets of one source, whichever connection carries them.
 
-    SSRC, sequence and timestamps go on from one connection to the next, so that a receiver knows
-    to the sample where a packet belongs. The three numbers come from chance (§ 5.1).
+    SSRC, sequence and timestamps continue from one connection to the next, so that a receiver
+    can place each packet to the sample. The caller picks the initial values at random
+    (RFC 3550 § 5.1).
     """
 
     def __init__(self, *, ssrc: int, first_sequence: int, first_timestamp: int) -> None:
@@ -27,14 +28,14 @@ class Packetizer:
 
     @property
     def last_sequence(self) -> int:
-        """Of the latest packet; 16 bits."""
+        """The sequence number of the latest packet; 16 bits."""
         return (self._sequence - 1) % 2**16
 
     def packet(self, payload: bytes, position: int) -> RtpPacket:
-        """The next packet; its first sample is the `position`th of the source's.
+        """Return the next packet, whose first sample is at `position` of the source.
 
-        One without a payload says that the source lives, and that there was no sound up to
-        `position` (RFC 6263 § 4.6).
+        A packet without a payload is a keepalive: there was no sound up to `position`
+        (RFC 6263 § 4.6).
         """
         packet = RtpPacket(
             payload_type=OPUS_PAYLOAD_TYPE,
@@ -49,9 +50,9 @@ class Packetizer:
         return packet
 
     def skip(self) -> None:
-        """Sound before the next packet was lost before it could be sent: a number is missing.
+        """Skip one sequence number, because sound was lost before it could be sent.
 
-        Without that the receiver would take the time for silence that was meant (DTX).
+        Otherwise the receiver would take the gap for intended silence (DTX).
         """
         self._sequence = (self._sequence + 1) % 2**16
         self._marker = True

@@ -1,7 +1,4 @@
-"""RTP as far as a recorder needs it: the header, arithmetic that wraps, reception statistics.
-
-RFC 3550; the numbers after § are its sections.
-"""
+"""Parses and writes RTP packets, as far as a recorder needs (RFC 3550; § are its sections)."""
 
 from __future__ import annotations
 
@@ -13,14 +10,15 @@ from domain.errors import PacketInvalid
 
 _HEADER = struct.Struct("!BBHII")
 _PLAIN = 0x80
-"""The first byte of a packet that is a header and a payload: version 2, and nothing else."""
+"""The first byte of a packet of version 2 without padding, extension or CSRCs."""
 
 
 @dataclass(slots=True)
 class RtpPacket:
-    """An RTP packet without what a recorder has no use for (CSRCs, header extensions).
+    """An RTP packet without the parts that a recorder does not use (CSRCs, header extensions).
 
-    A value, as all that is made for each packet: freezing it would make it four times as costly.
+    Treat it as immutable. It is not frozen, because that would make creating it four times as
+    expensive.
     """
 
     payload_type: int
@@ -32,13 +30,13 @@ class RtpPacket:
     payload: bytes
     marker: bool = False
     arrived: float = 0.0
-    """When it came (monotonic seconds)."""
+    """When it arrived (monotonic seconds)."""
     copies: Sequence[RtpPacket] = ()
-    """Earlier packets whose payloads it carries again (RFC 2198)."""
+    """Earlier packets whose payloads this one repeats (RED, RFC 2198)."""
 
 
 def parse_rtp(data: bytes, arrived: float = 0.0) -> RtpPacket:
-    """Read an RTP packet (§ 5.1); raises `PacketInvalid` with the reason."""
+    """Parse an RTP packet (§ 5.1); raises `PacketInvalid` with the reason."""
     if len(data) < _HEADER.size:
         raise PacketInvalid(f"{len(data)} bytes are too short for an RTP header")
     first, second, sequence, timestamp, ssrc = _HEADER.unpack_from(data)
@@ -47,7 +45,7 @@ def parse_rtp(data: bytes, arrived: float = 0.0) -> RtpPacket:
 
 
 def _payload(data: bytes, first: int) -> bytes:
-    """What is between the parts of a packet that its first byte tells of."""
+    """Return the payload of a packet with CSRCs, a header extension or padding."""
     if first >> 6 != 2:
         raise PacketInvalid(f"RTP version {first >> 6}")
     start, end = _HEADER.size + 4 * (first & 0x0F), len(data)
@@ -66,7 +64,7 @@ def _payload(data: bytes, first: int) -> bytes:
 
 
 def write_rtp(packet: RtpPacket) -> bytes:
-    """The packet as it is sent (§ 5.1)."""
+    """Serialize the packet (§ 5.1)."""
     second = packet.payload_type | (0x80 if packet.marker else 0)
     header = _HEADER.pack(_PLAIN, second, packet.sequence, packet.timestamp, packet.ssrc)
     return header + packet.payload

@@ -1,4 +1,4 @@
-"""RED: earlier payloads carried again by later packets (RFC 2198)."""
+"""RED: later packets repeat the payloads of earlier ones (RFC 2198)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from domain.rtp.packets import RtpPacket
 
 @dataclass(slots=True)
 class Recovered(RtpPacket):
-    """A packet as a later one carries it again; it arrived with that one."""
+    """A packet rebuilt from the copy in a later one; it has that packet's arrival time."""
 
 
 def split_red(packet: RtpPacket) -> RtpPacket:
-    """The packet that RED wraps, with the earlier ones that it carries again, oldest first.
+    """Unwrap a RED packet: its primary payload, with earlier payloads as `copies`, oldest first.
 
-    A redundant block says how much older it is, but not of which packet it is a copy; senders
-    repeat the packets directly before (libwebrtc does), so the k-th block from the end is k
-    packets back. Blocks that are empty, or of another payload type, are left out. Raises
-    `PayloadInvalid`.
+    A redundant block states its timestamp offset but not its sequence number. Senders repeat the
+    packets directly before (libwebrtc does), so the k-th block from the end is k packets back.
+    Blocks that are empty or of another payload type are left out. Raises `PayloadInvalid`.
     """
     data, position = packet.payload, 0
     headers: list[tuple[int, int, int]] = []  # payload type, timestamp offset, length

@@ -1,4 +1,4 @@
-"""Reception statistics, as receiver reports state them (RFC 3550 § 6.4, § A.3, § A.8)."""
+"""Reception statistics for RTCP receiver reports (RFC 3550 § 6.4, § A.3, § A.8)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from domain.rtp.packets import RtpPacket
 
 @dataclass(frozen=True, slots=True)
 class ReceptionReport:
-    """The figures of one report block (§ 6.4.1) that come from received packets."""
+    """The fields of one report block (§ 6.4.1) that follow from received packets."""
 
     ssrc: int
     fraction_lost: int
-    """Loss since the previous report, in 1/256."""
+    """Fraction of packets lost since the previous report, in units of 1/256."""
     packets_lost: int
-    """Loss since the beginning; negative when duplicates outnumber losses."""
+    """Packets lost since the beginning; negative when duplicates outnumber losses."""
     highest_sequence: int
     """Extended highest sequence number, 32 bits."""
     jitter: int
@@ -24,7 +24,7 @@ class ReceptionReport:
 
 
 class ReceptionStatistics:
-    """What receiver reports say of one source (§ A.3, § A.8)."""
+    """Collects the reception statistics of one source (§ A.3, § A.8)."""
 
     def __init__(self, ssrc: int, *, clock_rate_hz: int) -> None:
         self.ssrc = ssrc
@@ -38,16 +38,16 @@ class ReceptionStatistics:
         self._reported_received = 0
 
     def begin_anew(self) -> ReceptionStatistics:
-        """The same source, after an outage that may be longer than its numbers can tell."""
+        """Return empty statistics for the same source, after a break in its sequence numbers."""
         return ReceptionStatistics(self.ssrc, clock_rate_hz=self._clock_rate_hz)
 
     def received(self, packets: Sequence[RtpPacket]) -> None:
-        """Count packets, in the order in which they came; one at least."""
+        """Count packets in order of arrival; there must be at least one."""
         if self._base is None:
             self._base = self._highest = packets[0].sequence
         highest, jitter, last = self._highest, self._jitter, self._transit
         for packet in packets:
-            # as `signed`, which a call for each packet would cost more than all the rest
+            # `signed`, inlined: a call per packet would cost more than the rest of the loop
             ahead = (packet.sequence - highest + 0x8000) % 0x10000 - 0x8000
             if ahead > 0:
                 highest += ahead
@@ -55,7 +55,7 @@ class ReceptionStatistics:
             if last is not None:
                 difference = transit - last
                 if not -(2**31) <= difference < 2**31:
-                    # the timestamp wraps every 25 hours at 48 kHz: take the difference modulo 2^32
+                    # the timestamp wraps every 25 hours at 48 kHz: reduce the difference mod 2^32
                     difference = (difference + 2**31) % 2**32 - 2**31
                 jitter += (abs(difference) - jitter) / 16
             last = transit
@@ -63,7 +63,7 @@ class ReceptionStatistics:
         self._received += len(packets)
 
     def report(self) -> ReceptionReport | None:
-        """The next report block, or None before the first packet."""
+        """Return the next report block, or None before the first packet."""
         if self._base is None:
             return None
         expected = self._highest - self._base + 1

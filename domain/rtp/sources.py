@@ -1,4 +1,4 @@
-"""Which of the sources (SSRCs) that send in one session is the one that is recorded."""
+"""Chooses which source (SSRC) of a session is recorded."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from collections import Counter
 from domain.rtp.packets import RtpPacket
 
 RETURN_AFTER_S = 1.0
-"""A source that was left can take over again when the one after it has been silent so long."""
+"""A replaced source may take over again once its successor has been silent for this long."""
 _REMEMBERED = 16
 
 
 class SourceGate:
-    """Lets the packets of one source at a time through.
+    """Admits the packets of one source at a time.
 
-    The first source is the first packet's. Another takes over with its second packet, and its
-    first is not lost by that, so that one stray packet derails nothing. What still comes of a
-    source that was left is late, unless the one that is recorded has fallen silent. Another
-    connection may bring another source with its first packet.
+    The first packet decides the source. Another source takes over with its second packet, so that
+    one stray packet changes nothing; its first packet is then admitted, too. Packets of a
+    replaced source are rejected as late, unless the current source has fallen silent. A new
+    connection may bring a new source with its first packet.
     """
 
     def __init__(self) -> None:
         self.current: int | None = None
-        """The SSRC that is recorded."""
+        """The SSRC that is being recorded."""
         self.rejected: Counter[str] = Counter()
         self.active_at = 0.0
-        """When its latest packet came."""
+        """When the latest packet of the current source arrived."""
         self._newcomer: RtpPacket | None = None
         self._left: tuple[int, ...] = ()
 
     def reopen(self) -> None:
-        """The packets that follow come by another connection: whatever it brings is the source."""
+        """Accept any source: the next packets come from another connection."""
         self.current = None
         self._newcomer = None
 
     def admit(self, packet: RtpPacket) -> list[RtpPacket]:
-        """What goes on now; look at `current` to see whether another source has taken over."""
+        """Return the packets to process now; `current` shows whether the source has changed."""
         ssrc = packet.ssrc
         admitted = [packet]
         if self.current not in (None, ssrc):

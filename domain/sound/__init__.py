@@ -1,1 +1,1 @@
-"""Sound: formats, conversion, framing, levels, and what a packet of Opus says of itself."""
+"""Sound: formats, conversion, framing, levels, decoders, and the headers of Opus packets."""

@@ -1,7 +1,7 @@
-"""How like two recordings are: aligned, then compared by correlation, level and silence.
+"""Compares two recordings: aligns them, then measures correlation, level and dropouts.
 
-A lossy codec keeps what is heard, not the waveform, so a sample-by-sample SNR says little (a
-perfect Opus path has about 8 dB). Correlation after alignment, level and length do say it.
+A lossy codec preserves what is heard, not the waveform, so a sample-by-sample SNR says little (a
+perfect Opus path has about 8 dB). Correlation after alignment, level and length say more.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ Mono = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What became of a signal on its way."""
+    """How a received signal differs from the one that was sent."""
 
     delay: int
-    """Samples by which the received signal is behind; negative when it starts later than sent."""
+    """Samples by which the received signal lags; negative when its beginning is missing."""
     correlation: float
-    """Of the overlapping part, 1.0 for the same shape."""
+    """Correlation over the overlapping part; 1.0 means the same shape."""
     level_difference_db: float
-    """Received against sent, RMS over the overlapping part."""
+    """RMS level of the received signal relative to the sent one, over the overlapping part."""
     longest_hole: int
     """Longest run of samples below -80 dBFS in the received signal where the sent one has sound."""
 
 
 def compare(sent: Mono, received: Mono, *, sample_rate_hz: int) -> Comparison:
-    """Compare two signals of the same rate. Raises `ValueError` when one is empty or silent."""
+    """Compare two signals of the same rate; raises `ValueError` if one is empty or silent."""
     if not sent.any() or not received.any():
         raise ValueError("a silent signal cannot be aligned with another")
     delay = _delay(sent, received)
@@ -48,7 +48,7 @@ def compare(sent: Mono, received: Mono, *, sample_rate_hz: int) -> Comparison:
 
 
 def _delay(sent: Mono, received: Mono) -> int:
-    """The lag of the highest cross-correlation, by FFT."""
+    """Return the lag with the highest cross-correlation, computed by FFT."""
     size = 1 << (len(sent) + len(received) - 1).bit_length()
     spectrum = np.conj(np.fft.rfft(sent, size)) * np.fft.rfft(received, size)
     lag = int(np.argmax(np.fft.irfft(spectrum, size)))
@@ -56,7 +56,7 @@ def _delay(sent: Mono, received: Mono) -> int:
 
 
 def _longest_hole(sent: Mono, received: Mono, *, window: int) -> int:
-    """In whole windows: received is below -80 dBFS, sent is above -60."""
+    """Return the longest run of windows where received is below -80 dBFS and sent above -60."""
     count = len(sent) // window
     shape = (count, window)
     loud = np.abs(sent[: count * window]).reshape(shape).max(axis=1) > 10 ** (-60 / 20)

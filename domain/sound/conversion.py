@@ -1,8 +1,8 @@
-"""Sample formats, layouts and channel counts, converted without surprises.
+"""Converts sample formats, layouts and channel counts.
 
-Integers share one scale: full scale is 2^(bits-1), so widening is a shift and narrowing rounds to
-nearest and saturates. Between integers and floats, ±1.0 is full scale. The laws (round trips,
-error bounds in LSB) are in `tests/property/test_conversion_laws.py`.
+Integers share one scale: full scale is 2^(bits-1), so widening is a shift, and narrowing rounds to
+nearest and saturates. Floats have full scale at ±1.0. The laws (round trips, error bounds in LSB)
+are in `tests/property/test_conversion_laws.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def unpack(data: Bytes, audio_format: AudioFormat, *, planar: bool = False) -> S
 
 
 def pack(samples: Samples, sample_format: SampleFormat, *, planar: bool = False) -> bytes:
-    """The opposite of `unpack`: shape (n, channels) to packed or planar bytes."""
+    """Write samples of shape (n, channels) as packed or planar bytes; the inverse of `unpack`."""
     ordered = np.ascontiguousarray(samples.T if planar else samples)
     if sample_format is SampleFormat.S24:
         return ordered.astype("<i4").view("u1").reshape(-1, 4)[:, :3].tobytes()
@@ -43,21 +43,21 @@ def pack(samples: Samples, sample_format: SampleFormat, *, planar: bool = False)
 
 
 def convert(samples: Samples, source: SampleFormat, target: SampleFormat) -> Samples:
-    """Samples of one format in another, same shape.
+    """Convert samples from one format to another; the shape stays.
 
-    Widening and integer-to-f64 are exact; narrowing rounds to nearest and saturates; a float
-    that is not a number becomes silence.
+    Widening and integer-to-f64 are exact. Narrowing rounds to nearest and saturates. A NaN
+    becomes silence.
     """
     if source is target:
         return samples
     if source.is_float:
         if target.is_float:
-            with np.errstate(over="ignore"):  # beyond f32 there is infinity
+            with np.errstate(over="ignore"):  # values beyond the range of f32 become infinity
                 return samples.astype(target.dtype)
         return _from_unit(samples, target)
     signed = _signed(samples, source)
     if target.is_float:
-        # in f64 every 32-bit integer is exact, so only the target's own precision is lost
+        # f64 holds every 32-bit integer exactly, so only rounding to the target loses precision
         return (signed.astype(np.float64) / _full_scale(source)).astype(target.dtype)
     shift = target.bits - source.bits
     if shift >= 0:
@@ -70,10 +70,11 @@ def convert(samples: Samples, source: SampleFormat, target: SampleFormat) -> Sam
 
 
 def mix_channels(samples: Samples, sample_format: SampleFormat, channels: int) -> Samples:
-    """Samples of shape (n, c) as shape (n, `channels`).
+    """Bring samples of shape (n, c) to shape (n, `channels`).
 
-    Mono goes to every channel; many go to mono as their average; otherwise the first channels
-    are kept and missing ones are silent, as no layout is known that would say more.
+    Mono is copied to every channel. Several channels become mono by averaging. Any other change
+    keeps the first channels and fills missing ones with silence, because the speaker layout is
+    unknown.
     """
     have = samples.shape[1]
     if have == channels:
@@ -91,10 +92,10 @@ def mix_channels(samples: Samples, sample_format: SampleFormat, channels: int) -
 
 
 def convert_frame(frame: AudioFrame, target: AudioFormat) -> AudioFrame:
-    """The frame with the sample format and channels of `target`; the rate must be the same.
+    """Convert a frame to the sample format and channels of `target`.
 
-    Raises `ValueError` when the rates differ: changing the rate needs a filter with a memory,
-    which is a codec adapter's work.
+    Raises `ValueError` when the rates differ: resampling needs a filter with state, which is the
+    codec adapter's work.
     """
     if frame.format == target:
         return frame
@@ -106,7 +107,7 @@ def convert_frame(frame: AudioFrame, target: AudioFormat) -> AudioFrame:
 
 
 def _unpack_s24(data: Bytes) -> npt.NDArray[Any]:
-    """Three little-endian bytes a sample, sign-extended to int32."""
+    """Read three little-endian bytes per sample and sign-extend them to int32."""
     triples = np.frombuffer(data, dtype="u1").reshape(-1, 3)
     wide = np.zeros((len(triples), 4), dtype="u1")
     wide[:, 1:] = triples

@@ -1,4 +1,4 @@
-"""What decodes the packets of one stream."""
+"""The interface of a decoder of one stream."""
 
 from __future__ import annotations
 
@@ -8,28 +8,35 @@ from domain.sound.pieces import Sound
 
 
 class Decoder(Protocol):
-    """A stateful decoder of one stream; its sound gathers until it is taken, all of it together.
+    """A stateful decoder of one stream. Decoded sound accumulates until `collect` returns it.
 
     Lengths are in samples per channel.
     """
 
     def decode(self, payload: bytes) -> int:
-        """Decode a packet; the length of its sound. Raises `PayloadInvalid`.
+        """Decode a packet and return the length of its sound.
 
-        The decoder is unharmed by an invalid payload: the next good one decodes.
+        Raises `PayloadInvalid`. An invalid payload leaves the decoder usable: the next valid one
+        decodes.
         """
 
     def recoverable(self, payload: bytes) -> int:
-        """Samples directly before this packet that it carries again (in-band FEC); 0 for none.
+        """Return how many samples directly before this packet its in-band FEC carries; 0 for none.
 
         Raises `PayloadInvalid`.
         """
 
     def recover(self, payload: bytes) -> int:
-        """Decode those; `decode` the packet itself after it. Raises `PayloadInvalid`."""
+        """Decode the samples that the packet's FEC carries; `decode` the packet itself afterwards.
+
+        Raises `PayloadInvalid`.
+        """
 
     def conceal(self, length: int) -> int:
-        """Make up to `length` that go on from the last sound; 0 from a codec that cannot."""
+        """Conceal up to `length` samples after the last sound and return how many were made.
+
+        A codec without concealment returns 0.
+        """
 
     def collect(self) -> list[Sound]:
-        """What has gathered since the last time; samples have shape (n, channels), s16."""
+        """Return the sound decoded since the last call; samples have shape (n, channels), s16."""

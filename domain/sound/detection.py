@@ -1,4 +1,4 @@
-"""What format is really arriving: from the SDP's codec, an Opus packet's TOC, a frame's layout."""
+"""Detects the format of arriving sound from the SDP, an Opus packet's TOC or a frame's layout."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from domain.sound.formats import AudioFormat, SampleFormat
 
 @dataclass(frozen=True, slots=True)
 class CodecParameters:
-    """A codec as the SDP names it (`a=rtpmap`, `a=fmtp`)."""
+    """A codec as the SDP describes it (`a=rtpmap`, `a=fmtp`)."""
 
     name: str
     """Encoding name, lower case: opus, pcmu, pcma, g722."""
     payload_type: int
     clock_rate_hz: int
-    """Rate of the RTP timestamps, which for G.722 is not the rate of the samples."""
+    """Rate of the RTP timestamps; for G.722 it differs from the sample rate."""
     channels: int
     fmtp: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -42,9 +42,9 @@ STATIC_PAYLOAD_TYPES = {0: "pcmu", 8: "pcma", 9: "g722"}
 
 
 def is_supported(name: str, *, clock_rate_hz: int, channels: int) -> bool:
-    """Whether a codec of an offer can be recorded.
+    """Whether a codec from an offer can be recorded.
 
-    RED counts as one (RFC 2198): it wraps Opus here, and is offered with Opus' rate and channels.
+    RED (RFC 2198) is supported as a wrapper of Opus, with Opus' rate and channels.
     """
     facts = _CODECS.get("opus" if name.lower() == "red" else name.lower())
     return facts is not None and (clock_rate_hz, channels) == (
@@ -54,7 +54,7 @@ def is_supported(name: str, *, clock_rate_hz: int, channels: int) -> bool:
 
 
 def static_codec(payload_type: int) -> CodecParameters | None:
-    """The codec of a static payload type, where it is one that can be recorded."""
+    """Return the codec of a static payload type, or None if it cannot be recorded."""
     name = STATIC_PAYLOAD_TYPES.get(payload_type)
     if name is None:
         return None
@@ -63,11 +63,11 @@ def static_codec(payload_type: int) -> CodecParameters | None:
 
 
 def detect_format(codec: CodecParameters, first_payload: bytes) -> AudioFormat:
-    """The format in which a stream is recorded, from its codec and its first packet.
+    """Return the format in which to record a stream, given its codec and its first packet.
 
-    SDP writes opus/48000/2 whatever is sent, so for Opus the first packet's TOC decides between
-    mono and stereo, unless the sender announces stereo (`sprop-stereo=1`, RFC 7587 § 6.1).
-    Raises `PayloadInvalid` for what is no Opus packet.
+    SDP always says opus/48000/2, so for Opus the first packet's TOC decides between mono and
+    stereo, unless the sender announces stereo (`sprop-stereo=1`, RFC 7587 § 6.1). Raises
+    `PayloadInvalid` if the payload is not an Opus packet.
     """
     facts = _CODECS[codec.name]
     channels = facts.sdp_channels
@@ -78,7 +78,7 @@ def detect_format(codec: CodecParameters, first_payload: bytes) -> AudioFormat:
     return AudioFormat(facts.sample_rate_hz, channels, SampleFormat.S16)
 
 
-# The names are FFmpeg's, which is what PyAV's frames carry; a p at the end means planar.
+# FFmpeg's names, as PyAV's frames carry them; a trailing p means planar.
 _FRAME_LAYOUTS = {
     "u8": SampleFormat.U8,
     "s16": SampleFormat.S16,
@@ -89,9 +89,9 @@ _FRAME_LAYOUTS = {
 
 
 def detect_layout(name: str) -> tuple[SampleFormat, bool]:
-    """The sample format, and whether planar, of a frame layout such as ``fltp``.
+    """Return the sample format of a frame layout such as ``fltp``, and whether it is planar.
 
-    Raises `FrameUnsupported`, which names the layout, for one that has no sample format here.
+    Raises `FrameUnsupported` for a layout without a matching sample format.
     """
     planar = name.endswith("p") and name[:-1] in _FRAME_LAYOUTS
     sample_format = _FRAME_LAYOUTS.get(name[:-1] if planar else name)

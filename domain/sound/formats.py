@@ -1,4 +1,4 @@
-"""The values that sound is made of here: formats and frames."""
+"""Audio formats, and frames of samples."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _DTYPES = {"u8": "u1", "s16": "<i2", "s24": "<i4", "s32": "<i4", "f32": "<f4", "
 
 
 class SampleFormat(enum.Enum):
-    """How one sample is written: integers are linear PCM, floats have full scale at ±1.0.
+    """How one sample is stored: integers are linear PCM, floats have full scale at ±1.0.
 
-    U8 is offset binary (silence is 128), as WAV has it. S24 takes three bytes when packed and
-    lives in the low 24 bits of an int32 array, values within ±2^23.
+    U8 is offset binary (silence is 128), as in WAV. S24 takes three bytes when packed; in memory
+    it is an int32 array with values within ±2^23.
     """
 
     U8 = "u8"
@@ -32,11 +32,11 @@ class SampleFormat(enum.Enum):
 
     def __init__(self, name: str) -> None:
         self.dtype: np.dtype[Any] = np.dtype(_DTYPES[name])
-        """The little-endian array type that holds samples of this format."""
+        """The little-endian array type for samples of this format."""
 
     @property
     def bytes_per_sample(self) -> int:
-        """Bytes of one packed sample of one channel."""
+        """Bytes per packed sample of one channel."""
         return 3 if self is SampleFormat.S24 else self.dtype.itemsize
 
     @property
@@ -64,7 +64,7 @@ class AudioFormat:
 
     @property
     def bytes_per_frame(self) -> int:
-        """Bytes of one sample of all channels, packed."""
+        """Bytes per packed sample of all channels."""
         return self.channels * self.sample_format.bytes_per_sample
 
     def __str__(self) -> str:
@@ -74,10 +74,11 @@ class AudioFormat:
 
 @dataclass(slots=True, eq=False)
 class AudioFrame:
-    """A run of samples with its place in the stream; a plain value, as it is made for each packet.
+    """A run of samples with its position in the stream.
 
     `samples` has shape (n, channels) and the dtype of `format.sample_format`. `position` counts
-    samples per channel since the stream began, what was lost on the way included.
+    samples per channel since the stream began, including lost ones. The dataclass is not frozen
+    because one is made for each packet.
     """
 
     format: AudioFormat
@@ -96,11 +97,11 @@ class AudioFrame:
 
     @property
     def end(self) -> int:
-        """The position behind the last sample."""
+        """The position after the last sample."""
         return self.position + len(self.samples)
 
 
 def silence(audio_format: AudioFormat, length: int) -> Samples:
-    """`length` samples of silence, shape (length, channels)."""
+    """Return `length` samples of silence, shape (length, channels)."""
     value = 128 if audio_format.sample_format is SampleFormat.U8 else 0
     return np.full((length, audio_format.channels), value, dtype=audio_format.sample_format.dtype)

@@ -1,4 +1,4 @@
-"""Blocks of any size in, frames of one exact size out."""
+"""Turns blocks of any size into frames of one fixed size."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from domain.sound.formats import AudioFormat, AudioFrame, Samples, silence
 class Framer:
     """Cuts a stream of blocks into frames of `frame_samples`, each at its true position.
 
-    Where blocks follow each other, nothing is lost, added or repeated: the frames and the tail
-    together are the blocks. Where a block starts later than the one before it ended (the capture
-    overran), the frame under way is filled up with silence, whole frames of the hole are left
-    out, and the next frame's position is moved on: time is never made shorter.
+    For contiguous blocks nothing is lost, added or repeated: the frames and the tail together
+    equal the blocks. After a gap between blocks (a capture overrun), the framer pads the
+    current frame with silence, skips whole frames of the gap, and moves the next frame's
+    position on: time is never shortened.
     """
 
     def __init__(self, audio_format: AudioFormat, *, frame_samples: int = 960) -> None:
@@ -23,12 +23,12 @@ class Framer:
         self.frame_samples = frame_samples
         self._pending: list[Samples] = []
         self._pending_length = 0
-        self._start = 0  # position of the first pending sample
+        self._start = 0  # the first pending sample's position
 
     def push(self, block: AudioFrame) -> list[AudioFrame]:
-        """Take a block; each frame that it completes.
+        """Add a block and return the frames that it completes.
 
-        Raises `ValueError` for a block of another format or one that lies in the past.
+        Raises `ValueError` for a block in another format, or one whose position lies in the past.
         """
         if block.format is not self.format and block.format != self.format:
             raise ValueError(f"a block of {block.format} in a stream of {self.format}")
@@ -38,20 +38,20 @@ class Framer:
         frames = self._bridge(block.position) if block.position > end else []
         if not self._pending_length and len(block.samples) == self.frame_samples:
             self._start = block.position + self.frame_samples
-            frames.append(block)  # it is a frame already
+            frames.append(block)  # the block is exactly one frame
             return frames
         self._append(block.samples)
         return frames + self._whole_frames()
 
     def tail(self) -> AudioFrame | None:
-        """What is left over at the end, shorter than a frame; the framer is empty afterwards."""
+        """Remove and return what is left at the end: less than one frame, or None."""
         if not self._pending_length:
             return None
         samples = self._cut(self._pending_length)
         return AudioFrame(self.format, samples, self._start - len(samples))
 
     def _bridge(self, position: int) -> list[AudioFrame]:
-        """Close the frame under way and stand so that `position` falls into the next one."""
+        """Complete the current frame with silence and advance towards `position`."""
         hole = position - self._start - self._pending_length
         frames: list[AudioFrame] = []
         if self._pending_length:

@@ -1,4 +1,4 @@
-"""How loud it is: peak and RMS in dBFS, as a meter shows them."""
+"""Levels of sound: peak and RMS in dBFS, as a meter shows them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from domain.sound.conversion import convert
 from domain.sound.formats import AudioFrame, SampleFormat, Samples
 
 FLOOR_DBFS = -96.0
-"""What a meter shows for silence: below the smallest 16-bit sample."""
+"""The level shown for silence; it lies below the smallest 16-bit sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Levels over a run of samples, all channels together; a full-scale sine has RMS -3."""
+    """Levels of a run of samples over all channels; a full-scale sine has an RMS of -3 dBFS."""
 
     peak_dbfs: float
     rms_dbfs: float
     clipped: bool
-    """A sample stood at full scale."""
+    """Whether any sample reached full scale."""
 
 
 def measure(frame: AudioFrame) -> Levels:
-    """The levels of a frame; an empty one is silent."""
+    """Measure the levels of a frame; an empty frame is silent."""
     meter = LevelMeter(frame.format.sample_format)
     meter.add(frame.samples)
     loudness = meter.loudness
@@ -34,7 +34,7 @@ def measure(frame: AudioFrame) -> Levels:
 
 @dataclass(frozen=True, slots=True)
 class Loudness:
-    """Levels of a whole recording, all channels together."""
+    """Levels of a whole recording over all channels."""
 
     peak_dbfs: float
     rms_dbfs: float
@@ -50,10 +50,10 @@ class Loudness:
 
 
 class LevelMeter:
-    """Levels of sound that comes bit by bit.
+    """Measures levels incrementally.
 
-    Half a second of mono takes some 20 µs: the sums run over the samples as they are, without a
-    copy of them in another format where that can be.
+    Half a second of mono s16 takes about 20 µs, because peaks are found without converting the
+    samples.
     """
 
     def __init__(self, sample_format: SampleFormat) -> None:
@@ -64,7 +64,7 @@ class LevelMeter:
         self._clipped = 0
 
     def add(self, samples: Samples) -> None:
-        """More sound, of shape (n, channels)."""
+        """Add samples of shape (n, channels)."""
         if not len(samples):
             return
         if self._format is SampleFormat.S16:
@@ -84,7 +84,7 @@ class LevelMeter:
 
     @property
     def loudness(self) -> Loudness:
-        """Of all there was."""
+        """The levels of all samples added so far."""
         rms = float(np.sqrt(self._squares / self._count)) if self._count else 0.0
         peak = max(-self._lowest, self._highest)
         return Loudness(_dbfs(peak), _dbfs(rms), self._clipped)

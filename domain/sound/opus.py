@@ -1,13 +1,13 @@
-"""What an Opus packet says of itself, without decoding it (RFC 6716 § 3, § 4.2)."""
+"""Reads channels, duration and FEC of an Opus packet without decoding it (RFC 6716 § 3, § 4.2)."""
 
 from __future__ import annotations
 
 from domain.errors import PayloadInvalid
 
 MAX_PACKET_SAMPLES = 5760
-"""120 ms, the longest packet there is (§ 3.2.5)."""
+"""120 ms, the longest possible packet (§ 3.2.5)."""
 PADDED = 0x40
-"""In the second byte of a packet of code 3 (§ 3.2.5)."""
+"""The padding flag in the second byte of a packet of code 3 (§ 3.2.5)."""
 
 _SILK_AND_HYBRID_CONFIGS = 16
 _SILK_FRAME_SAMPLES = 960
@@ -19,21 +19,24 @@ _FRAME_SAMPLES = (
 
 
 _PACKET_SAMPLES = tuple((1, 2, 2, 0)[toc & 0x03] * _FRAME_SAMPLES[toc >> 3] for toc in range(256))
-"""Of a packet, by its TOC byte; 0 where the next byte says how many frames there are."""
+"""Samples of a packet by its TOC byte; 0 if the second byte holds the number of frames."""
 
 
 def channels(payload: bytes) -> int:
-    """1 or 2, from the stereo bit of the TOC byte (§ 3.1)."""
+    """Return 1 or 2, from the stereo bit of the TOC byte (§ 3.1)."""
     return 2 if _toc(payload) & 0x04 else 1
 
 
 def frame_samples(payload: bytes) -> int:
-    """Samples at 48 kHz of each frame in the packet (§ 3.1, table 2)."""
+    """Return the samples at 48 kHz of each frame in the packet (§ 3.1, table 2)."""
     return _FRAME_SAMPLES[_toc(payload) >> 3]
 
 
 def packet_samples(payload: bytes) -> int:
-    """Samples at 48 kHz of the whole packet (§ 3.2); raises `PayloadInvalid` if impossible."""
+    """Return the samples at 48 kHz of the whole packet (§ 3.2).
+
+    Raises `PayloadInvalid` if the frame count is missing or impossible.
+    """
     if samples := _PACKET_SAMPLES[_toc(payload)]:
         return samples
     if len(payload) < 2:
@@ -45,10 +48,10 @@ def packet_samples(payload: bytes) -> int:
 
 
 def is_filler(payload: bytes) -> bool:
-    """Whether it is a packet that stands for a gap where packets are kept (RFC 7845 § 4.1).
+    """Whether the packet stands for a gap in an Ogg Opus file (RFC 7845 § 4.1).
 
-    Its frames are without data, as those of DTX may be, and it has padding of no bytes, which no
-    encoder makes.
+    Its frames carry no data, as in DTX, and it has zero bytes of padding, which no encoder
+    produces.
     """
     return (
         len(payload) == 3 and payload[0] & 3 == 3 and payload[1] & 0xC0 == PADDED and not payload[2]
@@ -56,9 +59,10 @@ def is_filler(payload: bytes) -> bool:
 
 
 def fec_samples(payload: bytes) -> int:
-    """Samples directly before this packet that its in-band FEC can rebuild; mostly 0 or 960.
+    """Return how many samples directly before this packet its in-band FEC can rebuild.
 
-    Reads the LBRR flag of the first frame (§ 4.2.3): behind a VAD bit for each SILK frame.
+    The usual values are 0 and 960. Reads the LBRR flag of the first frame (§ 4.2.3), which
+    follows a VAD bit for each SILK frame.
     """
     if _toc(payload) >> 3 >= _SILK_AND_HYBRID_CONFIGS:
         return 0
@@ -80,7 +84,7 @@ def _toc(payload: bytes) -> int:
 
 
 def _first_frame(payload: bytes) -> int | None:
-    """Where the first frame's data begin (§ 3.2); None when the packet is cut off."""
+    """Return where the first frame's data begin (§ 3.2); None if the packet is truncated."""
     code = payload[0] & 0x03
     if code < 2:
         return 1
@@ -89,11 +93,11 @@ def _first_frame(payload: bytes) -> int | None:
     if len(payload) < 2:
         return None
     position = 2
-    if payload[1] & PADDED:  # padding: its length, in a chain of bytes
+    if payload[1] & PADDED:  # the length of the padding takes one or more bytes
         while position < len(payload) and payload[position] == 255:
             position += 1
         position += 1
-    if payload[1] & 0x80:  # VBR: the lengths of all frames but the last
+    if payload[1] & 0x80:  # VBR: the lengths of all frames but the last follow
         for _ in range((payload[1] & 0x3F) - 1):
             if position >= len(payload):
                 return None

@@ -1,4 +1,4 @@
-"""Pieces of sound, decoded or not, between the decoder and the store."""
+"""Pieces of sound on their way from the decoder to the store: samples, or encoded packets."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from domain.sound.formats import Samples
 
 @dataclass(slots=True)
 class EncodedSound:
-    """A packet that is kept as it came."""
+    """A packet stored as received, without decoding."""
 
     payload: bytes
     length: int
-    """Samples per channel that it decodes to."""
+    """Samples per channel of its sound."""
 
     def __len__(self) -> int:
         return self.length
 
 
 Sound: TypeAlias = Samples | EncodedSound
-"""A piece of sound, decoded or not; its `len` is in samples per channel."""
+"""Samples or an encoded packet; `len` gives samples per channel."""
 
 
 def skip(pieces: Sequence[Sound], count: int) -> tuple[list[Sound], int]:
-    """The pieces without their first `count` samples.
+    """Return the pieces without their first `count` samples, and how many extra were dropped.
 
-    A packet cannot be cut: one whose beginning is to go goes as a whole. The second value says
-    how many samples are missing by that, before what is left.
+    A packet cannot be cut. If its beginning has to go, the whole packet is dropped; the second
+    value counts the samples that are therefore missing before the remaining pieces.
     """
     left: list[Sound] = []
     missing = 0
@@ -45,7 +45,7 @@ def skip(pieces: Sequence[Sound], count: int) -> tuple[list[Sound], int]:
 
 
 def split(pieces: Sequence[Sound], room: int) -> tuple[Sequence[Sound], Sequence[Sound]]:
-    """The pieces that fit into `room` samples, and the rest; packets are not cut."""
+    """Split into the pieces that fit into `room` samples and the rest; packets are not cut."""
     for index, piece in enumerate(pieces):
         if len(piece) > room:
             fitting, rest = list(pieces[:index]), list(pieces[index:])
