@@ -1,4 +1,4 @@
-"""Where sound comes from."""
+"""Ports for capturing sound."""
 
 from __future__ import annotations
 
@@ -14,70 +14,70 @@ BlockConsumer: TypeAlias = Callable[[AudioFrame], bool]
 
 @dataclass(frozen=True, slots=True)
 class InputDevice:
-    """A device that can be recorded from."""
+    """A device that can record."""
 
     index: int
     name: str
     channels: int
-    """Most channels that it delivers."""
+    """The most channels it can deliver."""
     default_rate_hz: int
     is_default: bool
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureRequest:
-    """What is asked of a backend. A backend ignores what it has no use for."""
+    """What to capture. A backend ignores the fields that do not apply to it."""
 
     sample_rate_hz: int
     channels: int
     device: str | None = None
-    """Name or number; None for the default."""
+    """Name or number of the device; None for the default device."""
     path: str | None = None
     """The file to read, for a backend that reads files."""
     queue_s: float = 2.0
-    """Sound that may wait to be taken before an overrun is declared."""
+    """How much captured sound may wait to be delivered; more is an overrun."""
 
 
 class AudioSource(Protocol):
-    """A live microphone, or what stands in for one: it delivers in real time."""
+    """A live microphone, or a stand-in for one, that delivers in real time."""
 
     @property
     def format(self) -> AudioFormat:
-        """The format of what is delivered."""
+        """The format of the delivered blocks."""
 
     @property
     def device(self) -> str | None:
-        """The name of the device that it records from; None for what is none."""
+        """The name of the device it records from; None if there is no device."""
 
     @property
     def overrun_samples(self) -> int:
-        """Samples lost so far because nobody took them in time."""
+        """Samples lost so far because they were not consumed in time."""
 
     async def deliver(self, consume: BlockConsumer) -> None:
-        """Call `consume` with each block, of any size, until it wants no more or the source ends.
+        """Call `consume` with each block, of any size, until it returns False or the source ends.
 
-        It is called in a thread of the source's own, one call after the other, so that sound
-        waits for nothing that is done on the event loop; when this returns, however it does, the
-        last call is over. It may be called again, and goes on where it left off.
+        The source calls `consume` in its own thread, one call at a time, so that sound never
+        waits for the event loop. When `deliver` returns or raises, the last call has returned.
+        Calling `deliver` again continues after the last delivered block.
 
-        Positions count from 0 with the device's clock: after an overrun the next block's
-        position is later than the end of the one before. Raises `DeviceLost` when the device
-        is unplugged, `InputUnreadable`, and what `consume` raises. One that is cancelled ends the
-        source.
+        Positions start at 0 and follow the device's clock: after an overrun the next block's
+        position is later than the end of the previous block. Raises `DeviceLost` when the device
+        is unplugged, `InputUnreadable`, and whatever `consume` raises. Cancelling `deliver` ends
+        the source.
         """
 
     def stop(self) -> None:
-        """End the source: what is captured already is still delivered."""
+        """End the source; sound already captured is still delivered."""
 
     async def close(self) -> None:
-        """Release the device. What has not been delivered is gone. May be called twice."""
+        """Release the device and drop undelivered sound. May be called twice."""
 
 
 class CaptureBackend(Protocol):
-    """A way to reach sound sources."""
+    """Opens sources of sound."""
 
     def devices(self) -> Sequence[InputDevice]:
-        """The devices there are. Raises `BackendMissing` when the library is not installed."""
+        """List the available devices; raises `BackendMissing` if the library is not installed."""
 
     async def open(self, request: CaptureRequest) -> AudioSource:
         """Start capturing.

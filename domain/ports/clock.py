@@ -1,4 +1,4 @@
-"""Time, and work that goes on in the background."""
+"""Ports for time and background work."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Any, Protocol
 
 class Clock(Protocol):
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return seconds on a clock that never goes back."""
 
     def utc(self) -> datetime.datetime:
-        """The date and time, in UTC."""
+        """Return the date and time in UTC."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let so much time go by."""
+        """Wait for `seconds`."""
 
 
 class Work(Protocol):
-    """Work that goes on in the background; who wants to can wait for its end."""
+    """Background work; await it to wait for its end."""
 
     def __await__(self) -> Generator[Any, None, None]: ...
 
     @property
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Whether the work has ended."""
 
     async def cancel(self) -> None:
-        """End it early; returns when it has ended."""
+        """Cancel the work and wait until it has ended."""
 
 
 class Spawner(Protocol):
-    """Runs work in the background; a failure there is logged, never lost."""
+    """Runs work in the background and logs its failures."""
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> Work:
-        """Start `work`."""
+        """Start `work` in the background."""
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Call it when all that is being done at this moment is done."""
+        """Schedule `call` to run right after the current work."""
 
     async def join(self) -> None:
-        """Wait until all that was started has ended."""
+        """Wait until all background work has ended."""

@@ -1,4 +1,4 @@
-"""Compressed sound."""
+"""Ports for encoding, decoding and resampling."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from domain.sound.formats import AudioFormat, AudioFrame
 
 
 class Encoder(Protocol):
-    """Opus."""
+    """An Opus encoder."""
 
     @property
     def look_ahead(self) -> int:
-        """Samples by which decoded sound is behind what was encoded."""
+        """Samples by which the decoded sound lags the encoded one."""
 
     def encode(self, frame: AudioFrame, *, last: bool = False) -> bytes | None:
-        """The payload for a frame of 10 or 20 ms; None when DTX has nothing to send for it.
+        """Encode a frame of 10 or 20 ms; returns None if DTX sends nothing for it.
 
-        The `last` one is always sent: without it the silence before it would have no end.
+        The `last` frame always yields a payload, because it marks the end of the silence before it.
         """
 
     def reset(self) -> None:
-        """What follows is not the continuation of what was encoded."""
+        """Forget the sound encoded so far; the next frame does not continue it."""
 
 
 class Resampler(Protocol):
-    """Brings blocks of any format to the one format that the encoder takes."""
+    """Converts blocks of any format to the encoder's format."""
 
     def push(self, block: AudioFrame) -> Sequence[AudioFrame]:
-        """The converted samples that this block completes, with positions at the new rate."""
+        """Convert a block; return the samples ready so far, with positions at the new rate."""
 
     def flush(self) -> Sequence[AudioFrame]:
-        """What the filter still holds, at the end."""
+        """Return the samples that the filter still holds at the end."""
 
 
 class DecoderFactory(Protocol):
     def __call__(self, codec: CodecParameters, audio_format: AudioFormat) -> Decoder:
-        """A decoder that delivers `audio_format`. Raises `CodecUnavailable`."""
+        """Return a decoder that delivers `audio_format`; raises `CodecUnavailable`."""

@@ -1,24 +1,25 @@
-"""How fast a sender's clock runs against ours."""
+"""Estimates the skew of a sender's clock relative to ours."""
 
 from __future__ import annotations
 
 WINDOW_S = 5.0
 MIN_WINDOWS = 6
-"""Half a minute: below that, jitter would be taken for skew."""
+"""Half a minute: with fewer windows, jitter would look like skew."""
 
 
 class SkewEstimator:
-    """Estimates skew from the times at which a steady stream arrives.
+    """Estimates skew from the arrival times of a steady stream.
 
-    Delay varies, but it is never less than the path needs: the earliest packet of each window
-    stands for it, and a line through those (least squares, sums only) has the skew as its slope.
+    Delay varies, but never falls below the minimum of the path. The earliest packet of each
+    window represents that minimum; the slope of a least-squares line through these packets is
+    the skew. Only the sums are kept.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """The stream broke off; media time before and after do not belong together."""
+        """Forget all observations, because media time was interrupted."""
         self._origin: tuple[float, float] | None = None
         self._window = 0
         self._best: tuple[float, float] | None = None
@@ -26,13 +27,13 @@ class SkewEstimator:
         self._sum_x = self._sum_y = self._sum_xx = self._sum_xy = 0.0
 
     def observe(self, *, media_s: float, arrived_s: float) -> None:
-        """Sound that ends at `media_s` of the sender's clock arrived at `arrived_s` of ours."""
+        """Add sound that ends at `media_s` (sender's clock) and arrived at `arrived_s` (ours)."""
         if self._origin is None:
             self._origin = (media_s, arrived_s)
         elapsed = arrived_s - self._origin[1]
         lead = media_s - self._origin[0] - elapsed
         window = int(elapsed / WINDOW_S)
-        if window > self._window:  # a packet that was overtaken may belong to the one before
+        if window > self._window:  # a reordered packet may belong to the previous window
             self._close_window()
             self._window = window
         if self._best is None or lead > self._best[1]:
@@ -40,7 +41,7 @@ class SkewEstimator:
 
     @property
     def ppm(self) -> float | None:
-        """Parts per million by which the sender's clock is fast; None while nothing is known."""
+        """Parts per million by which the sender's clock is fast; None until enough is observed."""
         if self._count < MIN_WINDOWS:
             return None
         spread = self._count * self._sum_xx - self._sum_x**2

@@ -1,4 +1,4 @@
-"""Packets kept as they came, to be decoded later."""
+"""Stores packets as received, to be decoded later."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from domain.sound.pieces import EncodedSound, Sound
 
 
 class PassthroughDecoder:
-    """Stands where a decoder does, and decodes nothing.
+    """A `Decoder` that passes packets on without decoding them.
 
-    What is lost stays lost for now: whoever decodes the packets later conceals it, and finds in
-    the packet behind it what its FEC has of it.
+    Losses stay losses for now. Decoding later conceals them, and uses the FEC in the packet
+    after a loss.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class PassthroughDecoder:
     def decode(self, payload: bytes) -> int:
         length = opus.packet_samples(payload)
         if opus.is_filler(payload):
-            raise PayloadInvalid("a packet that stands for a gap")
+            raise PayloadInvalid("the packet stands for a gap")
         self._gathered.append(EncodedSound(payload, length))
         return length
 
@@ -28,7 +28,7 @@ class PassthroughDecoder:
         return 0
 
     def recover(self, payload: bytes) -> int:
-        raise PayloadInvalid("nothing is recovered before it is decoded")
+        raise PayloadInvalid("packets that are stored undecoded cannot be recovered by FEC")
 
     def conceal(self, length: int) -> int:
         return 0

@@ -1,4 +1,4 @@
-"""From slots to sound: decode what came, rebuild what a later packet carries, conceal a little."""
+"""Turns slots into sound: decodes packets, recovers losses by FEC, conceals short gaps."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from domain.sound.decoding import Decoder
 from domain.sound.pieces import Sound
 
 MAX_CONCEALED_S = 0.1
-"""Concealment fades out within this; silence that calls itself silence is truer after it."""
+"""Concealment fades out within this time. After it, silence marked as silence is more honest."""
 
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """Sound of one kind, with its place."""
+    """Consecutive sound of one kind, with its RTP timestamp."""
 
     timestamp: int
-    """RTP, 32 bits."""
+    """RTP timestamp of the first sample; 32 bits."""
     pieces: list[Sound]
     length: int
-    """Samples per channel, of all pieces."""
+    """Samples per channel of all pieces together."""
     kind: SampleKind
     gap_kind: SampleKind
-    """What time is that is missing before them, if there is any."""
+    """The kind of a gap before this run, if there is one."""
     arrived: float
-    """When the first of it came (monotonic seconds)."""
+    """When its first packet arrived (monotonic seconds)."""
     completed: float
-    """When the last of it came."""
+    """When its last packet arrived."""
 
 
 class Reconstructor:
-    """Turns the slots of one source, in order, into runs of samples.
+    """Turns the ordered slots of one source into runs of samples.
 
-    Behind a loss: concealment right after the last sound, up to `MAX_CONCEALED_S`; the time
-    directly before the next packet from that packet's FEC, where it carries any; silence in
-    between. A jump of the timestamps without a loss is DTX. A payload that cannot be decoded is
-    as good as lost; an empty one says that its sender lives and has had no sound (RFC 6263).
+    A loss is filled with concealment right after the last sound, up to `MAX_CONCEALED_S`, with
+    the FEC of the next packet (if any) right before that packet, and with silence in between. A
+    timestamp jump without a loss is DTX. A payload that cannot be decoded counts as lost. An
+    empty payload is a keepalive: the sender had no sound (RFC 6263).
     """
 
     def __init__(
@@ -54,19 +54,19 @@ class Reconstructor:
         self._sample_rate_hz = sample_rate_hz
         self._max_gap = round(max_gap_s * sample_rate_hz)
         self._max_concealed = round(MAX_CONCEALED_S * sample_rate_hz)
-        self._expected: int | None = None  # the timestamp behind what there was last
-        self._concealable = 0  # samples that concealment may still go on for
+        self._expected: int | None = None  # the timestamp right after the latest sound
+        self._concealable = 0  # samples that may still be concealed
         self._lossy = False
         self.rejected: Counter[str] = Counter()
 
     def restart(self) -> None:
-        """What follows has nothing to do with what was; time in between is lost, not DTX."""
+        """Expect a stream unrelated to the previous one; a gap in between is a loss, not DTX."""
         self._expected = None
         self._concealable = 0
         self._lossy = True
 
     def process(self, slots: Sequence[Slot]) -> list[Run]:
-        """The runs that slots make; sound that follows on other sound of its kind is one run."""
+        """Return the runs of the slots; contiguous sound of one kind forms one run."""
         runs: list[Run] = []
         for slot in slots:
             if isinstance(slot, RtpPacket):
@@ -79,7 +79,7 @@ class Reconstructor:
         return runs
 
     def _complete(self, runs: list[Run]) -> None:
-        """All that has been decoded belongs to the last run."""
+        """Move everything decoded so far into the last run."""
         if runs:
             runs[-1].pieces += self._decoder.collect()
 
@@ -109,14 +109,14 @@ class Reconstructor:
         else:
             gap_kind = SampleKind.SILENCE if is_lossy else SampleKind.DTX
             runs.append(Run(packet.timestamp, [], length, kind, gap_kind, arrived, arrived))
-        # as `_behind`, without the call
+        # `_behind`, inlined for speed
         ticks = length * self._clock_rate_hz // self._sample_rate_hz
         self._expected = (packet.timestamp + ticks) % 2**32
         self._concealable = self._max_concealed
         self._lossy = False
 
     def _keep_alive(self, packet: RtpPacket, runs: list[Run]) -> None:
-        """The time up to the packet has gone by without a sound that could be sent."""
+        """Add a run without samples: the time up to the packet passed without sound."""
         self._lossy = True
         if self._expected is None or signed(packet.timestamp - self._expected, bits=32) <= 0:
             return
@@ -126,9 +126,9 @@ class Reconstructor:
         runs.append(Run(packet.timestamp, [], 0, kind, kind, arrived, arrived))
 
     def _bridge(self, packet: RtpPacket, runs: list[Run]) -> None:
-        """What can be said of the time between the last sound and a packet behind a loss.
+        """Fill the loss between the last sound and `packet` by concealment and FEC.
 
-        That time is accounted for then, whether the packet itself is of any use or not.
+        Afterwards that time is accounted for, even if the packet itself cannot be decoded.
         """
         if self._expected is None:
             return
@@ -152,7 +152,7 @@ class Reconstructor:
                 runs.append(self._rebuilt(before, recovered, SampleKind.RECOVERED, arrived))
                 self._expected, self._concealable = packet.timestamp, self._max_concealed
         except PayloadInvalid:
-            pass  # the packet will be refused by `decode`, and counted there
+            pass  # `decode` will refuse the packet and count it
 
     def _rebuilt(self, timestamp: int, length: int, kind: SampleKind, arrived: float) -> Run:
         pieces, gap_kind = self._decoder.collect(), SampleKind.SILENCE

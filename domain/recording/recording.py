@@ -1,4 +1,4 @@
-"""One recording as a state machine: runs of samples and the end of them in, effects out."""
+"""A recording as a state machine: takes runs of samples, returns effects for the store."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from domain.sound.formats import AudioFormat
 from domain.sound.pieces import Sound, skip
 
 ANCHOR_INTERVAL_S = 60.0
-"""An anchor of RTP time on the wall clock goes into the ledger so often."""
+"""Interval between ledger events that anchor RTP time to the wall clock."""
 OUTAGE_S = 1.0
-"""So much time without anything is an outage, and an event in the ledger."""
+"""A gap of at least this length is an outage, and an event in the ledger."""
 
 
 class EndReason(enum.Enum):
@@ -28,27 +28,27 @@ class EndReason(enum.Enum):
     DELETED = "deleted"
     """The client deleted the session."""
     INACTIVE = "inactive"
-    """No packet for the inactivity time-out."""
+    """No packet arrived within the inactivity time-out."""
     SHUTDOWN = "shutdown"
-    """The server is going down."""
+    """The server shut down."""
     FAILED = "failed"
-    """There was a fault in the server."""
+    """The server failed internally."""
     STORAGE_FAILED = "storage failed"
-    """The store could not go on; an event in the ledger says why."""
+    """The store failed; an event in the ledger says why."""
     RECOVERED = "recovered"
-    """The process that wrote it died; this is what was found afterwards."""
+    """The process that wrote it was killed; recovery completed what it left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The first samples are here, and with them the format: make the file."""
+    """The format is known and samples follow: create the file."""
 
     format: AudioFormat
 
 
 @dataclass(slots=True, eq=False)
 class Appended:
-    """Sound that comes next in the file."""
+    """Sound to append to the file."""
 
     pieces: Sequence[Sound]
     kind: SampleKind
@@ -56,7 +56,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class GapFilled:
-    """`length` samples of silence come next in the file: time without sound."""
+    """`length` samples of silence to append to the file, for time without sound."""
 
     length: int
     kind: SampleKind
@@ -64,7 +64,10 @@ class GapFilled:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something for the ledger. `arrived` (monotonic seconds) is when, for who knows the date."""
+    """An event for the ledger.
+
+    `arrived` is its time in monotonic seconds; whoever writes the ledger converts it to a date.
+    """
 
     event: LedgerEvent
     arrived: float
@@ -82,7 +85,7 @@ Effect: TypeAlias = Opened | Appended | GapFilled | Noted | Finished
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Where a sender's RTP time stands in a recording."""
+    """Ties a sender's RTP timestamp to a position in the recording."""
 
     position: int
     rtp_timestamp: int
@@ -91,14 +94,14 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a recording had come when its process was killed."""
+    """How far a recording had got when its process was killed."""
 
     length: int
     """Samples per channel."""
     ended_at: float
-    """When its last sample arrived, in monotonic seconds of this process."""
+    """When its last sample arrived, on this process's monotonic clock (seconds)."""
     anchor: Anchor | None
-    """The latest; timestamps ran on from it without a break."""
+    """The latest anchor; timestamps continued from it without a break."""
 
 
 class State(enum.Enum):
@@ -108,10 +111,10 @@ class State(enum.Enum):
 
 
 class Recording:
-    """What is to be written, decided from what is heard. It writes nothing itself.
+    """Decides what to write to a recording, and writes nothing itself.
 
     WAITING --open--> RECORDING --end--> FINISHED. A recording that ends before its first samples
-    was never opened, and has no effects at all.
+    was never opened and has no effects.
     """
 
     def __init__(self, *, max_gap_s: float) -> None:
@@ -126,11 +129,11 @@ class Recording:
 
     @property
     def length(self) -> int:
-        """Samples per channel so far."""
+        """Samples per channel recorded so far."""
         return self._timeline.position if self._timeline else 0
 
     def open(self, audio_format: AudioFormat, *, clock_rate_hz: int) -> list[Effect]:
-        """The format is known; samples follow."""
+        """Start recording in a known format."""
         assert self.state is State.WAITING
         self._sample_rate_hz = audio_format.sample_rate_hz
         self._timeline = Timeline(
@@ -144,10 +147,10 @@ class Recording:
     def resume(
         self, audio_format: AudioFormat, *, clock_rate_hz: int, progress: Progress, ssrc: int
     ) -> None:
-        """Take up a recording that another process began; its file is there already.
+        """Resume a recording that another process began; its file exists already.
 
-        The source `ssrc` follows: where it is the one that was recorded, its timestamps say how
-        long the outage was, otherwise the wall clock does.
+        `ssrc` is the source that follows. If it is the source recorded before, its timestamps
+        tell how long the outage was; otherwise the wall clock does.
         """
         self.open(audio_format, clock_rate_hz=clock_rate_hz)
         assert self._timeline is not None
@@ -164,7 +167,7 @@ class Recording:
         self._ssrc = ssrc
 
     def add(self, run: Run) -> list[Effect]:
-        """The next run of samples."""
+        """Add the next run of samples."""
         assert self._timeline is not None
         before = self._timeline.position
         placement = self._timeline.place(run.timestamp, run.length, now=run.completed)
@@ -202,24 +205,24 @@ class Recording:
         return effects
 
     def change_source(self, ssrc: int) -> None:
-        """Another source follows, with a clock of its own (RFC 3550 § 3)."""
+        """Expect another source, which has its own clock (RFC 3550 § 3)."""
         self._ssrc = ssrc
         self.restart("source")
 
     def restart(self, reason: str) -> None:
-        """The sender began anew: the next timestamp is unrelated to the last."""
+        """Expect a restarted sender, whose next timestamp is unrelated to the last."""
         if self._timeline is not None:
             self._break_reason = reason
             self._timeline.restart()
 
     def note(self, event_type: str, *, now: float, **details: Any) -> list[Effect]:
-        """Something to remember of this moment."""
+        """Note an event at the current position in the ledger."""
         if self.state is not State.RECORDING:
             return []
         return [Noted(LedgerEvent(event_type, self.length, details), now)]
 
     def end(self, reason: EndReason, *, now: float) -> list[Effect]:
-        """Nothing follows. Ending twice has no further effect."""
+        """End the recording. A second call has no effect."""
         was, self.state = self.state, State.FINISHED
         if was is not State.RECORDING:
             return []

@@ -1,4 +1,4 @@
-"""Where samples belong: RTP timestamps to positions in a recording."""
+"""Maps RTP timestamps to positions in a recording."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 from domain.rtp.counters import Unwrapper
 
 MAX_LEAD_S = 2.0
-"""Timestamps may run ahead of the wall clock by so much, counted from their anchor: that is jitter.
-Beyond that they claim time which has not gone by."""
+"""How far timestamps may run ahead of the wall clock since their anchor, to allow for jitter.
+Beyond that they claim time that has not passed."""
 MAX_SKEW = 0.001
-"""And by so much of the time since the anchor: no sound card's clock is further off."""
+"""Additional lead, as a fraction of the time since the anchor: no sound card's clock is worse."""
 
 
 @dataclass(slots=True)
 class Placement:
-    """How a run of samples goes into the recording, in samples per channel."""
+    """How to add a run of samples to the recording, in samples per channel."""
 
     gap: int
-    """Samples that are missing before the run."""
+    """Samples missing before the run."""
     overlap: int
-    """Samples at the front of the run for which there is audio already."""
+    """Samples at the start of the run that are recorded already."""
     discontinuity: bool = False
-    """The timestamps broke off; the gap is what the wall clock says."""
+    """The timestamps were interrupted, so the gap comes from the wall clock."""
 
 
 class Timeline:
     """Places runs of samples by their RTP timestamps, exact to the sample.
 
-    RTP time is the master: a recording is as long as its timestamps say. They are anchored to
-    the wall clock (`now`, seconds, monotonic) at the start, and again when they break off: after
-    `restart`, when they jump by more than `max_gap_s`, by more than the time that has gone by, or
-    back. A gap after a break is the time that really went by, and never more than `max_gap_s`.
+    RTP time is the master: a recording is as long as its timestamps say. They are anchored to the
+    wall clock (`now`, monotonic seconds) at the start and after every break. A break is a
+    `restart`, a step back, or a jump by more than `max_gap_s` or by more than the elapsed time.
+    A gap at a break is the time that really elapsed, and never more than `max_gap_s`.
     """
 
     def __init__(self, *, clock_rate_hz: int, sample_rate_hz: int, max_gap_s: float) -> None:
@@ -45,15 +45,15 @@ class Timeline:
         self._last_now: float | None = None
         self._anchor_lead_s = 0.0
         self._anchored_at = 0.0
-        self._sound = 0  # samples since then
+        self._sound = 0  # samples placed since the anchor, gaps excluded
         self.position = 0
         """Samples placed so far, gaps included: the length of the recording."""
 
     def resume(self, *, position: int, timestamp: int | None, ended_at: float) -> None:
-        """Go on with a recording that another process began and was killed over.
+        """Resume a recording whose process was killed.
 
         It is `position` samples long, and its last sample arrived at `ended_at`. `timestamp` is
-        the RTP timestamp that belongs to its end; None where the stream cannot be the same.
+        the RTP timestamp of its end; None if the stream cannot be the same.
         """
         self.position = position
         self._last_now = ended_at
@@ -65,7 +65,7 @@ class Timeline:
             self._broken = False
 
     def restart(self) -> None:
-        """The sender began anew: the next timestamp says nothing about the ones before it."""
+        """Expect a restarted sender, whose next timestamp is unrelated to the previous ones."""
         self._broken = True
 
     def place(self, timestamp: int, length: int, *, now: float) -> Placement:
@@ -75,8 +75,8 @@ class Timeline:
         extended = self._unwrapper.unwrap(timestamp)
         offset = self._sample_of(extended) - self.position
         first = self._last_now is None
-        # runs come in the order in which they were sent: one that lies in the past altogether
-        # says that the timestamps have stepped back
+        # runs come in order of sending, so a run that lies entirely in the past means that the
+        # timestamps have stepped back
         broken = self._broken or -offset >= length or not self._is_plausible(offset, now)
         if broken:
             offset = self._real_gap(length, now)
@@ -90,8 +90,8 @@ class Timeline:
         if broken:
             lead = self._lead_s(self.position, now)
             if not first:
-                # no further ahead than the sound itself has come: what gaps have claimed, a peer
-                # that jumps and steps back again and again would claim anew each time
+                # Only received sound may raise the lead, never gaps: otherwise a peer could claim
+                # more time with each pair of a jump and a step back.
                 passed = now - self._anchored_at
                 ahead = max(0.0, self._sound / self._sample_rate_hz - passed)
                 lead = min(lead, self._anchor_lead_s + ahead + MAX_SKEW * passed)
@@ -106,7 +106,7 @@ class Timeline:
         return offset <= self._max_gap and lead <= self._anchor_lead_s + allowed
 
     def _lead_s(self, position: int, now: float) -> float:
-        """How far the recording is ahead of the wall clock, up to a constant."""
+        """Return how far the recording is ahead of the wall clock, up to a constant."""
         return position / self._sample_rate_hz - now
 
     def _sample_of(self, extended: int) -> int:
@@ -114,9 +114,9 @@ class Timeline:
         return self._anchor_position + elapsed // self._clock_rate_hz
 
     def _real_gap(self, length: int, now: float) -> int:
-        """Samples of real time between the end of the last run and the beginning of this one.
+        """Return the real time, in samples, between the end of the last run and the start of this.
 
-        A run ends about when it arrives.
+        A run ends approximately when it arrives.
         """
         if self._last_now is None:
             return 0

@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Delays between retries."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ LONGEST_S = 8.0
 
 
 class Backoff:
-    """Delays that double from `FIRST_S` to `LONGEST_S`, each shortened by chance.
+    """Delays that double from `FIRST_S` to `LONGEST_S`, each shortened at random.
 
-    `random` gives numbers from [0, 1): many clients that lost the same network do not come back
-    all in one moment.
+    `random` returns numbers in [0, 1). The jitter keeps many clients that lost the same network
+    from reconnecting at the same moment.
     """
 
     def __init__(self, random: Callable[[], float]) -> None:
@@ -20,11 +20,14 @@ class Backoff:
         self._next_s = FIRST_S
 
     def next_delay_s(self) -> float:
-        """Between half of the current delay and nearly all of it: the attempt takes time, too."""
+        """Return 50 % to 95 % of the current delay (the attempt itself takes time), and double it.
+
+        The delay never exceeds `LONGEST_S`.
+        """
         delay = self._next_s * (0.5 + 0.45 * self._random())
         self._next_s = min(self._next_s * 2, LONGEST_S)
         return delay
 
     def reset(self) -> None:
-        """It has worked: begin again with the shortest delay when it next does not."""
+        """Start again with the shortest delay, after a success."""
         self._next_s = FIRST_S

@@ -1,4 +1,4 @@
-"""ICE (RFC 8445) as far as sessions know of it: servers, candidates, credentials."""
+"""ICE (RFC 8445) values that sessions handle: servers, candidates, credentials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PASSWORD = re.compile("[A-Za-z0-9+/]{22,256}")
 
 @dataclass(frozen=True, slots=True)
 class IceServer:
-    """A STUN or TURN server (RFC 7064, RFC 7065). Raises `SettingInvalid` for an invalid one."""
+    """A STUN or TURN server (RFC 7064, RFC 7065); raises `SettingInvalid` if it is invalid."""
 
     url: str
     username: str | None = None
@@ -37,27 +37,27 @@ class IceServer:
 
 @dataclass(frozen=True, slots=True)
 class IceCandidate:
-    """An RTCIceCandidateInit. Without `candidate` it ends the list."""
+    """An RTCIceCandidateInit; without `candidate` it marks the end of candidates."""
 
     candidate: str | None
     sdp_mid: str | None = None
     sdp_mline_index: int | None = None
     username: str | None = None
-    """The username fragment of the candidate's ICE session, if it is known."""
+    """The username fragment of the candidate's ICE session, if known."""
 
 
 @dataclass(frozen=True, slots=True)
 class IceDescription:
-    """One end of an ICE session: its credentials and candidates (RFC 8839, RFC 8840)."""
+    """The credentials and candidates of one end of an ICE session (RFC 8839, RFC 8840)."""
 
     username: str
     password: str = field(repr=False)
     candidates: Sequence[str] = ()
-    """As in SDP, behind ``candidate:``."""
+    """Candidates as in SDP, without the leading ``candidate:``."""
     complete: bool = False
     """No more candidates follow."""
 
 
 def are_ice_credentials(username: str, password: str) -> bool:
-    """Whether a username fragment and a password have a valid form (RFC 8839 § 5.4)."""
+    """Whether a username fragment and a password are well-formed (RFC 8839 § 5.4)."""
     return bool(_USERNAME.fullmatch(username) and _PASSWORD.fullmatch(password))

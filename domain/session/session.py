@@ -1,11 +1,10 @@
-"""A client's session: its states in one table, its deadlines as functions of time.
+"""A client's session: one table of states, and deadlines as functions of time.
 
-Rules that hold for the table:
-1. A session is made by an offer and ends once; ENDED has no way out.
-2. The recording belongs to the session; connections (its attempts) only serve it, and may
-   follow one another.
-3. What keeps a session alive is packets, nothing else: a connection that claims to be up but
-   brings nothing runs into the inactivity time-out.
+The table follows these rules:
+1. An offer creates a session. It ends once; no transition leaves ENDED.
+2. The recording belongs to the session. Connections only serve it, one after another.
+3. Only packets keep a session alive. A connection that claims to be up but delivers nothing
+   runs into the inactivity time-out.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from dataclasses import dataclass
 from domain.recording.recording import EndReason
 
 SILENT_AFTER_S = 2.0
-"""Without a packet for so long a session counts as silent: any network hiccup is shorter."""
+"""A session without packets for this long is silent. Ordinary network hiccups are shorter."""
 
 
 class SessionState(enum.Enum):
     CONNECTING = "connecting"
-    """Answered; no media path yet."""
+    """The offer was answered; there is no media path yet."""
     SILENT = "silent"
-    """Connected, but the media path brings nothing: not yet, or not any more."""
+    """There is a media path, but no packets arrive: not yet, or no longer."""
     RECORDING = "recording"
-    """Packets are coming in."""
+    """Packets are arriving."""
     INTERRUPTED = "interrupted"
-    """An earlier process was killed while it recorded; the client has not come back yet."""
+    """The process that recorded it was killed; the client has not reconnected yet."""
     ENDED = "ended"
 
 
@@ -94,26 +93,26 @@ END_REASONS: dict[SessionInput, EndReason] = {
 
 
 def digest_of(secret: str) -> str:
-    """What is kept of a resume secret: enough to know it again, too little to show it (hex)."""
+    """Return the SHA-256 of a resume secret (hex), which is stored instead of the secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 @dataclass(slots=True)
 class Session:
-    """One client's session, from its offer to its end. Times are monotonic seconds."""
+    """A client's session, from its offer to its end. Times are monotonic seconds."""
 
     id: str
     resume_digest: str
-    """Of the secret with which this client, and no other, may take the session up again."""
+    """Digest of the secret that lets this client, and no other, resume the session."""
     name: str
     connect_deadline: float
     inactivity_timeout_s: float
     state: SessionState = SessionState.CONNECTING
     active_at: float = 0.0
-    """When the latest packet came, or the media path did, or this process took the session up."""
+    """When the latest packet arrived, the media path came up, or this process resumed it."""
 
     def handle(self, event: SessionInput) -> bool:
-        """Go where the table says; False when the event changes nothing."""
+        """Apply the transition for `event`; return False if the table has none."""
         target = TRANSITIONS.get((self.state, event))
         if target is None:
             return False
@@ -121,21 +120,21 @@ class Session:
         return True
 
     def connected(self, *, now: float) -> bool:
-        """A media path is there; whether that changed the state."""
+        """Note that there is a media path; return whether the state changed."""
         if not self.handle(SessionInput.CONNECTED):
             return False
         self.active_at = now
         return True
 
     def packet_received(self, *, now: float) -> bool:
-        """A packet of this session's stream arrived; whether that changed the state."""
+        """Note that a packet of this session arrived; return whether the state changed."""
         self.active_at = now
         return self.state is not SessionState.RECORDING and self.handle(
             SessionInput.PACKET_RECEIVED
         )
 
     def due(self, *, now: float) -> SessionInput | None:
-        """The deadline that has passed at `now`, if one has."""
+        """Return the deadline that has passed at `now`, or None."""
         idle_s = now - self.active_at
         match self.state:
             case SessionState.CONNECTING if now >= self.connect_deadline:

@@ -1,7 +1,7 @@
-"""Short-lived credentials for TURN servers that share a secret with us.
+"""Creates short-lived credentials for TURN servers that share a secret with this server.
 
-The scheme of draft-uberti-behave-turn-rest, which coturn calls ``use-auth-secret``: the user name
-says until when it is good, and the password is an HMAC of it.
+Follows draft-uberti-behave-turn-rest, which coturn calls ``use-auth-secret``: the user name
+contains its expiry time, and the password is an HMAC of the user name.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from domain.session.ice import IceServer
 def with_credentials(
     servers: Iterable[IceServer], *, secret: str | None, name: str, until: datetime.datetime
 ) -> tuple[IceServer, ...]:
-    """The servers as they are handed out: TURN servers without credentials of their own get some.
+    """Add credentials to every TURN server that has none; other servers stay as they are.
 
-    `name` is who is to have them, for the TURN server's log.
+    `name` identifies the client in the TURN server's log.
     """
     return tuple(
         _with(server, secret, name, until)
