@@ -1,1 +1,1 @@
-"""Sources of sound: PortAudio twice, a file, a tone."""
+"""Sources of sound: PortAudio (through PyAudio or sounddevice), a file, a test tone."""

@@ -1,4 +1,4 @@
-"""From a driver's callback to whoever reads, in one place for every callback backend."""
+"""Hands blocks from a driver's callback to the consumer, for every callback backend."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from domain.sound.conversion import unpack
 from domain.sound.formats import AudioFormat, AudioFrame
 
 STALL_S = 2.0
-"""A device that delivers nothing for so long is lost: many drivers do not say so."""
+"""A device that delivers nothing for this long counts as lost: many drivers report no error."""
 _CLOSE_S = 2.0
 _MAX_SKEW = 0.001
 
 
 class Handoff:
-    """A bounded queue of blocks: `put` in the driver's thread, `get` in another one.
+    """A bounded queue of blocks: the driver's thread calls `put`, another thread calls `get`.
 
-    When it is full, blocks are dropped and their time counted: the next block's position is
-    later by what is missing.
+    When the queue is full, `put` drops blocks and counts their samples; the position of the next
+    block is later by that much.
     """
 
     def __init__(self, audio_format: AudioFormat, *, queue_s: float) -> None:
         self._format = audio_format
         self._limit = round(queue_s * audio_format.sample_rate_hz)
         self._blocks: queue.SimpleQueue[AudioFrame | None] = queue.SimpleQueue()
-        self._queued = self._got = 0  # samples, each counted by one thread
+        self._queued = self._got = 0  # samples; each is written by one thread only
         self._position = 0
         self._is_over = False
         self.overrun_samples = 0
 
     def put(self, data: bytes | memoryview, *, missing: int = 0) -> None:
-        """Queue a block; `missing` samples before it were lost by the driver already."""
-        # the driver uses its buffer again as soon as its callback returns
+        """Queue a block; the driver itself lost `missing` samples before it."""
+        # the driver reuses its buffer as soon as the callback returns
         samples = unpack(bytes(data), self._format)
         self._position += missing
         self.overrun_samples += missing
@@ -51,13 +51,13 @@ class Handoff:
         self._blocks.put(AudioFrame(self._format, samples, position))
 
     def end(self) -> None:
-        """Nothing more comes; what is queued can still be got. Safe from any thread."""
+        """Mark the end; queued blocks can still be read. Safe from any thread."""
         self._blocks.put(None)
 
     def get(self) -> AudioFrame | None:
-        """Wait for the next block; None at the end.
+        """Wait for the next block; return None at the end.
 
-        Raises `DeviceLost` when nothing comes any more.
+        Raises `DeviceLost` when no block arrives within `STALL_S`.
         """
         if self._is_over:
             return None
@@ -73,7 +73,7 @@ class Handoff:
 
 
 class CallbackSource:
-    """An `AudioSource` fed by a driver's callback through a `Handoff`."""
+    """An `AudioSource` that a driver's callback feeds through a `Handoff`."""
 
     def __init__(
         self,
@@ -102,15 +102,16 @@ class CallbackSource:
         self._handoff.end()
         if (release := self._release) is not None:
             self._release = None
-            # a driver whose device is gone may fail or hang; there is nothing left to save in it
+            # a driver whose device is gone may fail or hang; nothing in it is worth saving
             with contextlib.suppress(Exception):
                 await in_driver_thread(release, timeout_s=_CLOSE_S)
 
 
 def choose(devices: Sequence[InputDevice], wanted: str | None) -> InputDevice:
-    """The device of that number or name (whole, else a part that fits one); else the default.
+    """Return the device with the wanted number or name, or the default if `wanted` is None.
 
-    Raises `NoSuchDevice` with the list of those there are.
+    Part of a name is enough if it fits only one device. Raises `NoSuchDevice` with a list of the
+    available devices.
     """
     listing = [f"{device.index}: {device.name}" for device in devices]
     if wanted is None:
@@ -130,21 +131,21 @@ def choose(devices: Sequence[InputDevice], wanted: str | None) -> InputDevice:
 
 
 def _without_place(name: str) -> str:
-    """ALSA's names end with a card's number, which is another one after it was plugged in again."""
+    """Strip the card number from an ALSA name; replugging a device changes the number."""
     return re.sub(r" \(hw:\d+,\d+\)$", "", name)
 
 
 class OverflowMeter:
-    """How many samples a driver has lost, by the clock, each time it says that it lost some."""
+    """Measures by the clock how many samples a driver has lost when it reports an overflow."""
 
     def __init__(self, *, sample_rate_hz: int) -> None:
         self._sample_rate_hz = sample_rate_hz
-        self._origin: float | None = None  # when the first sample was taken, by what came since
+        self._origin: float | None = None  # estimated time of the first sample
         self._last = 0.0
         self._accounted = 0
 
     def missing(self, *, frames: int, overflowed: bool, now: float) -> int:
-        """Samples missing before a block of `frames` that was delivered at `now` (seconds)."""
+        """Return the samples missing before a block of `frames` delivered at `now` (seconds)."""
         end = self._accounted + frames
         origin = now - end / self._sample_rate_hz
         if self._origin is None:
@@ -153,7 +154,7 @@ class OverflowMeter:
         if overflowed:
             lost = max(0, round((origin - self._origin) * self._sample_rate_hz))
         else:
-            # blocks come late, never early; a device's clock may be slow, though
+            # blocks are late, never early; but the device's clock may be slow
             self._origin = min(origin, self._origin + _MAX_SKEW * (now - self._last))
         self._last = now
         self._accounted = end + lost

@@ -1,4 +1,4 @@
-"""Sources without a device, delivered in real time all the same: a file, a tone."""
+"""Sources without a device that still deliver in real time: a file, a test tone."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _INTEGER_SUBTYPES = frozenset({"PCM_16", "PCM_U8", "PCM_S8"})
 
 
 class _PacedSource:
-    """Delivers blocks no earlier than a microphone would have them."""
+    """Delivers each block no earlier than a microphone would."""
 
     device = None
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self.format = audio_format
-        self.overrun_samples = 0  # nobody fills these sources but the one who reads them
+        self.overrun_samples = 0  # blocks are made on demand, so none is ever lost
         self._block = round(BLOCK_S * audio_format.sample_rate_hz)
         self._position = 0
         self._started: float | None = None
@@ -37,14 +37,14 @@ class _PacedSource:
         await deliver_in_thread(self._wait, consume, interrupt=self.stop)
 
     def _wait(self) -> AudioFrame | None:
-        """The next block, when it is due."""
+        """Wait until the next block is due and return it; None at the end."""
         if self._started is None:
             self._started = time.monotonic()
         position = self._position
         samples = self._next(position, self._block)
         block, end = AudioFrame(self.format, samples, position), position + len(samples)
         if (left := self._started + end / self.format.sample_rate_hz - time.monotonic()) > 0:
-            time.sleep(left)  # less than a block: `stop` can wait for it
+            time.sleep(left)  # at most one block, so `stop` need not interrupt it
         if self._is_stopped or end == position:
             return None
         self._position = end
@@ -57,17 +57,17 @@ class _PacedSource:
         self._is_stopped = True
 
     def _next(self, position: int, length: int) -> Samples:
-        """The samples from `position` on, at most `length`; none at the end."""
+        """Return at most `length` samples from `position` on; none at the end."""
         raise NotImplementedError
 
 
 class FileSource(_PacedSource):
-    """Any file that libsndfile reads."""
+    """Plays any file that libsndfile can read."""
 
     def __init__(self, path: str) -> None:
         try:
             with pathlib.Path(path).open("rb"):
-                pass  # says why, where libsndfile knows of a "system error" only
+                pass  # gives the reason, where libsndfile only says "system error"
             self._file = soundfile.SoundFile(path)
         except (soundfile.LibsndfileError, OSError, TypeError) as error:
             raise InputUnreadable(f"cannot read {path} as audio: {_reason(error)}") from error
@@ -96,13 +96,13 @@ class FileSource(_PacedSource):
 
 
 class ToneSource(_PacedSource):
-    """A tone that changes every second, so that a recording of it tells its own time."""
+    """Plays a tone whose pitch changes every second, so that a recording shows its own time."""
 
     def __init__(self, audio_format: AudioFormat) -> None:
         super().__init__(audio_format)
         cycle = tone(audio_format)
         self._period = len(cycle)
-        self._cycle = np.concatenate([cycle, cycle[: self._block]])  # every block is a slice
+        self._cycle = np.concatenate([cycle, cycle[: self._block]])  # so every block is one slice
 
     def _next(self, position: int, length: int) -> Samples:
         start = position % self._period
@@ -110,7 +110,7 @@ class ToneSource(_PacedSource):
 
 
 def tone(audio_format: AudioFormat) -> Samples:
-    """The tone's eight seconds, which it repeats; shape (n, channels), s16."""
+    """Return one cycle of the tone, eight seconds long; shape (n, channels), s16."""
     rate = audio_format.sample_rate_hz
     turns = np.outer(_TONE_HZ, np.arange(rate)) / rate
     wave = _TONE_AMPLITUDE * np.sin(2 * np.pi * turns)
@@ -119,7 +119,7 @@ def tone(audio_format: AudioFormat) -> Samples:
 
 
 class FileCapture:
-    """Streams a file as if it were spoken."""
+    """Opens a file as a source that delivers in real time."""
 
     def devices(self) -> Sequence[InputDevice]:
         return []
@@ -131,7 +131,7 @@ class FileCapture:
 
 
 class ToneCapture:
-    """Streams a test tone."""
+    """Opens the test tone as a source."""
 
     def devices(self) -> Sequence[InputDevice]:
         return []

@@ -1,4 +1,4 @@
-"""Capture with PyAudio (PortAudio)."""
+"""Captures with PyAudio (PortAudio)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPEN_S = 10.0
 
 
 class PyAudioCapture:
-    """PortAudio by way of the PyAudio package, which compiles against it."""
+    """Captures through the PyAudio package, which compiles against PortAudio."""
 
     def devices(self) -> Sequence[InputDevice]:
         port_audio = _start(_import())
@@ -100,7 +100,7 @@ def _start(module: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """PyAudio's errors are (code, text) or (text, code)."""
+    """Return the text of a PyAudio error, whose arguments are (code, text) or (text, code)."""
     return next((str(arg) for arg in error.args if isinstance(arg, str)), repr(error))
 
 

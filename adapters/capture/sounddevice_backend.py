@@ -1,4 +1,4 @@
-"""Capture with sounddevice (PortAudio)."""
+"""Captures with sounddevice (PortAudio)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPEN_S = 10.0
 
 
 class SoundDeviceCapture:
-    """PortAudio by way of the sounddevice package."""
+    """Captures through the sounddevice package."""
 
     def __init__(self) -> None:
         self._was_opened = False
@@ -50,7 +50,7 @@ class SoundDeviceCapture:
 
         def start() -> tuple[Any, str]:
             if self._was_opened:
-                # PortAudio looks for devices when it starts, and never again
+                # PortAudio lists devices only when it starts, so restart it to see new ones
                 module._terminate()
                 module._initialize()
             self._was_opened = True
@@ -90,10 +90,10 @@ def _import() -> Any:
         raise BackendMissing(
             "sounddevice is not installed; get it with: pip install sounddevice"
         ) from error
-    except OSError as error:  # the package is there, PortAudio itself is not
+    except OSError as error:  # the package is installed, but PortAudio itself is not
         raise BackendMissing(
             "PortAudio is not installed; get it with: apt install libportaudio2"
         ) from error
-    except Exception as error:  # sounddevice's own error, when PortAudio does not start
+    except Exception as error:  # sounddevice's own error if PortAudio does not start
         raise DeviceUnusable(f"PortAudio does not start: {error}") from error
     return sounddevice

@@ -1,4 +1,4 @@
-"""Threads beside the event loop: a driver's, and those that sound is delivered in."""
+"""Threads beside the event loop: for driver calls, and for delivering sound."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _T = TypeVar("_T")
 async def deliver_in_thread(
     wait: Callable[[], AudioFrame | None], consume: BlockConsumer, *, interrupt: Callable[[], None]
 ) -> None:
-    """Call `consume` with what `wait` returns, in a thread, until one of them says that it is over.
+    """Call `consume` with each block from `wait`, in a thread of its own.
 
-    When this returns, the last call has. One that is cancelled calls `interrupt`, upon which
-    `wait` has to end.
+    Ends when `wait` returns None or `consume` returns False. The last call has returned when this
+    function returns or raises. On cancellation it calls `interrupt`, which must make `wait` end.
     """
 
     def deliver() -> None:
@@ -35,16 +35,16 @@ async def deliver_in_thread(
     except asyncio.CancelledError:
         interrupt()
         while not thread.done():
-            with contextlib.suppress(asyncio.CancelledError):  # it is being done already
+            with contextlib.suppress(asyncio.CancelledError):  # cancelled again while ending
                 await asyncio.wait({thread})
-        thread.exception()  # nobody will ask
+        thread.exception()  # mark it as retrieved, or asyncio would log it
         raise
 
 
 async def in_driver_thread(call: Callable[[], _T], *, timeout_s: float) -> _T:
-    """Run a driver's call, which may block or hang, without the program hanging with it.
+    """Run a driver call in a thread of its own, because it may block or hang.
 
-    Raises `DeviceUnusable` when it takes longer than `timeout_s`; its thread is given up then.
+    Raises `DeviceUnusable` when the call takes longer than `timeout_s`; its thread is abandoned.
     """
     with _quiet_stderr():
         try:
@@ -55,7 +55,7 @@ async def in_driver_thread(call: Callable[[], _T], *, timeout_s: float) -> _T:
 
 
 def _start(call: Callable[[], _T], *, name: str) -> asyncio.Future[_T]:
-    """Run a call in a thread of its own; the future has what becomes of it."""
+    """Run a call in a thread of its own; the future receives its result or exception."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
 
@@ -72,7 +72,7 @@ def _start(call: Callable[[], _T], *, name: str) -> asyncio.Future[_T]:
             outcome: tuple[_T | None, BaseException | None] = (call(), None)
         except BaseException as error:
             outcome = (None, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
             loop.call_soon_threadsafe(resolve, *outcome)
 
     threading.Thread(target=run, name=name, daemon=True).start()
@@ -81,14 +81,13 @@ def _start(call: Callable[[], _T], *, name: str) -> asyncio.Future[_T]:
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keep what ALSA and JACK print by the hundred lines off the terminal.
+    """Silence stderr, where ALSA and JACK print hundreds of lines.
 
-    The reason for a failure comes as an error; and a device that has gone is looked for twice a
-    second.
+    A failure is reported as an exception anyway, and a lost device is looked for twice a second.
     """
     try:
         stderr = os.dup(2)
-    except OSError:  # there is none
+    except OSError:  # the process has no stderr
         yield
         return
     with contextlib.ExitStack() as restoring:

@@ -1,4 +1,4 @@
-"""The right decoder for a negotiated codec."""
+"""Chooses the decoder for a negotiated codec."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from domain.sound.formats import AudioFormat
 
 
 def make_decoder(codec: CodecParameters, audio_format: AudioFormat) -> Decoder:
-    """A decoder that delivers `audio_format`; raises `CodecUnavailable`."""
+    """Return a decoder that delivers `audio_format`; raises `CodecUnavailable`."""
     if codec.name == "opus":
         return OpusDecoder(audio_format)
     return TelephoneDecoder(codec.name, audio_format)

@@ -1,7 +1,7 @@
-"""libopus, bound by ctypes: encoder and decoder.
+"""Encodes and decodes Opus with libopus, bound by ctypes.
 
-Not FFmpeg's wrapper: that one can neither conceal, nor use FEC, nor switch DTX on. The library
-is the one that PyAV's wheels carry, so there is nothing to install; elsewhere the system's.
+FFmpeg's wrapper can neither conceal, nor decode FEC, nor enable DTX. PyAV's wheels contain
+libopus, so there is nothing to install; otherwise the system's library is used.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from domain.sound.formats import AudioFormat, AudioFrame, Samples
 from domain.sound.pieces import Sound
 
 SAMPLE_RATE_HZ = 48_000
-_WIDTH = 2  # bytes of a sample
+_WIDTH = 2  # bytes per sample
 _SCRATCH_SAMPLES = 60_000
-_SCRATCH_FULL = _SCRATCH_SAMPLES - 2 * opus.MAX_PACKET_SAMPLES  # there may be no room for a packet
+_SCRATCH_FULL = _SCRATCH_SAMPLES - 2 * opus.MAX_PACKET_SAMPLES  # beyond it a packet may not fit
 _CONCEAL_STEP = 120  # opus_decode conceals multiples of 2.5 ms
-_MAX_PAYLOAD_BYTES = 1275  # of a packet with one frame, RFC 6716 § 3.4
-_NOTHING_TO_SEND = 2  # opus_encode: a packet of so few bytes need not be transmitted
+_MAX_PAYLOAD_BYTES = 1275  # largest packet with one frame, RFC 6716 § 3.4
+_NOTHING_TO_SEND = 2  # opus_encode: a packet of at most 2 bytes need not be transmitted
 
 _APPLICATIONS = {"voip": 2048, "audio": 2049, "lowdelay": 2051}
 _SET_BITRATE = 4002
@@ -40,7 +40,7 @@ _RESET_STATE = 4028
 
 
 class OpusEncoder:
-    """Encodes frames of s16 at 48 kHz, one packet each."""
+    """Encodes s16 frames at 48 kHz, each into one packet."""
 
     def __init__(
         self,
@@ -73,9 +73,9 @@ class OpusEncoder:
         self.look_ahead = self._query(_GET_LOOKAHEAD)
 
     def encode(self, frame: AudioFrame, *, last: bool = False) -> bytes | None:
-        samples = frame.samples.tobytes()  # asking numpy for an address costs more than the copy
+        samples = frame.samples.tobytes()  # getting numpy's data address costs more than this copy
         length = len(frame.samples)
-        assert len(samples) == length * self._width  # libopus reads as much
+        assert len(samples) == length * self._width  # libopus reads this many bytes
         size = self._opus_encode(self._state, samples, length, self._packet, _MAX_PAYLOAD_BYTES)
         if size < 0:
             _check(self._library, size)
@@ -85,7 +85,7 @@ class OpusEncoder:
         return packet
 
     def reset(self) -> None:
-        self._control(_RESET_STATE, 0)  # it takes no value, and does not look at one
+        self._control(_RESET_STATE, 0)  # this request ignores the value
 
     def _control(self, request: int, value: int) -> None:
         result = self._library.opus_encoder_ctl(self._state, request, ctypes.c_int(value))
@@ -101,23 +101,23 @@ class OpusEncoder:
 
 
 class _Scratch:
-    """Where all decoders of a process put their sound, in one thread, until it is taken.
+    """A buffer into which all decoders of a process write, in one thread, until `collect`.
 
-    One packet behind the other, always into the same memory: that stays in the processor's cache.
+    All packets reuse the same memory, which therefore stays in the processor's cache.
     """
 
     def __init__(self) -> None:
         self.samples = np.empty(_SCRATCH_SAMPLES, dtype="<i2")
         self._start: int = self.samples.ctypes.data
         self.end = ctypes.c_void_p(self._start)
-        """The address behind what is there."""
+        """The address after the last sample."""
         self.filled = 0
-        """Samples of all channels."""
+        """Samples in the buffer, counting each channel."""
         self.user: OpusDecoder | None = None
-        """Whose they are."""
+        """The decoder that wrote the samples."""
 
     def empty(self) -> Samples:
-        """A copy of what is there, which then is not."""
+        """Return a copy of the samples and empty the buffer."""
         taken = self.samples[: self.filled].copy()
         self.end.value, self.filled, self.user = self._start, 0, None
         return taken
@@ -127,7 +127,10 @@ _SCRATCH = _Scratch()
 
 
 class OpusDecoder:
-    """Decodes packets of one stream to s16, shape (n, channels). All in one thread."""
+    """Decodes packets of one stream to s16, shape (n, channels).
+
+    All decoders of a process share one buffer, so they must be used in one thread.
+    """
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self._library = _library()
@@ -140,11 +143,11 @@ class OpusDecoder:
         weakref.finalize(self, self._library.opus_decoder_destroy, state)
         self._state = ctypes.c_void_p(state)
         self._opus_decode = self._library.opus_decode
-        self._gathered: list[Sound] = []  # before what is in the scratch memory
+        self._gathered: list[Sound] = []  # sound older than the scratch buffer's
 
     def decode(self, payload: bytes) -> int:
         if not payload:
-            # to libopus no payload means a lost packet; here it is a packet with nothing in it
+            # libopus would take a null payload for a lost packet
             raise PayloadInvalid("an empty Opus packet")
         return self._decode(payload, opus.MAX_PACKET_SAMPLES)
 
@@ -165,7 +168,7 @@ class OpusDecoder:
         return gathered
 
     def _set_aside(self) -> None:
-        """Leave the scratch memory to whoever comes next."""
+        """Move this decoder's samples out of the scratch buffer, so that another can use it."""
         if len(samples := _SCRATCH.empty()):
             self._gathered.append(samples.reshape(-1, self._channels))
 
@@ -193,8 +196,8 @@ def _library() -> Any:
     candidates += [name for name in (ctypes.util.find_library("opus"),) if name]
     for candidate in candidates:
         try:
-            # PyDLL keeps the interpreter's lock: giving it up costs more than a packet may take,
-            # while others wait for it
+            # PyDLL keeps the GIL: while other threads wait for it, releasing and reacquiring it
+            # costs more than a packet's whole time budget
             return _declare(ctypes.PyDLL(candidate))
         except (OSError, AttributeError):
             continue
@@ -210,7 +213,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.opus_decoder_create.restype = pointer
     library.opus_decoder_create.argtypes = [integer32, integer, pointer]
     library.opus_decoder_destroy.argtypes = [pointer]
-    # no types of arguments for each packet: to look at them takes longer than the rest of a call
+    # no argtypes for per-packet calls: checking them takes longer than the rest of a call
     library.opus_encode.restype = library.opus_decode.restype = integer32
     library.opus_strerror.restype = ctypes.c_char_p
     return library

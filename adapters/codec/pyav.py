@@ -1,4 +1,4 @@
-"""G.711 and G.722 decoding, and resampling, with PyAV."""
+"""Decodes G.711 and G.722, and resamples, with PyAV."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TelephoneDecoder:
 
     def decode(self, payload: bytes) -> int:
         if not payload:
-            # an empty packet would drain FFmpeg's decoder, and every later one would fail
+            # an empty packet would flush FFmpeg's decoder, and every later packet would fail
             raise PayloadInvalid("an empty packet")
         try:
             decoded = self._codec.decode(av.Packet(payload))
@@ -58,9 +58,9 @@ class TelephoneDecoder:
 
 
 class PyAvResampler:
-    """Brings blocks of any rate, format and channel count to s16 at one rate.
+    """Converts blocks of any rate, format and channel count to s16 at one rate.
 
-    At the right rate there is no filter, and blocks pass with their values rounded at most.
+    If the rate is right already, there is no filter: only format and channels are converted.
     """
 
     def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
@@ -106,7 +106,7 @@ class PyAvResampler:
         return "mono" if self._target.channels == 1 else "stereo"
 
     def _begin(self, position: int) -> None:
-        """A filter with an empty memory, for sound that begins at `position`."""
+        """Create a filter without history, for sound that begins at `position`."""
         self._filter = av.AudioResampler(
             format="s16", layout=self._layout, rate=self._target.sample_rate_hz
         )

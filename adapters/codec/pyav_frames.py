@@ -1,4 +1,4 @@
-"""PyAV's audio frames as ours: each layout read in the way that its memory is laid out."""
+"""Converts PyAV's audio frames to ours, according to their memory layout."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from domain.sound.formats import AudioFormat, AudioFrame
 
 
 def from_av(frame: av.AudioFrame, *, position: int = 0) -> AudioFrame:
-    """Any frame that PyAV hands over; raises `FrameUnsupported` naming a layout not known."""
+    """Convert a PyAV frame; raises `FrameUnsupported` if its layout is unknown."""
     sample_format, planar = detect_layout(frame.format.name)
     audio_format = AudioFormat(frame.sample_rate, frame.layout.nb_channels, sample_format)
-    # planes are padded for alignment: what counts is samples, not the size of the buffer
+    # planes are padded for alignment, so take the size from the samples, not from the buffer
     if planar:
         size = frame.samples * sample_format.bytes_per_sample
         data = b"".join(bytes(plane)[:size] for plane in frame.planes)

@@ -1,1 +1,1 @@
-"""The clock and the event loop."""
+"""Adapters for the clock and for background work on the event loop."""

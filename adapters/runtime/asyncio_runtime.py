@@ -1,4 +1,4 @@
-"""The clock of this machine, and background work on the event loop."""
+"""The machine's clock, and background work as asyncio tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SystemClock:
 
 
 class _Work:
-    """A task: who waits for it may be cancelled, the task is not by that."""
+    """A task that keeps running when a coroutine awaiting it is cancelled."""
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self._task = task
@@ -41,7 +41,7 @@ class _Work:
 
 
 class BackgroundTasks:
-    """Tasks that nobody waits for: held until they end, and heard of when they fail."""
+    """Runs tasks that nobody awaits: keeps a reference until they end, and logs their failures."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,5 +65,5 @@ class BackgroundTasks:
             self.failed(task.get_name(), error)
 
     def failed(self, name: str, error: BaseException) -> None:
-        """Somebody has to hear of it."""
+        """Log a failure of background work."""
         _log.error("background work %r failed", name, exc_info=error)

@@ -1,4 +1,4 @@
-"""The client: from a source of sound to the server."""
+"""The client: streams a source of sound to the server."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from domain.sound.levels import measure
 FRAME_SAMPLES = 960
 """20 ms."""
 STEP_SAMPLES = 480
-"""10 ms, the shortest frame that leaves Opus in the mode in which it is."""
+"""10 ms, the shortest frame that does not change Opus' mode."""
 METERED_FRAMES = 3000
-"""A minute."""
+"""A minute of frames."""
 REOPEN_S = 0.5
-"""A device that has gone is looked for so often; the server hears as often that we live."""
+"""Interval at which a lost device is looked for, and at which the server gets keepalives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,20 @@ class StreamSummary:
     session_id: str
     seconds: float
     lost_s: float
-    """Sound that was lost before it could be sent."""
+    """Sound lost before it could be sent."""
     safe_s: float | None
-    """What the server has recorded and completed, where it said so."""
+    """Length of the completed recording, if the server reported it."""
 
 
 class Publisher:
     """Streams one source in one session, from the first block to a clean end.
 
-    Positions are kept from the source to the RTP timestamps: what was lost before it could be
-    encoded is missing on the recording's timeline, and does not shorten it. That holds for a
-    device that goes and comes back, too: the clock says how long it was gone.
+    The source's positions become RTP timestamps, so sound lost before encoding leaves a gap on
+    the recording's timeline and does not shorten it. This also holds while a device is unplugged:
+    the clock tells how long it was gone.
 
-    What becomes of a block until it is sent is done where the source delivers it, in a thread of
-    its own (`_push` and all that it calls). As long as it delivers, nothing else does any of that;
-    only the meter looks at what was sent.
+    `_push` and everything it calls run in the source's thread. While the source delivers, no
+    other thread runs this code; only the meter, on the event loop, reads what was sent.
     """
 
     def __init__(
@@ -86,21 +85,21 @@ class Publisher:
         self._limit = None if duration_s is None else round(duration_s * RTP_RATE_HZ)
         self._source: AudioSource | None = None
         self._resampler: Resampler | None = None
-        self._shift = 0  # from the source's positions to the stream's
-        self._end = 0  # position behind the last sample of the source that was sent
-        self._sent_to = 0  # position behind all that was sent
-        # frames sent of which no levels were told; the latest, should nobody look for long
+        self._shift = 0  # offset from the source's positions to the stream's
+        self._end = 0  # position after the last sample of the source that was sent
+        self._sent_to = 0  # position after everything sent, including filler and keepalives
+        # frames sent since the levels were last reported; only the latest ones are kept
         self._unmetered: deque[Samples] = deque(maxlen=METERED_FRAMES)
-        self._is_sounding = False  # frames have been sent that have no tail yet
+        self._is_sounding = False  # frames were sent, and the encoder's tail was not yet
         self._read_at = 0.0
-        self._read_to = 0  # position behind the last sample read
-        self._lost = 0  # samples, of sources that are closed
+        self._read_to = 0  # position after the last sample read
+        self._lost = 0  # samples lost by sources that are closed
         self._stopped = False
         self.streaming = False
-        """Whether the connection is made, and sound is on its way."""
+        """Whether the client is connected and sends sound."""
 
     def stop(self) -> None:
-        """End the source: what is captured is still sent, then `run` returns."""
+        """End the source; captured sound is still sent, then `run` returns."""
         self._stopped = True
         if self._source is not None:
             self._source.stop()
@@ -108,29 +107,29 @@ class Publisher:
     async def run(self) -> StreamSummary:
         """Connect, stream until the source ends or `stop` is called, and end the session.
 
-        A server that is not there is waited for. Raises what the ports raise; everything is
-        released in any case, the source as well.
+        Waits for a server that is not available. Raises what the ports raise, and releases
+        everything in any case, including the source.
         """
         try:
-            # a wrong device is told of before anybody is called
+            # report a wrong device before connecting to the server
             await self._open_source()
             self._events.publish(CaptureStarted())
             while not await self._uplink.open():
-                # nobody listens: the microphone is let go until somebody does
+                # release the microphone until the server is available
                 await self._close_source()
             if self._source is not None and self._source.overrun_samples:
-                # to connect took longer than sound is kept for: what there is of it is old
+                # connecting took longer than the source buffers sound: what it holds is outdated
                 await self._close_source()
             if self._source is None:
                 await self._open_source()
-                self._lost = 0  # what nobody was there to hear is not lost
+                self._lost = 0  # sound from before the connection does not count as lost
             self.streaming = True
             failure = await self._stream()
             await self._close_source()
             self._events.publish(SourceEnded())
             safe_s = await self._uplink.close()
         finally:
-            async with contextlib.AsyncExitStack() as releasing:  # each of them, whatever fails
+            async with contextlib.AsyncExitStack() as releasing:  # release both, even if one fails
                 releasing.push_async_callback(self._uplink.abandon)
                 releasing.push_async_callback(self._close_source)
         if failure is not None:
@@ -151,8 +150,8 @@ class Publisher:
     async def _open_source(self) -> None:
         self._source = await self._capture.open(self._request)
         if self._source.device is not None:
-            # should it go, it is this one that is waited for: by its number, or as the default,
-            # another microphone would be there
+            # If the device is unplugged, wait for this one by name: its number, or the default,
+            # may then refer to another microphone.
             self._request = replace(self._request, device=self._source.device)
         self._resampler = self._new_resampler(self._source.format)
         if self._stopped:
@@ -165,7 +164,10 @@ class Publisher:
             await source.close()
 
     async def _stream(self) -> GaplessError | None:
-        """Send until the source ends; what was captured before it failed is sent, too."""
+        """Send until the source ends; sound captured before a failure is sent, too.
+
+        Returns the failure that ended the stream, or None.
+        """
         failure: GaplessError | None = None
         self._read_at = self._clock.monotonic()
         metering = self._spawner.spawn(self._meter(), name="meter")
@@ -185,7 +187,7 @@ class Publisher:
         return self._uplink.failure or failure
 
     async def _wait_for_device(self, error: DeviceLost) -> None:
-        """Until it is back, or `stop` is called: no sound, but the server hears that we live."""
+        """Send keepalives until the device is back or `stop` is called."""
         self._events.publish(MicrophoneLost(str(error)))
         lost_at, ended_at = self._read_at, self._read_to
         self._end_sound()
@@ -205,7 +207,7 @@ class Publisher:
             await heartbeats.cancel()
 
     async def _send_heartbeats(self, lost_at: float, ended_at: int) -> None:
-        """Tell the server how time goes by without a sound."""
+        """Send keepalives, whose timestamps tell the server how much time passes without sound."""
         while not self._is_over:
             now = ended_at + round((self._clock.monotonic() - lost_at) * RTP_RATE_HZ)
             if self._limit is not None:
@@ -217,7 +219,10 @@ class Publisher:
             await self._clock.sleep(REOPEN_S)
 
     async def _resume_from_device(self, lost_at: float, ended_at: int) -> bool:
-        """Whether the reopened device delivers; its first block tells where it goes on."""
+        """Resume with the reopened device's first block; return False if it delivers none.
+
+        The clock gives the block's position in the stream.
+        """
         assert self._source is not None
         blocks: list[tuple[AudioFrame, float]] = []
 
@@ -241,12 +246,12 @@ class Publisher:
 
     @property
     def _is_over(self) -> bool:
-        """Whether nothing more is wanted, by us or by the server."""
+        """Whether the wanted duration is complete or the session has failed."""
         is_complete = self._limit is not None and self._read_to >= self._limit
         return is_complete or self._uplink.failure is not None
 
     def _push(self, block: AudioFrame) -> bool:
-        """Send what a block completes; whether another one is wanted."""
+        """Send the frames that a block completes; return whether another block is wanted."""
         assert self._resampler is not None
         for part in self._resampler.push(block):
             self._send_frames(part)
@@ -270,7 +275,7 @@ class Publisher:
             self._unmetered.append(frame.samples)
 
     def _place(self, part: AudioFrame) -> AudioFrame:
-        """The part at its place in the stream, as far as it is wanted."""
+        """Move the part to its position in the stream, and cut it at the wanted duration."""
         position, samples = part.position + self._shift, part.samples
         if self._limit is not None:
             samples = samples[: max(0, self._limit - position)]
@@ -282,7 +287,7 @@ class Publisher:
             self._tell_progress()
 
     def _tell_progress(self) -> None:
-        """What a meter shows, at the pace of whoever looks at it."""
+        """Report progress, and the levels of the frames sent since the last report."""
         frames = [self._unmetered.popleft() for _ in range(len(self._unmetered))]
         if frames:
             end = self._end
@@ -290,9 +295,10 @@ class Publisher:
             self._events.publish(SoundSent(end / RTP_RATE_HZ, levels, self._lost_s))
 
     def _end_sound(self) -> None:
-        """Send what is left, and enough silence to bring out what the encoder still holds.
+        """Send what is left, with enough silence to flush the encoder's look-ahead.
 
-        In steps of 10 ms, so that the recording is at most 16.5 ms longer than the source.
+        The length is rounded up to 10 ms, so the recording is at most 16.5 ms longer than the
+        source.
         """
         self._flush_resampler()
         self._tell_progress()
@@ -300,7 +306,7 @@ class Publisher:
         samples = silence(self._format, 0) if tail is None else tail.samples
         position = self._end if tail is None else tail.position
         if not self._is_sounding and not len(samples):
-            return  # there was no sound since the last end of it
+            return  # no sound was sent since the last call
         missing = -(len(samples) + self._encoder.look_ahead) % STEP_SAMPLES
         filler = silence(self._format, self._encoder.look_ahead + missing)
         rest = np.concatenate([samples, filler])
@@ -314,7 +320,7 @@ class Publisher:
     def _send(self, frame: AudioFrame, *, last: bool = False) -> None:
         if self._sent_to and (frame.position > self._sent_to or not self._is_sounding):
             self._packetizer.skip()
-            self._encoder.reset()  # its redundancy would speak of what was before the hole
+            self._encoder.reset()  # its FEC would describe the sound before the hole
         self._end = self._sent_to = frame.position + len(frame.samples)
         self._is_sounding = True
         if (payload := self._encoder.encode(frame, last=last)) is not None:
