@@ -1,4 +1,4 @@
-"""The client's way to the server, kept through whatever becomes of the network."""
+"""Keeps a client's session connected to the server across network outages."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from domain.session.backoff import Backoff
 from domain.session.ice import IceCandidate, IceDescription
 
 DEAD_AFTER_S = 2.5
-"""Unheard of for so long, the server cannot be reached any more: it reports twice a second."""
+"""A path is dead after this long without a report; the server reports twice a second."""
 WATCH_S = 0.25
-"""A connection that works is looked at so often."""
+"""How often a working connection is checked."""
 POLL_S = 0.1
-"""The same for one that is waited for."""
+"""How often a condition is checked while waiting for it."""
 ATTEMPT_S = 5.0
-"""An attempt to come back that takes longer is given up for another one,"""
+"""Time limit of the first attempt to reconnect."""
 LONGEST_ATTEMPT_S = 20.0
-"""which is given twice the time: there are paths that work, and are slow."""
+"""Each attempt gets twice the time of the previous one, up to this: some working paths are slow."""
 CONFIRM_S = 1.5
-"""At the end, wait so long until the server has said that it has the last packet."""
+"""How long to wait at the end until the server reports the last packet."""
 _PASSING = (408, 425, 429, 500, 502, 503, 504, 507)
-"""Statuses of a server that is busy, full or behind a gateway: it may be better in a while."""
+"""Statuses of a server that is busy, full or behind a gateway: a retry may succeed."""
 END_S = 10.0
-"""At the end, try for so long to ask the server whether the recording is complete."""
+"""How long to retry the request that ends the session."""
 
 
 class Uplink:
-    """One session on a server, over as many connections as it takes.
+    """One session on a server, carried by one connection after another.
 
-    `send` never waits and never fails; it may be called in another thread than all else. Once the
-    server is not heard of any more, the old connection is kept (its path may come back by itself)
-    while it looks for another path with an ICE restart, and new ones are attempted; whichever
-    works first carries on. Only a refusal ends that: `failure` then says what it was.
+    `send` never blocks and never fails; it may be called in a different thread than the other
+    methods. When the server falls silent, the uplink keeps the old connection, whose path may
+    recover, tries an ICE restart, and then attempts new connections. Whichever works first
+    carries on. Only a refusal ends the attempts; it is then in `failure`.
     """
 
     def __init__(
@@ -73,8 +73,9 @@ class Uplink:
         self._resume: str | None = None
         self._last_sequence: int | None = None
         self._reported: int | None = None
-        self._unreported_since: float | None = None  # a packet was sent, and no report moved on
-        # of this outage:
+        # since when packets have been sent without progress in the server's reports
+        self._unreported_since: float | None = None
+        # state of the current outage:
         self._attempt_s = ATTEMPT_S
         self._may_restart = False
         self._was_restart_answered = False
@@ -83,7 +84,7 @@ class Uplink:
         """The refusal that ended the session."""
 
     async def open(self) -> bool:
-        """Try once to make the session; False, after a pause, when that is worth another try.
+        """Try once to open the session; return False, after a pause, if the caller should retry.
 
         Raises `ServerRefused`.
         """
@@ -104,7 +105,7 @@ class Uplink:
         return True
 
     def send(self, packet: RtpPacket) -> None:
-        """Send a packet, as far as there is a way."""
+        """Send a packet; drop it if there is no connection."""
         self._last_sequence = packet.sequence
         if self._unreported_since is None:
             self._unreported_since = self._clock.monotonic()
@@ -112,10 +113,10 @@ class Uplink:
             self._connection.send(packet)
 
     async def close(self) -> float | None:
-        """End the session and wait for its recording: its seconds, where the server told them.
+        """End the session, wait for its recording, and return its length in seconds, if told.
 
-        Raises `ServerRefused` when the recording failed, `EndUnconfirmed` when the server cannot
-        be asked.
+        Raises `ServerRefused` when the recording failed, and `EndUnconfirmed` when the server
+        cannot be reached.
         """
         if self._watch is not None:
             await self._watch.cancel()
@@ -128,7 +129,7 @@ class Uplink:
         return await self._end()
 
     async def abandon(self) -> None:
-        """Release everything, whatever is still under way. May follow `close`."""
+        """Release everything at once. May follow `close`."""
         if self._watch is not None:
             await self._watch.cancel()
         if self._connection is not None:
@@ -157,7 +158,7 @@ class Uplink:
                 self._events.publish(StreamResumed(self._clock.monotonic() - lost_at))
 
     async def _come_back(self) -> None:
-        """Try once to find another way, unless the old one comes back; pause if there is none."""
+        """Attempt once to reconnect, unless the old path recovers; pause after a failure."""
         old = self._connection
         assert old is not None
         attempt = _Attempt(self._transport, self._signaling, self._name, self._resume)
@@ -165,7 +166,7 @@ class Uplink:
         work = self._spawner.spawn(attempt.run(lost), name="reconnect")
 
         def is_decided() -> bool:
-            # ends of an ICE restart that is broken off half-way may differ in where they are
+            # do not interrupt an ICE restart: the two ends could disagree on its outcome
             return work.done or (self._is_alive() and not attempt.is_restarting)
 
         try:
@@ -179,13 +180,13 @@ class Uplink:
                 await attempt.connection.close(tell_server=False)
             raise
         self._was_restart_answered |= attempt.was_restart_answered
-        # never twice in a row: something on the way may swallow just these requests
+        # never restart ICE twice in a row: something on the path may block these requests only
         self._may_restart = lost is None and not self._was_restart_answered
         if attempt.connection is old:
             self._reported, self._unreported_since = None, None
         elif attempt.connection is not None:
             self._take(attempt)
-            # no goodbye: should it arrive, it would come from a session that goes on
+            # send no close alert: the session continues on the new connection
             await old.close(tell_server=False)
         elif self._is_alive():
             return
@@ -197,7 +198,7 @@ class Uplink:
             await self._wait(delay, self._is_alive)
 
     def _look(self) -> None:
-        """Whether what is sent arrives: the server says how far it has come."""
+        """Note whether the server's reports have progressed, that is, whether packets arrive."""
         assert self._connection is not None
         reported = self._connection.highest_reported
         if reported != self._reported or reported == self._last_sequence:
@@ -213,7 +214,7 @@ class Uplink:
         return connection.is_open and is_heard and is_arriving
 
     async def _wait(self, seconds: float, condition: Callable[[], bool]) -> bool:
-        """Wait until the condition holds, at most so long; whether it does."""
+        """Wait at most `seconds` for the condition; return whether it holds."""
         until = self._clock.monotonic() + seconds
         while not condition():
             if self._connection is not None:
@@ -231,7 +232,7 @@ class Uplink:
     # -- the end -------------------------------------------------------------------------------
 
     async def _confirm(self, connection: ClientConnection) -> None:
-        """Wait until the server has the last packet, if it can still be heard of."""
+        """Wait until the server reports the last packet, if it is still reporting."""
 
         def has_all() -> bool:
             reported, last = connection.highest_reported, self._last_sequence
@@ -250,7 +251,7 @@ class Uplink:
             try:
                 return await self._signaling.delete(self.session_id)
             except (ServerUnreachable, ServerRefused) as error:
-                # 500 is the server's own word that the recording has failed
+                # with 500 the server itself says that the recording failed
                 if not _is_passing(error) or getattr(error, "status", None) == 500:
                     raise
                 delay = self._backoff.next_delay_s()
@@ -261,13 +262,13 @@ class Uplink:
                 await self._clock.sleep(delay)
 
     async def _forget(self, session_id: str) -> None:
-        """A session that was answered, but cannot be reached: the server need not wait for it."""
-        with contextlib.suppress(ServerUnreachable, ServerRefused):  # it finds out by itself
+        """Delete a session that has no media path, so that the server need not wait for it."""
+        with contextlib.suppress(ServerUnreachable, ServerRefused):  # the server times it out
             await self._signaling.delete(session_id)
 
 
 class _Attempt:
-    """One attempt at a way: afterwards there is either a `connection` or an `error`."""
+    """One attempt to (re)connect: it ends with either a `connection` or an `error`."""
 
     def __init__(
         self,
@@ -284,12 +285,12 @@ class _Attempt:
         self.connection: ClientConnection | None = None
         self.error: GaplessError | None = None
         self.was_restart_answered = False
-        """Whether the server has said something to an ICE restart."""
+        """Whether the server has answered an ICE restart."""
         self.is_restarting = False
-        """Whether both ends are about to change over to another path."""
+        """Whether both ends are switching to another path."""
 
     async def run(self, lost: ClientConnection | None = None) -> None:
-        """Find the `lost` connection another path, if there is one, or else make a new one."""
+        """Restart ICE on the `lost` connection, if given; otherwise, or if that fails, connect."""
         try:
             if lost is None or not await self._restart(lost):
                 await self._connect()
@@ -297,7 +298,7 @@ class _Attempt:
             self.error = error
 
     async def _restart(self, lost: ClientConnection) -> bool:
-        """An ICE restart; False where another connection may help."""
+        """Restart ICE; return False if a new connection should be attempted instead."""
 
         async def exchange(local: IceDescription) -> IceDescription:
             assert self.resume is not None
@@ -309,7 +310,7 @@ class _Attempt:
             await lost.restart_ice(exchange)
         except GaplessError as error:
             if isinstance(error, ServerUnreachable) and _is_passing(error):
-                raise  # another connection would not come further
+                raise  # a new connection could not reach the server either
             self.was_restart_answered = True
             return False
         finally:
@@ -329,8 +330,8 @@ class _Attempt:
                 try:
                     await self._signaling.send_candidate(answer.session_id, candidate)
                 except ServerRefused as error:
-                    # another process may have the session by now: that is for the next offer
-                    raise ConnectionFailed(f"a candidate was not taken: {error}") from error
+                    # another process may own the session by now; the next offer finds it
+                    raise ConnectionFailed(f"the server rejected an ICE candidate: {error}") from error
 
             await connection.connect(
                 answer.sdp, ice_servers=answer.ice_servers, send_candidate=send_candidate
@@ -342,16 +343,17 @@ class _Attempt:
 
 
 def _is_passing(error: GaplessError) -> bool:
-    """Whether trying again may help: it does not against a refusal."""
+    """Whether a retry may succeed; it cannot after a definite refusal."""
     if isinstance(error, ServerRefused):
         return error.status in _PASSING
     return not isinstance(error, WrongServer)
 
 
 def _is_final(error: GaplessError) -> bool:
-    """Whether a session that was there is over by what is answered to whoever comes back to it.
+    """Whether this answer to a reconnecting client means that its session is over.
 
-    Anything but a refusal may come from another than its server: a captive portal, a gateway.
+    Any answer but a refusal may come from something else than the server, such as a captive
+    portal or a gateway.
     """
     return (
         isinstance(error, ServerRefused)
