@@ -99,9 +99,9 @@ class Uplink:
             self._events.publish(RetryScheduled(str(attempt.error), delay))
             await self._clock.sleep(delay)
             return False
-        self._take(attempt)
+        self._adopt(attempt)
         self._events.publish(StreamConnected(self.session_id))
-        self._watch = self._spawner.spawn(self._keep(), name="watch connection")
+        self._watch = self._spawner.spawn(self._stay_connected(), name="watch connection")
         return True
 
     def send(self, packet: RtpPacket) -> None:
@@ -138,10 +138,10 @@ class Uplink:
 
     # -- while it lasts ------------------------------------------------------------------------
 
-    async def _keep(self) -> None:
+    async def _stay_connected(self) -> None:
         while self.failure is None:
             await self._clock.sleep(WATCH_S)
-            self._look()
+            self._note_reports()
             if self._is_alive():
                 continue
             if self._connection is not None and self._connection.is_closed_by_server:
@@ -153,11 +153,11 @@ class Uplink:
             self._attempt_s = ATTEMPT_S
             self._may_restart, self._was_restart_answered = True, False
             while self.failure is None and not self._is_alive():
-                await self._come_back()
+                await self._reconnect()
             if self.failure is None:
                 self._events.publish(StreamResumed(self._clock.monotonic() - lost_at))
 
-    async def _come_back(self) -> None:
+    async def _reconnect(self) -> None:
         """Attempt once to reconnect, unless the old path recovers; pause after a failure."""
         old = self._connection
         assert old is not None
@@ -185,7 +185,7 @@ class Uplink:
         if attempt.connection is old:
             self._reported, self._unreported_since = None, None
         elif attempt.connection is not None:
-            self._take(attempt)
+            self._adopt(attempt)
             # send no close alert: the session continues on the new connection
             await old.close(tell_server=False)
         elif self._is_alive():
@@ -197,7 +197,7 @@ class Uplink:
             self._events.publish(RetryScheduled(str(attempt.error), delay))
             await self._wait(delay, self._is_alive)
 
-    def _look(self) -> None:
+    def _note_reports(self) -> None:
         """Note whether the server's reports have progressed, that is, whether packets arrive."""
         assert self._connection is not None
         reported = self._connection.highest_reported
@@ -218,13 +218,13 @@ class Uplink:
         until = self._clock.monotonic() + seconds
         while not condition():
             if self._connection is not None:
-                self._look()
+                self._note_reports()
             if self._clock.monotonic() >= until:
                 return False
             await self._clock.sleep(POLL_S)
         return True
 
-    def _take(self, attempt: _Attempt) -> None:
+    def _adopt(self, attempt: _Attempt) -> None:
         self._connection = attempt.connection
         self._reported, self._unreported_since = None, None
         self.session_id, self._resume = attempt.session_id, attempt.resume
@@ -331,7 +331,9 @@ class _Attempt:
                     await self._signaling.send_candidate(answer.session_id, candidate)
                 except ServerRefused as error:
                     # another process may own the session by now; the next offer finds it
-                    raise ConnectionFailed(f"the server rejected an ICE candidate: {error}") from error
+                    raise ConnectionFailed(
+                        f"the server rejected an ICE candidate: {error}"
+                    ) from error
 
             await connection.connect(
                 answer.sdp, ice_servers=answer.ice_servers, send_candidate=send_candidate
