@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 MEDIA_RECORDER, JANUS = "MediaRecorder", "Janus (stores packets)"
 GAPLESS, TWO_WORKERS = "Gapless", "Gapless, 2 workers"
-KEEPING = "Gapless (stores packets)"
-OURS = (GAPLESS, TWO_WORKERS, KEEPING)
+GAPLESS_PACKETS = "Gapless (stores packets)"
+OURS = (GAPLESS, TWO_WORKERS, GAPLESS_PACKETS)
 CLIENT, CLIENT_PEER = "`gapless stream`", "aiortc's encoder"
 POINTS = {
     MEDIA_RECORDER: (25, 50), JANUS: (200, 400), GAPLESS: (150, 220, 290, 360, 430),
-    KEEPING: (500, 1000), TWO_WORKERS: (300,),
+    GAPLESS_PACKETS: (500, 1000), TWO_WORKERS: (300,),
 }  # fmt: skip
 IDLE = (50, 400)
 STORM, STORM_S = 100, 2.0
@@ -22,7 +22,7 @@ CLIENT_REPETITIONS = 5
 """Fifty times a second a client is woken up for half a millisecond: what that takes depends on what
 the processor has done meanwhile, so that one minute differs from the next by a half. So clients are
 measured at the same time, and each time with new processes."""
-UNWRITTEN_S = 1.5
+MAX_UNWRITTEN_S = 1.5
 """A server has not scored that puts off writing what it was sent by more than that."""
 
 

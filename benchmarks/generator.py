@@ -30,7 +30,7 @@ SLOTS = 20
 BEGINNING_S = 2.0
 """Nor do they begin all at once: that is another load than the steady one."""
 CONNECTING_AT_ONCE = 8
-OWN_WAY = 25
+CLIENT_SENDS_EVERY = 25
 """Every so many packets one goes the client's own way, which sees to the reports; each stream has
 another turn."""
 
@@ -48,7 +48,7 @@ class Stream:
         # Janus takes packets of sources that the offer names, and of no other
         first = self.client.packetizer.packet(b"", 0)
         connection = self.client.connection
-        self._turn = first.ssrc % OWN_WAY
+        self._turn = first.ssrc % CLIENT_SENDS_EVERY
         connection.offer_sdp += f"a=ssrc:{first.ssrc} cname:load\r\n"  # type: ignore[misc]
         self.offered_at = time.monotonic()
         await self.client.start()
@@ -60,7 +60,7 @@ class Stream:
     def send(self) -> None:
         self.sent_at.append(time.monotonic())
         client = self.client
-        if client.sent % OWN_WAY == self._turn:
+        if client.sent % CLIENT_SENDS_EVERY == self._turn:
             client.send(1)
             return
         payload = client.packets[client.sent % len(client.packets)]
@@ -137,7 +137,7 @@ def say(**what: Any) -> None:
 if __name__ == "__main__":
     address, number, duration, *more = sys.argv[1:]
     spread = float(more[0]) if more else 0.0
-    told = asyncio.run(generate(address, int(number), float(duration), spread))
+    times = asyncio.run(generate(address, int(number), float(duration), spread))
     if len(more) > 1:
-        pathlib.Path(more[1]).write_text(json.dumps(told))
+        pathlib.Path(more[1]).write_text(json.dumps(times))
     say(ended=int(number))

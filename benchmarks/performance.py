@@ -24,9 +24,10 @@ from benchmarks.figures import (
     CLIENT_PEER,
     CLIENT_REPETITIONS,
     GAPLESS,
+    GAPLESS_PACKETS,
     IDLE,
     JANUS,
-    KEEPING,
+    MAX_UNWRITTEN_S,
     MEDIA_RECORDER,
     OURS,
     POINTS,
@@ -34,7 +35,6 @@ from benchmarks.figures import (
     STORM,
     STORM_S,
     TWO_WORKERS,
-    UNWRITTEN_S,
     Figures,
     Point,
     Probed,
@@ -52,10 +52,10 @@ FIGURES = ROOT / "docs" / "performance.json"
 CURVE = (25, 50, 100, 150, 200, 250, 300)
 STARTS = 20
 WINDOW_S = 8.0
-SETTLE_S = 8.0
+WARM_UP_S = 8.0
 """Until a load is steady: streams begin over two seconds, and a server that adapts to what there is
 to do averages over some."""
-LATE = 0.02
+MAX_LATE = 0.02
 """Of what was sent; a server that leaves more to be read later, in each half of the window, has
 more than it can carry: the kernel keeps seconds of it, and recordings are whole all the same."""
 
@@ -66,7 +66,7 @@ def serving(server: str, folder: str) -> Iterator[tuple[Running, str]]:
     commands = {
         GAPLESS: (*serve, folder),
         TWO_WORKERS: (*serve, folder, "--workers", "2"),
-        KEEPING: (*serve, folder, "--storage", "opus"),
+        GAPLESS_PACKETS: (*serve, folder, "--storage", "opus"),
         MEDIA_RECORDER: ("-m", "benchmarks.peers.media_recorder", folder),
         JANUS: ("-m", "benchmarks.peers.janus", folder),
     }
@@ -91,18 +91,18 @@ def cpu_over(process: Running, seconds: float) -> list[float]:
 
 def measure(server: str, streams: int) -> Point:
     with tempfile.TemporaryDirectory() as folder, serving(server, folder) as (recorder, url):
-        with generating(url, streams, SETTLE_S + WINDOW_S + 1) as generator:
+        with generating(url, streams, WARM_UP_S + WINDOW_S + 1) as generator:
             generator.connect()
             generator.go()
             began = time.monotonic()
-            time.sleep(SETTLE_S)
+            time.sleep(WARM_UP_S)
             waiting, shares = [waiting_packets()], []
             for _ in range(2):
                 shares.append(cpu_over(recorder, WINDOW_S / 2))
                 waiting.append(waiting_packets())
             written, passed_s = sum(sizes_of_sound(folder)), time.monotonic() - began
             resident, threads = recorder.resident_mb, recorder.threads
-            sent = generator.told("sent")
+            sent = generator.read_json("sent")
             generator.line("ended")
         pace, each_s = sent["pace"], sent["sent"] * TICK_S
         # streams begin one after the other
@@ -110,7 +110,9 @@ def measure(server: str, streams: int) -> Point:
         unwritten_s = came_s - each_s * written / sum(sizes_of_sound(folder))
         # one that begins to wait for more packets at a time has more of them once, not ever more
         more = min(after - before for before, after in pairwise(waiting))
-        kept_up = more <= LATE * streams * WINDOW_S / 2 / TICK_S and unwritten_s <= UNWRITTEN_S
+        kept_up = (
+            more <= MAX_LATE * streams * WINDOW_S / 2 / TICK_S and unwritten_s <= MAX_UNWRITTEN_S
+        )
         cpus = [statistics.mean(halves) for halves in zip(*shares, strict=True)]
         whole = are_whole(server, folder, streams, sent["sent"])
         return Point(
@@ -157,7 +159,7 @@ def probe(streams: int, *, coming_and_going: bool = False) -> Probed:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         times = folder / "times"
-        seconds = SETTLE_S + WINDOW_S + 1
+        seconds = WARM_UP_S + WINDOW_S + 1
         with (
             probed(folder) as (recorder, url, seen),
             generating(url, streams, seconds, "0", str(times)) as generator,
@@ -165,7 +167,7 @@ def probe(streams: int, *, coming_and_going: bool = False) -> Probed:
         ):
             generator.connect()
             generator.go()
-            time.sleep(SETTLE_S)
+            time.sleep(WARM_UP_S)
             began, used = time.monotonic(), sum(recorder.cpus_s)
             if coming_and_going:
                 other.connect()
@@ -177,12 +179,12 @@ def probe(streams: int, *, coming_and_going: bool = False) -> Probed:
         sent = json.loads(times.read_text())
         # connecting all of them is another measurement, and so is what follows, when all begin and
         # the first packets of each are held for others that may have been overtaken
-        first = min(at for told in sent.values() for at in told["sent"]) + SETTLE_S
+        first = min(at for stream in sent.values() for at in stream["sent"]) + WARM_UP_S
         # a server that is overloaded has not stored all of them
         latency = [
             (stored - at) * 1000
-            for session, told in sent.items()
-            for stored, at in zip(seen["stored"][session], told["sent"], strict=False)
+            for session, stream in sent.items()
+            for stored, at in zip(seen["stored"][session], stream["sent"], strict=False)
             if at >= first
         ]
         lags = [lag * 1000 for at, lag in seen["lags"] if at >= first]
@@ -203,7 +205,8 @@ def starts() -> list[float]:
                     generator.line("ended")
                 sent |= json.loads(times.read_text())
         return [
-            (seen["stored"][session][0] - told["offered"]) * 1000 for session, told in sent.items()
+            (seen["stored"][session][0] - stream["offered"]) * 1000
+            for session, stream in sent.items()
         ]
 
 
@@ -211,16 +214,16 @@ def storm() -> tuple[float, bool]:
     """Many connect while many stream: until all are connected (s), and are the streams whole?"""
     with tempfile.TemporaryDirectory() as folder, serving(GAPLESS, folder) as (_, url):
         with (
-            generating(url, STORM, SETTLE_S + 6) as streaming,
+            generating(url, STORM, WARM_UP_S + 6) as streaming,
             generating(url, STORM, 0, str(STORM_S)) as joining,
         ):
             streaming.connect()
             streaming.go()
-            time.sleep(SETTLE_S)
+            time.sleep(WARM_UP_S)
             took = float(joining.connect()["took_s"])
             joining.go()
             joining.line("ended")
-            packets = streaming.told("sent")["sent"]
+            packets = streaming.read_json("sent")["sent"]
             streaming.line("ended")
         return took, are_whole(GAPLESS, folder, STORM, packets)
 
@@ -252,7 +255,7 @@ def client_cpus() -> dict[str, float]:
         clients = {CLIENT_PEER: peer, CLIENT: ours}
         for client in clients.values():
             client.line("connected")
-        time.sleep(SETTLE_S)
+        time.sleep(WARM_UP_S)
         began = time.monotonic()
         used_s = {name: sum(client.cpus_s) for name, client in clients.items()}
         time.sleep(WINDOW_S)
@@ -264,7 +267,9 @@ def client_cpus() -> dict[str, float]:
 
 def run() -> Figures:
     figures = Figures(clients={CLIENT_PEER: [], CLIENT: []})
-    servers = {name: loads for name, loads in POINTS.items() if name != JANUS or janus.is_there()}
+    servers = {
+        name: loads for name, loads in POINTS.items() if name != JANUS or janus.is_installed()
+    }
     if JANUS not in servers:
         print("  Janus is not installed (Debian: apt install janus)", file=sys.stderr)
     for repetition in range(REPETITIONS):

@@ -44,14 +44,14 @@ class Running:
             pass
         return line
 
-    def told(self, text: str) -> Any:
+    def read_json(self, text: str) -> Any:
         """The same of a process that speaks JSON."""
         return json.loads(self.line(text))
 
     def connect(self) -> Any:
         """Let a generator's streams connect; what it says of that."""
         self.go()
-        return self.told("connected")
+        return self.read_json("connected")
 
     def go(self) -> None:
         """Let a process that waits for a line go on."""

@@ -19,10 +19,10 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from benchmarks.peers.doors import answer, listen
+from benchmarks.peers.signaling import answer, listen
 
 
-def is_there() -> bool:
+def is_installed() -> bool:
     return shutil.which("janus") is not None
 
 
@@ -57,7 +57,7 @@ class Janus:
         assert answered["janus"] in ("success", "ack"), answered
         return answered
 
-    async def until_there(self) -> None:
+    async def wait_until_ready(self) -> None:
         while True:
             try:
                 async with self._http.get(f"{self._url}/info"):
@@ -79,8 +79,8 @@ class Janus:
                 return session, event["jsep"]["sdp"]
 
     async def candidate(self, session: str, candidate: str | None) -> None:
-        told = {"candidate": candidate, "sdpMLineIndex": 0} if candidate else {"completed": True}
-        await self.ask(self._handles[session], "trickle", candidate=told)
+        body = {"candidate": candidate, "sdpMLineIndex": 0} if candidate else {"completed": True}
+        await self.ask(self._handles[session], "trickle", candidate=body)
 
     async def stop(self, session: str) -> None:
         await self.ask(self._handles[session], "message", body={"request": "stop"})
@@ -106,7 +106,7 @@ def main(folder: pathlib.Path) -> None:
 
 async def serve(url: str, pid: int) -> None:
     janus = Janus(url, aiohttp.ClientSession())
-    await janus.until_there()
+    await janus.wait_until_ready()
 
     async def offer(request: web.Request) -> web.Response:
         session, sdp = await janus.record((await request.json())["sdp"])

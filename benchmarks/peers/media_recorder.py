@@ -14,7 +14,7 @@ from aiohttp import web
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaRecorder
 
-from benchmarks.peers.doors import answer, listen
+from benchmarks.peers.signaling import answer, listen
 from tests.rigs.loopback import loopback_for_aiortc
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.rigs.clients import Local, Publishing, held, local_server, settles_at
+from tests.rigs.clients import Local, Publishing, held, local_server, returns_to
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def test_a_bad_offer_is_refused_with_its_reason(server: Local, kind: str) 
     assert status == 400
     assert reason in body["error"]
     assert server.container.sessions().session_count == 0
-    await settles_at(before)
+    await returns_to(before)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ async def test_nothing_of_a_session_stays_behind(ending: str) -> None:
                 await client.close()
             await server.seen.next_end()
             await client.close()
-        await settles_at(before)
+        await returns_to(before)
 
 
 async def test_going_down_in_the_middle_leaves_nothing() -> None:
@@ -261,4 +261,4 @@ async def test_going_down_in_the_middle_leaves_nothing() -> None:
         for client in clients:
             await client.close()
         assert len(server.seen.finished) == 3
-        await settles_at(before)
+        await returns_to(before)

@@ -61,7 +61,7 @@ async def test_a_browser_behind_a_lossy_network_is_recovered_from_its_redundancy
         offer["sdp"] = re.sub(r"a=candidate:.*\r\n", "", offer["sdp"])
         response = await route.fetch(post_data=json.dumps(offer))
         answer = await response.json()
-        answer["sdp"] = await network.stand_before(answer["sdp"])
+        answer["sdp"] = await network.intercept(answer["sdp"])
         await route.fulfill(response=response, json=answer)
 
     async with local_server() as server:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from domain.session.ice import IceServer
-from tests.rigs.clients import Publishing, held, local_server, settles_at
+from tests.rigs.clients import Publishing, held, local_server, returns_to
 from tests.rigs.outages import Client, only_recording
 from tests.rigs.turn import PASSWORD, SECRET, USER, missing, turn_server
 
@@ -53,7 +53,7 @@ async def test_nothing_of_a_relay_stays_behind(tmp_path: pathlib.Path) -> None:
                 client = Client(server.url, ice_servers=servers, **RELAY)
                 await client.until("connected")
                 await client.stop()
-            await settles_at(before, more_threads=LOOKUP_THREADS)
+            await returns_to(before, more_threads=LOOKUP_THREADS)
 
 
 async def test_wrong_credentials_are_told_in_plain_words(tmp_path: pathlib.Path) -> None:
@@ -106,4 +106,4 @@ async def test_a_dead_turn_server_delays_nothing_by_more_than_a_second(kind: str
             # a second for the server's answer; the client's own candidates wait for nobody
             assert time.monotonic() - began < 1.7
             await client.stop()
-            await settles_at(before, more_threads=LOOKUP_THREADS)
+            await returns_to(before, more_threads=LOOKUP_THREADS)

@@ -60,7 +60,7 @@ async def test_a_dead_media_path_alone_is_replaced_within_seconds(
     restarts: bool, expected: list[str]
 ) -> None:
     async with recording() as (server, network, client):
-        network.takes_restarts = restarts
+        network.lets_restarts_pass = restarts
         network.go_away(http=False)
         await client.until("interrupted")
         await client.until("resumed")
@@ -89,7 +89,7 @@ async def test_fifty_clients_that_lose_the_network_at_once_all_come_back() -> No
         clients = [Client(network.url, capture=LoopCapture()) for _ in range(count)]
         await asyncio.gather(*(client.until("connected") for client in clients))
         await asyncio.sleep(1.0)
-        network.takes_restarts = False
+        network.lets_restarts_pass = False
         network.go_away(http=False)  # no way back but a new connection
         await asyncio.gather(*(client.until("resumed") for client in clients))
         await asyncio.sleep(1.0)

@@ -14,7 +14,7 @@ import statistics
 import aiohttp
 import pytest
 
-from tests.rigs.clients import Local, Publishing, Remote, at_rest, local_server, settles_at
+from tests.rigs.clients import Local, Publishing, Remote, at_rest, local_server, returns_to
 
 WAYS = ("closed", "deleted", "vanished", "reconnected", "whip", "restarted", "never connected")
 AT_ONCE = 10
@@ -123,7 +123,7 @@ async def test_nothing_of_any_session_stays_behind(
         quarter = count // QUARTERS
         for _ in range(QUARTERS):
             await run(server, quarter)
-            await settles_at(before)
+            await returns_to(before)
             memory.append(resident_bytes())
         # and steps, where a table of the interpreter's doubles: each is in one of the quarters
         leaked = statistics.median(b - a for a, b in itertools.pairwise(memory)) / quarter

@@ -22,7 +22,7 @@ from entrypoints.settings import ClientSettings, ServerSettings
 from tests.fakes.events import SeenByClient, SeenByServer
 from tests.rigs.sound import encode, speech
 
-SETTLE_S = 10.0
+RELEASE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,12 @@ async def at_rest() -> Held:
     return last
 
 
-async def settles_at(before: Held, *, more_threads: int = 0) -> None:
-    """Wait until no more is held than `before`; what stays beyond `SETTLE_S` is a leak.
+async def returns_to(before: Held, *, more_threads: int = 0) -> None:
+    """Wait until no more is held than `before`; what stays beyond `RELEASE_S` is a leak.
 
     asyncio keeps the threads in which it has looked up names: `more_threads` at most.
     """
-    deadline = asyncio.get_running_loop().time() + SETTLE_S
+    deadline = asyncio.get_running_loop().time() + RELEASE_S
     while True:
         now = await held()
         if (

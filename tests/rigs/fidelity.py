@@ -84,7 +84,7 @@ async def through(
     assert status == 200, answer
     try:
         await connection.connect(
-            await relay.stand_before(answer["sdp"]), ice_servers=(), send_candidate=no_candidates
+            await relay.intercept(answer["sdp"]), ice_servers=(), send_candidate=no_candidates
         )
         if connected is not None:
             await connected.wait()
@@ -123,7 +123,7 @@ async def media_recorder(server: Local, packets: list[bytes], plan: Plan) -> flo
             with loopback_for_aiortc():
                 await peer.setLocalDescription(await peer.createAnswer())
             await recorder.start()
-            answer = await relay.stand_before(peer.localDescription.sdp)
+            answer = await relay.intercept(peer.localDescription.sdp)
             await connection.connect(answer, ice_servers=(), send_candidate=no_candidates)
             await send(connection, packets)
             await asyncio.sleep(1.0)  # what the network still holds back

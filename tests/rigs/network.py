@@ -29,7 +29,7 @@ class Network:
     log: Log = field(default_factory=Log)
     """All RTP packets of all connections, in the order in which they were sent."""
     relays: list[Relay] = field(default_factory=list)
-    takes_restarts: bool = True
+    lets_restarts_pass: bool = True
     """Whether requests for an ICE restart get through."""
     _there: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -62,7 +62,7 @@ class Network:
         except ConnectionError:
             return web.Response(status=499)  # who asked has given up
         if request.method == "PATCH":
-            if not self.takes_restarts:
+            if not self.lets_restarts_pass:
                 raise web.HTTPMethodNotAllowed("PATCH", ())
             body = re.sub(rb"a=candidate:.*\r\n", b"", body)  # the same
         passed = ("Content-Type", "If-Match")
@@ -90,7 +90,7 @@ class Network:
         relay = Relay(clean, self.log)
         relay.is_blackhole = not self._there.is_set()
         self.relays.append(relay)
-        return await relay.stand_before(sdp)
+        return await relay.intercept(sdp)
 
 
 @asynccontextmanager

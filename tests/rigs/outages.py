@@ -88,7 +88,7 @@ class Outcome:
 async def outage(seconds: float, *, http: bool = True, restarts: bool = True) -> Outcome:
     """Nothing gets through for so long; without `http` it is for ever, and media only."""
     async with recording() as (server, network, client):
-        network.takes_restarts = restarts
+        network.lets_restarts_pass = restarts
         network.go_away(http=http)
         back_at = asyncio.get_running_loop().time()
         if http:

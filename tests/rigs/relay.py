@@ -50,7 +50,7 @@ class Relay:
         self._front: asyncio.DatagramTransport | None = None
         self._back: asyncio.DatagramTransport | None = None
 
-    async def stand_before(self, answer_sdp: str) -> str:
+    async def intercept(self, answer_sdp: str) -> str:
         """Listen, and return the answer with the relay's address in place of the server's."""
         addresses = re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host", answer_sdp)
         host, port = next((host, port) for host, port in addresses if ":" not in host)
