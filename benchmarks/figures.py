@@ -1,4 +1,4 @@
-"""What the benchmark measures: the loads, the figures of each, and what follows from them."""
+"""The loads of the benchmark, the figures measured under each, and what is derived from them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ IDLE = (50, 400)
 STORM, STORM_S = 100, 2.0
 REPETITIONS = 3
 CLIENT_REPETITIONS = 5
-"""Fifty times a second a client is woken up for half a millisecond: what that takes depends on what
-the processor has done meanwhile, so that one minute differs from the next by a half. So clients are
-measured at the same time, and each time with new processes."""
+"""A client wakes fifty times a second for half a millisecond, and what that costs depends on what
+the processor did in between: results vary by a half from one minute to the next. Therefore clients
+are measured at the same time, and each time with new processes."""
 MAX_UNWRITTEN_S = 1.5
-"""A server has not scored that puts off writing what it was sent by more than that."""
+"""A run does not count if the server delays writing by more than this."""
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,21 @@ class Point:
     server: str
     streams: int
     cpu: float
-    """Of a core, at the pace that was wanted of the generator."""
+    """CPU of all processes as a share of a core, scaled to the generator's nominal pace."""
     busiest: float
-    """The same of the process that takes most."""
+    """CPU of the busiest process, as `cpu`."""
     resident_mb: float
     threads: int
     behind_s: float
     """How late the generator was at worst."""
     pace: float
-    """How fast it sent, as a share of what it was to send."""
+    """How fast the generator sent, as a share of its nominal pace."""
     unwritten_s: float
-    """Sound that had been sent by the end of the window and was in no file, of a stream on
-    average."""
+    """Sound sent by the end of the window but in no file yet, averaged over the streams."""
     kept_up: bool
-    """Whether the packets that waited for the server were not ever more, and little was
-    unwritten."""
+    """Whether the queue of waiting packets did not keep growing, and little was unwritten."""
     whole: bool
-    """Whether every recording has all that was sent."""
+    """Whether every recording has every packet that was sent."""
 
     @property
     def per_core(self) -> float:
@@ -58,23 +56,23 @@ class Point:
 
 @dataclass(frozen=True)
 class Probed:
-    """What the probes inside a server have seen, in milliseconds."""
+    """Measurements of the probes inside a server, in milliseconds."""
 
     streams: int
     cpu: float
     lag_ms: list[float]
     latency_ms: list[float]
-    """From a packet's departure to its samples in the store's hands."""
+    """Time from sending a packet to passing its samples to the store."""
 
 
 @dataclass
 class Figures:
-    """All that was measured."""
+    """All measurements."""
 
     points: list[Point] = field(default_factory=list)
     curve: list[Probed] = field(default_factory=list)
     busy: list[Probed] = field(default_factory=list)
-    """At half of capacity, with recordings that start and end."""
+    """Probes at half of capacity, while recordings start and end."""
     clients: dict[str, list[float]] = field(default_factory=dict)
     slopes_kb: dict[str, float] = field(default_factory=dict)
     starts_ms: list[float] = field(default_factory=list)
@@ -96,23 +94,23 @@ def runs_of(points: list[Point], server: str, streams: int) -> list[Point]:
 
 
 def keeps_up(runs: list[Point]) -> bool:
-    """Whether most of the runs of a load did."""
+    """Whether the server kept up in most runs of a load."""
     return 2 * sum(point.kept_up for point in runs) > len(runs)
 
 
 def kept_up_with(points: list[Point], server: str) -> list[list[Point]]:
-    """The runs of each load that counts, the least one first."""
+    """Return the runs of each load with which the server kept up, smallest load first."""
     loads = sorted({point.streams for point in points if point.server == server})
     return [runs for load in loads if keeps_up(runs := runs_of(points, server, load))]
 
 
 def per_core(points: list[Point], server: str) -> float:
-    """The best of its loads."""
+    """Return the most streams per core over all loads with which the server kept up."""
     counting = kept_up_with(points, server)
     return max((median([point.per_core for point in runs]) for runs in counting), default=math.nan)
 
 
 def carried(points: list[Point], server: str, streams: int) -> float:
-    """Streams until the busiest of the server's processes has a whole core, by one load."""
+    """Extrapolate from one load how many streams fill a core for the server's busiest process."""
     runs = runs_of(points, server, streams)
     return median([point.streams / point.busiest for point in runs]) if keeps_up(runs) else math.nan

@@ -1,10 +1,11 @@
-"""A load of streams: handshakes by the real client, then ready-made packets in a tight loop.
+"""Generates a load of streams: the real client connects, then a tight loop sends ready packets.
 
-Run as a process of its own, so that its time is not the server's:
+Runs as a process of its own, so that its CPU time is separate from the server's:
 ``python -m benchmarks.generator URL STREAMS SECONDS [CONNECT_OVER_S] [TIMES_FILE]``. It prints a
-line of JSON when it is ready, when all are connected, when it has sent all, and when all have
-ended; after each of the first two it waits for a line on its input. TIMES_FILE gets, by session,
-when the offer and each packet went out (seconds of the machine's monotonic clock).
+line of JSON when it is ready, when all streams are connected, when all packets are sent, and when
+all sessions have ended. After each of the first two it waits for a line on its input. TIMES_FILE
+receives, by session, when the offer and each packet were sent (seconds of the machine's monotonic
+clock).
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from tests.rigs.sound import encode, speech
 
 TICK_S = 0.02
 SLOTS = 20
-"""Streams are not in step: in each of so many parts of a tick some of them send."""
+"""Streams do not send in step: each tick has this many slots, and some streams send in each."""
 BEGINNING_S = 2.0
-"""Nor do they begin all at once: that is another load than the steady one."""
+"""Streams begin over this time, because a simultaneous start is not the steady load."""
 CONNECTING_AT_ONCE = 8
 CLIENT_SENDS_EVERY = 25
-"""Every so many packets one goes the client's own way, which sees to the reports; each stream has
-another turn."""
+"""Every 25th packet of a stream is sent by the client itself, which also sends the reports. The
+turns of the streams are spread."""
 
 
 class Stream:
-    """One client, and when it did what."""
+    """One client, with the times of its offer and packets."""
 
     def __init__(self, server: Remote, packets: list[bytes]) -> None:
         self.client = Publishing(server)
@@ -45,7 +46,7 @@ class Stream:
         self.sent_at: list[float] = []
 
     async def connect(self) -> None:
-        # Janus takes packets of sources that the offer names, and of no other
+        # Janus only accepts packets of sources that the offer names
         first = self.client.packetizer.packet(b"", 0)
         connection = self.client.connection
         self._turn = first.ssrc % CLIENT_SENDS_EVERY
@@ -77,7 +78,7 @@ class Stream:
 
 
 async def generate(url: str, count: int, seconds: float, over_s: float) -> dict[str, Any]:
-    """Run a load; returns when each session's offer and packets went out."""
+    """Run a load; return when each session's offer and packets were sent."""
     packets = encode(speech(5))
     async with aiohttp.ClientSession() as http:
         streams = [Stream(Remote(url, http), packets) for _ in range(count)]
@@ -87,7 +88,7 @@ async def generate(url: str, count: int, seconds: float, over_s: float) -> dict[
         await connect(streams, over_s)
         say(connected=count, took_s=time.monotonic() - began)
         gc.collect()
-        gc.freeze()  # to look through all that is there would hold up the packets
+        gc.freeze()  # a full collection would delay packets
         await asyncio.to_thread(sys.stdin.readline)
         ticks = round(seconds / TICK_S)
         say(sent=ticks, **await send(streams, ticks))
@@ -96,7 +97,7 @@ async def generate(url: str, count: int, seconds: float, over_s: float) -> dict[
 
 
 async def connect(streams: list[Stream], over_s: float) -> None:
-    """Some at a time, or all of them within `over_s`."""
+    """Connect the streams a few at a time, or all of them within `over_s`."""
     gate = asyncio.Semaphore(len(streams) if over_s else CONNECTING_AT_ONCE)
 
     async def one(index: int, stream: Stream) -> None:
@@ -108,10 +109,9 @@ async def connect(streams: list[Stream], over_s: float) -> None:
 
 
 async def send(streams: list[Stream], ticks: int) -> dict[str, float]:
-    """A packet of each stream every 20 ms, so many of each.
+    """Send `ticks` packets of each stream, one every 20 ms.
 
-    Says how late the latest was (s), and how fast they went while all streams ran, as a share of
-    what was wanted.
+    Returns the worst delay (s), and the pace while all streams ran, as a share of the nominal one.
     """
     began, behind = time.monotonic(), 0.0
     first = [int(BEGINNING_S / TICK_S) * index // len(streams) for index in range(len(streams))]
@@ -124,7 +124,9 @@ async def send(streams: list[Stream], ticks: int) -> dict[str, float]:
         for index in range(slot % SLOTS, len(streams), SLOTS):
             if first[index] <= tick < first[index] + ticks:
                 streams[index].send()
-    steady = streams[0].sent_at[first[-1] :]  # none where it has ended when the last one begins
+    steady = streams[0].sent_at[
+        first[-1] :
+    ]  # empty if the first stream ends before the last begins
     wanted_s = (len(steady) - 1) * TICK_S
     pace = wanted_s / (steady[-1] - steady[0]) if len(steady) > 1 else 1.0
     return {"behind_s": behind, "pace": pace}

@@ -1,8 +1,8 @@
-"""`gapless serve` with probes: how late its event loop is, and when samples reach the store.
+"""Runs `gapless serve` with probes for the event loop's lag and for when samples reach the store.
 
-``python -m benchmarks.instrumented FOLDER FIGURES`` says where it listens; at SIGTERM it completes
-the recordings and writes what the probes have seen as JSON. Times are the machine's monotonic
-clock, so that another process can compare.
+``python -m benchmarks.instrumented FOLDER FIGURES`` prints its address. At SIGTERM it completes
+the recordings and writes the probes' measurements as JSON. Times are from the machine's monotonic
+clock, so that other processes can compare them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROBE_S = 0.01
 
 
 class TimedWriter:
-    """A recording's writer that remembers when it was given the samples of each packet."""
+    """A recording's writer that notes when it receives the samples of each packet."""
 
     def __init__(self, writer: RecordingWriter, times: list[float]) -> None:
         self._writer = writer
@@ -58,7 +58,7 @@ class TimedWriter:
 
 
 class TimedStore:
-    """The server's store, with a clock in front of each writer."""
+    """The server's store, whose writers are wrapped in `TimedWriter`."""
 
     def __init__(self, store: RecordingStore) -> None:
         self._store = store
@@ -72,7 +72,7 @@ class TimedStore:
 
 
 async def watch(lags: list[tuple[float, float]]) -> None:
-    """When the event loop was looked at, and how late it was."""
+    """Record again and again when a timer of the event loop was due, and how late it ran."""
     while True:
         due = time.monotonic() + PROBE_S
         await asyncio.sleep(PROBE_S)
@@ -80,7 +80,7 @@ async def watch(lags: list[tuple[float, float]]) -> None:
 
 
 async def serve(folder: str) -> dict[str, Any]:
-    """Serve until SIGTERM; returns what the probes have seen."""
+    """Serve until SIGTERM; return the probes' measurements."""
     settings = ServerSettings(port=0, recordings=folder)
     container = ServerContainer(settings=settings, events=SeenByServer())
     store = TimedStore(container.store())

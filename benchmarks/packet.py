@@ -1,7 +1,7 @@
-"""Where the time of a packet goes: each of its steps by itself, a hundred streams in turn.
+"""Measures each step of processing a packet by itself, for a hundred streams in turn.
 
-CPU time in µs, the best of some runs: what a step takes when nothing else disturbs it. What the
-server as a whole takes beyond the sum is the event loop, reports, consent, and seeing to sockets.
+Times are CPU time in µs, the best of several runs: the cost of an undisturbed step. The rest of
+the server's time per packet is the event loop, reports, consent and servicing sockets.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from tests.rigs.sound import encode, speech
 STREAMS = 100
 PACKETS = 100
 STORED = 600
-"""Packets that are stored of each stream: files are hashed and measured some seconds at a time."""
+"""Packets stored per stream; enough that files are hashed and metered several times."""
 RUNS = 5
 MONO = AudioFormat(48_000, 1)
 T = TypeVar("T")
 
 
 def measure() -> dict[str, float]:
-    """µs of each step of a packet, in the order in which it takes them."""
+    """Return the µs that each step takes per packet, in processing order."""
     payloads = encode(speech(PACKETS * 0.02))[:PACKETS]
     packets = [
         RtpPacket(111, n, n * 960, 7, payload, arrived=n * 0.02)
@@ -68,7 +68,7 @@ def _streams() -> range:
 
 
 def _each(streams: Sequence[Callable[[T], object]], items: Sequence[T]) -> float:
-    """µs of one call, all streams' first items before their second ones."""
+    """Return the µs per call; every stream processes an item before any processes the next."""
     began = time.thread_time()
     for item in items:
         for process in streams:
@@ -77,7 +77,7 @@ def _each(streams: Sequence[Callable[[T], object]], items: Sequence[T]) -> float
 
 
 class _Sink(asyncio.DatagramProtocol):
-    """Takes datagrams, and does nothing."""
+    """Ignores datagrams."""
 
     def datagrams_received(self, datagrams: Sequence[Datagram], source: object) -> None: ...
 
@@ -151,8 +151,8 @@ def _decode(payloads: list[bytes]) -> float:
 
         return process
 
-    # out of step: a processor that has seen the same packet a hundred times foresees what is in
-    # it, and takes a fifth less than for one that it has not
+    # Streams are out of step: decoding the same packet a hundred times in a row trains the branch
+    # predictor and takes a fifth less time than in reality.
     return _each([new_stream(stream) for stream in _streams()], range(len(payloads)))
 
 
@@ -174,7 +174,7 @@ def _place(packets: list[RtpPacket]) -> float:
 
 
 def _store() -> float:
-    """What the disk's thread does, for each packet of what comes together."""
+    """Return the µs per packet of the disk thread, which writes packets in batches."""
     together = round(WRITE_INTERVAL_S / 0.02)
     samples = (np.random.default_rng(1).normal(0, 3000, (together * 960, 1))).astype("<i2")
     now = datetime.datetime.now(datetime.UTC)

@@ -1,7 +1,7 @@
-"""What a core carries and how fast it is, beside peers in the same run.
+"""Measures streams per core and latency, compared with peers in the same run.
 
-A server process and generator processes for each point; CPU time of the server over the time in
-which all streams run. Peers are aiortc's `MediaRecorder`, and Janus where it is installed (Debian:
+Each point has one server process and its generator processes; the server's CPU time is measured
+while all streams run. The peers are aiortc's `MediaRecorder` and, if installed, Janus (Debian:
 ``apt install janus``). Writes docs/performance.md with its plots, and the figures as JSON.
 """
 
@@ -53,11 +53,12 @@ CURVE = (25, 50, 100, 150, 200, 250, 300)
 STARTS = 20
 WINDOW_S = 8.0
 WARM_UP_S = 8.0
-"""Until a load is steady: streams begin over two seconds, and a server that adapts to what there is
-to do averages over some."""
+"""Time until a load is steady: streams begin over two seconds, and a server that adapts to its
+load averages over several more."""
 MAX_LATE = 0.02
-"""Of what was sent; a server that leaves more to be read later, in each half of the window, has
-more than it can carry: the kernel keeps seconds of it, and recordings are whole all the same."""
+"""Largest growth of the unread backlog, as a share of what was sent. A server that exceeds it in
+both halves of the window is overloaded. Complete recordings do not show that, because the kernel
+buffers seconds of packets."""
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def serving(server: str, folder: str) -> Iterator[tuple[Running, str]]:
         MEDIA_RECORDER: ("-m", "benchmarks.peers.media_recorder", folder),
         JANUS: ("-m", "benchmarks.peers.janus", folder),
     }
-    # a session that waits for others must not end by that
+    # sessions that wait for the other streams to connect must not time out
     env = {"GAPLESS_INACTIVITY_TIMEOUT_S": "300", "GAPLESS_MAX_SESSIONS": "2000"}
     with running(*commands[server], env=env) as recorder:
         line = recorder.line("listening on")
@@ -82,7 +83,7 @@ def serving(server: str, folder: str) -> Iterator[tuple[Running, str]]:
 
 
 def cpu_over(process: Running, seconds: float) -> list[float]:
-    """The share of a core that each process takes."""
+    """Return the share of a core that each process uses over `seconds`."""
     began, used = time.monotonic(), process.cpus_s
     time.sleep(seconds)
     passed = time.monotonic() - began
@@ -105,10 +106,11 @@ def measure(server: str, streams: int) -> Point:
             sent = generator.read_json("sent")
             generator.line("ended")
         pace, each_s = sent["pace"], sent["sent"] * TICK_S
-        # streams begin one after the other
+        # streams begin one after another, on average after half of BEGINNING_S
         came_s = pace * passed_s - BEGINNING_S / 2
         unwritten_s = came_s - each_s * written / sum(sizes_of_sound(folder))
-        # one that begins to wait for more packets at a time has more of them once, not ever more
+        # A server that starts to read in larger batches has a larger backlog once; an overloaded
+        # server's backlog keeps growing.
         more = min(after - before for before, after in pairwise(waiting))
         kept_up = (
             more <= MAX_LATE * streams * WINDOW_S / 2 / TICK_S and unwritten_s <= MAX_UNWRITTEN_S
@@ -122,7 +124,7 @@ def measure(server: str, streams: int) -> Point:
 
 
 def sizes_of_sound(folder: str) -> list[int]:
-    """Of a server's recordings (bytes), without what is kept beside them."""
+    """Return the sizes (bytes) of a server's recordings, without their companion files."""
     beside = (".json", ".journal", ".nfo")
     return [
         path.stat().st_size
@@ -132,13 +134,13 @@ def sizes_of_sound(folder: str) -> list[int]:
 
 
 def are_whole(server: str, folder: str, streams: int, packets: int) -> bool:
-    """Every recording has every packet."""
+    """Whether every recording has every packet."""
     if server in OURS:
         ledgers = [json.loads(path.read_text()) for path in pathlib.Path(folder).glob("*.json")]
         expected = [{"start": 0, "length": packets * 960, "kind": SampleKind.RECEIVED.value}]
         return len(ledgers) == streams and all(ledger["spans"] == expected for ledger in ledgers)
-    # the others tell by their files' sizes: 20 ms of PCM, or more than 80 bytes, for each packet;
-    # MediaRecorder keeps some in its jitter buffer for itself
+    # judge the others by the sizes of their files: 20 ms of PCM, or more than 80 bytes, per packet;
+    # the last packets stay in MediaRecorder's jitter buffer
     each, missing = {MEDIA_RECORDER: (3840, 16), JANUS: (80, 0)}[server]
     sizes = sizes_of_sound(folder)
     return len(sizes) == streams and all(size >= (packets - missing) * each for size in sizes)
@@ -146,7 +148,7 @@ def are_whole(server: str, folder: str, streams: int, packets: int) -> bool:
 
 @contextmanager
 def probed(folder: pathlib.Path) -> Iterator[tuple[Running, str, dict[str, Any]]]:
-    """A server with probes; what they have seen is there when the block is left."""
+    """Run a server with probes; their measurements are complete when the block is left."""
     seen: dict[str, Any] = {}
     figures = folder / "figures"
     with running("-m", "benchmarks.instrumented", str(folder), str(figures)) as recorder:
@@ -177,10 +179,10 @@ def probe(streams: int, *, coming_and_going: bool = False) -> Probed:
             cpu = (sum(recorder.cpus_s) - used) / (time.monotonic() - began)
             generator.line("ended")
         sent = json.loads(times.read_text())
-        # connecting all of them is another measurement, and so is what follows, when all begin and
-        # the first packets of each are held for others that may have been overtaken
+        # leave out connecting, and the start of the streams, when the first packets of each are
+        # held back for reordering
         first = min(at for stream in sent.values() for at in stream["sent"]) + WARM_UP_S
-        # a server that is overloaded has not stored all of them
+        # an overloaded server has not stored every packet, hence not strict
         latency = [
             (stored - at) * 1000
             for session, stream in sent.items()
@@ -192,7 +194,7 @@ def probe(streams: int, *, coming_and_going: bool = False) -> Probed:
 
 
 def starts() -> list[float]:
-    """From an offer to the first sample in the store's hands (ms), one client after the other."""
+    """Return the times (ms) from an offer to the first stored sample, one client at a time."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         sent: dict[str, Any] = {}
@@ -211,7 +213,10 @@ def starts() -> list[float]:
 
 
 def storm() -> tuple[float, bool]:
-    """Many connect while many stream: until all are connected (s), and are the streams whole?"""
+    """Connect many clients while many stream.
+
+    Returns how long connecting took (s), and whether the recordings of the streams are whole.
+    """
     with tempfile.TemporaryDirectory() as folder, serving(GAPLESS, folder) as (_, url):
         with (
             generating(url, STORM, WARM_UP_S + 6) as streaming,
@@ -229,7 +234,7 @@ def storm() -> tuple[float, bool]:
 
 
 def memory_slope_kb(server: str) -> float:
-    """What a session without packets takes."""
+    """Return the memory (kB) of a session without packets."""
     few, many = IDLE
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -245,7 +250,7 @@ def memory_slope_kb(server: str) -> float:
 
 
 def client_cpus() -> dict[str, float]:
-    """CPU of clients that stream a tone beside each other, each as a share of a core."""
+    """Return the CPU of two clients that stream a tone at the same time, as shares of a core."""
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(GAPLESS, folder) as (_, url),
@@ -284,7 +289,7 @@ def run() -> Figures:
     for streams in CURVE:
         print(f"  probes: {streams} streams", file=sys.stderr)
         figures.curve.append(probe(streams))
-    half = round(per_core(figures.points, GAPLESS) / 2, -1)  # of what a core carries
+    half = round(per_core(figures.points, GAPLESS) / 2, -1)
     for repetition in range(REPETITIONS):
         print(f"  {repetition + 1}: probes: streams that come and go", file=sys.stderr)
         figures.busy.append(probe(int(half), coming_and_going=True))
@@ -308,7 +313,7 @@ def main() -> None:
     print(goal_table(figures) + "\n" + server_table(figures.points))
     ours = [point for point in figures.points if point.server in OURS]
     if not all(point.whole for point in ours):
-        sys.exit("a recording is not whole: that is no score")
+        sys.exit("a recording is not whole, so the figures do not count")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The plots of docs/performance.md."""
+"""Draws the plots of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = (6.4, 3.6)
 
 
 def draw(figures: Figures, folder: pathlib.Path) -> None:
-    """Streams against CPU, streams against lag, and how a packet's latency is distributed."""
+    """Plot CPU and lag over the number of streams, and the distribution of packet latency."""
     pyplot.rcParams.update({"figure.figsize": SIZE, "figure.dpi": 120, "axes.grid": True,
                             "grid.alpha": 0.3, "axes.spines.top": False,
                             "axes.spines.right": False})  # fmt: skip
@@ -63,7 +63,7 @@ def _latency(figures: Figures, path: pathlib.Path) -> None:
         shares = [100 * (index + 1) / len(ordered) for index in range(len(ordered))]
         axes.plot(ordered, shares, label=f"{seen.streams} streams")
     axes.set(
-        xlabel="from the sender to the store's hands (ms)", ylabel="% of packets", xlim=(0, 50)
+        xlabel="latency from the sender to the store (ms)", ylabel="% of packets", xlim=(0, 50)
     )
     axes.legend()
     _save(figure, path)

@@ -1,4 +1,4 @@
-"""Servers, generators and clients as processes that can be measured."""
+"""Runs servers, generators and clients as processes, and measures them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.rigs.processes import environment
 ROOT = pathlib.Path(__file__).parents[1]
 _WAIT_S, _END_S = 120.0, 10.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_PACKET_BYTES = 768  # struct sk_buff, the shared part behind the data, and the data
+_PACKET_BYTES = 768  # of struct sk_buff, struct skb_shared_info and the data
 
 
 class Running:
-    """A process that says what it does, a line at a time."""
+    """A process whose output is read line by line."""
 
     def __init__(self, *command: str, env: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -33,42 +33,42 @@ class Running:
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self.pids = [self.process.pid]
-        """The processes that do the work."""
+        """The processes that are measured."""
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def line(self, text: str) -> str:
-        """The next line that has `text` in it."""
+        """Wait for the next line that contains `text`."""
         deadline = time.monotonic() + _WAIT_S
         while text not in (line := self._lines.get(timeout=deadline - time.monotonic())):
             pass
         return line
 
     def read_json(self, text: str) -> Any:
-        """The same of a process that speaks JSON."""
+        """Wait for the next line that contains `text`, and parse it as JSON."""
         return json.loads(self.line(text))
 
     def connect(self) -> Any:
-        """Let a generator's streams connect; what it says of that."""
+        """Tell a generator to connect its streams; return its report."""
         self.go()
         return self.read_json("connected")
 
     def go(self) -> None:
-        """Let a process that waits for a line go on."""
+        """Send the line that the process waits for."""
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
 
     def url(self) -> str:
-        """Where a server says that it listens."""
+        """Wait for the address that a server prints."""
         return self.line("listening on").partition("listening on ")[2].split()[0]
 
     @property
     def cpus_s(self) -> list[float]:
-        """The CPU time of each process, all of its threads together.
+        """The CPU time of each process, including all of its threads.
 
-        By its own clock: /proc counts in hundredths of a second, a twentieth of what a client takes
-        while it is measured.
+        Uses the processes' CPU clocks: /proc counts in hundredths of a second, a twentieth of what
+        a client uses during a measurement.
         """
         return [time.clock_gettime(_clock_of(pid)) for pid in self.pids]
 
@@ -83,7 +83,7 @@ class Running:
         return sum(int(fields[17]) for fields in stats)
 
     def terminate(self) -> None:
-        """SIGTERM, and wait for the end."""
+        """Send SIGTERM and wait for the process to exit."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(_WAIT_S)
 
@@ -97,7 +97,7 @@ class Running:
 
 
 def _clock_of(pid: int) -> int:
-    """The CPU-time clock of a process. Raises `ProcessLookupError` when there is none."""
+    """Return the CPU-time clock of a process; raises `ProcessLookupError` if it does not exist."""
     clock = ctypes.c_int()  # clockid_t
     if code := ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock)):
         raise OSError(code, os.strerror(code))
@@ -105,9 +105,9 @@ def _clock_of(pid: int) -> int:
 
 
 def waiting_packets() -> int:
-    """How many wait in this machine's UDP sockets to be read; at most, by what the kernel counts.
+    """Return an upper bound of the packets waiting in this machine's UDP sockets.
 
-    It counts the memory that they take (``rx_queue``), which is no less than `_PACKET_BYTES` each.
+    The kernel counts their memory (``rx_queue``), which is at least `_PACKET_BYTES` per packet.
     """
     sockets = pathlib.Path("/proc/net/udp").read_text().splitlines()[1:]
     queued = (int(line.split()[4].partition(":")[2], 16) for line in sockets)
@@ -116,7 +116,7 @@ def waiting_packets() -> int:
 
 @contextlib.contextmanager
 def running(*command: str, env: dict[str, str] | None = None) -> Iterator[Running]:
-    """A process that is ended when the block is left."""
+    """Run a process that is terminated when the block is left."""
     process = Running(*command, env=env)
     try:
         yield process
@@ -134,7 +134,7 @@ def running(*command: str, env: dict[str, str] | None = None) -> Iterator[Runnin
 
 @contextlib.contextmanager
 def generating(url: str, streams: int, seconds: float, *more: str) -> Iterator[Running]:
-    """A generator that is ready to connect its streams."""
+    """Run a generator and wait until it is ready to connect its streams."""
     with running("-m", "benchmarks.generator", url, str(streams), str(seconds), *more) as process:
         process.line("ready")
         yield process

@@ -1,1 +1,1 @@
-"""Other recorders, as servers that a generator can send to."""
+"""Other recorders and clients, with the interface that the benchmark expects."""

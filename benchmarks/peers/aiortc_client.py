@@ -1,4 +1,4 @@
-"""A client that leaves encoding to aiortc: its `RTCRtpSender`, fed from our own test tone.
+"""Streams our test tone with aiortc's `RTCRtpSender`, which encodes it.
 
 ``python -m benchmarks.peers.aiortc_client URL`` streams until it is killed.
 """
@@ -23,7 +23,7 @@ TIME_BASE = fractions.Fraction(1, RATE)
 
 
 class Tone(MediaStreamTrack):
-    """What `gapless stream --capture tone` sends, in the frames that aiortc takes."""
+    """The tone of `gapless stream --capture tone`, in frames for aiortc."""
 
     kind = "audio"
 

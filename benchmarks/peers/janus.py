@@ -1,7 +1,7 @@
-"""Janus (`janus.plugin.recordplay`, which writes packets and decodes nothing) behind ``/offer``.
+"""Runs Janus (`janus.plugin.recordplay`, which writes packets without decoding) behind ``/offer``.
 
-``python -m benchmarks.peers.janus FOLDER`` starts Janus, says where it listens and as which
-process Janus runs. On Debian: ``apt install janus``.
+``python -m benchmarks.peers.janus FOLDER`` starts Janus, and prints its own address and Janus'
+process id. On Debian: ``apt install janus``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_installed() -> bool:
 
 
 def configure(folder: pathlib.Path, port: int) -> pathlib.Path:
-    """The least that Janus needs: HTTP and media on loopback, recordings into the folder."""
+    """Write a minimal configuration: HTTP and media on loopback, recordings in the folder."""
     configs = folder / "janus"
     configs.mkdir()
     files = {
@@ -43,7 +43,7 @@ def configure(folder: pathlib.Path, port: int) -> pathlib.Path:
 
 
 class Janus:
-    """One Janus, over its HTTP API."""
+    """A client of Janus' HTTP API."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
         self._url = url
@@ -66,7 +66,7 @@ class Janus:
                 await asyncio.sleep(0.05)
 
     async def record(self, sdp: str) -> tuple[str, str]:
-        """A recording of what the offer brings: its id and the answer."""
+        """Start a recording for an offer; return its id and the answer."""
         session = str((await self.ask("", "create"))["data"]["id"])
         attached = await self.ask(f"/{session}", "attach", plugin="janus.plugin.recordplay")
         self._handles[session] = path = f"/{session}/{attached['data']['id']}"
@@ -92,7 +92,7 @@ def main(folder: pathlib.Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     configs = configure(folder, port)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # and end Janus
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that `finally` ends Janus
     process = subprocess.Popen(
         ["janus", "-F", str(configs), "-C", str(configs / "janus.jcfg")],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
-"""aiortc's `MediaRecorder` behind an ``/offer`` handler: what every Python user has.
+"""Runs aiortc's `MediaRecorder`, the usual choice in Python, behind an ``/offer`` handler.
 
-``python -m benchmarks.peers.media_recorder FOLDER`` says where it listens and records what comes.
+``python -m benchmarks.peers.media_recorder FOLDER`` prints its address and records every offer.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ async def serve(folder: pathlib.Path) -> None:
         return answer(peer.localDescription.sdp, number)
 
     async def ice_candidate(_request: web.Request) -> web.Response:
-        return web.Response(status=204)  # the checks say where a client is
+        return web.Response(status=204)  # aiortc learns the client's address from ICE checks
 
     async def end(request: web.Request) -> web.Response:
         peer, recorder = peers[request.match_info["id"]]

@@ -1,4 +1,4 @@
-"""What the generator calls, in front of a recorder that is not ours."""
+"""Serves Gapless' signaling routes, so that the generator can connect to another recorder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def listen(*, offer: Handler, ice_candidate: Handler, end: Handler, more: str = "") -> None:
-    """Serve for ever on a free port of loopback; says where, and `more`."""
+    """Serve forever on a free loopback port; print the address and `more`."""
     app = web.Application()
     app.router.add_post("/offer", offer)
     app.router.add_post("/ice-candidate", ice_candidate)
@@ -24,6 +24,6 @@ async def listen(*, offer: Handler, ice_candidate: Handler, end: Handler, more: 
 
 
 def answer(sdp: str, session: str) -> web.Response:
-    """An answer as Gapless gives it."""
+    """Return an answer in Gapless' format."""
     body = {"sdp": sdp, "type": "answer", "id": session, "resume": "", "iceServers": []}
     return web.json_response(body)
