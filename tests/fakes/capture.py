@@ -11,7 +11,7 @@ from tests.fakes.time import FakeClock
 
 
 class FakeSource:
-    """Delivers a script of blocks and errors, each when it would have been spoken, then ends."""
+    """Delivers a script of blocks and errors in real time on the fake clock, then ends."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class FakeSource:
 
 
 class FakeCapture:
-    """Opens the sources of a script, one after the other; an error in it is raised instead."""
+    """Opens the sources of a script one after another; an error in the script is raised."""
 
     def __init__(self, *script: FakeSource | Exception) -> None:
         self._script = list(script)
@@ -95,7 +95,7 @@ class _LoopTone:
 
 
 class LoopCapture(ToneCapture):
-    """Tones on the event loop: fifty of them are not fifty threads at one interpreter's lock."""
+    """Opens tones that run on the event loop, so that fifty clients do not need fifty threads."""
 
     async def open(self, request: CaptureRequest) -> AudioSource:
         return _LoopTone(AudioFormat(request.sample_rate_hz, request.channels))

@@ -30,7 +30,7 @@ from domain.sound.formats import AudioFormat
 
 
 class SeenByServer:
-    """Keeps what a server publishes."""
+    """Records the events that a server publishes."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -45,7 +45,7 @@ class SeenByServer:
         self._endings: asyncio.Queue[EndReason] = asyncio.Queue()
 
     async def next_end(self) -> EndReason:
-        """Wait until a session has ended, each of them once."""
+        """Wait until another session has ended, and return its reason."""
         return await self._endings.get()
 
     def publish(self, event: Event) -> None:
@@ -71,7 +71,7 @@ class SeenByServer:
 
 
 class SeenByClient:
-    """Keeps what a client publishes."""
+    """Records the events that a client publishes."""
 
     def __init__(self) -> None:
         self.states: list[str] = []

@@ -18,7 +18,7 @@ PCMU = CodecParameters("pcmu", 0, 8_000, 1)
 
 
 class PlainEncoder:
-    """Packets are the samples themselves."""
+    """Returns the samples themselves as the payload."""
 
     look_ahead = 312
 
@@ -26,7 +26,7 @@ class PlainEncoder:
         return frame.samples.tobytes()
 
     def reset(self) -> None:
-        """There is nothing to forget."""
+        """Do nothing: there is no state."""
 
 
 class PassingResampler:
@@ -38,7 +38,7 @@ class PassingResampler:
 
 
 class PlainDecoder:
-    """A payload holds its packet's length in samples and its value, as `payload` writes them."""
+    """Decodes the payloads of `payload`, which hold a length in samples and a constant value."""
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self._channels = audio_format.channels
@@ -70,7 +70,7 @@ def plain_decoder(codec: CodecParameters, audio_format: AudioFormat) -> PlainDec
 
 
 def payload(value: int, *, length: int = 960, stereo: bool = False) -> bytes:
-    """What `PlainDecoder` reads, behind a TOC byte that says mono or stereo."""
+    """Return a payload for `PlainDecoder`, with a TOC byte that says mono or stereo."""
     toc = 0xFC if stereo else 0xF8
     return bytes([toc]) + length.to_bytes(2, "big") + value.to_bytes(2, "big")
 
@@ -78,7 +78,7 @@ def payload(value: int, *, length: int = 960, stereo: bool = False) -> bytes:
 def packet(
     index: int, *, length: int = 960, ssrc: int = 1, sequence: int = 0, timestamp: int = 0
 ) -> RtpPacket:
-    """The `index`th packet of a stream whose samples have the value `index`."""
+    """Return the `index`th packet of a stream; its samples have the value `index`."""
     return RtpPacket(
         payload_type=OPUS.payload_type,
         sequence=(sequence + index) % 2**16,
@@ -89,7 +89,7 @@ def packet(
 
 
 class FakeConnection:
-    """A server's connection that is fed by the test."""
+    """A server connection that the test feeds with packets."""
 
     def __init__(self, codecs: Mapping[int, CodecParameters], number: int) -> None:
         self.answer_sdp = f"v=0 answer {number}"
@@ -132,7 +132,7 @@ MAX_READ_DELAY_S = 0.42
 
 
 class FakeServerTransport:
-    """Accepts every offer but the one that says ``bad``."""
+    """Accepts every offer except ``bad``."""
 
     max_read_delay_s = MAX_READ_DELAY_S
 
@@ -153,10 +153,10 @@ class FakeServerTransport:
 
 
 class FakeClientConnection:
-    """A client's connection that keeps what is sent; `fail` is raised instead of connecting.
+    """A client connection that records what is sent; `connect` raises `fail`, if given.
 
-    The server is heard of at once after each packet, until the connection is `dead`. Where it
-    `can_restart`, an ICE restart finds another path.
+    The server reports each packet at once, until `die`. An ICE restart finds another path if
+    `can_restart`.
     """
 
     offer_sdp = "v=0 offer"
@@ -182,7 +182,7 @@ class FakeClientConnection:
         return self._died_at if self.is_dead else self._clock.now
 
     def die(self) -> None:
-        """From now on nothing arrives, either way."""
+        """Drop everything in both directions from now on."""
         self.is_dead, self._died_at = True, self._clock.now
 
     def close_by_server(self) -> None:
@@ -224,7 +224,7 @@ class FakeClientConnection:
 
 
 class FakeClientTransport:
-    """Opens the connections of a script; the last one again and again."""
+    """Opens the connections of a script; the last one is returned repeatedly."""
 
     def __init__(self, *connections: FakeClientConnection) -> None:
         self._script = list(connections)

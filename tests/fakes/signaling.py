@@ -5,7 +5,7 @@ from domain.session.ice import IceCandidate, IceDescription
 
 
 class FakeSignaling:
-    """A server that takes every offer, but for those for which `refusals` has an error."""
+    """A server that accepts offers, except those for which `refusals` holds an error."""
 
     def __init__(self, *refusals: Exception | None) -> None:
         self._refusals = list(refusals)

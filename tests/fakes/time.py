@@ -12,7 +12,7 @@ _TURNS = 10
 
 
 class FakeClock:
-    """Stands still until told to go on; who sleeps is woken when his time has come."""
+    """A clock that only moves when told to, and wakes sleepers when they are due."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -27,7 +27,7 @@ class FakeClock:
                     sleeper.set_result(None)
 
     async def run(self, seconds: float) -> None:
-        """Let time go by in small steps, and everybody do what there is to do in each."""
+        """Advance in small steps, and let other tasks run after each."""
         until = self.now + seconds
         while self.now < until - 1e-9:
             self.advance(min(_STEP_S, until - self.now))
@@ -54,7 +54,7 @@ class Spawned(BackgroundTasks):
         self._failures: list[BaseException] = []
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Nothing else is being done where a test feeds packets."""
+        """Call at once: tests feed packets one at a time."""
         call()
 
     async def join(self) -> None:

@@ -1,1 +1,1 @@
-"""Real parts on a bare machine: a microphone, processes, a browser."""
+"""Real parts for tests: a microphone, processes, a browser, networks."""

@@ -1,4 +1,4 @@
-"""Chromium with a WAV as its microphone."""
+"""Chromium with a WAV file as its microphone."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async (packets) => {
 
 @asynccontextmanager
 async def browser_page(microphone: pathlib.Path) -> AsyncIterator[Page]:
-    """A page of a fresh browser that plays `microphone`, again and again, as its microphone."""
+    """Open a page in a fresh browser that loops the file `microphone` as its microphone."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=CHROMIUM,

@@ -1,4 +1,4 @@
-"""A server and clients inside the test's own process, where everything can be counted."""
+"""A server and clients inside the test process, where tests can inspect them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RELEASE_S = 10.0
 
 @dataclass(frozen=True)
 class Remote:
-    """A server anywhere, with an HTTP client for it."""
+    """A server in any process, with an HTTP client for it."""
 
     url: str
     http: aiohttp.ClientSession
@@ -37,7 +37,7 @@ class Remote:
             return response.status, await response.json() if response.status != 204 else None
 
     def open_connection(self) -> ClientConnection:
-        """A client's connection that has not yet offered."""
+        """Create a client connection whose offer has not been sent yet."""
         settings = ClientSettings(server=self.url, capture="tone")
         container = ClientContainer(settings=settings, events=SeenByClient())
         connection: ClientConnection = container.transport().open()
@@ -46,14 +46,14 @@ class Remote:
 
 @dataclass(frozen=True)
 class Local(Remote):
-    """A server in this process, where everything can be looked at."""
+    """A server in this process, with its container and events."""
 
     container: ServerContainer
     seen: SeenByServer
 
 
 class Publishing:
-    """A real client inside the test: offers, connects, sends what it is told to."""
+    """A real client inside the test, which connects and sends when told to."""
 
     def __init__(self, server: Remote) -> None:
         self.server = server
@@ -91,7 +91,7 @@ class Publishing:
         self.sent += 1
 
     async def come_back(self) -> None:
-        """Another connection for the same session; the old one is left without a goodbye."""
+        """Connect again for the same session, and drop the old connection without a close alert."""
         old, self.connection = self.connection, self.server.open_connection()
         await self.start()
         self.send(1)
@@ -112,7 +112,7 @@ def new_packetizer() -> Packetizer:
 
 @asynccontextmanager
 async def local_server(**settings: Any) -> AsyncIterator[Local]:
-    """A server that ticks, until the block is left."""
+    """Run a server, with its ticks, until the block is left."""
     seen = SeenByServer()
     container = ServerContainer(
         settings=ServerSettings(**({"port": 0, "storage": "memory"} | settings)), events=seen
@@ -137,7 +137,7 @@ async def _tick(container: ServerContainer) -> None:
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds on to."""
+    """The resources that this process holds."""
 
     tasks: int
     threads: int
@@ -155,7 +155,7 @@ async def held() -> Held:
 
 
 async def at_rest() -> Held:
-    """What is held when nothing changes any more for a second."""
+    """Wait until the held resources have not changed for a second, and return them."""
     last, same = await held(), 0
     while same < 10:
         await asyncio.sleep(0.1)
@@ -166,9 +166,9 @@ async def at_rest() -> Held:
 
 
 async def returns_to(before: Held, *, more_threads: int = 0) -> None:
-    """Wait until no more is held than `before`; what stays beyond `RELEASE_S` is a leak.
+    """Wait until no more resources are held than `before`; fail with a leak after `RELEASE_S`.
 
-    asyncio keeps the threads in which it has looked up names: `more_threads` at most.
+    asyncio keeps the threads of its name lookups; `more_threads` allows for them.
     """
     deadline = asyncio.get_running_loop().time() + RELEASE_S
     while True:

@@ -1,4 +1,4 @@
-"""Streams through a bad network, judged by the log of the network."""
+"""Streams over a bad network, and compares the recording with the network's log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.rigs.sound import FRAME
 
 
 async def send(connection: ClientConnection, packets: list[bytes]) -> None:
-    """In real time, as a microphone would."""
+    """Send packets in real time, as a microphone would."""
     began, packetizer = time.monotonic(), new_packetizer()
     for index, payload in enumerate(packets):
         await asyncio.sleep(max(0.0, began + index * 0.02 - time.monotonic()))
@@ -30,12 +30,12 @@ async def send(connection: ClientConnection, packets: list[bytes]) -> None:
 
 
 async def no_candidates(_candidate: IceCandidate) -> None:
-    """The relay is the only way; the server learns it from the checks."""
+    """Send no candidates: the relay is the only path, and the server learns it from ICE checks."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A stream's log, and what was made of it."""
+    """The network's log of a stream, and its recording."""
 
     log: Log
     stored: StoredRecording
@@ -46,13 +46,13 @@ class Outcome:
 
     @property
     def expected_length(self) -> int:
-        """From the first packet that came to the last."""
+        """Samples from the first delivered packet to the end of the last."""
         delivered = self.log.delivered
         return (delivered[-1] - delivered[0] + 1) * FRAME
 
     @property
     def kinds(self) -> list[str]:
-        """The kind of each packet's time, from the first that came to the last."""
+        """The kind recorded for each packet, from the first delivered to the last."""
         kinds: list[str] = []
         for span in self.stored.ledger["spans"]:
             assert span["start"] % FRAME == 0 or span["kind"] != "received"
@@ -62,7 +62,7 @@ class Outcome:
 
     @property
     def received(self) -> list[int]:
-        """Indexes of the packets whose time is `received`."""
+        """Indexes of the packets that are recorded as `received`."""
         first = self.log.delivered[0]
         return [first + at for at, kind in enumerate(self.kinds) if kind == "received"]
 
@@ -74,9 +74,9 @@ class Outcome:
 async def through(
     server: Local, packets: list[bytes], plan: Plan, connected: asyncio.Barrier | None = None
 ) -> Outcome:
-    """One stream through one relay into `server`, whose store is in memory.
+    """Stream through a relay into `server`, whose store is in memory.
 
-    It begins when all are `connected` that are waited for.
+    The stream begins when all parties of the barrier `connected` have arrived.
     """
     relay = Relay(plan)
     connection = server.open_connection()
@@ -89,9 +89,9 @@ async def through(
         if connected is not None:
             await connected.wait()
         await send(connection, packets)
-        await asyncio.sleep(1.0)  # what the network still holds back
+        await asyncio.sleep(1.0)  # for packets that the network delays
         await connection.close()
-        # a goodbye takes the same way, but who hears it first does not matter
+        # the close alert travels over the same path; either one may end the session
         async with server.http.delete(f"{server.url}/sessions/{answer['id']}") as response:
             assert response.status in (204, 404)
     finally:
@@ -105,7 +105,7 @@ async def through(
 
 
 async def media_recorder(server: Local, packets: list[bytes], plan: Plan) -> float:
-    """The same stream into aiortc's `MediaRecorder`; seconds of its file."""
+    """Stream into aiortc's `MediaRecorder`, and return the length of its file in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/recording.wav"
         recorder = MediaRecorder(path)
@@ -126,7 +126,7 @@ async def media_recorder(server: Local, packets: list[bytes], plan: Plan) -> flo
             answer = await relay.intercept(peer.localDescription.sdp)
             await connection.connect(answer, ice_servers=(), send_candidate=no_candidates)
             await send(connection, packets)
-            await asyncio.sleep(1.0)  # what the network still holds back
+            await asyncio.sleep(1.0)  # for packets that the network delays
             await connection.close()
             await recorder.stop()
         finally:

@@ -1,4 +1,4 @@
-"""Two hosts with addresses of their own, and a router between them: network namespaces."""
+"""Two hosts with their own addresses and a router between them, as network namespaces."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ CLIENT, CLIENT_MOVED = "10.77.0.2", "10.78.0.2"
 
 
 def missing() -> str | None:
-    """What keeps this machine from having namespaces; None when nothing does."""
+    """Return why this machine cannot create network namespaces, or None if it can."""
     if shutil.which("ip") is None:
         return "iproute2 is not installed"
     if os.geteuid() != 0:
-        return "network namespaces take root"
+        return "network namespaces need root"
     probe = subprocess.run(["ip", "netns", "add", f"probe{os.getpid()}"], capture_output=True)
     if probe.returncode != 0:
         return f"no network namespaces here: {probe.stderr.decode().strip()}"
@@ -27,7 +27,7 @@ def missing() -> str | None:
 
 
 class Hosts:
-    """The namespaces of a client, a server, and the router that joins them."""
+    """The namespaces of a client, a server and the router between them."""
 
     def __init__(self) -> None:
         tag = uuid.uuid4().hex[:6]
@@ -56,7 +56,7 @@ class Hosts:
         _run("ip", "-n", server, "route", "add", "default", "via", "10.99.0.254")
 
     def move_client(self) -> None:
-        """Another network: the old address is gone, a new one is there."""
+        """Move the client to another network: its old address goes, a new one comes."""
         _run("ip", "-n", self.client, "addr", "del", f"{CLIENT}/24", "dev", "eth0")
         _run("ip", "-n", self.client, "addr", "add", f"{CLIENT_MOVED}/24", "dev", "eth0")
         _run("ip", "-n", self.client, "route", "replace", "default", "via", "10.78.0.1")
@@ -68,7 +68,7 @@ class Hosts:
 
 @contextmanager
 def hosts() -> Iterator[Hosts]:
-    """A client's and a server's host, until the block is left."""
+    """Set up the hosts of a client and a server until the block is left."""
     joined = Hosts()
     try:
         joined.set_up()

@@ -1,4 +1,4 @@
-"""Stock aiortc on loopback, which aioice leaves out of its candidates."""
+"""Makes stock aiortc use loopback, which aioice leaves out of its candidates."""
 
 from __future__ import annotations
 

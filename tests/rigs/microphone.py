@@ -15,13 +15,13 @@ _START_S = 10.0
 
 
 def missing() -> str | None:
-    """What has to be installed before there can be a microphone; None when all is there."""
+    """Return which required programs are not installed, or None if none is missing."""
     absent = [name for name in NEEDED if shutil.which(name) is None]
     return f"{', '.join(absent)} not installed" if absent else None
 
 
 class Microphone:
-    """What is played into it is what capture hears."""
+    """A virtual microphone: capture records what is played into it."""
 
     def __init__(self, runtime: pathlib.Path) -> None:
         self.environ = {"XDG_RUNTIME_DIR": str(runtime), "HOME": str(runtime)}
@@ -42,7 +42,7 @@ class Microphone:
         )  # fmt: skip
 
     def wait(self) -> None:
-        """Return when the daemon answers."""
+        """Wait until the daemon answers."""
         deadline = time.monotonic() + _START_S
         command = ["pactl", "set-default-source", "virt.monitor"]
         while subprocess.run(command, env=self._all, capture_output=True).returncode != 0:
@@ -51,23 +51,23 @@ class Microphone:
             time.sleep(0.05)
 
     def play(self, path: pathlib.Path) -> subprocess.Popen[bytes]:
-        """Start to play a file into the microphone."""
+        """Start playing a file into the microphone."""
         return subprocess.Popen(["paplay", "--device=virt", str(path)], env=self._all)
 
     def plug_in(self) -> None:
-        """The device is back."""
+        """Restore the device."""
         self._daemon = self._start()
         self.wait()
 
     def unplug(self) -> None:
-        """The device is gone."""
+        """Remove the device."""
         self._daemon.terminate()
         self._daemon.wait()
 
 
 @contextmanager
 def microphone(folder: pathlib.Path) -> Iterator[Microphone]:
-    """A microphone that is there while the block runs."""
+    """Provide a microphone until the block is left."""
     folder.mkdir(mode=0o700)
     device = Microphone(folder)
     try:

@@ -1,7 +1,7 @@
-"""A network that goes away and comes back: HTTP and media of any number of clients.
+"""A network between clients and a server that can fail and recover, for both HTTP and media.
 
-It stands between clients and a server as an HTTP server of its own: what it forwards is the
-truth, but for the candidates, so that each media path leads through a relay, too.
+It is an HTTP server that forwards requests unchanged, except that it replaces the candidates, so
+that each media path leads through a relay, too.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.rigs.relay import Log, Relay, clean
 
 @dataclass
 class Network:
-    """What clients of one server see of it."""
+    """The network between one server and its clients."""
 
     server: str
     http: aiohttp.ClientSession
     url: str = ""
     log: Log = field(default_factory=Log)
-    """All RTP packets of all connections, in the order in which they were sent."""
+    """All RTP packets of all connections, in order of sending."""
     relays: list[Relay] = field(default_factory=list)
     lets_restarts_pass: bool = True
     """Whether requests for an ICE restart get through."""
@@ -37,7 +37,7 @@ class Network:
         self._there.set()
 
     def go_away(self, *, http: bool = True) -> None:
-        """Nothing gets through any more, in either direction; requests hang, too, if `http`."""
+        """Block media in both directions; if `http`, requests hang, too."""
         if http:
             self._there.clear()
         for relay in self.relays:
@@ -49,22 +49,22 @@ class Network:
             relay.is_blackhole = False
 
     async def rebind(self) -> None:
-        """The NAT gives every path another address."""
+        """Give every path another address, as a NAT may do."""
         for relay in self.relays:
             await relay.rebind()
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         await self._there.wait()
         if request.path == "/ice-candidate":
-            return web.Response(status=204)  # the relay is the only way
+            return web.Response(status=204)  # the relay is the only path
         try:
             body = await request.read()
         except ConnectionError:
-            return web.Response(status=499)  # who asked has given up
+            return web.Response(status=499)  # the client has given up
         if request.method == "PATCH":
             if not self.lets_restarts_pass:
                 raise web.HTTPMethodNotAllowed("PATCH", ())
-            body = re.sub(rb"a=candidate:.*\r\n", b"", body)  # the same
+            body = re.sub(rb"a=candidate:.*\r\n", b"", body)  # the relay is the only path
         passed = ("Content-Type", "If-Match")
         async with self.http.request(
             request.method,
@@ -95,7 +95,7 @@ class Network:
 
 @asynccontextmanager
 async def network_before(server: str) -> AsyncIterator[Network]:
-    """A network in front of a server, until the block is left."""
+    """Run a network in front of a server until the block is left."""
     async with aiohttp.ClientSession() as http:
         network = Network(server, http)
         app = web.Application()

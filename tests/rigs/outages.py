@@ -1,4 +1,4 @@
-"""What becomes of a recording when the network, the server or the address goes: measured."""
+"""Measures how recordings survive the loss of the network, the server or the address."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RATE = 48_000
 
 
 class Client:
-    """`gapless stream --capture tone` inside the test."""
+    """`gapless stream --capture tone` inside the test process."""
 
     def __init__(self, url: str, *, capture: CaptureBackend | None = None, **settings: Any) -> None:
         self.seen = SeenByClient()
@@ -53,7 +53,7 @@ class Client:
 
 @asynccontextmanager
 async def recording(**settings: object) -> AsyncIterator[tuple[Local, Network, Client]]:
-    """A client that has been recorded for a second over a network in front of the server."""
+    """Run a client, recorded for a second already, over a network in front of the server."""
     async with local_server(**settings) as server, network_before(server.url) as network:
         client = Client(network.url)
         try:
@@ -73,20 +73,20 @@ def only_recording(server: Local) -> StoredRecording:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one recording came through."""
+    """The recovery time and the errors of one recording."""
 
     recovery_s: float
-    """From the moment when there is a way again to the first packet that takes it."""
+    """Time from when a path exists again to the first packet that arrives over it."""
     length_error_ms: float
-    """Of the recording, against what the client sent."""
+    """Error of the recording's length against what the client sent."""
     hole_error_ms: float
-    """Where sound sets in again, against the first packet that got through; 0 without a hole."""
+    """Error of where sound resumes, against the first packet that arrived; 0 without a hole."""
     kinds: tuple[str, ...]
-    """Of the spans longer than 200 ms."""
+    """The kinds of the spans longer than 200 ms."""
 
 
 async def outage(seconds: float, *, http: bool = True, restarts: bool = True) -> Outcome:
-    """Nothing gets through for so long; without `http` it is for ever, and media only."""
+    """Block everything for `seconds`; without `http`, block only media, and for good."""
     async with recording() as (server, network, client):
         network.lets_restarts_pass = restarts
         network.go_away(http=http)
@@ -97,7 +97,7 @@ async def outage(seconds: float, *, http: bool = True, restarts: bool = True) ->
             back_at = asyncio.get_running_loop().time()
         if seconds > 3:
             await client.until("resumed")
-        await asyncio.sleep(1.5)  # and more sound
+        await asyncio.sleep(1.5)  # more sound
         summary = await client.stop()
         stored = only_recording(server)
         first = min(at for at in network.log.arrivals.values() if at >= back_at)
@@ -105,7 +105,7 @@ async def outage(seconds: float, *, http: bool = True, restarts: bool = True) ->
 
 
 async def rebinding() -> Outcome:
-    """The NAT gives the client another port, three times."""
+    """Let a NAT give the client another port, three times."""
     async with recording() as (server, network, client):
         for _ in range(3):
             await network.rebind()
@@ -116,7 +116,7 @@ async def rebinding() -> Outcome:
 
 
 def killed(folder: pathlib.Path, *, down_s: float) -> Outcome:
-    """SIGKILL at the server, another process on the same port after a while."""
+    """Kill the server, and start another process on the same port after `down_s`."""
     with (
         serving(folder) as first,
         gapless("stream", "--server", first.url, "--capture", "tone") as client,
@@ -135,7 +135,7 @@ def killed(folder: pathlib.Path, *, down_s: float) -> Outcome:
 
 
 def moved(folder: pathlib.Path) -> Outcome:
-    """The client's host gets another address, in another network; the connection stays."""
+    """Move the client's host to another network and address; the connection survives."""
     settings = ("--host", SERVER, "--allow-anyone", "--udp-ports", "50000-50099")
     with hosts() as joined, serving(folder, *settings, host=joined.server) as server:
         command = ("stream", "--server", server.url, "--capture", "tone")
@@ -152,12 +152,12 @@ def moved(folder: pathlib.Path) -> Outcome:
 
 
 def _ended(client: Any, folder: pathlib.Path, recovery_s: float) -> Outcome:
-    time.sleep(1.5)  # and more sound
+    time.sleep(1.5)  # more sound
     client.process.send_signal(signal.SIGINT)
     assert client.end() == 0, client.errors
     (path,) = folder.glob("*.wav")
     recorded, rate = read(path)
-    # what is shown is rounded to tenths of a second
+    # the client prints its length rounded to tenths of a second
     streamed = float(client.lines[-1].split()[1].split(":")[-1])
     error = max(0.0, abs(len(recorded) / rate - streamed) * 1000 - 50)
     spans = json.loads(path.with_suffix(".json").read_text())["spans"]
@@ -178,7 +178,7 @@ def _outcome(
 
 
 def _hole_error(spans: list[dict[str, Any]], network: Network) -> float:
-    """The longest silence against the longest stretch of packets that did not get through."""
+    """Compare the longest silence with the longest stretch of lost packets, in samples."""
     log = network.log
     silences = [span for span in spans if span["kind"] == "silence"]
     if not log.dropped and not silences:
@@ -187,7 +187,7 @@ def _hole_error(spans: list[dict[str, Any]], network: Network) -> float:
     times = [(log.sent[index][1] - origin) % 2**32 for index in log.delivered]
     length, after = max((later - earlier, earlier) for earlier, later in itertools.pairwise(times))
     silence = max(silences, key=lambda span: int(span["length"]))
-    # up to 100 ms behind the last sound is concealed, and 20 ms rebuilt before the first
+    # up to 100 ms after the last packet are concealed, and FEC restores 20 ms before the next one
     begins = silence["start"] - (after + 960)
     ends = silence["start"] + silence["length"] - (after + length)
     return float(max(-begins, begins - 0.1 * RATE, ends, -ends - 960, 0))

@@ -1,4 +1,4 @@
-"""`gapless` as its users run it: processes, with their output."""
+"""Runs `gapless` as users do: as processes, with their output."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Process:
             reader.start()
 
     def wait_for(self, text: str, *, timeout_s: float = _WAIT_S) -> str:
-        """The first line of output from now on that has `text` in it."""
+        """Wait for the next line of output that contains `text`."""
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -62,7 +62,7 @@ class Process:
                 return line
 
     def end(self, *, timeout_s: float = _WAIT_S) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the process to exit, and return its exit code."""
         try:
             code = self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -73,7 +73,7 @@ class Process:
         return code
 
     def stop(self) -> int:
-        """SIGTERM and the exit code."""
+        """Send SIGTERM, and return the exit code."""
         self.process.terminate()
         return self.end()
 
@@ -99,9 +99,9 @@ class Process:
 def gapless(
     *arguments: str, env: Mapping[str, str] | None = None, host: str | None = None
 ) -> Iterator[Process]:
-    """A command that is killed when the block is left, should it still run then.
+    """Run a command; kill it if it still runs when the block is left.
 
-    `host` is a network namespace to run it in.
+    `host` is the network namespace to run it in.
     """
     process = Process(*arguments, env=env, host=host)
     try:
@@ -111,7 +111,7 @@ def gapless(
 
 
 class Server:
-    """A running `gapless serve`, and the recordings that it makes."""
+    """A running `gapless serve` and its recordings."""
 
     def __init__(self, process: Process, folder: pathlib.Path) -> None:
         self.process = process
@@ -122,7 +122,7 @@ class Server:
         return sorted(self.folder.glob("*.wav"))
 
     def recording(self) -> pathlib.Path:
-        """The only recording; waits until it is complete."""
+        """Wait until the only recording is complete, and return its path."""
         self.process.wait_for("session ended")
         (path,) = self.recordings()
         return path
@@ -135,7 +135,7 @@ def serving(
     env: Mapping[str, str] | None = None,
     host: str | None = None,
 ) -> Iterator[Server]:
-    """A server on a free port; it is stopped, and has to stop well, when the block is left."""
+    """Run a server on a free port; it must stop without errors when the block is left."""
     port = () if "--port" in arguments else ("--port", "0")
     command = ("serve", *port, "--recordings", str(folder), *arguments)
     with gapless(*command, env=env, host=host) as process:
@@ -147,7 +147,7 @@ def serving(
 
 
 def workers_of(parent: int) -> list[int]:
-    """The process ids of a server's workers, in their order."""
+    """Return the process ids of a server's workers, in order."""
     found = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return [
         int(pid)
@@ -157,6 +157,6 @@ def workers_of(parent: int) -> list[int]:
 
 
 def read(path: pathlib.Path) -> tuple[npt.NDArray[np.float64], int]:
-    """The first channel of a file, and its rate."""
+    """Return the first channel of a file, and its sample rate."""
     samples, rate = soundfile.read(str(path), dtype="float64", always_2d=True)
     return samples[:, 0], rate

@@ -1,7 +1,7 @@
-"""A bad network: a UDP relay between client and server that keeps a log of what it did.
+"""A bad network: a UDP relay between client and server that logs what it does.
 
-The client is given the relay's address instead of the server's, the server learns the relay as a
-peer-reflexive candidate. RTP headers are in the clear, so the log knows every packet.
+The client gets the relay's address instead of the server's; the server learns the relay as a
+peer-reflexive candidate. RTP headers are not encrypted, so the relay can log every packet.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any
 _SENDER_REPORT = 200
 
 Plan = Callable[[int], list[float]]
-"""What becomes of the n-th RTP packet: delays (s) after which copies arrive; lost without any."""
+"""Maps the index of an RTP packet to the delays (s) of its copies; without any it is lost."""
 
 
 @dataclass
 class Log:
-    """RTP packets by sequence number, in the order in which the client sent them."""
+    """The RTP packets of a client, in order of sending."""
 
     sent: list[tuple[int, int]] = field(default_factory=list)
-    """Sequence number and timestamp."""
+    """Sequence number and timestamp of each packet."""
     dropped: set[int] = field(default_factory=set)
-    """Indexes into `sent`."""
+    """Indexes (into `sent`) of the packets that were lost."""
     arrivals: dict[int, float] = field(default_factory=dict)
-    """When each that got through did, by the event loop's clock."""
+    """When each packet that was not lost reached the relay, on the event loop's clock."""
     reports: int = 0
-    """Of the client, of what it has sent."""
+    """Number of the client's sender reports."""
 
     @property
     def delivered(self) -> list[int]:
@@ -38,12 +38,12 @@ class Log:
 
 
 class Relay:
-    """Between one client and one server."""
+    """A relay between one client and one server."""
 
     def __init__(self, plan: Plan, log: Log | None = None) -> None:
         self.log = log or Log()
         self.is_blackhole = False
-        """Whether nothing gets through, STUN and DTLS neither."""
+        """Whether everything is dropped, including STUN and DTLS."""
         self._plan = plan
         self._server: tuple[str, int] | None = None
         self._client: tuple[str, int] | None = None
@@ -68,7 +68,7 @@ class Relay:
         )
 
     async def rebind(self) -> None:
-        """Go on towards the server from another port, as after a NAT has forgotten us."""
+        """Send to the server from another port, as after a NAT rebinding."""
         assert self._server is not None
         old = self._back
         self._back, _ = await asyncio.get_running_loop().create_datagram_endpoint(
@@ -123,7 +123,7 @@ class _Side(asyncio.DatagramProtocol):
         self._received(data, (addr[0], addr[1]))
 
 
-# -- what a network does -----------------------------------------------------------------------
+# -- plans -------------------------------------------------------------------------------------
 
 
 def clean(_index: int) -> list[float]:
@@ -131,14 +131,14 @@ def clean(_index: int) -> list[float]:
 
 
 def random_loss(share: float, *, seed: int = 1) -> Plan:
-    """Each packet is lost with the same chance; the same packets for the same seed."""
+    """Lose each packet with the same probability; the same seed loses the same packets."""
     dice = random.Random(seed)
     fates = _drawn(lambda: dice.random() < share)
     return lambda index: [] if fates(index) else [0.0]
 
 
 def burst_loss(share: float, *, mean_length: float = 4.0, seed: int = 1) -> Plan:
-    """Gilbert-Elliott: bursts of `mean_length` packets on average, `share` of all lost."""
+    """Lose `share` of all packets in bursts of `mean_length` on average (Gilbert-Elliott)."""
     dice = random.Random(seed)
     leave = 1 / mean_length
     enter = leave * share / (1 - share)
@@ -154,7 +154,7 @@ def burst_loss(share: float, *, mean_length: float = 4.0, seed: int = 1) -> Plan
 
 
 def reordering(packets: int, *, seed: int = 1) -> Plan:
-    """Every packet may be overtaken by up to `packets` others (of 20 ms)."""
+    """Delay packets so that up to `packets` others (of 20 ms) overtake each."""
     dice = random.Random(seed)
     delays = _drawn(lambda: dice.uniform(0, 0.02 * packets * 0.95))
     return lambda index: [delays(index)]
@@ -173,12 +173,12 @@ def jitter(most_s: float, *, seed: int = 1) -> Plan:
 
 
 def both(first: Plan, second: Plan) -> Plan:
-    """Lost if one of them loses it, otherwise as the second has it."""
+    """Combine two plans: a packet is lost if either loses it; the second decides its delays."""
     return lambda index: second(index) if first(index) else []
 
 
 def _drawn(draw: Callable[[], Any]) -> Callable[[int], Any]:
-    """The n-th draw, however often it is asked for."""
+    """Return a function from n to the n-th draw, which remembers earlier draws."""
 
     def endless() -> Iterator[Any]:
         while True:

@@ -1,4 +1,4 @@
-"""Sound to send."""
+"""Sound for tests to send."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPEECH = pathlib.Path(__file__).parents[2] / "entrypoints/assets/speech.flac"
 
 
 def speech(seconds: float) -> npt.NDArray[np.int16]:
-    """Speech, s16, shape (n, 1); it begins again when it is over."""
+    """Return speech as s16, shape (n, 1); a longer duration repeats it."""
     samples, rate = soundfile.read(SPEECH, dtype="int16", always_2d=True)
     assert rate == RATE
     count = round(seconds * RATE)
@@ -25,7 +25,7 @@ def speech(seconds: float) -> npt.NDArray[np.int16]:
 
 
 def encode(samples: npt.NDArray[np.int16], *, fec: bool = True) -> list[bytes]:
-    """20 ms packets of 32 kbit/s mono speech."""
+    """Encode mono samples as 20 ms Opus packets of 32 kbit/s."""
     encoder = OpusEncoder(
         channels=1, bitrate=32_000, fec=fec, expected_loss_percent=20, dtx=False,
         application="voip", complexity=9,

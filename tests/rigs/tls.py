@@ -1,4 +1,4 @@
-"""A certificate of one's own."""
+"""Creates self-signed certificates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def self_signed(folder: pathlib.Path) -> tuple[str, str]:
-    """A certificate for 127.0.0.1, and its key."""
+    """Write a certificate for 127.0.0.1 and its key; return both paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gapless")])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))

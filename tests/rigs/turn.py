@@ -1,4 +1,4 @@
-"""coturn: a STUN and TURN server on loopback."""
+"""Runs coturn, a STUN and TURN server, on loopback."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TurnServer:
 
 @contextmanager
 def turn_server(folder: pathlib.Path, *, shared_secret: bool = False) -> Iterator[TurnServer]:
-    """A TURN server for `USER`, or for whoever has credentials made from `SECRET`."""
+    """Run a TURN server that accepts `USER`, or short-lived credentials made from `SECRET`."""
     folder.mkdir()
     port = _free_port()
     who = ["--lt-cred-mech", f"--user={USER}:{PASSWORD}"]
@@ -64,7 +64,7 @@ def turn_server(folder: pathlib.Path, *, shared_secret: bool = False) -> Iterato
 
 
 def _free_port() -> int:
-    """One that is free for UDP and TCP."""
+    """Return a port that is free for both UDP and TCP."""
     while True:
         with (
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
