@@ -96,7 +96,7 @@ def _start(module: Any) -> Any:
     try:
         return module.PyAudio()
     except OSError as error:
-        raise DeviceUnusable(f"PortAudio does not start: {_reason(error)}") from error
+        raise DeviceUnusable(f"PortAudio failed to start: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -77,7 +77,7 @@ class SoundDeviceCapture:
         try:
             stream, name = await in_driver_thread(start, timeout_s=_OPEN_S)
         except module.PortAudioError as error:
-            raise DeviceUnusable(f"PortAudio does not start: {error.args[0]}") from error
+            raise DeviceUnusable(f"PortAudio failed to start: {error.args[0]}") from error
         return CallbackSource(
             audio_format, handoff, lambda: stream.close(ignore_errors=True), device=name
         )
@@ -95,5 +95,5 @@ def _import() -> Any:
             "PortAudio is not installed; get it with: apt install libportaudio2"
         ) from error
     except Exception as error:  # sounddevice's own error if PortAudio does not start
-        raise DeviceUnusable(f"PortAudio does not start: {error}") from error
+        raise DeviceUnusable(f"PortAudio failed to start: {error}") from error
     return sounddevice

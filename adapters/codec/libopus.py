@@ -148,7 +148,7 @@ class OpusDecoder:
     def decode(self, payload: bytes) -> int:
         if not payload:
             # libopus would take a null payload for a lost packet
-            raise PayloadInvalid("an empty Opus packet")
+            raise PayloadInvalid("the Opus packet is empty")
         return self._decode(payload, opus.MAX_PACKET_SAMPLES)
 
     def recoverable(self, payload: bytes) -> int:

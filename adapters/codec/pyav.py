@@ -32,14 +32,14 @@ class TelephoneDecoder:
     def decode(self, payload: bytes) -> int:
         if not payload:
             # an empty packet would flush FFmpeg's decoder, and every later packet would fail
-            raise PayloadInvalid("an empty packet")
+            raise PayloadInvalid("the packet is empty")
         try:
             decoded = self._codec.decode(av.Packet(payload))
         except av.FFmpegError as error:
             raise PayloadInvalid(str(error)) from error
         frames = [convert_frame(from_av(frame), self._format) for frame in decoded]
         if not frames:
-            raise PayloadInvalid(f"no sound in {len(payload)} bytes")
+            raise PayloadInvalid(f"{len(payload)} bytes contain no sound")
         self._gathered += [frame.samples for frame in frames]
         return sum(map(len, frames))
 

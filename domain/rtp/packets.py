@@ -47,16 +47,16 @@ def parse_rtp(data: bytes, arrived: float = 0.0) -> RtpPacket:
 def _payload(data: bytes, first: int) -> bytes:
     """Return the payload of a packet with CSRCs, a header extension or padding."""
     if first >> 6 != 2:
-        raise PacketInvalid(f"RTP version {first >> 6}")
+        raise PacketInvalid(f"RTP version is {first >> 6}, not 2")
     start, end = _HEADER.size + 4 * (first & 0x0F), len(data)
     if first & 0x10:
         if end < start + 4:
-            raise PacketInvalid("the header extension is cut off")
+            raise PacketInvalid("the header extension is truncated")
         start += 4 + 4 * int.from_bytes(data[start + 2 : start + 4], "big")
     if first & 0x20:
         padding = data[-1]
         if padding == 0:
-            raise PacketInvalid("padding of length 0")
+            raise PacketInvalid("the padding has length 0")
         end -= padding
     if start > end:
         raise PacketInvalid("header and padding are longer than the packet")

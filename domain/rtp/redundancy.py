@@ -24,11 +24,11 @@ def split_red(packet: RtpPacket) -> RtpPacket:
     headers: list[tuple[int, int, int]] = []  # payload type, timestamp offset, length
     while True:
         if position >= len(data):
-            raise PayloadInvalid("RED headers are cut off")
+            raise PayloadInvalid("the RED headers are truncated")
         if not data[position] & 0x80:
             break
         if position + 4 > len(data):
-            raise PayloadInvalid("a RED header is cut off")
+            raise PayloadInvalid("a RED header is truncated")
         fields = int.from_bytes(data[position + 1 : position + 4], "big")
         headers.append((data[position] & 0x7F, fields >> 10, fields & 0x3FF))
         position += 4
@@ -37,7 +37,7 @@ def split_red(packet: RtpPacket) -> RtpPacket:
     copies: list[RtpPacket] = []
     for index, (payload_type, offset, length) in enumerate(headers):
         if position + length > len(data):
-            raise PayloadInvalid("a RED block is cut off")
+            raise PayloadInvalid("a RED block is truncated")
         if length and payload_type == primary_type:
             copies.append(
                 Recovered(

@@ -23,12 +23,14 @@ class IceServer:
     def __post_init__(self) -> None:
         scheme = self.url.partition(":")[0]
         if scheme not in ("stun", "stuns", "turn", "turns") or not self.url.partition(":")[2]:
-            raise SettingInvalid("ice_servers", f"{self.url!r} is no stun: or turn: address")
+            raise SettingInvalid("ice_servers", f"{self.url!r} is not a stun: or turn: address")
         port = self.url.partition("?")[0].rpartition(":")[2]
         if port.isdigit() and not 0 < int(port) <= 65535:
-            raise SettingInvalid("ice_servers", f"{self.url!r} has no port that could be one")
+            raise SettingInvalid("ice_servers", f"{self.url!r} has an invalid port")
         if bool(self.username) != bool(self.credential):
-            raise SettingInvalid("ice_servers", f"{self.url}: username and credential go together")
+            raise SettingInvalid(
+                "ice_servers", f"{self.url}: username and credential must be given together"
+            )
 
     @property
     def is_turn(self) -> bool:

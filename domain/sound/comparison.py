@@ -32,7 +32,7 @@ class Comparison:
 def compare(sent: Mono, received: Mono, *, sample_rate_hz: int) -> Comparison:
     """Compare two signals of the same rate; raises `ValueError` if one is empty or silent."""
     if not sent.any() or not received.any():
-        raise ValueError("a silent signal cannot be aligned with another")
+        raise ValueError("an empty or silent signal cannot be aligned")
     delay = _delay(sent, received)
     a = sent[max(0, -delay) :]
     b = received[max(0, delay) :]

@@ -24,7 +24,7 @@ def unpack(data: Bytes, audio_format: AudioFormat, *, planar: bool = False) -> S
     """
     width = audio_format.bytes_per_frame
     if len(data) % width:
-        raise ValueError(f"{len(data)} bytes are no multiple of {width} ({audio_format})")
+        raise ValueError(f"{len(data)} bytes are not a multiple of {width} ({audio_format})")
     if audio_format.sample_format is SampleFormat.S24:
         flat = _unpack_s24(data)
     else:

@@ -97,5 +97,5 @@ def detect_layout(name: str) -> tuple[SampleFormat, bool]:
     sample_format = _FRAME_LAYOUTS.get(name[:-1] if planar else name)
     if sample_format is None:
         known = ", ".join(key + p for key in _FRAME_LAYOUTS for p in ("", "p"))
-        raise FrameUnsupported(f"audio frames of layout {name!r} are not known; known: {known}")
+        raise FrameUnsupported(f"unknown audio frame layout {name!r}; known: {known}")
     return sample_format, planar

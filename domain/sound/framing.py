@@ -31,10 +31,12 @@ class Framer:
         Raises `ValueError` for a block in another format, or one whose position lies in the past.
         """
         if block.format is not self.format and block.format != self.format:
-            raise ValueError(f"a block of {block.format} in a stream of {self.format}")
+            raise ValueError(f"the block is {block.format}, but the stream is {self.format}")
         end = self._start + self._pending_length
         if block.position < end:
-            raise ValueError(f"a block at {block.position}, but the stream is at {end} already")
+            raise ValueError(
+                f"the block starts at {block.position}, but the stream is already at {end}"
+            )
         frames = self._bridge(block.position) if block.position > end else []
         if not self._pending_length and len(block.samples) == self.frame_samples:
             self._start = block.position + self.frame_samples

@@ -40,10 +40,10 @@ def packet_samples(payload: bytes) -> int:
     if samples := _PACKET_SAMPLES[_toc(payload)]:
         return samples
     if len(payload) < 2:
-        raise PayloadInvalid("an Opus packet without its frame count")
+        raise PayloadInvalid("the Opus packet has no frame count")
     samples = (payload[1] & 0x3F) * frame_samples(payload)
     if not 0 < samples <= MAX_PACKET_SAMPLES:
-        raise PayloadInvalid(f"an Opus packet of {samples} samples")
+        raise PayloadInvalid(f"the Opus packet claims {samples} samples")
     return samples
 
 
@@ -79,7 +79,7 @@ def fec_samples(payload: bytes) -> int:
 
 def _toc(payload: bytes) -> int:
     if not payload:
-        raise PayloadInvalid("an empty Opus packet")
+        raise PayloadInvalid("the Opus packet is empty")
     return payload[0]
 
 

@@ -85,7 +85,7 @@ def test_bytes_that_are_no_whole_samples_are_refused(
 ) -> None:
     audio_format = AudioFormat(8_000, channels, sample_format)
     if len(data) % audio_format.bytes_per_frame:
-        with pytest.raises(ValueError, match="no multiple"):
+        with pytest.raises(ValueError, match="not a multiple"):
             unpack(data, audio_format)
 
 

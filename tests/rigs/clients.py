@@ -181,5 +181,5 @@ async def returns_to(before: Held, *, more_threads: int = 0) -> None:
             return
         if asyncio.get_running_loop().time() > deadline:
             tasks = [task.get_name() for task in asyncio.all_tasks()]
-            raise AssertionError(f"held before {before}, now {now}: {tasks}")
+            raise AssertionError(f"held {before} before, {now} now; tasks: {tasks}")
         await asyncio.sleep(0.05)

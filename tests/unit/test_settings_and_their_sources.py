@@ -66,7 +66,7 @@ def test_each_source_wins_over_the_one_below(file: pathlib.Path) -> None:
         ({}, {}, "port 1", "config: {file} is no TOML"),
         ({"inactivity_timeout_s": "nan"}, {}, "", "inactivity_timeout_s: 'nan' is no number"),
         ({"inactivity_timeout_s": "0"}, {}, "", "0 is not between 0.5 and 86400"),
-        ({"ice_servers": "http://x"}, {}, "", "ice_servers: 'http://x' is no stun: or turn:"),
+        ({"ice_servers": "http://x"}, {}, "", "ice_servers: 'http://x' is not a stun: or turn:"),
         ({"ice_servers": "turn:x"}, {}, "", "ice_servers: turn:x needs a username"),
         ({}, {}, "token = 1234", "token: int is no text (from {file})"),
         (

@@ -257,7 +257,7 @@ class Uplink:
                 delay = self._backoff.next_delay_s()
                 if self._clock.monotonic() + delay >= until:
                     raise EndUnconfirmed(
-                        f"{error}; it ends the recording by itself when its time-out has run out"
+                        f"{error}; it will end the recording when its inactivity time-out runs out"
                     ) from error
                 await self._clock.sleep(delay)
 
