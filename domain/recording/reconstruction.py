@@ -109,7 +109,7 @@ class Reconstructor:
         else:
             gap_kind = SampleKind.SILENCE if is_lossy else SampleKind.DTX
             runs.append(Run(packet.timestamp, [], length, kind, gap_kind, arrived, arrived))
-        # `_behind`, inlined for speed
+        # `_timestamp_after`, inlined for speed
         ticks = length * self._clock_rate_hz // self._sample_rate_hz
         self._expected = (packet.timestamp + ticks) % 2**32
         self._concealable = self._max_concealed
@@ -144,19 +144,21 @@ class Reconstructor:
             missing = gap - rebuilt
             concealed = self._decoder.conceal(min(missing, self._concealable))
             if concealed:
-                runs.append(self._rebuilt(self._expected, concealed, SampleKind.CONCEALED, arrived))
+                runs.append(
+                    self._rebuilt_run(self._expected, concealed, SampleKind.CONCEALED, arrived)
+                )
             self._concealable = self._concealable - concealed if concealed == missing else 0
-            self._expected = before = self._behind(packet.timestamp, -rebuilt)
+            self._expected = before = self._timestamp_after(packet.timestamp, -rebuilt)
             if rebuilt:
                 recovered = self._decoder.recover(packet.payload)
-                runs.append(self._rebuilt(before, recovered, SampleKind.RECOVERED, arrived))
+                runs.append(self._rebuilt_run(before, recovered, SampleKind.RECOVERED, arrived))
                 self._expected, self._concealable = packet.timestamp, self._max_concealed
         except PayloadInvalid:
             pass  # `decode` will refuse the packet and count it
 
-    def _rebuilt(self, timestamp: int, length: int, kind: SampleKind, arrived: float) -> Run:
+    def _rebuilt_run(self, timestamp: int, length: int, kind: SampleKind, arrived: float) -> Run:
         pieces, gap_kind = self._decoder.collect(), SampleKind.SILENCE
         return Run(timestamp, pieces, length, kind, gap_kind, arrived, arrived)
 
-    def _behind(self, timestamp: int, samples: int) -> int:
+    def _timestamp_after(self, timestamp: int, samples: int) -> int:
         return (timestamp + samples * self._clock_rate_hz // self._sample_rate_hz) % 2**32

@@ -87,7 +87,7 @@ class ReorderBuffer:
         if last is not None and packet.timestamp - last.timestamp == self._ticks:
             self._last = packet
         else:
-            self._passed(packet)
+            self._note_passed(packet)
         return True
 
     def push(self, packet: RtpPacket) -> list[Slot]:
@@ -101,7 +101,7 @@ class ReorderBuffer:
         ahead = signed(packet.sequence - self._next, bits=16)
         far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
         if far and not self._continues_stream(packet):
-            return self._jumped(packet)
+            return self._handle_jump(packet)
         if self.suspect is not None:
             self._drop_suspect()
         sequence = self._next + ahead
@@ -110,7 +110,7 @@ class ReorderBuffer:
             if self._next <= at < sequence:
                 self._copies[at] = copy
         if ahead < 0:
-            self._count_behind(sequence)
+            self._count_late_or_duplicate(sequence)
         elif sequence in self._waiting:
             self.duplicates += 1
         else:
@@ -162,20 +162,20 @@ class ReorderBuffer:
         slots: list[Slot] = []
         while (item := self._waiting.pop(self._next, None)) is not None:
             slots.append(item)
-            self._passed(item)
+            self._note_passed(item)
             self._next += 1
         for sequence in [at for at in self._copies if at < self._next]:
             del self._copies[sequence]
         return slots
 
-    def _count_behind(self, sequence: int) -> None:
+    def _count_late_or_duplicate(self, sequence: int) -> None:
         if sequence in self._given_up:
             self._given_up.remove(sequence)
             self.late += 1
         else:
             self.duplicates += 1
 
-    def _passed(self, packet: RtpPacket) -> None:
+    def _note_passed(self, packet: RtpPacket) -> None:
         last, self._last = self._last, packet
         if last is None:
             return
@@ -191,7 +191,7 @@ class ReorderBuffer:
         error = signed(packet.timestamp - self._last.timestamp - packets * self._ticks, bits=32)
         return abs(error) <= abs(packets) * self._ticks // 2
 
-    def _jumped(self, packet: RtpPacket) -> list[Slot]:
+    def _handle_jump(self, packet: RtpPacket) -> list[Slot]:
         first = self.suspect
         if first is not None:
             follows = signed(packet.sequence - first.sequence, bits=16)

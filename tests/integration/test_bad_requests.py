@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.rigs.clients import Local, Publishing, held, local_server, returns_to
+from tests.rigs.clients import Local, Publishing, local_server, resources_held, returns_to
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ BAD_OFFERS = {
 async def test_a_bad_offer_is_refused_with_its_reason(server: Local, kind: str) -> None:
     await server.post("/offer", sdp="warm up", type="offer")
     offer = good_offer(server)
-    before = await held()
+    before = await resources_held()
     change, reason = BAD_OFFERS[kind]
     status, body = await server.post("/offer", sdp=change(offer), type="offer")
     assert status == 400
@@ -232,7 +232,7 @@ async def test_one_bad_client_does_not_disturb_another(server: Local) -> None:
 async def test_nothing_of_a_session_stays_behind(ending: str) -> None:
     async with local_server(inactivity_timeout_s=0.5, connect_timeout_s=0.5) as server:
         await server.post("/offer", sdp="warm up", type="offer")
-        before = await held()
+        before = await resources_held()
         for _ in range(5):
             client = Publishing(server)
             if ending == "never connected":
@@ -252,7 +252,7 @@ async def test_nothing_of_a_session_stays_behind(ending: str) -> None:
 
 async def test_going_down_in_the_middle_leaves_nothing() -> None:
     async with aiohttp.ClientSession():
-        before = await held()
+        before = await resources_held()
         async with local_server() as server:
             clients = [Publishing(server) for _ in range(3)]
             for client in clients:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from domain.session.ice import IceServer
-from tests.rigs.clients import Publishing, held, local_server, returns_to
+from tests.rigs.clients import Publishing, local_server, resources_held, returns_to
 from tests.rigs.outages import Client, only_recording
 from tests.rigs.turn import PASSWORD, SECRET, USER, missing, turn_server
 
@@ -48,7 +48,7 @@ async def test_nothing_of_a_relay_stays_behind(tmp_path: pathlib.Path) -> None:
     with turn_server(tmp_path / "turn") as turn:
         servers = (IceServer(turn.url, USER, PASSWORD), IceServer(turn.stun_url))
         async with local_server(ice_servers=servers) as server:
-            before = await held()
+            before = await resources_held()
             for _ in range(3):
                 client = Client(server.url, ice_servers=servers, **RELAY)
                 await client.until("connected")
@@ -99,7 +99,7 @@ async def test_a_dead_turn_server_delays_nothing_by_more_than_a_second(kind: str
         }[kind]
         dead = (IceServer(f"turn:{address}", "u", "p"), IceServer(f"stun:{address.split('?')[0]}"))
         async with local_server(ice_servers=dead) as server:
-            before = await held()
+            before = await resources_held()
             began = time.monotonic()
             client = Client(server.url, ice_servers=dead)
             await client.until("connected")

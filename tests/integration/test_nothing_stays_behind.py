@@ -14,7 +14,14 @@ import statistics
 import aiohttp
 import pytest
 
-from tests.rigs.clients import Local, Publishing, Remote, at_rest, local_server, returns_to
+from tests.rigs.clients import (
+    Local,
+    Publishing,
+    Remote,
+    local_server,
+    resources_at_rest,
+    returns_to,
+)
 
 WAYS = ("closed", "deleted", "vanished", "reconnected", "whip", "restarted", "never connected")
 AT_ONCE = 10
@@ -119,7 +126,7 @@ async def test_nothing_of_any_session_stays_behind(
         # memory has a high-water mark, which comes before the slope that a leak would have
         warm_up = max(len(WAYS) * 2, count // 2)
         await run(server, warm_up)
-        before, memory = await at_rest(), [resident_bytes()]
+        before, memory = await resources_at_rest(), [resident_bytes()]
         quarter = count // QUARTERS
         for _ in range(QUARTERS):
             await run(server, quarter)

@@ -136,7 +136,7 @@ async def _tick(container: ServerContainer) -> None:
 
 
 @dataclass(frozen=True)
-class Held:
+class Resources:
     """The resources that this process holds."""
 
     tasks: int
@@ -144,35 +144,35 @@ class Held:
     descriptors: int
 
 
-async def held() -> Held:
+async def resources_held() -> Resources:
     gc.collect()
     await asyncio.sleep(0)
-    return Held(
+    return Resources(
         tasks=len(asyncio.all_tasks()),
         threads=threading.active_count(),
         descriptors=len(list(pathlib.Path("/proc/self/fd").iterdir())),
     )
 
 
-async def at_rest() -> Held:
+async def resources_at_rest() -> Resources:
     """Wait until the held resources have not changed for a second, and return them."""
-    last, same = await held(), 0
+    last, same = await resources_held(), 0
     while same < 10:
         await asyncio.sleep(0.1)
-        now = await held()
+        now = await resources_held()
         same = same + 1 if now == last else 0
         last = now
     return last
 
 
-async def returns_to(before: Held, *, more_threads: int = 0) -> None:
+async def returns_to(before: Resources, *, more_threads: int = 0) -> None:
     """Wait until no more resources are held than `before`; fail with a leak after `RELEASE_S`.
 
     asyncio keeps the threads of its name lookups; `more_threads` allows for them.
     """
     deadline = asyncio.get_running_loop().time() + RELEASE_S
     while True:
-        now = await held()
+        now = await resources_held()
         if (
             now.tasks <= before.tasks
             and now.threads <= before.threads + more_threads
