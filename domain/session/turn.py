@@ -43,12 +43,12 @@ class IceServerList:
 
     servers: tuple[IceServer, ...] = ()
     turn_secret: str | None = field(default=None, repr=False)
-    """Shared with the TURN servers; without it they are listed as they are."""
+    """Secret shared with the TURN servers; without it they get no credentials."""
     turn_ttl_s: float = 43_200.0
     """How long credentials are valid."""
 
     def for_session(self, session_id: str, *, now: datetime.datetime) -> tuple[IceServer, ...]:
-        """The servers for one session, with credentials that are valid from `now` (UTC)."""
+        """Return the servers; their TURN credentials expire `turn_ttl_s` after `now` (UTC)."""
         return with_credentials(
             self.servers,
             secret=self.turn_secret,
