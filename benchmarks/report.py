@@ -36,9 +36,9 @@ from benchmarks.figures import (
 HEADER = """# Performance
 
 How many streams a core carries. The load is 32 kbit/s mono speech in 20 ms packets with in-band
-FEC; streams are out of step and in steady state. CPU is the CPU time of the server process per
-stream and second, corrected by the generator's actual pace; figures are medians of {repetitions}
-interleaved runs. `MediaRecorder` and Gapless decode and write WAV, Gapless with ledgers and levels.
+FEC; streams are out of step and in steady state. CPU is the server's CPU time per second, corrected
+by the generator's actual pace; figures are medians of {repetitions} interleaved runs.
+`MediaRecorder` and Gapless decode and write WAV, Gapless with ledgers and levels.
 Janus, and Gapless with `--storage opus`, write packets without decoding them. Every run checks that
 the recordings are whole (by Gapless's ledgers, and by the sizes of the others' files) and that the
 server keeps up: a load does not count if the backlog of unread packets keeps growing, or if more
