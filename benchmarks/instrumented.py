@@ -13,12 +13,13 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dependency_injector import providers
 
 from domain.ports.storage import RecordingStore, RecordingWriter
+from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import EndReason
 from domain.services.client.publisher import FRAME_SAMPLES
@@ -39,6 +40,14 @@ class TimedWriter:
         self._times = times
 
     @property
+    def part_completed(self) -> Callable[[CompletedPart], None]:
+        return self._writer.part_completed
+
+    @part_completed.setter
+    def part_completed(self, call: Callable[[CompletedPart], None]) -> None:
+        self._writer.part_completed = call
+
+    @property
     def failure(self) -> Any:
         return self._writer.failure
 
@@ -53,7 +62,7 @@ class TimedWriter:
     def note(self, event: LedgerEvent) -> None:
         self._writer.note(event)
 
-    async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
+    async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> CompletedRecording:
         return await self._writer.finish(reason, ended_at)
 
 

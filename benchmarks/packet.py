@@ -20,7 +20,8 @@ import pylibsrtp
 
 from adapters.codec.libopus import OpusDecoder
 from adapters.storage.folder.disk import WRITE_INTERVAL_S, SyncThread
-from adapters.storage.folder.parts import PartOptions, RecordingParts
+from adapters.storage.folder.part import PartOptions
+from adapters.storage.folder.parts import RecordingParts
 from adapters.transport.sockets.datagrams import Datagram
 from adapters.transport.sockets.udp import UdpSockets, UdpTransport
 from adapters.transport.srtp import Unprotector
@@ -181,12 +182,10 @@ def _store() -> float:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         sync = SyncThread(folder)
-        recordings = [
-            RecordingParts(
-                folder, RecordingInfo(str(n), str(n), MONO, "opus", now), PartOptions(), sync
-            )
-            for n in _streams()
+        infos = [
+            RecordingInfo(str(n), str(n), MONO, "opus", now, session_id=str(n)) for n in _streams()
         ]
+        recordings = [RecordingParts(folder, info, PartOptions(), sync) for info in infos]
         for recording in recordings:
             recording.open()
         began = time.thread_time()

@@ -135,6 +135,22 @@ class RecordingIncomplete(PeerError):
     status = 500
 
 
+class RecordingUnknown(PeerError):
+    """There is no such recording."""
+
+    status = 404
+
+
+class RecordingLive(PeerError):
+    """The recording is still being written, and cannot be removed."""
+
+    status = 409
+
+
+class QueryInvalid(PeerError):
+    """A query for recordings cannot be understood."""
+
+
 class ServerUnreachable(GaplessError):
     """Nobody answers at the server's address."""
 

@@ -15,7 +15,7 @@ from adapters.http.client import HttpSignaling
 from adapters.http.neighbours import Neighbours
 from adapters.http.server import SignalingServer
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
-from adapters.storage.folder.parts import PartOptions
+from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
 from adapters.transport.client import WebRtcClientTransport
@@ -51,7 +51,7 @@ def build_store(settings: ServerSettings, share: Share) -> RecordingStore:
         rf64=settings.large_files == "rf64",
         rotate_s=settings.rotate_s,
     )
-    return FolderStore(settings.recordings, options, share)
+    return FolderStore(settings.recordings, options, owns=share.owns)
 
 
 def build_server_transport(

@@ -6,9 +6,9 @@ from dependency_injector import containers, providers
 
 from adapters.codec.decoders import make_decoder
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
-from adapters.storage.folder.inspection import inspect_recording
-from adapters.storage.folder.recovery import recover
-from adapters.storage.folder.renderer import render_recording
+from adapters.storage.folder.inspection import FolderInspector
+from adapters.storage.folder.recovery import FolderRecovery
+from adapters.storage.folder.renderer import FolderRenderer
 from domain.ports.events import EventPublisher
 from domain.session.placement import Registrar, Share
 from entrypoints import builders
@@ -74,7 +74,6 @@ class ClientContainer(containers.DeclarativeContainer):
 class ToolsContainer(containers.DeclarativeContainer):
     """What `gapless verify`, `gapless recover` and `gapless render` are made of."""
 
-    inspect = providers.Object(inspect_recording)
-    recover = providers.Object(recover)
-    render = providers.Object(render_recording)
-    decoders = providers.Object(make_decoder)
+    inspector = providers.Singleton(FolderInspector)
+    recovery = providers.Singleton(FolderRecovery)
+    renderer = providers.Singleton(FolderRenderer, providers.Object(make_decoder))

@@ -1,17 +1,17 @@
-"""Recordings in memory: for tests, and for servers that must not write."""
+"""Recordings in memory: for tests, and for servers that must not write to a disk."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from adapters.storage.digest import Digest
 from domain.errors import StorageFailed, StorageFull
-from domain.ports.storage import RecordingWriter, Recovery
+from domain.ports.storage import Recovery
+from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.ledger import Ledger, LedgerEvent, RecordingInfo, SampleKind, document
 from domain.recording.recording import EndReason
 from domain.sound.conversion import pack
@@ -19,104 +19,131 @@ from domain.sound.formats import Samples, silence
 from domain.sound.pieces import Sound
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StoredRecording:
-    """A recording that is complete; `samples` has shape (n, channels)."""
-
-    info: RecordingInfo
-    samples: Samples
-    ledger: dict[str, Any]
-
-
 class MemoryStore:
-    """Keeps complete recordings by their names, up to a limit in all and for each."""
+    """Keeps recordings by their names, up to a limit in all and for each."""
 
     def __init__(self, *, limit_bytes: int = 1 << 30, limit_bytes_each: int = 1 << 30) -> None:
-        self.recordings: dict[str, StoredRecording] = {}
+        self.recordings: dict[str, MemoryRecording] = {}
+        """Those that are complete, by name."""
+        self.live: dict[str, MemoryRecording] = {}
+        """Those that are being written, by name."""
         self._limit_bytes = limit_bytes
         self._limit_bytes_each = limit_bytes_each
-        self._names: set[str] = set()
         self._used_bytes = 0
 
     def check(self) -> None:
         """Memory is always there."""
 
     def recover(self, *, resumable_since: datetime.datetime) -> Recovery:
-        """What a process had in memory went with it."""
+        """The recordings of a process end with it."""
         return Recovery()
 
     def check_room(self) -> None:
         if self._used_bytes >= self._limit_bytes:
             raise StorageFull("the memory for recordings is full")
 
-    def create(self, info: RecordingInfo) -> RecordingWriter:
-        writer = _MemoryWriter(self, info)
-        if info.name in self._names:
-            writer.failure = StorageFailed(f"a recording {info.name} exists already")
-            writer.nameless = True
-        self._names.add(info.name)
-        return writer
+    def create(self, info: RecordingInfo) -> MemoryRecording:
+        recording = MemoryRecording(self, info)
+        if info.name in self.recordings or info.name in self.live:
+            recording.failure = StorageFailed(f"a recording {info.name} exists already")
+            recording.is_nameless = True
+        else:
+            self.live[info.name] = recording
+        return recording
 
     def close(self) -> None:
         """What was recorded can still be read."""
 
-    def take(self, size: int, *, held: int) -> bool:
-        """Ask for memory, for a recording that holds some already."""
+    def reserve(self, size: int, *, held: int) -> bool:
+        """Ask for `size` bytes, for a recording that holds some already."""
         if self._used_bytes + size > self._limit_bytes or held + size > self._limit_bytes_each:
             return False
         self._used_bytes += size
         return True
 
+    def remove(self, recording: MemoryRecording) -> None:
+        """Forget a complete recording, and free its memory."""
+        if self.recordings.pop(recording.info.name, None) is not None:
+            self._used_bytes -= recording.held_bytes
 
-class _MemoryWriter:
+
+class MemoryRecording:
+    """One recording, and the writer of it."""
+
     def __init__(self, store: MemoryStore, info: RecordingInfo) -> None:
-        self._store = store
-        self._info = info
-        self._pieces: list[Sound] = []
-        self._held = 0
-        self._ledger = Ledger()
+        self.info = info
         self.failure: StorageFailed | None = None
-        self.nameless = False
+        self.is_nameless = False
+        """Whether another recording has its name."""
+        self.part_completed: Callable[[CompletedPart], None] = lambda _part: None
+        self.completed: CompletedRecording | None = None
+        self.held_bytes = 0
+        self._store = store
+        self._pieces: list[Sound] = []
+        self._ledger = Ledger()
+        self._document: dict[str, Any] | None = None
+
+    @property
+    def length(self) -> int:
+        """Samples per channel so far."""
+        return self._ledger.length
+
+    @property
+    def samples(self) -> Samples:
+        """A copy of all samples so far, of shape (n, channels)."""
+        return np.concatenate([silence(self.info.format, 0), *self._pieces])
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """The ledger; without an end while the recording is live."""
+        if self._document is not None:
+            return self._document
+        return document(self.info, self._ledger, ended_at=None, end_reason=None, sha256=None)
 
     def append(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
         for piece in pieces:
             self._add(piece, kind)
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
-        self._add(silence(self._info.format, length), kind)
+        self._add(silence(self.info.format, length), kind)
 
     def note(self, event: LedgerEvent) -> None:
         self._ledger.note(event)
 
-    async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
-        if self.nameless:
+    async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> CompletedRecording:
+        if self.is_nameless:
             assert self.failure is not None
             raise self.failure
         if self.failure is not None:
             reason = EndReason.STORAGE_FAILED
             details = {"reason": str(self.failure)}
             self.note(LedgerEvent("storage failed", self._ledger.length, details))
-        samples = np.concatenate([silence(self._info.format, 0), *self._pieces])
-        digest = Digest(self._info.format)
-        digest.update(pack(samples, self._info.format.sample_format))
-        ledger = document(
-            self._info,
+        digest = Digest(self.info.format)
+        samples = self.samples
+        self._pieces = [samples]
+        digest.update(pack(samples, self.info.format.sample_format))
+        self._document = document(
+            self.info,
             self._ledger,
             ended_at=ended_at,
             end_reason=reason.value,
             sha256=digest.sha256,
             loudness=digest.loudness,
         )
-        self._store.recordings[self._info.name] = StoredRecording(self._info, samples, ledger)
-        return f"memory:{self._info.name}"
+        name, length = self.info.name, self._ledger.length
+        part = CompletedPart(1, f"memory:{name}", 0, length)
+        self.completed = CompletedRecording(self.info, (part,), length, reason.value, ended_at)
+        self._store.recordings[name] = self._store.live.pop(name)
+        self.part_completed(part)
+        return self.completed
 
     def _add(self, piece: Sound, kind: SampleKind) -> None:
         if self.failure is not None:
             return
-        size = len(piece) * self._info.format.bytes_per_frame
-        if not self._store.take(size, held=self._held):
+        size = len(piece) * self.info.format.bytes_per_frame
+        if not self._store.reserve(size, held=self.held_bytes):
             self.failure = StorageFailed("the memory for recordings is full")
             return
-        self._held += size
+        self.held_bytes += size
         self._pieces.append(piece)
         self._ledger.add(kind, len(piece))

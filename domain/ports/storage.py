@@ -1,31 +1,38 @@
-"""Where recordings are kept."""
+"""Where recordings are written."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from domain.errors import StorageFailed
+from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import Anchor, EndReason
 from domain.sound.pieces import Sound
 
 
 class RecordingWriter(Protocol):
-    """One recording being written, and its ledger. Nothing here waits but `finish`.
+    """Writes one recording and its ledger. Only `finish` waits.
 
-    When the store cannot keep up, samples are left out: silence takes their place, so that the
+    When the store cannot keep up, it leaves samples out: silence takes their place, so that the
     recording keeps its length, and an `overflow` event says where.
+    """
+
+    part_completed: Callable[[CompletedPart], None]
+    """Called on the event loop when a part is complete, for the last part before `finish` returns.
+
+    It does nothing unless it is set, which has to happen before the first `append`.
     """
 
     @property
     def failure(self) -> StorageFailed | None:
-        """The first thing that went wrong; nothing is written after it."""
+        """The first error; nothing is written after it."""
 
     def append(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
-        """Add sound in the recording's format; returns at once. Nobody changes it any more."""
+        """Add sound in the recording's format; returns at once. Do not change it afterwards."""
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
         """Add `length` samples of silence; returns at once."""
@@ -33,66 +40,65 @@ class RecordingWriter(Protocol):
     def note(self, event: LedgerEvent) -> None:
         """Add an event to the ledger; returns at once."""
 
-    async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> str:
-        """Complete the recording and its ledger, and say where it is.
+    async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> CompletedRecording:
+        """Complete the recording and its ledger.
 
-        After a failure, what was written before it is completed, with that as the reason. Raises
-        `StorageFailed` when not even that is possible, or the name was taken.
+        After a failure, what was written before it is completed, and the end reason is
+        `EndReason.STORAGE_FAILED`. Raises `StorageFailed` when not even that is possible, or when
+        the name was taken.
         """
 
 
 @dataclass(frozen=True, slots=True)
-class RecoveredRecording:
-    """A recording that was brought to its end."""
-
-    location: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class InterruptedRecording:
-    """A recording whose process was killed, and whose client may still come back."""
+    """A recording whose process was killed, and whose client may still reconnect."""
 
     info: RecordingInfo
     length: int
     """Samples per channel."""
     ended_at: datetime.datetime
-    """UTC, when the last of it was written."""
+    """UTC, when the last sample was written."""
     anchor: Anchor | None
     attempts: int
     """Connections that have served it."""
     writer: RecordingWriter
-    """It goes on behind the last sample."""
+    """Continues behind the last sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was found of recordings that nobody had finished."""
+    """What was found of recordings that were not finished."""
 
-    recovered: list[RecoveredRecording] = field(default_factory=list)
+    recovered: list[CompletedRecording] = field(default_factory=list)
+    """Those that are complete now, each with all its parts."""
     failed: list[StorageFailed] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     """Those that another process is still writing."""
     interrupted: list[InterruptedRecording] = field(default_factory=list)
-    """Those that can be gone on with; finish them when nobody comes."""
+    """Recordings that can be resumed. Finish them if no client reconnects."""
 
 
 class RecordingStore(Protocol):
+    """Keeps recordings."""
+
     def check(self) -> None:
         """Raise `StorageFailed` when recordings cannot be kept here at all."""
 
     def recover(self, *, resumable_since: datetime.datetime) -> Recovery:
         """Complete what earlier processes have left unfinished.
 
-        Recordings that were written to after `resumable_since`, and whose client can come back
-        to them, are taken up instead.
+        A recording that was written to after `resumable_since`, and whose client can resume it,
+        is returned as interrupted instead.
         """
 
     def check_room(self) -> None:
-        """Raise `StorageFull` when there is no room for one more recording."""
+        """Raise `StorageFull` when there is no room for another recording."""
 
     def create(self, info: RecordingInfo) -> RecordingWriter:
-        """Begin a recording. A name that exists is a failure of the new one."""
+        """Begin a recording. If its name exists, the new recording fails, not the old one."""
 
     def close(self) -> None:
-        """Release what the store holds. Finish the recordings first."""
+        """Release what the store holds.
+
+        Recordings that are not finished stay as a killed process leaves them.
+        """

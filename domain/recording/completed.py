@@ -1,4 +1,4 @@
-"""A recording that is complete: the one value that says so, whoever completed it."""
+"""A recording that is complete."""
 
 from __future__ import annotations
 
@@ -10,27 +10,33 @@ from domain.recording.ledger import RecordingInfo
 
 @dataclass(frozen=True, slots=True)
 class CompletedPart:
-    """One file of a recording. Lengths are in samples per channel."""
+    """One of the files of a recording, with its ledger; `start` and `length` are per channel."""
 
     number: int
     """Counts from 1."""
     location: str
     start: int
-    """Samples of the recording before this part."""
+    """Samples from the beginning of the recording."""
     length: int
+
+    @property
+    def end(self) -> int:
+        """The position behind the last sample."""
+        return self.start + self.length
 
 
 @dataclass(frozen=True, slots=True)
 class CompletedRecording:
-    """All parts of a recording, in order; at least one."""
+    """A recording to which nothing is added any more."""
 
     info: RecordingInfo
     parts: tuple[CompletedPart, ...]
+    """In their order, at least one."""
     length: int
-    """Samples per channel, of all parts."""
+    """Samples per channel, from the beginning to the end of the last part."""
     end_reason: str
     ended_at: datetime.datetime
-    """UTC, of the last sample."""
+    """UTC."""
 
     @property
     def location(self) -> str:

@@ -138,12 +138,12 @@ def longest_gap(spans: Sequence[Span]) -> Span | None:
 
 
 class Container(enum.Enum):
-    """What a recording's sound is kept in; the value is the ending of the file's name."""
+    """The file format of a recording; the value is the ending of the file's name."""
 
     WAV = "wav"
-    """PCM, decoded as it came."""
+    """PCM: each packet was decoded when it arrived."""
     OGG = "opus"
-    """Opus packets as they came (RFC 7845); to be decoded later."""
+    """Opus packets as they arrived (RFC 7845), to be decoded later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class RecordingInfo:
     """What is known of a recording when it begins."""
 
     id: str
-    """The session's."""
+    """The recording's, see `naming.recording_id`."""
     name: str
     """Made by the server, unique, safe as a file name."""
     format: AudioFormat
@@ -162,7 +162,10 @@ class RecordingInfo:
     """SHA-256 (hex) of the secret with which its client may go on with it; not in the ledger."""
     container: Container = Container.WAV
     is_rendering: bool = False
-    """Whether it is made of another recording, and can be made again; not in the ledger."""
+    """Whether it is made from another recording, and can be made again; not in the ledger."""
+    session_id: str = field(kw_only=True)
+    track: int = field(default=1, kw_only=True)
+    """Counts the session's tracks from 1."""
 
 
 def document(
@@ -170,14 +173,15 @@ def document(
     ledger: Ledger,
     *,
     ended_at: datetime.datetime | None,
-    end_reason: str,
-    sha256: str,
+    end_reason: str | None,
+    sha256: str | None,
     loudness: Loudness | None = None,
 ) -> dict[str, Any]:
     """The ledger as it is written beside its recording (the stable format, version 1).
 
-    `sha256` is of the PCM data as it stands in the file, or of the whole file where that holds
-    packets; `loudness` is of decoded sound.
+    `sha256` is the hash of the PCM data in the file, or of the whole file where that holds
+    packets; `loudness` is of decoded sound. A recording that is still being written has no end
+    and no hash yet.
     """
     left_out = []
     if ledger.events_left_out:
@@ -203,6 +207,7 @@ def describe(info: RecordingInfo) -> dict[str, Any]:
     """The part of a ledger that is known from the start."""
     return {
         "id": info.id,
+        "track": info.track,
         "name": info.name,
         "sample_rate_hz": info.format.sample_rate_hz,
         "channels": info.format.channels,

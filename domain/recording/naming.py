@@ -7,6 +7,7 @@ import re
 import unicodedata
 
 MAX_SLUG = 40
+_NAME = re.compile(r"(\d{8}T\d{9})Z-(?:.*-)?([0-9a-f]{8,}(?:_\d+)?)")
 
 
 def slug(text: str) -> str:
@@ -18,8 +19,50 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:MAX_SLUG].strip("-")
 
 
-def recording_name(*, started_at: datetime.datetime, client_name: str, session_id: str) -> str:
-    """``20261122T101500123Z-kitchen-8f3a…``: UTC to the millisecond, slug, session id."""
+def recording_id(session_id: str, track: int) -> str:
+    """The id of the recording of a session's track; tracks count from 1."""
+    return session_id if track == 1 else f"{session_id}_{track}"
+
+
+def split_recording_id(text: str) -> tuple[str, int]:
+    """The session's id and the track in a recording's id."""
+    session_id, separator, track = text.rpartition("_")
+    return (session_id, int(track)) if separator and _is_number(track) else (text, 1)
+
+
+def recording_name(
+    *, started_at: datetime.datetime, client_name: str, session_id: str, track: int = 1
+) -> str:
+    """``20261122T101500123Z-kitchen-8f3a…``: UTC to the millisecond, slug, recording id."""
     utc = started_at.astimezone(datetime.UTC)
     stamp = f"{utc:%Y%m%dT%H%M%S}{utc.microsecond // 1000:03d}Z"
-    return "-".join(part for part in (stamp, slug(client_name), session_id) if part)
+    return "-".join(part for part in (stamp, slug(client_name), recording_id(session_id, track))
+                    if part)  # fmt: skip
+
+
+def read_recording_name(name: str) -> tuple[datetime.datetime, str] | None:
+    """When the recording of this name began, and its id; None for names that are not ours."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    try:
+        started_at = datetime.datetime.strptime(found[1] + "000Z", "%Y%m%dT%H%M%S%f%z")
+    except ValueError:
+        return None
+    return started_at, found[2]
+
+
+def part_name(name: str, number: int) -> str:
+    """The name of a part's file, without its ending; the first part has the recording's name."""
+    # an underscore sorts behind the dot of the first part's name, a hyphen would not
+    return name if number == 1 else f"{name}_part{number:03d}"
+
+
+def split_part_name(name: str) -> tuple[str, int]:
+    """The recording's name, and the number of the part."""
+    base, _, number = name.rpartition("_part")
+    return (base, int(number)) if base and _is_number(number) else (name, 1)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import sys
 
 import click
@@ -12,20 +11,20 @@ from entrypoints.terminal import show_recovery
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=pathlib.Path))
-def recover(folder: pathlib.Path) -> None:
-    """Complete the recordings that a server which died has left in DIR.
+@click.argument("folder", metavar="DIR")
+def recover(folder: str) -> None:
+    """Complete the recordings that a killed server has left in DIR.
 
-    Every NAME.wav.part becomes a NAME.wav that plays everywhere, and every NAME.opus.part a
-    NAME.opus, each with its ledger. Nothing is overwritten, and nothing deleted but what `gapless
-    render` did not come to the end of; what a running server is writing is left alone; doing it
-    again changes nothing. `gapless serve` does the same when it starts.
+    Every NAME.wav.part becomes a NAME.wav that plays everywhere, and every NAME.opus.part becomes
+    a NAME.opus, each with its ledger. Nothing is overwritten, and nothing is deleted but
+    unfinished output of `gapless render`. Recordings that a running server writes are left alone.
+    Doing it again changes nothing. `gapless serve` does the same when it starts.
 
     \b
     Example:
       gapless recover ~/recordings
     """
-    found = ToolsContainer().recover()(folder)
+    found = ToolsContainer().recovery().recover(folder)
     show_recovery(found)
     if not (found.recovered or found.failed or found.busy):
         click.echo("nothing to recover")

@@ -15,8 +15,8 @@ from entrypoints.container import ToolsContainer
 from entrypoints.terminal import clock_time
 
 
-class _Share(click.ParamType[float]):
-    """A part of a recording: ``1%`` or ``0.01``."""
+class _Fraction(click.ParamType[float]):
+    """A fraction of a recording: ``1%`` or ``0.01``."""
 
     name = "SHARE"
 
@@ -25,20 +25,20 @@ class _Share(click.ParamType[float]):
             return value
         text = str(value)
         try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+            fraction = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
+            fraction = -1.0
+        if not 0 <= fraction <= 1:
             self.fail(f"{text!r} is no share such as 1% or 0.01", param, ctx)
-        return share
+        return fraction
 
 
 @click.command("verify")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
-@click.option("--max-recovered", type=_Share(), default=1.0, help="Most that may be rebuilt.")
-@click.option("--max-concealed", type=_Share(), default=1.0, help="Most that may be concealed.")
-@click.option("--max-silence", type=_Share(), default=1.0, help="Most that may be missing.")
+@click.option("--max-recovered", type=_Fraction(), default=1.0, help="Most that may be rebuilt.")
+@click.option("--max-concealed", type=_Fraction(), default=1.0, help="Most that may be concealed.")
+@click.option("--max-silence", type=_Fraction(), default=1.0, help="Most that may be missing.")
 @click.option("--max-gap", type=float, metavar="SECONDS", help="Longest hole allowed.")
 def verify_command(
     files: tuple[str, ...],
@@ -48,11 +48,11 @@ def verify_command(
     max_silence: float,
     max_gap: float | None,
 ) -> None:
-    """Check recordings against their ledgers and say how whole they are.
+    """Check recordings against their ledgers and say how complete they are.
 
-    Checks length, spans, hash and header. Prints how much was received, recovered, concealed, is
-    silence, or was DTX (the sender meant to be silent), and the longest hole and where it is.
-    Exit code 0 when all is sound and within the limits, 1 otherwise.
+    Checks length, spans, hash and header. Prints how much was received, recovered or concealed,
+    how much is silence or DTX (the sender paused on purpose), and where the longest gap is.
+    Exit code 0 when all recordings are sound and within the limits, 1 otherwise.
 
     \b
     Examples:
@@ -66,11 +66,11 @@ def verify_command(
         silence=max_silence,
         gap_s=float("inf") if max_gap is None else max_gap,
     )
-    inspect = ToolsContainer().inspect()
+    inspector = ToolsContainer().inspector()
     all_sound = True
     for file in files:
         try:
-            facts = inspect(file)
+            facts = inspector.inspect(file)
         except InputUnreadable as error:
             facts = FileFacts(file, None, 0, "", None, [str(error)])
         verdict = verify(facts, limits)

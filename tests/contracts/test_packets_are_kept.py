@@ -16,7 +16,8 @@ import soundfile
 
 from adapters.codec.decoders import make_decoder
 from adapters.storage.folder.inspection import inspect_recording
-from adapters.storage.folder.parts import PartOptions, RecordingParts
+from adapters.storage.folder.part import PartOptions
+from adapters.storage.folder.parts import RecordingParts
 from adapters.storage.folder.recovery import recover
 from adapters.storage.folder.renderer import render_recording
 from adapters.storage.folder.store import FolderStore
@@ -84,7 +85,6 @@ class Recorder:
         self.processor.decode()
         self.processor.store()
         self.store.close()
-        self.processor._recorder._writer._recording.abandon()  # type: ignore[union-attr]
 
 
 def numbered(packets: Sequence[bytes] = SPEECH, *, start: int = 0) -> list[Item]:

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.codec.decoders import make_decoder
 from adapters.codec.libopus import OpusEncoder
-from adapters.storage.memory import MemoryStore, StoredRecording
+from adapters.storage.memory import MemoryRecording, MemoryStore
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.services.server.track_processor import AudioTrackProcessor
@@ -52,7 +52,7 @@ def joined(payloads: Sequence[bytes]) -> bytes:
     return bytes([toc, 0x80 | len(frames)]) + lengths + b"".join(frames)
 
 
-async def record(packets: Sequence[tuple[int, int, bytes]]) -> StoredRecording:
+async def record(packets: Sequence[tuple[int, int, bytes]]) -> MemoryRecording:
     """Packets as (payload type, timestamp, payload), in order and without loss."""
     clock, store = FakeClock(), MemoryStore()
     processor = AudioTrackProcessor(
@@ -76,7 +76,7 @@ async def record(packets: Sequence[tuple[int, int, bytes]]) -> StoredRecording:
     return stored
 
 
-def assert_all_received(stored: StoredRecording, length: int) -> None:
+def assert_all_received(stored: MemoryRecording, length: int) -> None:
     assert stored.ledger["spans"] == [{"start": 0, "length": length, "kind": "received"}]
 
 

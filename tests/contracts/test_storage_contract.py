@@ -7,12 +7,13 @@ import datetime
 import errno
 import hashlib
 import json
+import os
 import pathlib
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,25 @@ import soundfile
 
 from adapters.storage.folder.inspection import inspect_recording
 from adapters.storage.folder.journal import Journal
-from adapters.storage.folder.parts import PartOptions
+from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
+from adapters.storage.ogg.opus import read_packets
 from domain.errors import StorageFailed
 from domain.ports.storage import RecordingStore, RecordingWriter
-from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
+from domain.recording.completed import CompletedPart
+from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, SampleKind
+from domain.recording.naming import recording_id
 from domain.recording.recording import EndReason
 from domain.recording.verification import Limits, verify
 from domain.sound.conversion import convert, pack
-from domain.sound.formats import AudioFormat, SampleFormat, Samples
+from domain.sound.formats import AudioFormat, SampleFormat, Samples, silence
+from domain.sound.pieces import EncodedSound, Sound
 
 Read = Callable[[str], tuple[AudioFormat, Samples]]
+ENDED = datetime.datetime(2026, 1, 3, tzinfo=datetime.UTC)
+SHORT_FRAME = bytes([28 << 3])
+"""The TOC of a frame of 2.5 ms, 120 samples (RFC 6716 § 3.1)."""
 _DTYPES = {SampleFormat.U8: "int16", SampleFormat.S24: "int32"}
 
 
@@ -43,28 +51,67 @@ def info(name: str, audio_format: AudioFormat | None = None) -> RecordingInfo:
         format=audio_format or AudioFormat(48_000, 1),
         codec="opus",
         started_at=datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
+        session_id=name,
     )
 
 
 async def finish(writer: RecordingWriter, reason: EndReason = EndReason.CLOSED) -> str:
-    return await writer.finish(reason, datetime.datetime(2026, 1, 3, tzinfo=datetime.UTC))
+    return (await writer.finish(reason, ENDED)).location
 
 
-@pytest.fixture(params=["wav", "memory"])
-def opened(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Any]:
-    """A store, and a way to read what it has kept."""
+@dataclass(frozen=True)
+class Opened:
+    """A store, and how a test gives it sound and reads what it has kept."""
+
+    store: RecordingStore
+    read: Read
+    container: Container = Container.WAV
+
+    def create(self, name: str) -> RecordingWriter:
+        return self.store.create(replace(info(name), container=self.container))
+
+    def sound(self, samples: Samples) -> list[Sound]:
+        """A multiple of 120 samples, as the store is given them."""
+        if self.container is Container.WAV:
+            return [samples]
+        return [packet(samples[at : at + 120]) for at in range(0, len(samples), 120)]
+
+
+def packet(samples: Samples) -> EncodedSound:
+    """An Opus packet of 2.5 ms whose payload, no decoder would like it, is its samples."""
+    return EncodedSound(SHORT_FRAME + samples.tobytes(), len(samples))
+
+
+def read_packets_of(location: str) -> tuple[AudioFormat, Samples]:
+    """What `packet` has put into the packets of a file; gaps are silent."""
+    with pathlib.Path(location).open("rb") as file:
+        pieces = [
+            silence(AudioFormat(48_000, 1), item.samples) if item.is_gap
+            else np.frombuffer(item.payload[1:], "<i2").reshape(-1, 1)
+            for item in read_packets(file.fileno())
+        ]  # fmt: skip
+    return AudioFormat(48_000, 1), np.concatenate([np.zeros((0, 1), "<i2"), *pieces])
+
+
+@pytest.fixture(params=["wav", "opus", "memory"])
+def opened(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Opened]:
     store: RecordingStore
     if request.param == "memory":
         memory = store = MemoryStore()
 
         def read(location: str) -> tuple[AudioFormat, Samples]:
-            stored = memory.recordings[location.removeprefix("memory:")]
-            return stored.info.format, stored.samples
+            kept = memory.recordings[location.removeprefix("memory:")]
+            return kept.info.format, kept.samples
+
+        opened = Opened(store, read)
+    elif request.param == "opus":
+        store = FolderStore(str(tmp_path / "recordings"))
+        opened = Opened(store, read_packets_of, Container.OGG)
     else:
         store = FolderStore(str(tmp_path / "recordings"))
-        read = read_wav
+        opened = Opened(store, read_wav)
     store.check()
-    yield store, read
+    yield opened
     store.close()
 
 
@@ -86,79 +133,105 @@ def ramp(length: int, channels: int = 1, start: int = 0) -> Samples:
     return values.astype("<i2").reshape(length, channels)
 
 
-async def test_what_was_appended_is_kept_in_order(opened: tuple[RecordingStore, Read]) -> None:
-    store, read = opened
-    writer = store.create(info("a"))
+async def test_what_was_appended_is_kept_in_order(opened: Opened) -> None:
+    writer = opened.create("a")
     for start in range(0, 9600, 960):
-        writer.append([ramp(960, start=start)], SampleKind.RECEIVED)
-    audio_format, samples = read(await finish(writer))
+        writer.append(opened.sound(ramp(960, start=start)), SampleKind.RECEIVED)
+    audio_format, samples = opened.read(await finish(writer))
     assert audio_format == AudioFormat(48_000, 1)
     np.testing.assert_array_equal(samples, ramp(9600))
 
 
-async def test_silence_is_exactly_as_long_as_it_was(opened: tuple[RecordingStore, Read]) -> None:
-    store, read = opened
-    writer = store.create(info("a"))
-    writer.append([ramp(100)], SampleKind.RECEIVED)
-    writer.append_silence(100_001, SampleKind.SILENCE)
-    writer.append([ramp(100)], SampleKind.RECEIVED)
-    _, samples = read(await finish(writer))
-    assert len(samples) == 100_201
-    assert not samples[100:-100].any()
-    np.testing.assert_array_equal(samples[-100:], ramp(100))
+@pytest.mark.parametrize("length", [100_080, 120, 48_000])
+async def test_silence_is_exactly_as_long_as_it_was(opened: Opened, length: int) -> None:
+    writer = opened.create("a")
+    writer.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
+    writer.append_silence(length, SampleKind.SILENCE)
+    writer.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
+    _, samples = opened.read(await finish(writer))
+    assert len(samples) == length + 240
+    assert not samples[120:-120].any()
+    np.testing.assert_array_equal(samples[-120:], ramp(120))
+
+
+@pytest.mark.parametrize("length", [1, 119, 121, 100_001])
+async def test_silence_costs_no_sample_of_the_whole(opened: Opened, length: int) -> None:
+    """In a file of packets the sound behind the silence may come up to 2.5 ms early."""
+    writer = opened.create("a")
+    writer.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
+    writer.append_silence(length, SampleKind.SILENCE)
+    writer.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
+    location = await finish(writer)
+    _, samples = opened.read(location)
+    assert len(samples) == length + 240
+    assert ledger_of(opened.store, location)["length_samples"] == length + 240
+    early = length % 120 if opened.container is Container.OGG else 0
+    at = 120 + length - early
+    assert not samples[120:at].any()
+    np.testing.assert_array_equal(samples[at : at + 120], ramp(120))
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("sample_format", list(SampleFormat))
+@pytest.mark.parametrize("opened", ["wav", "memory"], indirect=True)
 async def test_every_format_is_kept_as_it_is(
-    opened: tuple[RecordingStore, Read], sample_format: SampleFormat, channels: int
+    opened: Opened, sample_format: SampleFormat, channels: int
 ) -> None:
-    store, read = opened
     audio_format = AudioFormat(16_000, channels, sample_format)
     values = convert(ramp(500, channels), SampleFormat.S16, sample_format)
-    writer = store.create(info("a", audio_format))
+    writer = opened.store.create(info("a", audio_format))
     writer.append([values], SampleKind.RECEIVED)
     writer.append_silence(10, SampleKind.SILENCE)
-    kept_format, samples = read(await finish(writer))
+    kept_format, samples = opened.read(await finish(writer))
     assert kept_format == audio_format
     np.testing.assert_array_equal(samples[:500], values)
     assert (samples[500:] == (128 if sample_format is SampleFormat.U8 else 0)).all()
 
 
-async def test_recordings_side_by_side_do_not_mix(opened: tuple[RecordingStore, Read]) -> None:
-    store, read = opened
-    writers = [store.create(info(str(n))) for n in range(5)]
-    for start in range(0, 960, 96):
+async def test_recordings_side_by_side_do_not_mix(opened: Opened) -> None:
+    writers = [opened.create(str(n)) for n in range(5)]
+    for start in range(0, 1200, 120):
         for n, writer in enumerate(writers):
-            writer.append([ramp(96, start=start) + n], SampleKind.RECEIVED)
+            writer.append(opened.sound(ramp(120, start=start) + n), SampleKind.RECEIVED)
     for n, writer in enumerate(writers):
-        _, samples = read(await finish(writer))
-        np.testing.assert_array_equal(samples, ramp(960) + n)
+        _, samples = opened.read(await finish(writer))
+        np.testing.assert_array_equal(samples, ramp(1200) + n)
 
 
-async def test_a_name_that_exists_is_never_overwritten(opened: tuple[RecordingStore, Read]) -> None:
-    store, read = opened
-    first = store.create(info("a"))
-    first.append([ramp(10)], SampleKind.RECEIVED)
+async def test_a_name_that_exists_is_never_overwritten(opened: Opened) -> None:
+    first = opened.create("a")
+    first.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
     location = await finish(first)
-    second = store.create(info("a"))
-    second.append([ramp(20)], SampleKind.RECEIVED)
+    second = opened.create("a")
+    second.append(opened.sound(ramp(240)), SampleKind.RECEIVED)
     with pytest.raises(StorageFailed):
         await finish(second)
-    assert len(read(location)[1]) == 10
+    assert len(opened.read(location)[1]) == 120
 
 
-async def test_two_recordings_of_one_name_do_not_share_a_file(
-    opened: tuple[RecordingStore, Read],
-) -> None:
-    store, read = opened
-    first, second = store.create(info("a")), store.create(info("a"))
-    first.append([ramp(10)], SampleKind.RECEIVED)
-    second.append([ramp(20)], SampleKind.RECEIVED)
+async def test_two_recordings_of_one_name_do_not_share_a_file(opened: Opened) -> None:
+    first, second = opened.create("a"), opened.create("a")
+    first.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
+    second.append(opened.sound(ramp(240)), SampleKind.RECEIVED)
     location = await finish(first)
     with pytest.raises(StorageFailed):
         await finish(second)
-    assert len(read(location)[1]) == 10
+    assert len(opened.read(location)[1]) == 120
+
+
+async def test_a_completed_recording_says_what_and_where_it_is(opened: Opened) -> None:
+    writer = opened.create("a")
+    seen: list[CompletedPart] = []
+    writer.part_completed = seen.append
+    writer.append(opened.sound(ramp(4800)), SampleKind.RECEIVED)
+    writer.append_silence(4800, SampleKind.SILENCE)
+    completed = await writer.finish(EndReason.INACTIVE, ENDED)
+    assert completed.info == replace(info("a"), container=opened.container)
+    assert (completed.length, completed.seconds) == (9600, 0.2)
+    assert (completed.end_reason, completed.ended_at) == ("inactive", ENDED)
+    assert completed.parts == (CompletedPart(1, completed.location, 0, 9600),)
+    assert seen == list(completed.parts)
+    assert len(opened.read(completed.location)[1]) == 9600
 
 
 async def test_a_finished_wav_is_private_and_alone(tmp_path: pathlib.Path) -> None:
@@ -234,40 +307,48 @@ def ledger_of(store: RecordingStore, location: str) -> dict[str, Any]:
     return ledger
 
 
-async def test_the_ledger_says_what_every_sample_is(opened: tuple[RecordingStore, Read]) -> None:
-    store, read = opened
-    writer = store.create(info("a"))
-    writer.append([ramp(100)], SampleKind.RECEIVED)
-    writer.append([ramp(50)], SampleKind.RECEIVED)
-    writer.append([ramp(10)], SampleKind.CONCEALED)
+async def test_the_ledger_says_what_every_sample_is(opened: Opened) -> None:
+    writer = opened.create("a")
+    writer.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
+    writer.append(opened.sound(ramp(240)), SampleKind.RECEIVED)
+    writer.append_silence(10, SampleKind.CONCEALED)
     writer.append_silence(1000, SampleKind.SILENCE)
-    writer.note(LedgerEvent("discontinuity", 160, {"reason": "source"}))
+    writer.note(LedgerEvent("discontinuity", 370, {"reason": "source"}))
     writer.append_silence(40, SampleKind.DTX)
-    writer.append([ramp(7)], SampleKind.RECOVERED)
+    writer.append(opened.sound(ramp(120)), SampleKind.RECOVERED)
     location = await finish(writer, EndReason.INACTIVE)
-    ledger = ledger_of(store, location)
+    ledger = ledger_of(opened.store, location)
     assert [(s["start"], s["length"], s["kind"]) for s in ledger["spans"]] == [
-        (0, 150, "received"),
-        (150, 10, "concealed"),
-        (160, 1000, "silence"),
-        (1160, 40, "dtx"),
-        (1200, 7, "recovered"),
+        (0, 360, "received"),
+        (360, 10, "concealed"),
+        (370, 1000, "silence"),
+        (1370, 40, "dtx"),
+        (1410, 120, "recovered"),
     ]
-    assert ledger["events"] == [{"type": "discontinuity", "position": 160, "reason": "source"}]
-    assert ledger["length_samples"] == 1207
+    assert ledger["events"] == [{"type": "discontinuity", "position": 370, "reason": "source"}]
+    assert ledger["length_samples"] == 1530
     assert ledger["end_reason"] == "inactive"
     assert (ledger["codec"], ledger["sample_format"]) == ("opus", "s16")
-    _, samples = read(location)
-    assert ledger["sha256"] == hashlib.sha256(pack(samples, SampleFormat.S16)).hexdigest()
+    if opened.container is Container.WAV:
+        data = pack(opened.read(location)[1], SampleFormat.S16)
+    else:
+        data = pathlib.Path(location).read_bytes()
+    assert ledger["sha256"] == hashlib.sha256(data).hexdigest()
 
 
-async def test_a_recording_without_samples_is_a_recording(
-    opened: tuple[RecordingStore, Read],
-) -> None:
-    store, read = opened
-    location = await finish(store.create(info("a")))
-    assert len(read(location)[1]) == 0
-    assert ledger_of(store, location)["spans"] == []
+async def test_a_recording_without_samples_is_a_recording(opened: Opened) -> None:
+    location = await finish(opened.create("a"))
+    assert len(opened.read(location)[1]) == 0
+    assert ledger_of(opened.store, location)["spans"] == []
+
+
+async def test_the_ledger_names_session_and_track(opened: Opened) -> None:
+    second = replace(
+        info("a"), id=recording_id("8f3a", 2), session_id="8f3a", track=2,
+        container=opened.container,
+    )  # fmt: skip
+    ledger = ledger_of(opened.store, await finish(opened.store.create(second)))
+    assert (ledger["id"], ledger["track"]) == ("8f3a_2", 2)
 
 
 async def test_memory_has_a_limit_for_each_recording() -> None:
@@ -342,6 +423,40 @@ async def test_rotation_by_time_is_exact_to_the_sample(tmp_path: pathlib.Path) -
     np.testing.assert_array_equal(np.concatenate(parts), ramp(120_000))
 
 
+@pytest.mark.parametrize("opened", ["wav", "opus"], indirect=True)
+async def test_each_part_is_announced_when_it_is_complete(opened: Opened) -> None:
+    opened.store.close()
+    folder = opened.store._folder  # type: ignore[attr-defined]
+    store = FolderStore(str(folder), PartOptions(rotate_s=1.0))
+    opened = replace(opened, store=store)
+    writer = opened.create("a")
+    seen: list[CompletedPart] = []
+    is_seen = asyncio.Event()
+
+    def completed(part: CompletedPart) -> None:
+        assert len(opened.read(part.location)[1]) == part.length
+        assert ledger_of(store, part.location)["end_reason"] == "continued" or is_finishing
+        seen.append(part)
+        is_seen.set()
+
+    is_finishing = False
+    writer.part_completed = completed
+    async with asyncio.timeout(20):
+        for count in (1, 2):
+            is_seen.clear()
+            writer.append(opened.sound(ramp(48_120)), SampleKind.RECEIVED)
+            await is_seen.wait()
+            assert [(p.number, p.start, p.length) for p in seen] == [
+                (n, (n - 1) * 48_000, 48_000) for n in range(1, count + 1)
+            ]
+        is_finishing = True
+        recording = await writer.finish(EndReason.CLOSED, ENDED)
+    store.close()
+    assert seen == list(recording.parts)
+    assert (seen[2].start, seen[2].length, recording.length) == (96_000, 240, 96_240)
+    assert recording.location == seen[0].location
+
+
 async def test_rf64_is_a_plain_wav_while_it_is_small(tmp_path: pathlib.Path) -> None:
     store = FolderStore(str(tmp_path), PartOptions(rf64=True, max_data_bytes=100))
     writer = store.create(info("a"))
@@ -354,20 +469,19 @@ async def test_rf64_is_a_plain_wav_while_it_is_small(tmp_path: pathlib.Path) -> 
 
 async def test_rf64_holds_what_a_wav_cannot(tmp_path: pathlib.Path) -> None:
     """Just more than 4 GiB in a sparse file: the silence in it takes no room on the disk."""
-    store = FolderStore(str(tmp_path), PartOptions(rf64=True))
+    options = PartOptions(rf64=True)
+    store = FolderStore(str(tmp_path), options)
     audio_format = AudioFormat(384_000, 8, SampleFormat.F64)
-    writer = store.create(info("a", audio_format))
-    parts = writer._recording  # type: ignore[attr-defined]
     frames = (1 << 32) // audio_format.bytes_per_frame
-
-    def write_sparsely() -> None:
-        part = parts._part
-        part._media._file.seek(frames - 1)
-        part._media._file.write(np.ones((1, 8)))
-        part._ledger.add(SampleKind.SILENCE, frames)
-
-    writer._do(write_sparsely)  # type: ignore[attr-defined]
-    location = await finish(writer)
+    store.create(replace(info("a", audio_format), resume_digest="digest"))
+    store.close()  # as a killed process leaves it; the next one finds that it has become long
+    (part,) = tmp_path.glob("*.wav.part")
+    os.truncate(part, part.stat().st_size + (frames - 1) * audio_format.bytes_per_frame)
+    store = FolderStore(str(tmp_path), options)
+    (interrupted,) = store.recover(resumable_since=ENDED).interrupted
+    assert interrupted.length == frames - 1
+    interrupted.writer.append([np.ones((1, 8))], SampleKind.RECEIVED)
+    location = await finish(interrupted.writer)
     store.close()
     with pathlib.Path(location).open("rb") as file:
         assert file.read(4) == b"RF64"
@@ -400,23 +514,22 @@ async def test_bext_and_info_tell_when_and_what(tmp_path: pathlib.Path) -> None:
 async def test_a_stalled_disk_stalls_nothing_and_what_does_not_fit_is_told(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.storage.folder.store.QUEUE_S", 0.1)
+    monkeypatch.setattr("adapters.storage.folder.writer.QUEUE_S", 0.1)
     store = FolderStore(str(tmp_path))
     writer = store.create(info("a"))
-    disk, _ = store._started()
     stalled, go_on = threading.Event(), threading.Event()
 
     def stall() -> None:
         stalled.set()
         go_on.wait(30)
 
-    disk.submit(stall, at_once=True)
+    store.disk.submit(stall, at_once=True)
     assert stalled.wait(10)
     began = time.monotonic()
     for start in range(0, 95_040, 960):
         writer.append([ramp(960, start=start)], SampleKind.RECEIVED)
     writer.append_silence(960, SampleKind.DTX)
-    assert len(disk._later) + len(writer._steps) < 20  # what does not fit takes no memory
+    assert store.disk.waiting + writer.waiting < 20  # what does not fit takes no memory
     assert time.monotonic() - began < 5
     go_on.set()
     location = await finish(writer)

@@ -90,7 +90,7 @@ async def test_a_disk_that_fills_up_ends_recordings_as_valid_files_and_refuses_n
     assert not list(small_disk.glob("*.part"))
     for path in recordings:
         assert soundfile.info(path).duration > 0.5
-        verdict = verify(ToolsContainer().inspect()(str(path)), Limits())
+        verdict = verify(ToolsContainer().inspector().inspect(str(path)), Limits())
         assert verdict.problems == []
         assert verdict.end_reason == "storage failed"
         ledger = json.loads(path.with_suffix(".json").read_text())
@@ -129,7 +129,7 @@ async def test_a_folder_that_becomes_read_only_keeps_what_was_written(
             folder.chmod(0o755)
     (part,) = folder.glob("*.wav.part")
     assert soundfile.info(part).duration == pytest.approx(1.0)
-    found = ToolsContainer().recover()(folder)
+    found = ToolsContainer().recovery().recover(str(folder))
     assert [round(recording.seconds, 2) for recording in found.recovered] == [1.0]
 
 
@@ -141,8 +141,7 @@ async def test_a_disk_that_stalls_for_five_seconds_delays_nothing(tmp_path: path
         lags = asyncio.create_task(worst_lags(7))
         streams = [asyncio.create_task(stream(client, 7)) for client in clients]
         await asyncio.sleep(1)
-        disk, _ = server.container.store()._started()
-        disk.submit(lambda: time.sleep(5))
+        server.container.store().disk.submit(lambda: time.sleep(5))
         await asyncio.gather(*streams)
         # a busy machine may take a moment away now and then; a stall of ours would show each second
         assert statistics.median(await lags) < 0.05
@@ -153,7 +152,9 @@ async def test_a_disk_that_stalls_for_five_seconds_delays_nothing(tmp_path: path
         assert server.seen.failures == []
         assert [seconds for _, seconds in server.seen.finished] == pytest.approx([7.0] * 3)
     for path in tmp_path.glob("*.wav"):
-        verdict = verify(ToolsContainer().inspect()(str(path)), Limits(silence=0, concealed=0))
+        verdict = verify(
+            ToolsContainer().inspector().inspect(str(path)), Limits(silence=0, concealed=0)
+        )
         assert verdict.problems == []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import gc
 import json
 import pathlib
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from adapters.storage.folder.parts import PartOptions
+from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.store import FolderStore
 from domain.ports.storage import InterruptedRecording
 from domain.recording.recording import EndReason
@@ -62,10 +61,6 @@ class Process:
         self.processor.decode()
         self.processor.store()
         self.store.close()
-        writer = self.processor._recorder._writer
-        assert writer is not None
-        writer._recording.abandon()  # type: ignore[attr-defined]
-        gc.collect()
 
     async def end(self) -> None:
         await self.processor.end(EndReason.CLOSED, now=self.clock.now)
@@ -86,7 +81,6 @@ async def test_two_restarts_leave_no_sample_out_of_place(
     assert second.interrupted is not None
     assert second.interrupted.length == 100 * 960
     assert second.interrupted.attempts == 1
-    second.interrupted.writer._recording.abandon()  # type: ignore[attr-defined]
     second.store.close()
     clock.advance(4.0)
     third = Process(tmp_path, clock, options)

@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import tempfile
 import wave
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from adapters.storage.folder.disk import SyncThread
 from adapters.storage.folder.files import RecordingFiles
 from adapters.storage.folder.inspection import inspect_recording
 from adapters.storage.folder.journal import read_journal
-from adapters.storage.folder.parts import PartOptions, RecordingParts
+from adapters.storage.folder.part import PartOptions
+from adapters.storage.folder.parts import RecordingParts
 from adapters.storage.folder.recovery import recover
 from adapters.storage.folder.renderer import render_recording
 from adapters.storage.folder.store import FolderStore
@@ -43,6 +45,10 @@ MONO = AudioFormat(8_000, 1)
 STARTED = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
 
 
+def info(audio_format: AudioFormat) -> RecordingInfo:
+    return RecordingInfo("id", "a", audio_format, "opus", STARTED, session_id="id")
+
+
 def leave_unfinished(
     folder: pathlib.Path, audio_format: AudioFormat = MONO, *, rf64: bool = False
 ) -> None:
@@ -50,15 +56,13 @@ def leave_unfinished(
 
     async def write() -> None:
         store = FolderStore(str(folder), PartOptions(rf64=rf64))
-        writer = store.create(RecordingInfo("id", "a", audio_format, "opus", STARTED))
+        writer = store.create(info(audio_format))
         samples = np.ones((100, audio_format.channels), dtype=audio_format.sample_format.dtype)
         writer.append([samples], SampleKind.RECEIVED)
         writer.append_silence(50, SampleKind.SILENCE)
         writer.note(LedgerEvent("discontinuity", 150))
         writer.append([samples], SampleKind.CONCEALED)
-        writer._disk.close()  # type: ignore[attr-defined]
-        writer._recording.abandon()  # type: ignore[attr-defined]
-        store._threads[1].close()  # type: ignore[index]
+        store.close()
 
     asyncio.run(write())
 
@@ -282,11 +286,11 @@ def test_a_recovery_that_was_cut_off_is_gone_on_with(tmp_path: pathlib.Path, ste
 
 async def test_what_is_being_written_is_left_alone(tmp_path: pathlib.Path) -> None:
     store = FolderStore(str(tmp_path))
-    writer = store.create(RecordingInfo("id", "a", AudioFormat(8_000, 1), "opus", STARTED))
-    writer.append(np.ones((100, 1), dtype="<i2"), SampleKind.RECEIVED)
+    writer = store.create(info(MONO))
+    writer.append([np.ones((100, 1), dtype="<i2")], SampleKind.RECEIVED)
     opened = asyncio.Event()
     loop = asyncio.get_running_loop()
-    store._started()[0].submit(lambda: void(loop.call_soon_threadsafe(opened.set)))
+    store.disk.submit(lambda: void(loop.call_soon_threadsafe(opened.set)))
     await opened.wait()
     found = recover(tmp_path)
     assert found.busy == [str(tmp_path / "a.wav.part")]
@@ -300,7 +304,7 @@ async def test_what_is_just_being_completed_is_left_alone(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FolderStore(str(tmp_path))
-    writer = store.create(RecordingInfo("id", "a", MONO, "opus", STARTED))
+    writer = store.create(info(MONO))
     writer.append([np.ones((100, 1), dtype="<i2")], SampleKind.RECEIVED)
     meanwhile = []
 
@@ -323,7 +327,7 @@ def void(_result: object) -> None:
 # -- packets that are kept as they came ---------------------------------------------------------
 
 FRAME = bytes([31 << 3]) + bytes(20)
-KEPT = RecordingInfo("id", "a", AudioFormat(48_000, 1), "opus", STARTED, "", Container.OGG)
+KEPT = replace(info(AudioFormat(48_000, 1)), container=Container.OGG)
 
 
 def keep(parts: RecordingParts, pattern: list[int]) -> None:

@@ -33,7 +33,6 @@ from hypothesis.stateful import (
 from adapters.storage.folder.store import FolderStore
 from domain.rtp.packets import RtpPacket
 from domain.services.server.answers import Accepted
-from domain.services.server.live_session import LiveSession
 from domain.services.server.sessions import SessionService
 from domain.session.policy import SessionPolicy
 from domain.session.turn import IceServerList
@@ -75,19 +74,9 @@ class Life:
         )
         self.sessions.recover()
 
-    @property
-    def live(self) -> list[LiveSession]:
-        return list(self.sessions._sessions.values())
-
     def kill(self) -> None:
         """What was handed to the store is written; nothing is completed."""
         self.store.close()
-        for live in self.live:
-            for track in live.tracks:
-                writer = track._recorder._writer
-                if writer is not None:
-                    writer._recording.abandon()  # type: ignore[attr-defined]
-        gc.collect()
 
 
 def in_loop(step: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -12,7 +12,7 @@ import soundfile
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaRecorder
 
-from adapters.storage.memory import MemoryStore, StoredRecording
+from adapters.storage.memory import MemoryRecording, MemoryStore
 from domain.ports.signaling import ClientConnection
 from domain.session.ice import IceCandidate
 from tests.rigs.clients import Local, new_packetizer
@@ -38,7 +38,7 @@ class Outcome:
     """The network's log of a stream, and its recording."""
 
     log: Log
-    stored: StoredRecording
+    stored: MemoryRecording
 
     @property
     def length(self) -> int:

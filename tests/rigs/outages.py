@@ -15,7 +15,7 @@ from typing import Any
 
 from dependency_injector import providers
 
-from adapters.storage.memory import MemoryStore, StoredRecording
+from adapters.storage.memory import MemoryRecording, MemoryStore
 from domain.ports.capture import CaptureBackend
 from domain.services.client.publisher import Publisher, StreamSummary
 from entrypoints.container import ClientContainer
@@ -65,7 +65,7 @@ async def recording(**settings: object) -> AsyncIterator[tuple[Local, Network, C
             await asyncio.wait({client.running})
 
 
-def only_recording(server: Local) -> StoredRecording:
+def only_recording(server: Local) -> MemoryRecording:
     store: MemoryStore = server.container.store()
     (stored,) = store.recordings.values()
     return stored
@@ -165,7 +165,7 @@ def _ended(client: Any, folder: pathlib.Path, recovery_s: float) -> Outcome:
 
 
 def _outcome(
-    stored: StoredRecording, summary: StreamSummary, network: Network, recovery_s: float
+    stored: MemoryRecording, summary: StreamSummary, network: Network, recovery_s: float
 ) -> Outcome:
     length_error = abs(len(stored.samples) - summary.seconds * RATE)
     spans = stored.ledger["spans"]

@@ -84,7 +84,7 @@ def test_the_longest_gap_goes_through_kinds_that_are_both_missing() -> None:
 def written(**changes: Any) -> dict[str, Any]:
     ledger = filled([(SampleKind.RECEIVED, 4000), (SampleKind.CONCEALED, 1000)])
     ledger.events.append(LedgerEvent("anchor", 0, {"rtp_timestamp": 5}))
-    info = RecordingInfo("id", "name", MONO, "opus", WHEN)
+    info = RecordingInfo("id", "name", MONO, "opus", WHEN, session_id="id")
     return (
         document(
             info,
@@ -107,6 +107,7 @@ def test_the_ledger_has_the_stable_fields() -> None:
     assert written() == {
         "version": 1,
         "id": "id",
+        "track": 1,
         "name": "name",
         "sample_rate_hz": 48_000,
         "channels": 1,

@@ -13,16 +13,16 @@ from collections.abc import Callable
 
 SYNC_INTERVAL_S = 1.0
 WRITE_INTERVAL_S = 0.65
-"""What a killed process loses at most of what it has read, the disk keeping up."""
-_ROUND_S = 0.04
+"""The most sound that a killed process loses of what it has received, if the disk keeps up."""
+_POLL_S = 0.04
 _CLOSE_S = 0.5
 
 
 class DiskThread:
-    """Runs calls one after another: those that somebody waits for first, others in a while.
+    """Runs calls one after another: urgent ones first, the others after `WRITE_INTERVAL_S`.
 
-    To wake it for each packet of each stream would cost more than what there is to do; to have it
-    do everything at once, now and then, would hold up the event loop.
+    Waking the thread for each packet of each stream costs more than the work itself; doing all
+    work at once now and then would hold up the event loop.
     """
 
     def __init__(self) -> None:
@@ -33,10 +33,15 @@ class DiskThread:
         self._thread = threading.Thread(target=self._run, name="gapless-disk", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Calls that have not been started."""
+        return len(self._urgent) + len(self._later)
+
     def submit(self, call: Callable[[], None], *, at_once: bool = False) -> None:
         """Queue a call, which must not raise; returns at once.
 
-        It runs soon if it is wanted `at_once`, and otherwise after `WRITE_INTERVAL_S`.
+        It runs soon when `at_once` is set, and otherwise after `WRITE_INTERVAL_S`.
         """
         if at_once:
             self._urgent.append(call)
@@ -44,11 +49,12 @@ class DiskThread:
         else:
             self._later.append((time.monotonic() + WRITE_INTERVAL_S, call))
 
-    def close(self) -> None:
-        """Let the queued calls finish and end the thread; a disk that hangs is not waited for."""
+    def close(self) -> bool:
+        """Let the queued calls finish and end the thread; False when the disk hangs too long."""
         self._closed = True
         self._wake.set()
         self._thread.join(_CLOSE_S)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._closed or self._urgent or self._later:
@@ -57,23 +63,26 @@ class DiskThread:
             elif self._later and (self._closed or self._later[0][0] <= time.monotonic()):
                 self._later.popleft()[1]()
             else:
-                self._wake.wait(_ROUND_S if self._later else WRITE_INTERVAL_S)
+                self._wake.wait(_POLL_S if self._later else WRITE_INTERVAL_S)
                 self._wake.clear()
 
 
 class SyncThread:
-    """Once a second: brings what was written to the disk itself, and measures what is free.
+    """Syncs the file system and measures its free space, once a second.
 
-    A thread of its own, so that writing goes on while the disk syncs. The whole file system is
-    synced by one call: to sync each file by itself has a file system's journal written once for
-    every recording, which cost as much as all else that was done with its packets.
+    It has its own thread, so that writing continues while the disk syncs. One call syncs the whole
+    file system: syncing each file makes the file system write its journal once for each recording,
+    which cost as much as everything else that was done with the packets.
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
         self._stop = threading.Event()
-        self.free_bytes = _free_bytes(folder)
-        """As of at most a second ago."""
+        self.free_bytes = 0
+        """At the last successful measurement, usually less than a second ago."""
+        self.is_usable = False
+        """Whether the folder could be measured, and can be written to."""
+        self._measure()
         self._syncfs = ctypes.CDLL(None).syncfs
         self._thread = threading.Thread(target=self._run, name="gapless-sync", daemon=True)
         self._thread.start()
@@ -84,26 +93,29 @@ class SyncThread:
 
     def _run(self) -> None:
         while not self._stop.wait(SYNC_INTERVAL_S):
-            self.free_bytes = _free_bytes(self._folder)
-            with contextlib.suppress(OSError):  # whoever writes meets the same error
+            self._measure()
+            with contextlib.suppress(OSError):  # the writing thread meets the same error
                 descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 self._syncfs(descriptor)
                 os.close(descriptor)
 
-
-def _free_bytes(folder: pathlib.Path) -> int:
-    """0 when the folder is not there or cannot be written."""
-    try:
-        stats = os.statvfs(folder)
-    except OSError:
-        return 0
-    return stats.f_bavail * stats.f_frsize if os.access(folder, os.W_OK | os.X_OK) else 0
+    def _measure(self) -> None:
+        # recordings continue while the folder cannot be measured: if it cannot be written either,
+        # each of them fails with the true reason
+        try:
+            stats = os.statvfs(self._folder)
+        except OSError:
+            self.is_usable = False
+            return
+        self.free_bytes = stats.f_bavail * stats.f_frsize
+        self.is_usable = os.access(self._folder, os.W_OK | os.X_OK)
 
 
 def sync_folder(folder: pathlib.Path) -> None:
-    """Make what was renamed or made in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Sync the names of files that were made or renamed in a folder. Raises `OSError`."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):  # the folder is synced
+            os.close(descriptor)

@@ -19,9 +19,9 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class RecordingFiles:
-    """Where the files of the recording NAME are.
+    """The paths of a recording's files.
 
-    `final` is what it is to be called in the end, where NAME is taken by then.
+    `final` is its name when it is complete, if `name` is taken by then.
     """
 
     folder: pathlib.Path
@@ -57,12 +57,12 @@ class RecordingFiles:
 
 
 def create_private(path: pathlib.Path) -> int:
-    """A new file of one's own (0600); raises `FileExistsError` rather than open another's."""
+    """Make a new file that only its owner can read (0600). Raises `FileExistsError`."""
     return os.open(path, _CREATE, 0o600)
 
 
 def rename_without_replacing(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Raises `FileExistsError` when there is a `target`."""
+    """Rename a file. Raises `FileExistsError` when there is a `target`."""
     try:
         target.hardlink_to(source)
     except OSError as error:
@@ -70,23 +70,23 @@ def rename_without_replacing(source: pathlib.Path, target: pathlib.Path) -> None
             raise
         if target.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
-        # a file system without hard links; names are unique, so nobody else makes this one now
+        # a file system without hard links; names are unique, so no other process makes this file
         source.rename(target)
     else:
         source.unlink()
 
 
 def complete(files: RecordingFiles, ledger: Mapping[str, Any]) -> None:
-    """From ``.part`` and journal to recording and ledger, each step safe to be cut off after.
+    """Turn ``.part`` and journal into recording and ledger, in steps that recovery can repeat.
 
-    The ``.part`` has to be closed and synced. `adapters.storage.recovery` goes on from any step:
-    once the recording is there, so is its ledger, if perhaps as ``.json.part``. Raises
-    `FileExistsError` rather than replace anything.
+    The ``.part`` has to be complete and synced. A process can be killed after any step: once the
+    recording is there, so is its ledger, at least as ``.json.part``. Raises `FileExistsError`
+    instead of replacing anything.
     """
     if files.ledger.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.ledger))
     with contextlib.suppress(FileNotFoundError):
-        files.ledger_part.unlink()  # of an attempt that was cut off
+        files.ledger_part.unlink()  # of a process that was killed here
     descriptor = create_private(files.ledger_part)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(ledger, file, separators=(",", ":"), ensure_ascii=False)
@@ -100,7 +100,7 @@ def complete(files: RecordingFiles, ledger: Mapping[str, Any]) -> None:
 
 
 def publish_ledger(files: RecordingFiles) -> None:
-    """The last steps: the ledger gets its name, and the journal has done its work."""
+    """The last steps: give the ledger its name, and delete the journal."""
     rename_without_replacing(files.ledger_part, files.ledger)
     sync_folder(files.folder)
     with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""What a recording on disk really is, for `domain.verification` to judge."""
+"""Reads what a recording on disk really is, for `domain.recording.verification` to judge."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from domain.recording.verification import FileFacts
 from domain.sound.formats import AudioFormat
 
 
+class FolderInspector:
+    """Inspects recordings by their paths."""
+
+    def inspect(self, location: str) -> FileFacts:
+        return inspect_recording(location)
+
+
 def inspect_recording(path: str) -> FileFacts:
-    """Read a recording and the ledger beside it; raises `InputUnreadable` without a file."""
+    """Read a recording and the ledger beside it. Raises `InputUnreadable` without a file."""
     file = pathlib.Path(path)
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)

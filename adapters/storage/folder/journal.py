@@ -1,13 +1,14 @@
-"""What is known of an unfinished recording, written as it happens.
+"""The journal of an unfinished recording, from which recovery makes its ledger.
 
 Lines of JSON: first what the recording is, then ``{"span": [start, kind]}`` where a span begins
-(the last one goes on to the end of the file), ``{"event": {...}}``, ``{"reopened": length}`` where
-another process has gone on, and ``{"end": {...}}`` when the recording is being completed. A line is
-written before the samples it speaks of.
+(the last one lasts to the end of the file), ``{"event": {...}}``, ``{"reopened": length}`` where
+another process has continued, and ``{"end": {...}}`` when the recording is being completed. A line
+is written before the samples that it describes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -26,6 +27,7 @@ from domain.recording.ledger import (
     describe,
     timestamp,
 )
+from domain.recording.naming import split_recording_id
 from domain.sound.formats import AudioFormat, SampleFormat
 
 VERSION = 1
@@ -45,19 +47,22 @@ class Journal:
         """Begin a journal."""
         journal = cls(create_private(path))
         begin = {"journal": VERSION, **describe(info), "data_offset": data_offset}
-        begin |= {"resume_digest": info.resume_digest, "before": before.as_json()}
+        begin |= {"session_id": info.session_id, "resume_digest": info.resume_digest}
+        begin |= {"before": before.as_json()}
         begin |= {"rendering": True} if info.is_rendering else {}
         try:
             journal._write(begin)
         except BaseException:
-            path.unlink()
-            journal.close()
+            with contextlib.suppress(OSError):
+                path.unlink()
+            with contextlib.suppress(OSError):
+                journal.close()
             raise
         return journal
 
     @classmethod
     def reopen(cls, path: pathlib.Path, *, length: int) -> Journal:
-        """Go on with a journal whose recording has turned out to hold `length` samples."""
+        """Continue the journal of a recording that was found to hold `length` samples."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         journal = cls(os.open(path, flags))
         try:
@@ -83,14 +88,14 @@ class Journal:
     def _write(self, entry: Mapping[str, Any]) -> None:
         line = json.dumps(entry, separators=(",", ":"), ensure_ascii=False) + "\n"
         data = line.encode()
-        # one call, so that a killed process leaves whole lines, but for the last at most
+        # one call, so that a killed process leaves whole lines, except perhaps the last
         if os.write(self.descriptor, data) != len(data):
             raise OSError("a line of the journal was cut off")
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What there was of a recording before the part of which a journal speaks."""
+    """What precedes the part that a journal belongs to, in the same recording."""
 
     samples: int = 0
     """Per channel."""
@@ -106,7 +111,7 @@ class Before:
 
 @dataclass(slots=True)
 class FoundJournal:
-    """What a journal says, as far as it can be read."""
+    """The content of a journal, as far as it can be read."""
 
     info: RecordingInfo | None = None
     data_offset: int | None = None
@@ -149,10 +154,11 @@ class FoundJournal:
         return self.info is not None and self.info.is_rendering
 
     def position(self, *, sound: int, length: int) -> int:
-        """Where a recording stands whose file holds so much `sound`, and so much in all.
+        """The position that a recording has reached; the arguments are what its file holds.
 
-        A file of packets is short of what no packet could express of the gaps before the sound,
-        until another gap, or the end, makes up for it.
+        `sound` counts the samples of packets, `length` all samples. A file of packets can be up
+        to 119 samples shorter than its recording: no packet can express the rest of a gap, and
+        the next gap or the end makes up for it.
         """
         ends = [*(start for start, _ in self.starts[1:]), None]
         for (start, kind), end in zip(self.starts, ends, strict=False):
@@ -165,12 +171,12 @@ class FoundJournal:
         return length
 
     def forget_behind(self, length: int) -> None:
-        """The file has turned out to be this long; what was to come behind it never came."""
+        """Drop what lies behind the end of the file: it was announced, but never written."""
         self.starts = [(start, kind) for start, kind in self.starts if start < length]
         self.events = [event for event in self.events if event.position <= length]
 
     def ledger(self, length: int) -> Ledger:
-        """The ledger of a file that has turned out to hold `length` samples."""
+        """The ledger of a file that was found to hold `length` samples."""
         ledger = Ledger()
         for index, (start, kind) in enumerate(self.starts):
             last = index + 1 == len(self.starts)
@@ -179,14 +185,15 @@ class FoundJournal:
                 ledger.add(SampleKind.SILENCE, min(start, length) - ledger.length)
             ledger.add(kind, min(end, length) - ledger.length)
         if ledger.length < length:
-            # no journal, or none that reaches so far: somebody sent this, nobody knows how whole
+            # no journal, or it does not reach so far: the samples were received, nothing else is
+            # known of them
             ledger.add(SampleKind.RECEIVED, length - ledger.length)
         ledger.events = [event for event in self.events if event.position <= length]
         return ledger
 
 
 def read_journal(path: pathlib.Path) -> FoundJournal:
-    """Read a journal; lines that are cut off or damaged are passed over. Raises `OSError`."""
+    """Read a journal; lines that are cut off or damaged are skipped. Raises `OSError`."""
     found = FoundJournal()
     try:
         lines = path.read_bytes().split(b"\n")
@@ -210,15 +217,22 @@ def read_journal(path: pathlib.Path) -> FoundJournal:
             elif "end" in entry:
                 found.end_reason = str(entry["end"]["reason"])
                 found.ended_at = datetime.datetime.fromisoformat(entry["end"]["ended_at"])
-        except Exception:  # noqa: S112 (whatever damage makes of a line, it is that line's)
+        except Exception:  # noqa: S112 (a damaged line can raise anything, and costs only itself)
             continue
     return found
 
 
 def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
-    """What `describe` has written, here or in a ledger. Raises KeyError, TypeError, ValueError."""
+    """Read what `describe` has written in a journal or ledger.
+
+    Older journals and ledgers have no session and no track, but their ids have. Raises `KeyError`,
+    `TypeError` or `ValueError`.
+    """
+    session_id, track = split_recording_id(str(entry["id"]))
     return RecordingInfo(
         id=str(entry["id"]),
+        session_id=str(entry.get("session_id", session_id)),
+        track=int(entry.get("track", track)),
         name=str(entry["name"]),
         format=AudioFormat(
             int(entry["sample_rate_hz"]),
@@ -243,6 +257,6 @@ def _before(entry: Mapping[str, Any]) -> Before:
 
 
 def read_event(entry: Mapping[str, Any]) -> LedgerEvent:
-    """What `LedgerEvent.as_json` has written. Raises KeyError, TypeError, ValueError."""
+    """Read what `LedgerEvent.as_json` has written. Raises `KeyError`, `TypeError`, `ValueError`."""
     details = {key: value for key, value in entry.items() if key not in ("type", "position")}
     return LedgerEvent(str(entry["type"]), int(entry["position"]), details)

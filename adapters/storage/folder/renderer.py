@@ -1,4 +1,4 @@
-"""A WAV from an Opus file that holds packets as they came."""
+"""Makes a WAV from an Opus file that holds packets as they arrived."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 from adapters.storage.folder.disk import SyncThread
 from adapters.storage.folder.inspection import inspect_recording
 from adapters.storage.folder.journal import read_event, read_info
-from adapters.storage.folder.parts import PartOptions, RecordingParts
+from adapters.storage.folder.part import PartOptions
+from adapters.storage.folder.parts import RecordingParts
 from adapters.storage.ogg.opus import read_packets
 from domain.errors import InputUnreadable, StorageFailed
 from domain.ports.codec import DecoderFactory
-from domain.ports.storage import RecoveredRecording
+from domain.recording.completed import CompletedRecording
 from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, Span
 from domain.recording.rendering import Rendered, render
 from domain.recording.verification import Limits, read_spans, verify
@@ -27,14 +28,29 @@ from domain.sound.pieces import EncodedSound
 _OPUS = CodecParameters("opus", 111, 48_000, 2)
 
 
+class FolderRenderer:
+    """Renders recordings into folders."""
+
+    def __init__(self, decoders: DecoderFactory) -> None:
+        self._decoders = decoders
+
+    def prepare(self, folder: str) -> None:
+        try:
+            pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputUnreadable(f"cannot write to {folder}: {error.strerror}") from error
+
+    def render(self, location: str, folder: str | None) -> CompletedRecording:
+        path = pathlib.Path(location)
+        return render_recording(
+            path, None if folder is None else pathlib.Path(folder), self._decoders
+        )
+
+
 def render_recording(
     path: pathlib.Path, folder: pathlib.Path | None, decoders: DecoderFactory
-) -> RecoveredRecording:
-    """Decode an Opus recording into a WAV with a ledger of its own.
-
-    In another `folder` they are called as it is, beside it NAME-rendered; nothing is replaced.
-    Raises `InputUnreadable` for what is no sound recording of packets, and `StorageFailed`.
-    """
+) -> CompletedRecording:
+    """Decode an Opus recording into a WAV, see `RecordingRenderer.render`."""
     facts = inspect_recording(str(path))
     verdict = verify(facts, Limits())
     if not verdict.ok:
@@ -43,6 +59,8 @@ def render_recording(
     if facts.ledger.get("container") != Container.OGG.value:
         raise InputUnreadable(f"{path} holds no packets: there is nothing to render")
     info, events = _read(facts.ledger)
+    end_reason = str(facts.ledger["end_reason"])
+    ended_at = datetime.datetime.fromisoformat(facts.ledger["ended_at"])
     if folder is None:
         folder, info = path.parent, replace(info, name=f"{info.name}-rendered")
     spans, _ = read_spans(facts.ledger["spans"], facts.length)
@@ -57,7 +75,7 @@ def render_recording(
                 parts.write_silence(piece.length, piece.kind)
         for event in [*events, LedgerEvent("rendered", 0, {"from": path.name})]:
             parts.note(event)
-        parts.finish(facts.ledger["end_reason"], _moment(facts.ledger["ended_at"]))
+        parts.finish(end_reason, ended_at)
     except OSError as error:
         parts.discard()
         why = error.strerror or str(error)
@@ -67,7 +85,9 @@ def render_recording(
         raise
     finally:
         sync.close()
-    return RecoveredRecording(str(parts.completed), facts.length / info.format.sample_rate_hz)
+    completed = parts.completed(end_reason, ended_at)
+    assert completed is not None
+    return completed
 
 
 def _pieces(
@@ -91,7 +111,3 @@ def _read(ledger: Mapping[str, Any]) -> tuple[RecordingInfo, list[LedgerEvent]]:
         return info, [read_event(entry) for entry in ledger["events"]]
     except (KeyError, TypeError, ValueError) as error:
         raise InputUnreadable(f"the ledger cannot be read: {error!r}") from error
-
-
-def _moment(text: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(text)

@@ -255,11 +255,12 @@ class SessionService:
 
     def _resume_interrupted(self, interrupted: InterruptedRecording) -> None:
         now = self._clock.monotonic()
-        live = self._sessions.get(interrupted.info.id)
+        info = interrupted.info
+        live = self._sessions.get(info.session_id)
         if live is None:
             session = Session(
-                id=interrupted.info.id,
-                resume_digest=interrupted.info.resume_digest,
+                id=info.session_id,
+                resume_digest=info.resume_digest,
                 name="",
                 connect_deadline=now,
                 inactivity_timeout_s=self._policy.inactivity_timeout_s,
@@ -267,7 +268,7 @@ class SessionService:
                 active_at=now,
             )
             live = self._keep(session)
-        live.resume(interrupted, track=1)
+        live.resume(interrupted, track=info.track)
 
     def _keep(self, session: Session) -> LiveSession:
         live = LiveSession(

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from domain.errors import PayloadInvalid, StorageFailed
-from domain.events import TrackStarted
+from domain.events import PartCompleted, TrackStarted
 from domain.ports.clock import Clock
 from domain.ports.codec import DecoderFactory
 from domain.ports.events import EventPublisher
 from domain.ports.storage import InterruptedRecording, RecordingStore, RecordingWriter
 from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, timestamp
-from domain.recording.naming import recording_name
+from domain.recording.naming import recording_id, recording_name
 from domain.recording.passthrough import PassthroughDecoder
 from domain.recording.reconstruction import Reconstructor, Run
 from domain.recording.recording import (
@@ -90,6 +90,7 @@ class TrackRecorder:
         self._recording = Recording(max_gap_s=max_gap_s)
         self._info: RecordingInfo | None = None
         self._writer: RecordingWriter | None = None
+        self._is_finishing = False
         # each clock is read once: dates then advance as steadily as monotonic time does
         self._utc_origin = clock.utc()
         self._origin = clock.monotonic()
@@ -114,6 +115,7 @@ class TrackRecorder:
         """Continue a recording whose process was killed, as soon as packets come."""
         self._interrupted = interrupted
         self._writer = interrupted.writer
+        self._writer.part_completed = self._part_completed
         self._connection = interrupted.attempts
 
     def decode(self, items: Sequence[TrackItem]) -> None:
@@ -164,23 +166,27 @@ class TrackRecorder:
         effects = self._recording.end(reason, now=now)
         self._apply(effects)
         # after a fault while the store made it, there is a recording but nothing to complete
-        if not effects or self._writer is None or self._info is None:
+        if not effects or self._writer is None:
             return None
-        return await _finish(
-            self._writer, self._info, self._recording.length, reason, self._utc(now)
-        )
+        return await self._finish(self._writer, reason, self._utc(now))
 
     async def _end_interrupted(
         self, interrupted: InterruptedRecording, reason: EndReason
     ) -> CompletedRecording:
         if reason is EndReason.SHUTDOWN:
             reason = EndReason.RECOVERED  # it ended with another process, earlier
-        return await _finish(
-            interrupted.writer,
-            interrupted.info,
-            interrupted.length,
-            reason,
-            interrupted.ended_at,
+        return await self._finish(interrupted.writer, reason, interrupted.ended_at)
+
+    async def _finish(
+        self, writer: RecordingWriter, reason: EndReason, ended_at: datetime.datetime
+    ) -> CompletedRecording:
+        self._is_finishing = True
+        return await writer.finish(reason, ended_at)
+
+    def _part_completed(self, part: CompletedPart) -> None:
+        identity = self._identity
+        self._events.publish(
+            PartCompleted(identity.session_id, identity.track, part, is_last=self._is_finishing)
         )
 
     def _break_off(self, item: Restarted | SourceChanged | ConnectionChanged) -> None:
@@ -259,16 +265,19 @@ class TrackRecorder:
             started_at=started_at,
             client_name=identity.client_name,
             session_id=identity.session_id,
+            track=identity.track,
         )
         keeps_packets = self._keep_packets and codec.name == "opus"
         return RecordingInfo(
-            id=identity.session_id,
+            id=recording_id(identity.session_id, identity.track),
             name=name,
             format=detect_format(codec, packet.payload),
             codec=codec.name,
             started_at=started_at,
             resume_digest=identity.resume_digest,
             container=Container.OGG if keeps_packets else Container.WAV,
+            session_id=identity.session_id,
+            track=identity.track,
         )
 
     def _apply(self, effects: Sequence[Effect]) -> None:
@@ -280,6 +289,7 @@ class TrackRecorder:
                 case Opened():
                     assert self._info is not None
                     self._writer = self._store.create(self._info)
+                    self._writer.part_completed = self._part_completed
                 case GapFilled(length, kind):
                     assert self._writer is not None
                     self._writer.append_silence(length, kind)
@@ -307,15 +317,3 @@ class TrackRecorder:
 
     def _utc(self, monotonic: float) -> datetime.datetime:
         return self._utc_origin + datetime.timedelta(seconds=monotonic - self._origin)
-
-
-async def _finish(
-    writer: RecordingWriter,
-    info: RecordingInfo,
-    length: int,
-    reason: EndReason,
-    ended_at: datetime.datetime,
-) -> CompletedRecording:
-    location = await writer.finish(reason, ended_at)
-    part = CompletedPart(1, location, 0, length)
-    return CompletedRecording(info, (part,), length, reason.value, ended_at)

@@ -1,0 +1,124 @@
+"""Makes the file that a killed process has left valid, as far as its sound was written."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import soundfile
+
+from adapters.storage.digest import Digest, digest_of
+from adapters.storage.folder.journal import FoundJournal
+from adapters.storage.ogg.file import find_end
+from adapters.storage.wav.header import (
+    MAX_RIFF_SIZE,
+    WavHeader,
+    frames_in,
+    header_fits,
+    read_header,
+    write_header,
+    write_sizes,
+)
+from domain.sound.formats import AudioFormat
+
+_ASSUMED_FORMAT = AudioFormat(48_000, 1)
+"""Where header and journal are both lost: what Gapless records most."""
+_ASSUMED_OFFSET = 44
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A file that is valid now."""
+
+    format: AudioFormat
+    length: int
+    """Samples per channel."""
+    digest: Digest
+    notes: Sequence[str] = ()
+    """Types of events for the ledger."""
+
+
+def repair_ogg(descriptor: int, journal: FoundJournal) -> Repaired:
+    """Make the file end with a closing page, behind the last page that is whole.
+
+    Raises `ValueError` when the header cannot be read; nothing has been changed then.
+    """
+    found = find_end(descriptor, journal)
+    if found is None:
+        raise ValueError("its header cannot be read, and it is left as it is")
+    length = found.writer.position
+    if not found.ended:
+        os.ftruncate(descriptor, found.size)
+        os.pwrite(descriptor, found.writer.end(), found.size)
+    digest = digest_of(descriptor, 0, os.fstat(descriptor).st_size)
+    return Repaired(AudioFormat(48_000, found.channels), length, digest)
+
+
+def repair_wav(path: pathlib.Path, descriptor: int, journal: FoundJournal) -> Repaired:
+    """Make the file a WAV with a true header that holds whole samples.
+
+    Raises `ValueError` when another program has written it; nothing has been changed then.
+    """
+    header, notes = _find_header(path, descriptor, journal)
+    digest = digest_of(descriptor, header.data_offset, header.data_size, header.format)
+    length = header.data_size // header.format.bytes_per_frame
+    return Repaired(header.format, length, digest, notes)
+
+
+def _find_header(
+    path: pathlib.Path, descriptor: int, journal: FoundJournal
+) -> tuple[WavHeader, Sequence[str]]:
+    found = read_header(descriptor)
+    if journal.info is not None and found is not None and found.format != journal.info.format:
+        found = None  # the journal is right: we wrote it, and only once
+    if journal.info is None and _is_foreign(path, found):
+        raise ValueError("it is no recording of ours, and it is left as it is")
+    if found is not None:
+        header = _cut_to_size(descriptor, found, keep_trailing=journal.info is None)
+        frames = header.data_size // header.format.bytes_per_frame
+        if _read_by_others(path) == (*_rate_and_channels(header), frames):
+            return header, ()
+    audio_format = journal.info.format if journal.info else _ASSUMED_FORMAT
+    offset = journal.data_offset or (found.data_offset if found else _ASSUMED_OFFSET)
+    if not header_fits(offset):
+        offset = _ASSUMED_OFFSET
+    size = os.fstat(descriptor).st_size - offset
+    header = write_header(descriptor, audio_format, offset, large=size > MAX_RIFF_SIZE - offset)
+    return _cut_to_size(descriptor, header, keep_trailing=False), ["header rebuilt"]
+
+
+def _cut_to_size(descriptor: int, header: WavHeader, *, keep_trailing: bool) -> WavHeader:
+    """Cut the file to whole samples, and make its header say so."""
+    if header.trailing and keep_trailing:
+        return header  # another program's file: chunks behind the data are no sound
+    frames = frames_in(descriptor, header.format, header.data_offset)
+    size = frames * header.format.bytes_per_frame
+    os.ftruncate(descriptor, header.data_offset + size + size % 2)
+    write_sizes(descriptor, header, size)
+    return replace(header, data_size=size, trailing=False)
+
+
+def _is_foreign(path: pathlib.Path, header: WavHeader | None) -> bool:
+    """Whether libsndfile reads sound in the file that we do not read, or read differently."""
+    read = _read_by_others(path)
+    if read is None or not read[2]:
+        return False
+    return header is None or read[:2] != _rate_and_channels(header)
+
+
+def _read_by_others(path: pathlib.Path) -> tuple[int, int, int] | None:
+    """Rate, channels and frames according to libsndfile; None when it cannot open the file.
+
+    A header may be damaged in a place that we do not read.
+    """
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError, ValueError):
+        return None
+    return info.samplerate, info.channels, info.frames
+
+
+def _rate_and_channels(header: WavHeader) -> tuple[int, int]:
+    return header.format.sample_rate_hz, header.format.channels

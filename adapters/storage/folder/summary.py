@@ -1,0 +1,71 @@
+"""The beginning of a ledger file: what a recording is, without its spans and events."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adapters.storage.folder.files import RecordingFiles
+from adapters.storage.folder.journal import read_info
+from domain.recording.completed import CompletedPart
+from domain.recording.ledger import RecordingInfo
+from domain.recording.naming import part_name
+
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSummary:
+    """What a ledger says of one file."""
+
+    info: RecordingInfo
+    """Of the part: with its name and the time of its first sample."""
+    length: int
+    """Samples per channel."""
+    end_reason: str
+    ended_at: datetime.datetime
+
+
+def read_summary(path: pathlib.Path) -> LedgerSummary | None:
+    """Read the beginning of a ledger; None for what is not a ledger. Raises `OSError`."""
+    with path.open("rb") as file:
+        text = file.read(_HEAD_BYTES)
+        # spans and events come last, and can be megabytes; inside a string the quotes are escaped
+        head, separator, _ = text.partition(b',"spans":')
+        text = head + b"}" if separator else text + file.read()
+    try:
+        entry = json.loads(text)
+        return LedgerSummary(
+            read_info(entry),
+            int(entry["length_samples"]),
+            str(entry["end_reason"]),
+            datetime.datetime.fromisoformat(entry["ended_at"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return None
+
+
+def part_start(part: RecordingInfo, started_at: datetime.datetime) -> int:
+    """Where a part begins in a recording that started then; exact up to some hundred kHz."""
+    seconds = (part.started_at - started_at).total_seconds()
+    return max(0, round(seconds * part.format.sample_rate_hz))
+
+
+def earlier_parts(
+    folder: pathlib.Path, info: RecordingInfo, number: int
+) -> Sequence[CompletedPart]:
+    """The parts of a recording before the one with this number, as their ledgers tell."""
+    found = []
+    for earlier in range(1, number):
+        files = RecordingFiles(folder, part_name(info.name, earlier), info.container)
+        try:
+            summary = read_summary(files.ledger)
+        except OSError:
+            continue
+        if summary is not None and files.recording.exists():
+            start = part_start(summary.info, info.started_at)
+            found.append(CompletedPart(earlier, str(files.recording), start, summary.length))
+    return found
