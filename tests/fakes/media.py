@@ -91,11 +91,13 @@ def packet(
 class FakeConnection:
     """A server connection that the test feeds with packets."""
 
-    def __init__(self, codecs: Mapping[int, CodecParameters], number: int) -> None:
+    def __init__(
+        self, codecs: Mapping[int, CodecParameters], number: int, *, tracks: int = 1
+    ) -> None:
         self.answer_sdp = f"v=0 answer {number}"
         self.ice_tag = f"tag{number}"
         self.remote_ice = IceDescription("user", "password")
-        self.tracks = (RemoteTrack(codecs),)
+        self.tracks = (RemoteTrack(codecs),) * tracks
         self.sink: MediaSink | None = None
         self.candidates: list[IceCandidate] = []
         self.closed = 0
@@ -132,7 +134,7 @@ MAX_READ_DELAY_S = 0.42
 
 
 class FakeServerTransport:
-    """Accepts every offer except ``bad``."""
+    """Accepts every offer except ``bad``; one that says ``two tracks`` has two."""
 
     max_read_delay_s = MAX_READ_DELAY_S
 
@@ -147,7 +149,9 @@ class FakeServerTransport:
         codecs = {OPUS.payload_type: OPUS, PCMU.payload_type: PCMU}
         if "pcmu only" in offer_sdp:
             del codecs[OPUS.payload_type]
-        connection = FakeConnection(codecs, len(self.connections) + 1)
+        number = len(self.connections) + 1
+        tracks = 2 if "two tracks" in offer_sdp else 1
+        connection = FakeConnection(codecs, number, tracks=tracks)
         self.connections.append(connection)
         return connection
 
