@@ -1,7 +1,7 @@
-"""Every error Gapless raises on purpose, in one tree that says who is at fault.
+"""Every error that Gapless raises on purpose, in one tree that says who is at fault.
 
-The class decides the answer: a `PeerError` carries the HTTP status that its sender gets, every
-error carries the exit code that a command ends with. Nobody downstream has to guess.
+The adapters and entry points decide by an error's class what to answer to a peer, and with which
+exit code a command ends.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from collections.abc import Sequence
 
 
 class GaplessError(Exception):
-    """Something went wrong that the user can read in one line; the command's work failed."""
-
-    exit_code = 1
+    """An error whose message tells a user in one line what went wrong."""
 
 
 # -- the person at this machine ---------------------------------------------------------------
@@ -23,8 +21,6 @@ class SettingInvalid(GaplessError):
 
     `name` is the setting; `origin` is where the value came from (a flag, a variable, a file).
     """
-
-    exit_code = 2
 
     def __init__(self, name: str, problem: str, *, origin: str | None = None) -> None:
         self.name, self.problem, self.origin = name, problem, origin
@@ -41,13 +37,9 @@ class CaptureError(GaplessError):
 class BackendMissing(CaptureError):
     """The library behind a capture backend is not installed; the message says how to get it."""
 
-    exit_code = 2
-
 
 class NoSuchDevice(CaptureError):
     """There is no input device of that name or number."""
-
-    exit_code = 2
 
     def __init__(self, wanted: str | None, available: Sequence[str]) -> None:
         what = f"no input device {wanted!r}" if wanted else "no default input device"
@@ -65,8 +57,6 @@ class DeviceLost(CaptureError):
 
 class InputUnreadable(CaptureError):
     """The input file is missing or holds no audio."""
-
-    exit_code = 2
 
 
 # -- sound --------------------------------------------------------------------------------------

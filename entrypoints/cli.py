@@ -14,20 +14,17 @@ from entrypoints.commands.render import render
 from entrypoints.commands.serve import serve
 from entrypoints.commands.stream import stream
 from entrypoints.commands.verify import verify_command
+from entrypoints.exit_codes import exit_code_of
 from entrypoints.terminal import log_to_terminal
 from entrypoints.version import VERSION
 
 
 class _Failure(click.ClickException):
-    """An error that the user can read, with the exit code that it carries."""
+    """Ends the command with an error's message and its exit code, without a traceback."""
 
     def __init__(self, error: GaplessError) -> None:
         super().__init__(str(error))
-        self._error = error
-
-    @property
-    def exit_code(self) -> int:  # type: ignore[override]
-        return self._error.exit_code
+        self.exit_code = exit_code_of(error)  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         click.echo(f"gapless: {self.message}", err=True)

@@ -8,6 +8,7 @@ import click
 
 from domain.errors import GaplessError
 from entrypoints.container import ToolsContainer
+from entrypoints.exit_codes import exit_code_of
 from entrypoints.terminal import clock_time
 
 
@@ -39,7 +40,7 @@ def render(files: tuple[str, ...], folder: str | None) -> None:
             rendered = renderer.render(file, folder)
         except GaplessError as error:  # the other files may be fine
             click.echo(f"gapless: {error}", err=True)
-            exit_code = max(exit_code, error.exit_code)
+            exit_code = max(exit_code, exit_code_of(error))
         else:
             click.echo(f"{rendered.location}: {clock_time(rendered.seconds)}")
     sys.exit(exit_code)
