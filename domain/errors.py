@@ -6,6 +6,7 @@ exit code a command ends.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 
 
@@ -82,9 +83,7 @@ class CodecUnavailable(GaplessError):
 
 
 class PeerError(GaplessError):
-    """The peer sent something that cannot be served; `status` is the HTTP status it gets."""
-
-    status = 400
+    """A peer's request cannot be served; the peer is told why."""
 
 
 class OfferRejected(PeerError):
@@ -98,57 +97,49 @@ class CandidateRejected(PeerError):
 class Unauthorized(PeerError):
     """The bearer token is missing or wrong."""
 
-    status = 401
+
+class NotAllowed(PeerError):
+    """The bearer token is right, but it lacks the role that the request needs."""
 
 
 class SessionUnknown(PeerError):
     """There is no such session, or it is over."""
 
-    status = 404
-
 
 class ServerFull(PeerError):
     """The server has as many sessions as it is allowed to have, or is going down."""
 
-    status = 503
+
+class NodeUnavailable(PeerError):
+    """The node of this server that has the session does not answer at the moment."""
 
 
 class StorageFull(PeerError):
     """There is no room for another recording."""
 
-    status = 507
-
 
 class RecordingIncomplete(PeerError):
     """The session is over, but its recording could not be completed."""
-
-    status = 500
 
 
 class RecordingUnknown(PeerError):
     """There is no such recording."""
 
-    status = 404
-
 
 class RecordingLive(PeerError):
     """The recording is still being written, and cannot be removed."""
-
-    status = 409
 
 
 class QueryInvalid(PeerError):
     """A query for recordings cannot be understood."""
 
 
-class ServerUnreachable(GaplessError):
-    """Nobody answers at the server's address."""
-
-
 class NoRelay(PeerError):
     """Media is to go through a TURN server, and there is none that serves us."""
 
-    status = 502
+
+class ServerUnreachable(GaplessError):
+    """Nobody answers at the server's address."""
 
 
 class WrongServer(ServerUnreachable):
@@ -159,12 +150,23 @@ class SessionOver(GaplessError):
     """The server has ended the session, and said so."""
 
 
-class ServerRefused(GaplessError):
-    """The server answered with a refusal."""
+class Refusal(enum.Enum):
+    """What a refusal means for asking again."""
 
-    def __init__(self, status: int, reason: str) -> None:
-        self.status, self.reason = status, reason
-        super().__init__(f"the server refused ({status}): {reason}")
+    FINAL = "final"
+    """The server itself has refused, and would refuse again."""
+    TEMPORARY = "temporary"
+    """The server, or a gateway before it, is busy or full: the same request may work later."""
+    UNCLEAR = "unclear"
+    """The answer may come from another than the server, such as a captive portal."""
+
+
+class ServerRefused(GaplessError):
+    """A request was answered with a refusal; the message has the reason that was given."""
+
+    def __init__(self, refusal: Refusal, message: str) -> None:
+        self.refusal = refusal
+        super().__init__(message)
 
 
 class ConnectionFailed(GaplessError):

@@ -1,18 +1,20 @@
-"""Signaling over HTTP, the client's side."""
+"""The client's side of signaling over HTTP."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
 
-from adapters.http import sdpfrag
-from adapters.http.offers import SECONDS_HEADER
+from adapters.http import headers, sdpfrag
+from adapters.http.errors import refusal_of
 from domain.errors import (
     CandidateRejected,
+    Refusal,
     ServerRefused,
     ServerUnreachable,
     SettingInvalid,
@@ -24,23 +26,30 @@ from domain.session.ice import IceCandidate, IceDescription, IceServer
 REQUEST_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Response:
+    status: int
+    reason: str | None
+    headers: Mapping[str, str]
+    text: str
+
+
 class HttpSignaling:
-    """Calls a Gapless server."""
+    """Calls a Gapless server; a `SignalingClient`."""
 
     def __init__(self, *, server: str, token: str | None) -> None:
         self._server = server.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = {hdrs.AUTHORIZATION: f"Bearer {token}"} if token else {}
         self._session: aiohttp.ClientSession | None = None
 
     async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
-        if resume is not None:
-            await self.close()  # its connections may be those of a network that is gone
         offer = {"sdp": sdp, "type": "offer", "name": name}
         if resume is not None:
+            await self._drop_connections()
             offer["resume"] = resume
-        text, _ = await self._call("POST", "/offer", json=offer)
+        response = _checked(await self._call("POST", "/offer", json=offer))
         try:
-            body = json.loads(text)
+            body = json.loads(response.text)
             return Answer(
                 sdp=body["sdp"],
                 session_id=body["id"],
@@ -54,50 +63,54 @@ class HttpSignaling:
             raise WrongServer(f"{self._server} is no Gapless server") from error
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:
-        await self._call(
-            "POST",
-            "/ice-candidate",
-            json={
-                "id": session_id,
-                "candidate": candidate.candidate,
-                "sdpMid": candidate.sdp_mid,
-                "sdpMLineIndex": candidate.sdp_mline_index,
-            },
-        )
+        body = {
+            "id": session_id,
+            "candidate": candidate.candidate,
+            "sdpMid": candidate.sdp_mid,
+            "sdpMLineIndex": candidate.sdp_mline_index,
+        }
+        _checked(await self._call("POST", "/ice-candidate", json=body))
 
     async def restart_ice(
         self, resume: str, local: IceDescription, *, ice_tag: str
     ) -> IceDescription:
-        await self.close()  # as above
-        text, _ = await self._call(
+        await self._drop_connections()
+        response = await self._call(
             "PATCH",
             f"/whip/{resume}",
             data=sdpfrag.write_fragment(sdpfrag.Fragment(local, mid="0")),
             headers={hdrs.CONTENT_TYPE: sdpfrag.CONTENT_TYPE, hdrs.IF_MATCH: f'"{ice_tag}"'},
         )
         try:
-            return sdpfrag.parse_fragment(text).ice
+            return sdpfrag.parse_fragment(_checked(response).text).ice
         except CandidateRejected as error:
             raise WrongServer(f"{self._server} is no Gapless server: {error}") from error
 
     async def delete(self, session_id: str) -> float | None:
+        response = await self._call("DELETE", f"/sessions/{session_id}")
+        if response.status == 404:
+            return None
+        if response.status == 500:  # the server's own word that the recording has failed
+            raise _refused(response, Refusal.FINAL)
         try:
-            _, headers = await self._call("DELETE", f"/sessions/{session_id}")
-            return float(headers[SECONDS_HEADER])
-        except ServerRefused as error:
-            if error.status != 404:
-                raise
+            return float(_checked(response).headers[headers.SECONDS])
         except (KeyError, ValueError):
-            pass  # a server that does not say
-        return None
+            return None
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    async def _call(self, method: str, path: str, **request: Any) -> tuple[str, Mapping[str, str]]:
-        """The body and the headers of the answer to a request, as aiohttp takes it."""
+    async def _drop_connections(self) -> None:
+        """Close the HTTP connections: in an outage they may be over a network that is gone."""
+        await self.close()
+
+    async def _call(self, method: str, path: str, **request: Any) -> _Response:
+        """Send a request, with arguments as aiohttp takes them; any status is returned.
+
+        Raises `ServerUnreachable` or `WrongServer`.
+        """
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers, timeout=aiohttp.ClientTimeout(total=REQUEST_S)
@@ -107,9 +120,7 @@ class HttpSignaling:
                 method, self._server + path, allow_redirects=False, **request
             ) as response:
                 text = await response.text(errors="replace")
-                if response.status >= 300:
-                    raise ServerRefused(response.status, _reason(text, response.reason))
-                return text, response.headers
+                return _Response(response.status, response.reason, response.headers, text)
         except TimeoutError as error:
             raise ServerUnreachable(
                 f"no answer from {self._server} within {REQUEST_S:g} s"
@@ -126,9 +137,16 @@ class HttpSignaling:
             raise ServerUnreachable(f"cannot talk to {self._server}: {error}") from error
 
 
-def _reason(text: str, fallback: str | None) -> str:
-    """The server's own words, if it is a Gapless server that speaks."""
+def _checked(response: _Response) -> _Response:
+    """Return a response that is a success. Raises `ServerRefused` for others."""
+    if response.status >= 300:
+        raise _refused(response, refusal_of(response.status))
+    return response
+
+
+def _refused(response: _Response, refusal: Refusal) -> ServerRefused:
     try:
-        return str(json.loads(text)["error"])
-    except (ValueError, KeyError, TypeError):
-        return fallback or "no reason given"
+        reason = str(json.loads(response.text)["error"])
+    except (ValueError, KeyError, TypeError):  # not a Gapless server's answer
+        reason = response.reason or "no reason given"
+    return ServerRefused(refusal, f"the server refused ({response.status}): {reason}")

@@ -14,8 +14,9 @@ import aiohttp
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from adapters.http.requests import Handler, read_body
-from domain.errors import ServerFull
+from adapters.http.errors import Handler
+from adapters.http.requests import read_body
+from domain.errors import NodeUnavailable
 from domain.session.placement import Registrar, Share, owner_of, registrar_of
 
 FORWARD_S = 10.0
@@ -57,7 +58,7 @@ class Neighbours:
 
     @web.middleware
     async def to_owner(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Forward what is another worker's; raises `ServerFull` when that one is not there."""
+        """Forward what is another worker's; raises `NodeUnavailable` when that one is not there."""
         if self._share.count == 1 or request.method == "OPTIONS":
             return await handler(request)
         is_forwarded = _is_forwarded(request)
@@ -72,7 +73,7 @@ class Neighbours:
         try:
             return await self._forward(request, worker, is_owner=is_owner)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ServerFull("a worker of this server is being started again") from error
+            raise NodeUnavailable("a worker of this server is being started again") from error
 
     async def _worker(self, request: web.Request) -> tuple[int, bool]:
         """Whose a request is, or who knows that (False); ours where it says nothing of it.

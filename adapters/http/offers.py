@@ -7,14 +7,13 @@ from typing import Any
 
 from aiohttp import web
 
+from adapters.http import headers
 from adapters.http.requests import options, read_text
 from adapters.http.service import SessionService
 from domain.errors import CandidateRejected, OfferRejected
 from domain.session.ice import IceCandidate, IceServer
 
 MAX_NAME_CHARACTERS = 200
-SECONDS_HEADER = "Gapless-Seconds"
-"""How much a recording that is complete holds."""
 
 
 class OfferDoor:
@@ -73,7 +72,7 @@ class OfferDoor:
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         seconds = await self._service.delete(request.match_info["id"])
-        return web.Response(status=204, headers={SECONDS_HEADER: f"{seconds:.6f}"})
+        return web.Response(status=204, headers={headers.SECONDS: f"{seconds:.6f}"})
 
     async def _health(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response(

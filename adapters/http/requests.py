@@ -4,50 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from domain.errors import PeerError, ServerFull, Unauthorized
+from adapters.http.errors import Handler
+from domain.errors import Unauthorized
 from domain.session.addresses import is_loopback
-
-_log = logging.getLogger("gapless")
 
 MAX_BODY_BYTES = 256 * 1024
 BODY_S = 10.0
 """A request whose body is not there by then is given up: aiohttp itself would wait for ever."""
-RETRY_AFTER_S = 5
 _ALLOWED_HEADERS = "Authorization, Content-Type, If-Match"
 _EXPOSED_HEADERS = "Accept-Patch, ETag, Gapless-Seconds, Link, Location, Retry-After"
 _PREFLIGHT_AGE_S = 600
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@web.middleware
-async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Each error as JSON, with the status that says whose fault it is."""
-    try:
-        return await handler(request)
-    except PeerError as error:
-        headers: dict[str, str] = {}
-        if isinstance(error, Unauthorized):
-            headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="gapless"'
-        if isinstance(error, ServerFull):
-            headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
-        return _error(error.status, str(error), headers)
-    except web.HTTPException as error:
-        kept = ("Allow", "Accept-Patch", "Accept-Post")
-        headers = {name: error.headers[name] for name in kept if name in error.headers}
-        return _error(error.status, error.text or error.reason, headers)
-    except Exception:
-        # the path itself may hold a session's secret
-        resource = request.match_info.route.resource
-        where = resource.canonical if resource is not None else "a request"
-        _log.exception("%s %s failed", request.method, where)
-        return _error(500, "there is a fault in the server; its log has more", {})
 
 
 def authorize(*, token: str | None, host: str) -> Callable[..., Awaitable[web.StreamResponse]]:
@@ -148,7 +119,3 @@ def _is_local(origin: str) -> bool:
         return is_loopback(urlsplit(origin).hostname or "")
     except ValueError:
         return False
-
-
-def _error(status: int, text: str, headers: dict[str, str]) -> web.Response:
-    return web.json_response({"error": text}, status=status, headers=headers)

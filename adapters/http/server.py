@@ -8,9 +8,10 @@ import ssl
 
 from aiohttp import web
 
+from adapters.http.errors import Handler, answer_errors
 from adapters.http.neighbours import Neighbours
 from adapters.http.offers import OfferDoor
-from adapters.http.requests import MAX_BODY_BYTES, Handler, allow_pages, answer_errors, authorize
+from adapters.http.requests import MAX_BODY_BYTES, allow_pages, authorize
 from adapters.http.service import SessionService
 from adapters.http.whip import WhipDoor
 from domain.errors import PortInUse, SettingInvalid

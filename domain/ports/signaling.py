@@ -109,7 +109,10 @@ class Answer:
 
 
 class SignalingClient(Protocol):
-    """Raises `ServerUnreachable` when nobody answers and `ServerRefused` for a refusal."""
+    """Raises `ServerUnreachable` when nobody answers and `ServerRefused` for a refusal.
+
+    The implementation decides which kind of `Refusal` an answer is.
+    """
 
     async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
         """Open a session, or add a connection to the one that `resume` opens."""
@@ -125,7 +128,8 @@ class SignalingClient(Protocol):
     async def delete(self, session_id: str) -> float | None:
         """End the session; one that is over already is no error.
 
-        Returns the seconds that are recorded and complete, if the server says so.
+        Returns the length of the complete recording, in seconds, if the server knows it. Raises
+        `ServerRefused` with `Refusal.FINAL` when the recording has failed.
         """
 
     async def close(self) -> None:

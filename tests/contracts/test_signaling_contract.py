@@ -14,6 +14,8 @@ from adapters.http.neighbours import Neighbours
 from adapters.http.server import SignalingServer
 from domain.errors import (
     OfferRejected,
+    RecordingIncomplete,
+    Refusal,
     ServerRefused,
     ServerUnreachable,
     SessionUnknown,
@@ -45,6 +47,7 @@ class Service:
         self.candidates: list[tuple[str, IceCandidate]] = []
         self.resumed: list[str | None] = []
         self.deleted: list[str] = []
+        self.failing = False
 
     def states(self) -> dict[str, int]:
         return {}
@@ -71,6 +74,8 @@ class Service:
     async def delete(self, session_id: str) -> float:
         if session_id in self.deleted:
             raise SessionUnknown("over")
+        if self.failing:
+            raise RecordingIncomplete("the disk is gone")
         self.deleted.append(session_id)
         return 1.0
 
@@ -169,8 +174,21 @@ async def test_a_refusal_says_why_in_the_servers_words() -> None:
         client = HttpSignaling(server=url, token=token)
         with pytest.raises(ServerRefused, match=reason) as refused:
             await client.offer(sdp, name="")
-        assert refused.value.status == status
+        assert f"the server refused ({status}): " in str(refused.value)
+        assert refused.value.refusal is Refusal.FINAL
         await client.close()
+    await server.stop()
+
+
+async def test_a_recording_that_failed_is_a_final_refusal() -> None:
+    service = Service()
+    service.failing = True
+    server = http_server(service)
+    client = HttpSignaling(server=await server.start(), token=None)
+    with pytest.raises(ServerRefused, match=r"\(500\): the disk is gone") as refused:
+        await client.delete("session")
+    assert refused.value.refusal is Refusal.FINAL
+    await client.close()
     await server.stop()
 
 

@@ -16,7 +16,13 @@ from adapters.transport.ice.agent import IceOptions
 from adapters.transport.sdp.descriptions import OpusPreferences
 from adapters.transport.server import WebRtcServerTransport
 from adapters.transport.sockets.coalescing import ReadPace
-from domain.errors import CandidateRejected, ConnectionFailed, OfferRejected, ServerRefused
+from domain.errors import (
+    CandidateRejected,
+    ConnectionFailed,
+    OfferRejected,
+    Refusal,
+    ServerRefused,
+)
 from domain.ports.signaling import ClientConnection, ServerConnection, ServerTransport
 from domain.rtp.packets import RtpPacket
 from domain.rtp.reports import ReceptionReport, ReceptionStatistics
@@ -280,7 +286,7 @@ async def test_a_restart_without_a_path_leaves_the_old_one_and_nothing_behind(
         return IceDescription("abcd", "x" * 22, complete=True)
 
     async def refused(_local: IceDescription) -> IceDescription:
-        raise ServerRefused(412, "another one by now")
+        raise ServerRefused(Refusal.FINAL, "another one by now")
 
     before, tag = len(asyncio.all_tasks()), publisher.ice_tag
     with pytest.raises(ConnectionFailed):

@@ -15,6 +15,8 @@ class FakeSignaling:
         self.restarts: list[tuple[str, str]] = []
         self.deleted: list[str] = []
         self.unreachable: Exception | None = None
+        self.unreachable_at_end: Exception | None = None
+        self.deletions = 0
         self.closed = 0
 
     async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
@@ -37,8 +39,9 @@ class FakeSignaling:
         return IceDescription("server", "password", ("candidate",), complete=True)
 
     async def delete(self, session_id: str) -> float | None:
-        if self.unreachable is not None:
-            raise self.unreachable
+        self.deletions += 1
+        if (error := self.unreachable or self.unreachable_at_end) is not None:
+            raise error
         self.deleted.append(session_id)
         return 1.0
 

@@ -19,6 +19,7 @@ from domain.errors import (
     GaplessError,
     InputUnreadable,
     NoSuchDevice,
+    Refusal,
     ServerRefused,
     ServerUnreachable,
     SessionOver,
@@ -217,7 +218,11 @@ async def test_a_source_that_fails_ends_the_session_with_all_it_had() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [*(ServerRefused(status, "no") for status in (400, 401, 403, 404, 501)), WrongServer("no")],
+    [
+        ServerRefused(Refusal.FINAL, "no"),
+        ServerRefused(Refusal.UNCLEAR, "not implemented"),
+        WrongServer("no"),
+    ],
 )
 async def test_a_refused_offer_releases_the_device(error: GaplessError) -> None:
     client = Client(block(0, 960), signaling=FakeSignaling(error))
@@ -248,7 +253,9 @@ async def test_being_cancelled_releases_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ServerUnreachable("nobody"), ServerRefused(503, "full")], ids=["gone", "full"]
+    "error",
+    [ServerUnreachable("nobody"), ServerRefused(Refusal.TEMPORARY, "full")],
+    ids=["gone", "full"],
 )
 async def test_a_server_that_is_not_there_is_waited_for_with_the_device_let_go(
     error: GaplessError,
@@ -432,7 +439,7 @@ async def test_a_slow_path_is_given_more_time_by_and_by() -> None:
 
 @pytest.mark.parametrize(
     "portal",
-    [ServerRefused(302, "log in"), ServerRefused(522, "origin"), WrongServer("another one")],
+    [ServerRefused(Refusal.UNCLEAR, "log in"), WrongServer("another one")],
     ids=str,
 )
 async def test_what_somebody_else_answers_in_an_outage_does_not_end_the_session(
@@ -451,7 +458,7 @@ async def test_what_somebody_else_answers_in_an_outage_does_not_end_the_session(
 
 
 async def test_a_session_that_is_over_ends_the_client_with_the_servers_words() -> None:
-    over = ServerRefused(404, "the session is over")
+    over = ServerRefused(Refusal.FINAL, "the session is over")
     client = Client(*seconds(60), live=True, signaling=FakeSignaling(None, over))
     async with client.started():
         await client.clock.run(2.0)
@@ -613,10 +620,20 @@ async def test_a_gateway_that_is_busy_at_the_end_is_asked_again() -> None:
     async with client.started():
         client.signaling.unreachable = None
         await client.clock.run(0.5)
-        client.signaling.unreachable = ServerRefused(503, "busy")
+        client.signaling.unreachable = ServerRefused(Refusal.TEMPORARY, "busy")
         await client.clock.run(1.0)
         client.signaling.unreachable = None
         assert (await client.until_done()).safe_s == 1.0
+
+
+async def test_a_recording_that_failed_is_told_at_once() -> None:
+    client = Client(*seconds(1))
+    failed = ServerRefused(Refusal.FINAL, "the recording could not be completed")
+    client.signaling.unreachable_at_end = failed
+    with pytest.raises(ServerRefused, match="could not be completed"):
+        await client.run()
+    assert client.signaling.deletions == 1
+    client.assert_released()
 
 
 async def test_stopping_while_the_device_is_being_opened_again_ends_the_stream() -> None:

@@ -9,6 +9,7 @@ from domain.errors import (
     ConnectionFailed,
     EndUnconfirmed,
     GaplessError,
+    Refusal,
     ServerRefused,
     ServerUnreachable,
     SessionOver,
@@ -35,8 +36,6 @@ LONGEST_ATTEMPT_S = 20.0
 """Each attempt gets twice the time of the previous one, up to this: some working paths are slow."""
 CONFIRM_S = 1.5
 """How long to wait at the end until the server reports the last packet."""
-_PASSING = (408, 425, 429, 500, 502, 503, 504, 507)
-"""Statuses of a server that is busy, full or behind a gateway: a retry may succeed."""
 END_S = 10.0
 """How long to retry the request that ends the session."""
 
@@ -93,7 +92,7 @@ class Uplink:
         if attempt.error is not None:
             if attempt.session_id:
                 await self._forget(attempt.session_id)
-            if not _is_passing(attempt.error):
+            if not _is_temporary(attempt.error):
                 raise attempt.error
             delay = self._backoff.next_delay_s()
             self._events.publish(RetryScheduled(str(attempt.error), delay))
@@ -190,7 +189,7 @@ class Uplink:
             await old.close(tell_server=False)
         elif self._is_alive():
             return
-        elif attempt.error is not None and _is_final(attempt.error):
+        elif attempt.error is not None and _ends_session(attempt.error):
             self.failure = attempt.error
         else:
             delay = self._backoff.next_delay_s()
@@ -251,8 +250,7 @@ class Uplink:
             try:
                 return await self._signaling.delete(self.session_id)
             except (ServerUnreachable, ServerRefused) as error:
-                # with 500 the server itself says that the recording failed
-                if not _is_passing(error) or getattr(error, "status", None) == 500:
+                if not _is_temporary(error):
                     raise
                 delay = self._backoff.next_delay_s()
                 if self._clock.monotonic() + delay >= until:
@@ -309,7 +307,7 @@ class _Attempt:
         try:
             await lost.restart_ice(exchange)
         except GaplessError as error:
-            if isinstance(error, ServerUnreachable) and _is_passing(error):
+            if isinstance(error, ServerUnreachable) and _is_temporary(error):
                 raise  # a new connection could not reach the server either
             self.was_restart_answered = True
             return False
@@ -344,21 +342,13 @@ class _Attempt:
                 await connection.close(tell_server=False)
 
 
-def _is_passing(error: GaplessError) -> bool:
-    """Whether a retry may succeed; it cannot after a definite refusal."""
+def _is_temporary(error: GaplessError) -> bool:
+    """Whether a retry may succeed."""
     if isinstance(error, ServerRefused):
-        return error.status in _PASSING
+        return error.refusal is Refusal.TEMPORARY
     return not isinstance(error, WrongServer)
 
 
-def _is_final(error: GaplessError) -> bool:
-    """Whether this answer to a reconnecting client means that its session is over.
-
-    Any answer but a refusal may come from something else than the server, such as a captive
-    portal or a gateway.
-    """
-    return (
-        isinstance(error, ServerRefused)
-        and 400 <= error.status < 500
-        and error.status not in _PASSING
-    )
+def _ends_session(error: GaplessError) -> bool:
+    """Whether this answer to a reconnecting client means that its session is over."""
+    return isinstance(error, ServerRefused) and error.refusal is Refusal.FINAL

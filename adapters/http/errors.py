@@ -1,0 +1,86 @@
+"""The domain's errors as HTTP statuses, both ways: what a server answers, what a client reads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import hdrs, web
+
+from domain.errors import (
+    CandidateRejected,
+    NodeUnavailable,
+    NoRelay,
+    NotAllowed,
+    OfferRejected,
+    PeerError,
+    QueryInvalid,
+    RecordingIncomplete,
+    RecordingLive,
+    RecordingUnknown,
+    Refusal,
+    ServerFull,
+    SessionUnknown,
+    StorageFull,
+    Unauthorized,
+)
+
+_log = logging.getLogger("gapless")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+STATUSES: Mapping[type[PeerError], int] = {
+    OfferRejected: 400,
+    CandidateRejected: 400,
+    QueryInvalid: 400,
+    Unauthorized: 401,
+    NotAllowed: 403,
+    SessionUnknown: 404,
+    RecordingUnknown: 404,
+    RecordingLive: 409,
+    RecordingIncomplete: 500,
+    NoRelay: 502,
+    ServerFull: 503,
+    NodeUnavailable: 503,
+    StorageFull: 507,
+}
+RETRY_AFTER_S = 5
+_HEADERS: Mapping[type[PeerError], Mapping[str, str]] = {
+    Unauthorized: {hdrs.WWW_AUTHENTICATE: 'Bearer realm="gapless"'},
+    ServerFull: {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)},
+    NodeUnavailable: {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)},
+}
+_KEPT_HEADERS = ("Allow", "Accept-Patch", "Accept-Post")
+
+_TEMPORARY = (408, 425, 429, 500, 502, 503, 504, 507)
+"""Statuses of a server or a gateway that is busy, full, or being restarted."""
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error as JSON, ``{"error": "…"}``, with its status."""
+    try:
+        return await handler(request)
+    except PeerError as error:
+        return _answer(STATUSES.get(type(error), 400), str(error), _HEADERS.get(type(error), {}))
+    except web.HTTPException as error:
+        headers = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
+        return _answer(error.status, error.text or error.reason, headers)
+    except Exception:
+        # log the route: a path may hold a session's secret
+        resource = request.match_info.route.resource
+        where = resource.canonical if resource is not None else "a request"
+        _log.exception("%s %s failed", request.method, where)
+        return _answer(500, "there is a fault in the server; its log has more", {})
+
+
+def refusal_of(status: int) -> Refusal:
+    """Return what a status that is not a success means for a client."""
+    if status in _TEMPORARY:
+        return Refusal.TEMPORARY
+    # a captive portal redirects; gateways have 5xx statuses of their own
+    return Refusal.FINAL if 400 <= status < 500 else Refusal.UNCLEAR
+
+
+def _answer(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
+    return web.json_response({"error": text}, status=status, headers=headers)
