@@ -11,6 +11,7 @@ from adapters.capture.paced import FileCapture, ToneCapture
 from adapters.codec.decoders import make_decoder
 from adapters.codec.libopus import OpusEncoder
 from adapters.codec.pyav import PyAvResampler
+from adapters.http.access import Access
 from adapters.http.client import HttpSignaling
 from adapters.http.neighbours import Neighbours
 from adapters.http.server import SignalingServer
@@ -33,6 +34,7 @@ from domain.services.server.sessions import SessionService
 from domain.session.addresses import is_loopback
 from domain.session.placement import Registrar, Share
 from domain.session.policy import SessionPolicy
+from domain.session.roles import ALL_ROLES
 from domain.session.turn import IceServerList
 from domain.sound.formats import AudioFormat
 from entrypoints.settings import ClientSettings, ServerSettings
@@ -113,8 +115,12 @@ def build_signaling_server(
         sessions,
         host=settings.host,
         port=settings.port,
-        token=settings.token,
-        allow_anyone=settings.allow_anyone,
+        access=Access(
+            host=settings.host,
+            # the token of the settings has all roles
+            tokens={} if settings.token is None else {settings.token: ALL_ROLES},
+            allow_anyone=settings.allow_anyone,
+        ),
         tls_cert=settings.tls_cert,
         tls_key=settings.tls_key,
         version=VERSION,

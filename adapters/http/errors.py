@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
+from adapters.http.routes import Handler
 from domain.errors import (
     CandidateRejected,
     NodeUnavailable,
@@ -26,8 +27,6 @@ from domain.errors import (
 )
 
 _log = logging.getLogger("gapless")
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 STATUSES: Mapping[type[PeerError], int] = {
     OfferRejected: 400,

@@ -14,8 +14,8 @@ import aiohttp
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from adapters.http.errors import Handler
-from adapters.http.requests import read_body
+from adapters.http.bodies import read_body
+from adapters.http.routes import Handler
 from domain.errors import NodeUnavailable
 from domain.session.placement import Registrar, Share, owner_of, registrar_of
 

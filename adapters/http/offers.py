@@ -1,46 +1,45 @@
-"""The JSON door: ``/offer``, ``/ice-candidate``, ``/sessions/{id}``, ``/health``."""
+"""The JSON door: ``/offer``, ``/ice-candidate``, ``/sessions/{id}``."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
 from adapters.http import headers
-from adapters.http.requests import options, read_text
-from adapters.http.service import SessionService
+from adapters.http.bodies import JSON, read_json
+from adapters.http.routes import Route
 from domain.errors import CandidateRejected, OfferRejected
+from domain.services.server.sessions import SessionService
 from domain.session.ice import IceCandidate, IceServer
+from domain.session.roles import Role
 
 MAX_NAME_CHARACTERS = 200
 
 
 class OfferDoor:
-    """Translates between JSON and the service; decides nothing."""
+    """Translates between JSON and the sessions."""
 
-    def __init__(self, service: SessionService, *, version: str) -> None:
+    def __init__(self, service: SessionService) -> None:
         self._service = service
-        self._version = version
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        router.add_post("/offer", self._offer)
-        router.add_options("/offer", options("POST"))
-        router.add_post("/ice-candidate", self._ice_candidate)
-        router.add_options("/ice-candidate", options("POST"))
-        router.add_delete("/sessions/{id}", self._delete)
-        router.add_options("/sessions/{id}", options("DELETE"))
-        router.add_get("/health", self._health)
-        router.add_options("/health", options("GET, HEAD"))
+    def routes(self) -> Sequence[Route]:
+        publish = Role.PUBLISH
+        return [
+            Route("POST", "/offer", self._offer, publish, JSON),
+            Route("POST", "/ice-candidate", self._ice_candidate, publish, JSON),
+            Route("DELETE", "/sessions/{id}", self._delete, publish),
+        ]
 
     async def _offer(self, request: web.Request) -> web.StreamResponse:
-        body = await _json_body(request)
+        body = await read_json(request)
         sdp, kind = body.get("sdp"), body.get("type")
         name, resume = body.get("name") or "", body.get("resume") or None
         if not isinstance(sdp, str) or kind != "offer":
             raise OfferRejected('an offer is {"sdp": "…", "type": "offer"}')
         if not isinstance(resume, str | None):
-            raise OfferRejected("resume is no text")
+            raise OfferRejected("resume has to be text")
         accepted = await self._service.offer(sdp, name=check_name(name), resume=resume)
         return web.json_response(
             {
@@ -53,7 +52,7 @@ class OfferDoor:
         )
 
     async def _ice_candidate(self, request: web.Request) -> web.StreamResponse:
-        body = await _json_body(request)
+        body = await read_json(request)
         session_id, candidate = body.get("id"), body.get("candidate")
         mid, index = body.get("sdpMid"), body.get("sdpMLineIndex")
         username = body.get("usernameFragment")
@@ -74,47 +73,16 @@ class OfferDoor:
         seconds = await self._service.delete(request.match_info["id"])
         return web.Response(status=204, headers={headers.SECONDS: f"{seconds:.6f}"})
 
-    async def _health(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response(
-            {
-                "status": "ok",
-                "version": self._version,
-                "sessions": self._service.session_count,
-                "states": self._service.states(),
-            }
-        )
-
 
 def check_name(name: Any) -> str:
-    """What a client calls its recording; raises `OfferRejected`."""
+    """Return the client's name for its recording; raises `OfferRejected` for anything else."""
     if not isinstance(name, str) or len(name) > MAX_NAME_CHARACTERS:
-        raise OfferRejected(f"name is no text of at most {MAX_NAME_CHARACTERS} characters")
+        raise OfferRejected(f"name has to be text of at most {MAX_NAME_CHARACTERS} characters")
     return name
 
 
-async def _json_body(request: web.Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await read_text(request, "application/json"))
-    except (ValueError, RecursionError) as error:
-        raise web.HTTPBadRequest(text="the body is no JSON") from error
-    if not isinstance(body, dict):
-        raise web.HTTPBadRequest(text="the body is no JSON object")
-    if any(isinstance(value, str) and not _is_unicode(value) for value in body.values()):
-        raise web.HTTPBadRequest(text="the body has text that is none")
-    return body
-
-
-def _is_unicode(text: str) -> bool:
-    """JSON can write half a surrogate pair, which is no text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _ice_server_json(server: IceServer) -> dict[str, str]:
-    """An RTCIceServer."""
+    """Write an RTCIceServer."""
     entry = {"urls": server.url}
     if server.username and server.credential:
         entry |= {"username": server.username, "credential": server.credential}

@@ -1,4 +1,7 @@
-"""ICE in fragments of SDP: ``application/trickle-ice-sdpfrag`` (RFC 8840 § 9, RFC 9725 § 4.3)."""
+"""SDP fragments that describe ICE: ``application/trickle-ice-sdpfrag``.
+
+RFC 8840 § 9, RFC 9725 § 4.3.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}")  # RFC 8866 § 9
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """What a fragment says of the one ICE session that all its m-lines share."""
+    """A fragment's ICE description, which all of its m-lines share."""
 
     ice: IceDescription
     mid: str
 
 
 def parse_fragment(text: str) -> Fragment:
-    """Read a fragment; raises `CandidateRejected` for one that is none.
+    """Read a fragment; raises `CandidateRejected` if it is malformed.
 
-    Credentials may stand before the m-line or behind it; what is unknown is passed over.
+    Credentials may come before or after the m-line. Unknown attributes are ignored.
     """
     values: dict[str, str] = {}
     candidates: list[str] = []
@@ -36,7 +39,7 @@ def parse_fragment(text: str) -> Fragment:
         if not line.strip() or kind == "m":
             continue
         if kind != "a":
-            raise CandidateRejected(f"no line of an SDP fragment: {line[:100]!r}")
+            raise CandidateRejected(f"not a line of an SDP fragment: {line[:100]!r}")
         name, _, value = rest.partition(":")
         name = name.lower()
         if name == "candidate":
@@ -47,15 +50,15 @@ def parse_fragment(text: str) -> Fragment:
             values.setdefault(name, value)
     username, password = values.get("ice-ufrag", ""), values.get("ice-pwd", "")
     if not are_ice_credentials(username, password):
-        raise CandidateRejected("the fragment has no ice-ufrag and ice-pwd that could be ones")
+        raise CandidateRejected("the fragment has no valid ice-ufrag and ice-pwd")
     if not _TOKEN.fullmatch(mid := values.get("mid", "0")):
-        raise CandidateRejected("the fragment's mid is no token")
+        raise CandidateRejected("the fragment's mid is not a token")
     complete = "end-of-candidates" in values
     return Fragment(IceDescription(username, password, candidates, complete), mid)
 
 
 def write_fragment(fragment: Fragment) -> str:
-    """A fragment that begins an ICE session, or the answer to one."""
+    """Write the fragment that begins an ICE session, or the answer to it."""
     ice = fragment.ice
     lines = [
         "a=ice-options:trickle",

@@ -1,4 +1,4 @@
-"""Signaling over HTTP, the server's side: it listens, the doors do the rest."""
+"""The server's side of HTTP: listens, and puts the application together."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import ssl
 
 from aiohttp import web
 
-from adapters.http.errors import Handler, answer_errors
+from adapters.http.access import Access
+from adapters.http.bodies import MAX_BODY_BYTES
+from adapters.http.cors import allow_pages
+from adapters.http.errors import answer_errors
+from adapters.http.health import HealthDoor
 from adapters.http.neighbours import Neighbours
 from adapters.http.offers import OfferDoor
-from adapters.http.requests import MAX_BODY_BYTES, allow_pages, authorize
-from adapters.http.service import SessionService
+from adapters.http.routes import Handler, add_routes
 from adapters.http.whip import WhipDoor
 from domain.errors import PortInUse, SettingInvalid
+from domain.services.server.sessions import SessionService
 
 KEEP_ALIVE_S = 30.0
 
 
 class SignalingServer:
-    """Two doors to one service, on one address."""
+    """Serves the sessions on one address."""
 
     def __init__(
         self,
@@ -28,8 +32,7 @@ class SignalingServer:
         *,
         host: str,
         port: int,
-        token: str | None,
-        allow_anyone: bool,
+        access: Access,
         tls_cert: str | None,
         tls_key: str | None,
         version: str,
@@ -37,34 +40,44 @@ class SignalingServer:
     ) -> None:
         self._host = host
         self._port = port
+        self._access = access
         self._neighbours = neighbours
         self._tls = _tls_context(tls_cert, tls_key) if tls_cert and tls_key else None
         self._open = asyncio.Event()
-        self._around = [
-            self._wait_until_open,
-            allow_pages(everywhere=token is not None or allow_anyone),
-            answer_errors,
-            authorize(token=token, host=host),
-            neighbours.to_owner,
-        ]
-        self._doors: tuple[OfferDoor, WhipDoor] = (
-            OfferDoor(service, version=version),
+        self._doors = (
+            OfferDoor(service),
             WhipDoor(service),
+            HealthDoor(service, version=version),
         )
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
         self._address = ""
 
+    def make_application(self) -> web.Application:
+        """Make the application with all routes; the first of its middlewares is the outermost."""
+        app = web.Application(
+            middlewares=[
+                self._wait_until_open,
+                allow_pages(self._access.allows_page),
+                answer_errors,
+                self._access.check,
+                self._neighbours.to_owner,
+            ],
+            client_max_size=MAX_BODY_BYTES,
+        )
+        add_routes(app, (route for door in self._doors for route in door.routes()))
+        return app
+
     async def bind(self) -> str:
-        """Listen, and return the address to call; requests wait until `start`.
+        """Listen, and return the server's URL; requests wait until `start`.
 
         Raises `PortInUse` or `SettingInvalid`.
         """
-        app = web.Application(middlewares=self._around, client_max_size=MAX_BODY_BYTES)
-        for door in self._doors:
-            door.add_to(app.router)
         self._runner = web.AppRunner(
-            app, keepalive_timeout=KEEP_ALIVE_S, access_log=None, shutdown_timeout=1.0
+            self.make_application(),
+            keepalive_timeout=KEEP_ALIVE_S,
+            access_log=None,
+            shutdown_timeout=1.0,
         )
         await self._runner.setup()
         assert self._runner.server is not None
@@ -93,14 +106,14 @@ class SignalingServer:
         return self._address
 
     async def start(self) -> str:
-        """Answer requests; listens first, where that has not been done."""
+        """Begin to answer requests, and return the server's URL; calls `bind` if nobody has."""
         if self._server is None:
             await self.bind()
         self._open.set()
         return self._address
 
     async def stop(self) -> None:
-        """Stop listening; requests under way get a second to end."""
+        """Stop listening; requests under way have a second to end."""
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -1,44 +1,46 @@
-"""The WHIP door (RFC 9725): for every standard publisher. The numbers after § are its sections."""
+"""The WHIP door, for standard publishers. The numbers after § are sections of RFC 9725."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from aiohttp import hdrs, web
 
 from adapters.http import sdpfrag
+from adapters.http.bodies import read_text
 from adapters.http.offers import check_name
-from adapters.http.requests import options, read_text
-from adapters.http.service import SessionService
+from adapters.http.routes import Route
 from domain.errors import CandidateRejected
 from domain.ports.signaling import ServerConnection
+from domain.services.server.sessions import SessionService
 from domain.session.ice import IceCandidate, IceServer
+from domain.session.roles import Role
 
 SDP = "application/sdp"
 
 
 class WhipDoor:
-    """Translates between WHIP and the service.
+    """Translates between WHIP and the sessions.
 
-    The WHIP session's address holds the secret of our session: who has it may change and end it,
-    and it says nothing to anybody else (§ 5).
+    The path of a WHIP session contains the session's secret, so that others cannot guess it (§ 5).
     """
 
     def __init__(self, service: SessionService) -> None:
         self._service = service
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        router.add_post("/whip", self._publish)
-        router.add_get("/whip", _nothing)
-        router.add_options("/whip", options("GET, HEAD, POST", Accept_Post=SDP))
-        router.add_patch("/whip/{secret}", self._patch)
-        router.add_delete("/whip/{secret}", self._delete)
-        router.add_get("/whip/{secret}", self._look)
-        router.add_options(
-            "/whip/{secret}",
-            options("DELETE, GET, HEAD, PATCH", Accept_Patch=sdpfrag.CONTENT_TYPE),
-        )
+    def routes(self) -> Sequence[Route]:
+        publish = Role.PUBLISH
+        session = "/whip/{secret}"
+        return [
+            Route("POST", "/whip", self._publish, publish, SDP),
+            Route("GET", "/whip", _no_content, publish),
+            Route("PATCH", session, self._patch, publish, sdpfrag.CONTENT_TYPE),
+            Route("DELETE", session, self._delete, publish),
+            Route("GET", session, self._get, publish),
+        ]
 
     async def _publish(self, request: web.Request) -> web.StreamResponse:
-        """§ 4.2; a name for the recording may stand behind the address as ``?name=``."""
+        """Open a session (§ 4.2); the query ``?name=`` may name the recording."""
         offer = await read_text(request, SDP)
         accepted = await self._service.offer(offer, name=check_name(request.query.get("name", "")))
         response = _text(201, accepted.answer_sdp, SDP)
@@ -50,7 +52,7 @@ class WhipDoor:
         return response
 
     async def _patch(self, request: web.Request) -> web.StreamResponse:
-        """Trickle ICE (§ 4.3.2) or an ICE restart (§ 4.3.3): the credentials tell which it is."""
+        """Add candidates (§ 4.3.2), or restart ICE if the credentials are new (§ 4.3.3)."""
         secret = request.match_info["secret"]
         connection = self._service.connection_of(secret)
         text = await read_text(request, sdpfrag.CONTENT_TYPE)
@@ -64,7 +66,7 @@ class WhipDoor:
                 connection.add_candidate(IceCandidate(None, username=ice.username))
             return web.Response(status=204)
         if ice.username == known.username or ice.password == known.password:
-            raise CandidateRejected("an ICE restart changes ice-ufrag and ice-pwd both")
+            raise CandidateRejected("an ICE restart has to change both ice-ufrag and ice-pwd")
         answer = await self._service.restart_ice(secret, ice)
         body = sdpfrag.write_fragment(sdpfrag.Fragment(answer, fragment.mid))
         response = _text(200, body, sdpfrag.CONTENT_TYPE)
@@ -75,24 +77,24 @@ class WhipDoor:
         await self._service.delete(self._service.session_of(request.match_info["secret"]))
         return web.Response(status=200)
 
-    async def _look(self, request: web.Request) -> web.StreamResponse:
+    async def _get(self, request: web.Request) -> web.StreamResponse:
         self._service.session_of(request.match_info["secret"])
-        return await _nothing(request)
+        return await _no_content(request)
 
 
-async def _nothing(_request: web.Request) -> web.StreamResponse:
-    """There is nothing to be seen here (§ 4.1)."""
+async def _no_content(_request: web.Request) -> web.StreamResponse:
+    """Answer GET with success and no content (§ 4.1)."""
     return web.Response(status=204)
 
 
 def _text(status: int, text: str, content_type: str) -> web.Response:
-    """Without a charset, which these types do not have."""
+    """Make a response without a charset parameter, which these media types do not have."""
     headers = {hdrs.CONTENT_TYPE: content_type}
     return web.Response(status=status, body=text.encode(), headers=headers)
 
 
 def _etag(ice_tag: str) -> str:
-    """A strong entity-tag that names the ICE session (§ 4.3.1)."""
+    """Write the strong entity-tag of an ICE session (§ 4.3.1)."""
     return f'"{ice_tag}"'
 
 
@@ -101,13 +103,13 @@ def _check_precondition(request: web.Request, connection: ServerConnection) -> N
     if not given:
         raise web.HTTPPreconditionRequired(text="If-Match has to name the ICE session, or be *")
     tags = {tag.strip() for line in given for tag in line.split(",")}
-    # the RFC's own example puts the star in quotes; no tag of ours is one
+    # RFC 9725's example has the star in quotes; no entity-tag of ours is a star
     if not tags & {"*", '"*"', _etag(connection.ice_tag)}:
-        raise web.HTTPPreconditionFailed(text="the ICE session is another one by now")
+        raise web.HTTPPreconditionFailed(text="ICE has been restarted since: the tag is old")
 
 
 def _link(server: IceServer) -> str:
-    """A STUN or TURN server for the publisher (§ 4.6)."""
+    """Write the Link header of a STUN or TURN server (§ 4.6)."""
     link = f'<{server.url}>; rel="ice-server"'
     if server.username and server.credential:
         link += f"; username={_quoted(server.username)}; credential={_quoted(server.credential)}"

@@ -145,7 +145,7 @@ async def test_unknown_paths_and_methods_are_told_so(server: Local) -> None:
 async def test_a_body_that_never_comes_is_given_up(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.http.requests.BODY_S", 0.2)
+    monkeypatch.setattr("adapters.http.bodies.BODY_S", 0.2)
     host, port = server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(

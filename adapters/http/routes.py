@@ -1,0 +1,66 @@
+"""Routes, each with what is declared of it: handler, role, media type."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+
+from domain.session.roles import Role
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path."""
+
+    method: str
+    path: str
+    handler: Handler
+    role: Role | None
+    """The role that a request needs; None: the route is public."""
+    accepts: str | None = None
+    """The media type of a request's body."""
+
+
+DECLARED = web.AppKey("declared", dict[web.AbstractRoute, Route])
+"""All routes of an application."""
+
+
+def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
+    """Register routes; add HEAD to each GET, and a public OPTIONS to each path."""
+    declared = app.setdefault(DECLARED, {})
+    by_path: dict[str, list[Route]] = defaultdict(list)
+    for route in routes:
+        by_path[route.path].append(route)
+    for path, found in by_path.items():
+        resource = app.router.add_resource(path)
+        methods = {
+            method: route
+            for route in found
+            for method in ((route.method, "HEAD") if route.method == "GET" else (route.method,))
+        }
+        methods["OPTIONS"] = Route("OPTIONS", path, _options(found, sorted(methods)), role=None)
+        for method, route in methods.items():
+            declared[resource.add_route(method, route.handler)] = route
+
+
+def route_of(request: web.Request) -> Route | None:
+    """Return the route of a request; None where no route has its path and method."""
+    return request.app[DECLARED].get(request.match_info.route)
+
+
+def _options(routes: Iterable[Route], methods: Iterable[str]) -> Handler:
+    """Make the answer to OPTIONS: the methods of a path, and the media types of their bodies."""
+    headers: dict[str, str] = {hdrs.ALLOW: ", ".join((*methods, "OPTIONS"))}
+    for route in routes:
+        if route.accepts:
+            headers[f"Accept-{route.method.title()}"] = route.accepts
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=200, headers=headers)
+
+    return answer

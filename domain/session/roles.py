@@ -1,0 +1,25 @@
+"""What the bearer of a token may do."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Set
+
+
+class Role(enum.Enum):
+    """One kind of permission."""
+
+    PUBLISH = "publish"
+    """Open sessions, and change and end those whose id or secret the bearer has."""
+    WATCH = "watch"
+    """See sessions and recordings."""
+    ADMIN = "admin"
+    """Everything: administrators need no other role."""
+
+
+ALL_ROLES = frozenset(Role)
+
+
+def is_allowed(roles: Set[Role], needed: Role) -> bool:
+    """Return whether somebody with these roles may do what needs a role."""
+    return needed in roles or Role.ADMIN in roles

@@ -1,0 +1,89 @@
+"""Every route says which role it needs, and requests without that role are refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from adapters.http.routes import DECLARED
+from domain.session.roles import ALL_ROLES, Role, is_allowed
+from tests.fakes.http import FakeSessions, http_server
+
+PUBLISH, PUBLIC = Role.PUBLISH, None
+ROLES = {
+    ("POST", "/offer"): PUBLISH,
+    ("POST", "/ice-candidate"): PUBLISH,
+    ("DELETE", "/sessions/{id}"): PUBLISH,
+    ("POST", "/whip"): PUBLISH,
+    ("GET", "/whip"): PUBLISH,
+    ("HEAD", "/whip"): PUBLISH,
+    ("PATCH", "/whip/{secret}"): PUBLISH,
+    ("DELETE", "/whip/{secret}"): PUBLISH,
+    ("GET", "/whip/{secret}"): PUBLISH,
+    ("HEAD", "/whip/{secret}"): PUBLISH,
+    ("GET", "/health"): PUBLIC,
+    ("HEAD", "/health"): PUBLIC,
+}
+TOKENS = {
+    "publisher": frozenset({Role.PUBLISH}),
+    "watcher": frozenset({Role.WATCH}),
+    "admin": frozenset({Role.ADMIN}),
+    "all": ALL_ROLES,
+    "none": frozenset[Role](),
+}
+
+
+def test_every_route_declares_its_role() -> None:
+    app = http_server(FakeSessions()).make_application()
+    declared = {
+        (route.method, route.resource.canonical): app[DECLARED][route].role
+        for route in app.router.routes()
+        if route.resource is not None
+    }
+    preflights = {("OPTIONS", path): PUBLIC for _, path in ROLES}
+    assert declared == ROLES | preflights
+    assert len(app.router.routes()) == len(declared)
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    server = http_server(FakeSessions(), tokens=TOKENS)
+    yield await server.start()
+    await server.stop()
+
+
+@pytest.mark.parametrize(("method", "path"), ROLES)
+async def test_a_request_needs_the_role_of_its_route(url: str, method: str, path: str) -> None:
+    needed = ROLES[method, path]
+    address = url + re.sub(r"{\w+}", "ab", path)
+    async with aiohttp.ClientSession() as http:
+        for token, roles in TOKENS.items():
+            headers = {"Authorization": f"Bearer {token}"}
+            async with http.request(method, address, headers=headers) as response:
+                allowed = needed is None or is_allowed(roles, needed)
+                assert (response.status == 403) is not allowed, token
+                assert response.status != 401
+                if not allowed and method != "HEAD":
+                    assert await response.json() == {"error": "this token lacks the role 'publish'"}
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic all"}):
+            async with http.request(method, address, headers=headers) as response:
+                assert (response.status == 401) is (needed is not None)
+
+
+async def test_what_does_not_exist_is_told_to_bearers_of_a_token_only(url: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        for path, status in (("/nothing", 404), ("/offer", 405)):
+            async with http.put(url + path) as response:
+                assert response.status == 401
+            async with http.put(url + path, headers={"Authorization": "Bearer none"}) as response:
+                assert response.status == status
+
+
+def test_an_administrator_needs_no_other_role() -> None:
+    assert all(is_allowed({Role.ADMIN}, role) for role in Role)
+    assert not is_allowed({Role.PUBLISH}, Role.WATCH)
+    assert not is_allowed({Role.WATCH, Role.PUBLISH}, Role.ADMIN)
+    assert not is_allowed(set(), Role.PUBLISH)
