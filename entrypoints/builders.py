@@ -13,8 +13,9 @@ from adapters.codec.libopus import OpusEncoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.access import Access
 from adapters.http.client import HttpSignaling
-from adapters.http.neighbours import Neighbours
 from adapters.http.server import SignalingServer
+from adapters.placement.single import SingleNode
+from adapters.placement.workers import WorkerPlacement
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.store import FolderStore
@@ -25,6 +26,7 @@ from adapters.transport.sdp.descriptions import OpusPreferences
 from adapters.transport.server import WebRtcServerTransport
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.events import EventPublisher
+from domain.ports.placement import Placement
 from domain.ports.signaling import ServerTransport
 from domain.ports.storage import RecordingStore
 from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
@@ -32,7 +34,7 @@ from domain.services.client.publisher import Publisher
 from domain.services.client.uplink import Uplink
 from domain.services.server.sessions import SessionService
 from domain.session.addresses import is_loopback
-from domain.session.placement import Registrar, Share
+from domain.session.placement import NodeId, SessionCounts
 from domain.session.policy import SessionPolicy
 from domain.session.roles import ALL_ROLES
 from domain.session.turn import IceServerList
@@ -43,7 +45,7 @@ from entrypoints.version import VERSION
 # -- the server --------------------------------------------------------------------------------
 
 
-def build_store(settings: ServerSettings, share: Share) -> RecordingStore:
+def build_store(settings: ServerSettings, node: NodeId) -> RecordingStore:
     if settings.storage == "memory":
         return MemoryStore(
             limit_bytes=settings.memory_mb << 20, limit_bytes_each=settings.memory_each_mb << 20
@@ -53,7 +55,7 @@ def build_store(settings: ServerSettings, share: Share) -> RecordingStore:
         rf64=settings.large_files == "rf64",
         rotate_s=settings.rotate_s,
     )
-    return FolderStore(settings.recordings, options, owns=share.owns)
+    return FolderStore(settings.recordings, options, owns=node.owns)
 
 
 def build_server_transport(
@@ -72,7 +74,7 @@ def build_server_transport(
 
 def build_sessions(
     settings: ServerSettings,
-    share: Share,
+    node: NodeId,
     *,
     transport: ServerTransport,
     store: RecordingStore,
@@ -100,16 +102,18 @@ def build_sessions(
         clock=clock,
         spawner=spawner,
         events=events,
-        new_secret=lambda size: share.mark(secrets.token_hex(size)),
+        new_secret=lambda size: node.mark(secrets.token_hex(size)),
     )
+
+
+def build_placement(node: NodeId, counts: SessionCounts, sockets: str | None) -> Placement:
+    return SingleNode() if sockets is None else WorkerPlacement(node, counts, sockets)
 
 
 def build_signaling_server(
     settings: ServerSettings,
     sessions: SessionService,
-    share: Share,
-    registrar: Registrar,
-    sockets: str | None,
+    placement: Placement,
 ) -> SignalingServer:
     return SignalingServer(
         sessions,
@@ -124,7 +128,7 @@ def build_signaling_server(
         tls_cert=settings.tls_cert,
         tls_key=settings.tls_key,
         version=VERSION,
-        neighbours=Neighbours(share, registrar, sockets),
+        placement=placement,
     )
 
 

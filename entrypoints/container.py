@@ -10,7 +10,7 @@ from adapters.storage.folder.inspection import FolderInspector
 from adapters.storage.folder.recovery import FolderRecovery
 from adapters.storage.folder.renderer import FolderRenderer
 from domain.ports.events import EventPublisher
-from domain.session.placement import Registrar, Share
+from domain.session.placement import NodeId
 from entrypoints import builders
 from entrypoints.settings import ClientSettings, ServerSettings
 
@@ -20,31 +20,29 @@ class ServerContainer(containers.DeclarativeContainer):
 
     settings: providers.Dependency[ServerSettings] = providers.Dependency(ServerSettings)
     events: providers.Dependency[EventPublisher] = providers.Dependency()
-    share = providers.Object(Share())
-    """Which part of the sessions belongs to this process, if several share them."""
+    node = providers.Object(NodeId())
+    """Which of a server's worker processes this is."""
     counts = providers.Object([0])
-    """How many sessions each of those processes has."""
+    """How many sessions each worker has."""
     sockets: providers.Object[str | None] = providers.Object(None)
-    """The folder in which those processes reach each other."""
+    """The folder of the sockets by which workers reach each other; None: there is one process."""
 
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
-    registrar = providers.Singleton(Registrar, share, counts)
-    store = providers.Singleton(builders.build_store, settings, share)
+    placement = providers.Singleton(builders.build_placement, node, counts, sockets)
+    store = providers.Singleton(builders.build_store, settings, node)
     transport = providers.Singleton(builders.build_server_transport, settings, clock, spawner)
     sessions = providers.Singleton(
         builders.build_sessions,
         settings,
-        share,
+        node,
         transport=transport,
         store=store,
         clock=clock,
         spawner=spawner,
         events=events,
     )
-    signaling = providers.Singleton(
-        builders.build_signaling_server, settings, sessions, share, registrar, sockets
-    )
+    signaling = providers.Singleton(builders.build_signaling_server, settings, sessions, placement)
 
 
 class ClientContainer(containers.DeclarativeContainer):

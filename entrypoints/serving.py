@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dependency_injector import providers
 
 from domain.ports.events import EventPublisher
-from domain.session.placement import Counts, Share
+from domain.session.placement import NodeId, SessionCounts
 from entrypoints.container import ServerContainer
 from entrypoints.settings import ServerSettings
 from entrypoints.terminal import show_recovery
@@ -31,14 +31,14 @@ def make_container(
     settings: ServerSettings,
     events: EventPublisher,
     *,
-    share: Share | None = None,
-    counts: Counts | None = None,
+    node: NodeId | None = None,
+    counts: SessionCounts | None = None,
     sockets: str | None = None,
 ) -> ServerContainer:
-    """What a server is made of; with a `share` of the sessions, what a worker is made of."""
+    """Make the container of a server; with a `node`, that of one of its workers."""
     container = ServerContainer(settings=settings, events=events)
-    if share is not None:
-        container.share.override(providers.Object(share))
+    if node is not None:
+        container.node.override(providers.Object(node))
         container.counts.override(providers.Object(counts))
         container.sockets.override(providers.Object(sockets))
     return container
@@ -49,9 +49,9 @@ async def serve_here(
 ) -> None:
     """Take offers and record until `stop` is set; `listening` is told the address."""
     store, sessions, signaling = container.store(), container.sessions(), container.signaling()
-    registrar = container.registrar()
+    placement = container.placement()
     store.check()
-    if container.share().count == 1:
+    if placement.here is None:
         # first the port: a second server on it must not touch what the first one records; who has
         # started several workers has it already, and nobody else's requests should wait for us
         await signaling.bind()
@@ -60,6 +60,7 @@ async def serve_here(
         recovery = sessions.recover()
         with contextlib.suppress(OSError):  # whoever read this is gone
             show_recovery(recovery)
+        await placement.open()
         address = await signaling.start()
         # what is there by now stays: the collector need not look through it again and again
         gc.collect()
@@ -69,7 +70,7 @@ async def serve_here(
         listening(address)
         while not stop.is_set():
             sessions.tick()
-            registrar.tell(sessions.places_taken)
+            placement.report(sessions.places_taken)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await stop.wait()
@@ -78,6 +79,7 @@ async def serve_here(
             async with asyncio.timeout(SHUTDOWN_S):
                 await sessions.shut_down()
                 await signaling.stop()
+                await placement.close()
         store.close()
 
 

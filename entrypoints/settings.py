@@ -13,7 +13,7 @@ from typing import Any
 from domain.errors import SettingInvalid
 from domain.session.addresses import PortRange, is_loopback
 from domain.session.ice import IceServer
-from domain.session.placement import MAX_WORKERS
+from domain.session.placement import MAX_NODES
 
 
 def _check_turn_credentials(servers: tuple[IceServer, ...]) -> None:
@@ -124,7 +124,7 @@ class ServerSettings:
         500, "Most sessions at one time, divided among the workers.", low=1
     )
     workers: int = _setting(
-        1, "Processes that share the load; one for each core.", low=1, high=MAX_WORKERS
+        1, "Processes that share the load; one for each core.", low=1, high=MAX_NODES
     )
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
-"""A server as several processes: one for each core, all of them listening on one port.
+"""A server that is several processes, one for each core, which listen on one port together.
 
-The process that was started listens to nobody. It keeps a worker for each share of the sessions,
-and starts another one in the place of one that dies: that one takes up its recordings, and its
-clients come back to it.
+The process that was started does not listen. It runs one worker process for each part of the
+sessions and replaces a worker that dies; the new one resumes the recordings of the old one, whose
+clients reconnect.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import click
 
 from domain.errors import GaplessError, PortInUse, SettingInvalid
-from domain.session.placement import ABSENT, Counts, Share
+from domain.session.placement import ABSENT, NodeId, SessionCounts
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
 from entrypoints.subscribers import NO_EVENTS, events_for
 from entrypoints.terminal import ServerView, log_to_terminal
 
 RESTART_S, MAX_RESTART_S = 0.5, 8.0
-"""A worker that dies is started again after so long, and after longer if it dies at once."""
+"""The delay before a worker that died is replaced; it doubles while workers die early."""
 STEADY_S = 30.0
-"""One that has lived so long did not die at once."""
+"""A worker that ran for so long did not die early."""
 KILL_S = SHUTDOWN_S + 1.5
-"""A worker that has not ended by itself by then hangs."""
+"""A worker that has not ended so long after it was told to is killed."""
 _PROCESSES = multiprocessing.get_context("spawn")
 
 
 async def serve_with_workers(
     settings: ServerSettings, *, listening: Callable[[str], None], stop: asyncio.Event
 ) -> None:
-    """Serve until `stop` is set; raises what one process would."""
+    """Serve until `stop` is set; raises what a server of one process raises."""
     # errors in the settings are reported once, here
     container = make_container(settings, NO_EVENTS)
     container.signaling()
@@ -52,15 +53,20 @@ async def serve_with_workers(
     ):
         counts = _PROCESSES.RawArray("i", [ABSENT] * settings.workers)
         workers = [
-            _Worker(_part(settings, port, number), Share(number, settings.workers), counts, folder)
+            _Worker(
+                _settings_of_worker(settings, port, number),
+                NodeId(number, settings.workers),
+                counts,
+                folder,
+            )
             for number in range(settings.workers)
         ]
-        keeping = [asyncio.create_task(worker.keep()) for worker in workers]
+        running = [asyncio.create_task(worker.run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
         started = asyncio.gather(*(worker.address for worker in workers))
         try:
-            waiting: set[asyncio.Future[Any]] = {started, stopping}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            first: set[asyncio.Future[Any]] = {started, stopping}
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if started.done():
                 listening(started.result()[0])
                 await stopping
@@ -68,14 +74,14 @@ async def serve_with_workers(
             stopping.cancel()
             for worker in workers:
                 worker.stop()
-            await asyncio.wait(keeping, timeout=KILL_S)
+            await asyncio.wait(running, timeout=KILL_S)
             for worker in workers:
                 worker.kill()
-            await asyncio.gather(started, *keeping, return_exceptions=True)
+            await asyncio.gather(started, *running, return_exceptions=True)
 
 
-def _part(settings: ServerSettings, port: int, number: int) -> ServerSettings:
-    """What a worker may take of all that there is."""
+def _settings_of_worker(settings: ServerSettings, port: int, number: int) -> ServerSettings:
+    """Divide the limits of a server among its workers."""
     count = settings.workers
     sessions = settings.max_sessions // count + (number < settings.max_sessions % count)
     memory = max(1, settings.memory_mb // count)
@@ -85,34 +91,37 @@ def _part(settings: ServerSettings, port: int, number: int) -> ServerSettings:
 
 
 class _Worker:
-    """One share of the sessions, whatever process has it."""
+    """One of the workers, over all processes that run it one after the other."""
 
-    def __init__(self, settings: ServerSettings, share: Share, counts: Counts, folder: str) -> None:
+    def __init__(
+        self, settings: ServerSettings, node: NodeId, counts: SessionCounts, folder: str
+    ) -> None:
         self._settings = settings
-        self._share = share
+        self._node = node
         self._counts = counts
         self._folder = folder
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
         self._stopping = asyncio.Event()
         self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """What the first process listens on, once it does; or why it does not."""
+        """The URL of the first process once it listens, or the reason why it does not."""
 
-    async def keep(self) -> None:
-        """Keep a process running until `stop`."""
+    async def run(self) -> None:
+        """Run a process, and another when it dies, until `stop`."""
         delay = RESTART_S
         while not self._stopping.is_set():
             began = time.monotonic()
-            why = await self._run()
+            reason = await self._run_process()
             if self._stopping.is_set():
                 break
             if not self.address.done():
-                self.address.set_exception(GaplessError(f"a worker could not be started: {why}"))
+                self.address.set_exception(GaplessError(f"a worker could not be started: {reason}"))
                 break
             if time.monotonic() - began > STEADY_S:
                 delay = RESTART_S
-            with contextlib.suppress(OSError):  # whoever read this is gone
-                click.echo(f"worker {self._share.number} has died ({why}); starting it again",
-                           err=True)  # fmt: skip
+            with contextlib.suppress(OSError):  # the reader of standard error may be gone
+                click.echo(
+                    f"worker {self._node.number} has died ({reason}); starting it again", err=True
+                )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()
@@ -121,124 +130,132 @@ class _Worker:
             self.address.cancel()
 
     def stop(self) -> None:
+        """Tell the process to complete its recordings and end; do not start another."""
         self._stopping.set()
         if self._process is not None and self._process.is_alive():
             self._process.terminate()
 
     def kill(self) -> None:
+        """End the process at once."""
         if self._process is not None and self._process.is_alive():
             self._process.kill()
 
-    async def _run(self) -> str:
-        """One process from its start to its end; returns why it has ended."""
+    async def _run_process(self) -> str:
+        """Run one process from its start to its end; return why it ended."""
         loop = asyncio.get_running_loop()
-        ours, theirs = _PROCESSES.Pipe()
+        reports, reporting = _PROCESSES.Pipe()
         process = _PROCESSES.Process(
-            target=_work, args=(self._settings, self._share, self._counts, self._folder, theirs)
+            target=_work, args=(self._settings, self._node, self._counts, self._folder, reporting)
         )
-        # Ctrl-C is for all processes of a terminal; a worker ends when it is told to
+        # Ctrl-C reaches all processes of a terminal, but a worker ends only when it is told to.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
         except OSError as error:
-            ours.close()
+            reports.close()
             return str(error)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            theirs.close()
+            reporting.close()
         self._process = process
         if self._stopping.is_set():
             process.terminate()
         ended: asyncio.Future[None] = loop.create_future()
-        told: list[str] = []
-        loop.add_reader(process.sentinel, _settle, ended)
-        loop.add_reader(ours.fileno(), self._hear, ours, told)
+        reasons: list[str] = []
+        loop.add_reader(process.sentinel, _complete, ended)
+        loop.add_reader(reports.fileno(), self._receive, reports, reasons)
         try:
             await ended
         finally:
             loop.remove_reader(process.sentinel)
-            loop.remove_reader(ours.fileno())
-            ours.close()
+            loop.remove_reader(reports.fileno())
+            reports.close()
         process.join()
-        self._counts[self._share.number] = ABSENT
-        return told[-1] if told else f"exit code {process.exitcode}"
+        self._counts[self._node.number] = ABSENT
+        return reasons[-1] if reasons else f"exit code {process.exitcode}"
 
-    def _hear(self, pipe: Connection, told: list[str]) -> None:
-        """The address, or why there is none."""
+    def _receive(self, reports: Connection, reasons: list[str]) -> None:
+        """Receive a report of the process: its URL, or the reason why it does not listen."""
         try:
-            is_listening, text = pipe.recv()
+            is_listening, text = reports.recv()
         except (EOFError, OSError):
-            asyncio.get_running_loop().remove_reader(pipe.fileno())
+            asyncio.get_running_loop().remove_reader(reports.fileno())
             return
         if not is_listening:
-            told.append(text)
+            reasons.append(text)
         elif not self.address.done():
             self.address.set_result(text)
 
 
-def _settle(future: asyncio.Future[None]) -> None:
+def _complete(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
 
 @contextlib.contextmanager
 def _reserved(host: str, port: int) -> Iterator[int]:
-    """A port that the workers can listen on together, and nobody else who does not say so."""
+    """Reserve a port on which the workers can listen together.
+
+    Other programs can only listen on it if they ask to share it, too. Raises `PortInUse` or
+    `SettingInvalid`.
+    """
     try:
-        held = _bind(host, port)
+        reserved = _bind(host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(f"{host}:{port} is in use by another program") from error
         raise SettingInvalid("host", f"cannot listen on {host}:{port}: {error}") from error
-    with held:
-        yield held.getsockname()[1]
+    with reserved:
+        yield reserved.getsockname()[1]
 
 
 def _bind(host: str, port: int) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, *_, address in found if port else ():
-        with socket.socket(family, kind) as probe:  # without sharing: is it in use?
+        with socket.socket(family, kind) as probe:  # without SO_REUSEPORT: is the port in use?
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind(address)
     family, kind, *_, address = found[0]
-    held = socket.socket(family, kind)
+    bound = socket.socket(family, kind)
     try:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
     except BaseException:
-        held.close()
+        bound.close()
         raise
-    return held
+    return bound
 
 
-# -- in a worker ---------------------------------------------------------------------------------
+# -- in a worker's process -----------------------------------------------------------------------
 
 
 def _work(
-    settings: ServerSettings, share: Share, counts: Counts, folder: str, pipe: Connection
+    settings: ServerSettings, node: NodeId, counts: SessionCounts, folder: str, reports: Connection
 ) -> None:
     log_to_terminal()
     try:
-        asyncio.run(_serve(settings, share, counts, folder, pipe))
+        asyncio.run(_serve(settings, node, counts, folder, reports))
     except GaplessError as error:
-        pipe.send((False, str(error)))
+        reports.send((False, str(error)))
 
 
 async def _serve(
-    settings: ServerSettings, share: Share, counts: Counts, folder: str, pipe: Connection
+    settings: ServerSettings, node: NodeId, counts: SessionCounts, folder: str, reports: Connection
 ) -> None:
     stop = asyncio.Event()
     at_signals(stop.set)
     loop = asyncio.get_running_loop()
 
-    def orphaned() -> None:
-        loop.remove_reader(pipe.fileno())
+    def stop_without_parent() -> None:
+        loop.remove_reader(reports.fileno())
         stop.set()
 
-    # nothing is ever said to a worker: its pipe can be read when who started it is gone
-    loop.add_reader(pipe.fileno(), orphaned)
+    # The parent sends nothing through the pipe: it becomes readable when the parent has ended.
+    loop.add_reader(reports.fileno(), stop_without_parent)
     with events_for(ServerView()) as events:
-        container = make_container(settings, events, share=share, counts=counts, sockets=folder)
-        await serve_here(container, listening=lambda address: pipe.send((True, address)), stop=stop)
+        container = make_container(settings, events, node=node, counts=counts, sockets=folder)
+        await serve_here(
+            container, listening=lambda address: reports.send((True, address)), stop=stop
+        )

@@ -61,6 +61,18 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     return body
 
 
+async def peek_json(request: web.Request) -> dict[str, Any]:
+    """Read what may be a JSON object; returns an empty one for anything else.
+
+    Raises what `read_body` raises.
+    """
+    try:
+        body = json.loads(await read_body(request))
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
 def _is_unicode(text: str) -> bool:
     """Return whether text is Unicode: JSON can escape half a surrogate pair, which is not."""
     try:

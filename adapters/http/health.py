@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
-from aiohttp import web
+import aiohttp
+from aiohttp import hdrs, web
 
+from adapters.http.nodes import NodeClient, is_from_node
 from adapters.http.routes import Route
+from domain.ports.placement import Node, Placement
 from domain.services.server.sessions import SessionService
+
+NODE_S = 2.0
+"""How long another node may take to answer."""
 
 
 class HealthDoor:
     """Answers everybody, also without a token: load balancers and monitors ask."""
 
-    def __init__(self, service: SessionService, *, version: str) -> None:
+    def __init__(
+        self, service: SessionService, *, version: str, placement: Placement, nodes: NodeClient
+    ) -> None:
         self._service = service
         self._version = version
+        self._placement = placement
+        self._nodes = nodes
 
     def routes(self) -> Sequence[Route]:
         return [Route("GET", "/health", self._health, role=None)]
 
-    async def _health(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response(
-            {
-                "status": "ok",
-                "version": self._version,
-                "sessions": self._service.session_count,
-                "states": self._service.states(),
-            }
-        )
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        """Count the sessions of all nodes; asked by another node, those of this one."""
+        sessions = self._service.session_count
+        states = Counter(self._service.states())
+        if not is_from_node(request):
+            for health in await asyncio.gather(*map(self._ask, self._placement.others())):
+                sessions += health["sessions"]
+                states.update(health["states"])
+        body = {
+            "status": "ok",
+            "version": self._version,
+            "sessions": sessions,
+            "states": states,
+        }
+        return web.json_response(body)
+
+    async def _ask(self, node: Node) -> Any:
+        """Return the health of another node; one that does not answer has no sessions."""
+        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError):
+            async with self._nodes.to(node).get(
+                "http://node/health",
+                timeout=aiohttp.ClientTimeout(total=NODE_S),
+                headers={hdrs.HOST: "localhost"},  # without a token only loopback names will do
+            ) as answer:
+                if answer.status == 200:
+                    return await answer.json()
+        return {"sessions": 0, "states": {}}

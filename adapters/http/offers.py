@@ -8,9 +8,10 @@ from typing import Any
 from aiohttp import web
 
 from adapters.http import headers
-from adapters.http.bodies import JSON, read_json
+from adapters.http.bodies import JSON, peek_json, read_json
 from adapters.http.routes import Route
 from domain.errors import CandidateRejected, OfferRejected
+from domain.ports.placement import KnownSession, NewOffer, SessionKey
 from domain.services.server.sessions import SessionService
 from domain.session.ice import IceCandidate, IceServer
 from domain.session.roles import Role
@@ -27,9 +28,9 @@ class OfferDoor:
     def routes(self) -> Sequence[Route]:
         publish = Role.PUBLISH
         return [
-            Route("POST", "/offer", self._offer, publish, JSON),
-            Route("POST", "/ice-candidate", self._ice_candidate, publish, JSON),
-            Route("DELETE", "/sessions/{id}", self._delete, publish),
+            Route("POST", "/offer", self._offer, publish, JSON, _key_of_offer),
+            Route("POST", "/ice-candidate", self._ice_candidate, publish, JSON, _key_of_candidate),
+            Route("DELETE", "/sessions/{id}", self._delete, publish, session_key=_key_in_path),
         ]
 
     async def _offer(self, request: web.Request) -> web.StreamResponse:
@@ -72,6 +73,23 @@ class OfferDoor:
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         seconds = await self._service.delete(request.match_info["id"])
         return web.Response(status=204, headers={headers.SECONDS: f"{seconds:.6f}"})
+
+
+async def _key_of_offer(request: web.Request) -> SessionKey | None:
+    body = await peek_json(request)
+    resume, sdp = body.get("resume"), body.get("sdp")
+    if isinstance(resume, str) and resume:
+        return KnownSession(resume)
+    return NewOffer(sdp) if isinstance(sdp, str) else None
+
+
+async def _key_of_candidate(request: web.Request) -> SessionKey | None:
+    session_id = (await peek_json(request)).get("id")
+    return KnownSession(session_id) if isinstance(session_id, str) else None
+
+
+async def _key_in_path(request: web.Request) -> SessionKey | None:
+    return KnownSession(request.match_info["id"])
 
 
 def check_name(name: Any) -> str:

@@ -1,4 +1,4 @@
-"""Routes, each with what is declared of it: handler, role, media type."""
+"""Routes: each declares its handler, role, media type, and how its session is found."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
+from domain.ports.placement import SessionKey
 from domain.session.roles import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+KeyReader = Callable[[web.Request], Awaitable[SessionKey | None]]
+"""Returns None for a malformed request, without refusing it: that is for the handler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Route:
     """The role that a request needs; None: the route is public."""
     accepts: str | None = None
     """The media type of a request's body."""
+    session_key: KeyReader | None = None
+    """Reads which session a request is for; None: any node can answer it."""
 
 
 DECLARED = web.AppKey("declared", dict[web.AbstractRoute, Route])

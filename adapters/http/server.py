@@ -12,12 +12,14 @@ from adapters.http.access import Access
 from adapters.http.bodies import MAX_BODY_BYTES
 from adapters.http.cors import allow_pages
 from adapters.http.errors import answer_errors
+from adapters.http.forwarding import Forwarder
 from adapters.http.health import HealthDoor
-from adapters.http.neighbours import Neighbours
+from adapters.http.nodes import NodeClient
 from adapters.http.offers import OfferDoor
 from adapters.http.routes import Handler, add_routes
 from adapters.http.whip import WhipDoor
 from domain.errors import PortInUse, SettingInvalid
+from domain.ports.placement import Placement
 from domain.services.server.sessions import SessionService
 
 KEEP_ALIVE_S = 30.0
@@ -36,18 +38,20 @@ class SignalingServer:
         tls_cert: str | None,
         tls_key: str | None,
         version: str,
-        neighbours: Neighbours,
+        placement: Placement,
     ) -> None:
         self._host = host
         self._port = port
         self._access = access
-        self._neighbours = neighbours
+        self._placement = placement
+        self._nodes = NodeClient()
+        self._forwarder = Forwarder(placement, self._nodes)
         self._tls = _tls_context(tls_cert, tls_key) if tls_cert and tls_key else None
         self._open = asyncio.Event()
         self._doors = (
             OfferDoor(service),
             WhipDoor(service),
-            HealthDoor(service, version=version),
+            HealthDoor(service, version=version, placement=placement, nodes=self._nodes),
         )
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
@@ -61,7 +65,7 @@ class SignalingServer:
                 allow_pages(self._access.allows_page),
                 answer_errors,
                 self._access.check,
-                self._neighbours.to_owner,
+                self._forwarder.forward,
             ],
             client_max_size=MAX_BODY_BYTES,
         )
@@ -82,16 +86,16 @@ class SignalingServer:
         await self._runner.setup()
         assert self._runner.server is not None
         try:
-            path = self._neighbours.socket_path
+            here = self._placement.here
             self._server = await asyncio.get_running_loop().create_server(
                 self._runner.server,
                 self._host,
                 self._port,
                 ssl=self._tls,
-                reuse_port=True if path else None,
+                reuse_port=True if here else None,  # the other nodes listen on the same port
             )
-            if path:
-                await web.UnixSite(self._runner, path).start()
+            if here:
+                await web.UnixSite(self._runner, here.address).start()
         except OSError as error:
             await self.stop()
             if error.errno == errno.EADDRINUSE:
@@ -120,7 +124,7 @@ class SignalingServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        await self._neighbours.close()
+        await self._nodes.close()
 
     @web.middleware
     async def _wait_until_open(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from aiohttp import hdrs, web
 
 from adapters.http import sdpfrag
-from adapters.http.bodies import read_text
+from adapters.http.bodies import read_body, read_text
 from adapters.http.offers import check_name
 from adapters.http.routes import Route
 from domain.errors import CandidateRejected
+from domain.ports.placement import KnownSession, NewOffer, SessionKey
 from domain.ports.signaling import ServerConnection
 from domain.services.server.sessions import SessionService
 from domain.session.ice import IceCandidate, IceServer
@@ -32,11 +33,11 @@ class WhipDoor:
         publish = Role.PUBLISH
         session = "/whip/{secret}"
         return [
-            Route("POST", "/whip", self._publish, publish, SDP),
+            Route("POST", "/whip", self._publish, publish, SDP, _key_of_offer),
             Route("GET", "/whip", _no_content, publish),
-            Route("PATCH", session, self._patch, publish, sdpfrag.CONTENT_TYPE),
-            Route("DELETE", session, self._delete, publish),
-            Route("GET", session, self._get, publish),
+            Route("PATCH", session, self._patch, publish, sdpfrag.CONTENT_TYPE, _key_in_path),
+            Route("DELETE", session, self._delete, publish, session_key=_key_in_path),
+            Route("GET", session, self._get, publish, session_key=_key_in_path),
         ]
 
     async def _publish(self, request: web.Request) -> web.StreamResponse:
@@ -80,6 +81,14 @@ class WhipDoor:
     async def _get(self, request: web.Request) -> web.StreamResponse:
         self._service.session_of(request.match_info["secret"])
         return await _no_content(request)
+
+
+async def _key_of_offer(request: web.Request) -> SessionKey | None:
+    return NewOffer((await read_body(request)).decode(errors="replace"))
+
+
+async def _key_in_path(request: web.Request) -> SessionKey | None:
+    return KnownSession(request.match_info["secret"])
 
 
 async def _no_content(_request: web.Request) -> web.StreamResponse:

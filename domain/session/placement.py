@@ -1,9 +1,11 @@
-"""Which of a server's worker processes a session belongs to: its id and its secret say so.
+"""How the nodes of a server divide its sessions among themselves.
 
-Both begin with the owner's number in hex. With another number of workers than before, what an
-earlier server has left is shared out anew, by the same rule in all of them.
+The id and the secret of a session begin with the number of its node, in hex. If a server starts
+again with another number of nodes, the remainder of the division by it tells which node has a
+session of before.
 
-A session that is still to be is nobody's: the worker with the fewest takes it.
+A new offer is assigned to the node with the fewest sessions. One node decides that for an offer;
+the offer's digest says which one.
 """
 
 from __future__ import annotations
@@ -13,80 +15,83 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol
 
-MAX_WORKERS = 256
+MAX_NODES = 256
 ABSENT = 2**31 - 1
-"""Instead of a count of sessions: that worker is not there."""
+"""The session count of a node that is not running."""
 _DIGITS = 2
-_REMEMBERED = 10_000
+_REMEMBERED_OFFERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """One worker's part of a server."""
+class NodeId:
+    """One of a server's nodes: its number, from 0, and how many there are."""
 
     number: int = 0
     count: int = 1
 
-    def owns(self, text: str) -> bool:
-        """Whether an id, a secret, or the name of a recording (it ends with the id) is ours."""
-        return owner_of(text.rpartition("-")[2], self.count) == self.number
+    def owns(self, name: str) -> bool:
+        """Return whether a session is this node's, by its id, secret, or recording's name.
+
+        The name of a recording ends with the id of its session.
+        """
+        return node_number_of(name.rpartition("-")[2], self.count) == self.number
 
     def mark(self, secret: str) -> str:
-        """A hexadecimal secret of the same length that says whose it is."""
+        """Put this node's number in the place of the first digits of a hexadecimal secret."""
         return f"{self.number:0{_DIGITS}x}{secret[_DIGITS:]}"
 
 
-def owner_of(text: str, count: int) -> int:
-    """The worker that an id or a secret names; what is neither is the first one's."""
+def node_number_of(id_or_secret: str, count: int) -> int:
+    """Return the number of a session's node; 0 for text that is not an id or a secret."""
     try:
-        return int(text[:_DIGITS], 16) % count
+        return int(id_or_secret[:_DIGITS], 16) % count
     except ValueError:
         return 0
 
 
-def registrar_of(offer: str, count: int) -> int:
-    """The worker that says who takes an offer: the same one, should it be sent again."""
-    return _digest(offer)[0] % count
+def digest_of_offer(sdp: str) -> bytes:
+    """Return the 32 bytes by which nodes speak of an offer."""
+    return hashlib.sha256(sdp.encode(errors="surrogatepass")).digest()
 
 
-class Counts(Protocol):
-    """Numbers by worker, in memory that all of them share; each is read and written at once."""
+def assigner_of(digest: bytes, count: int) -> int:
+    """Return the number of the node that assigns an offer, by the offer's digest."""
+    return digest[0] % count
+
+
+class SessionCounts(Protocol):
+    """The number of sessions by node, in memory that all nodes share.
+
+    Every number is read and written at once.
+    """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, worker: int, /) -> int: ...
+    def __getitem__(self, node: int, /) -> int: ...
 
-    def __setitem__(self, worker: int, count: int, /) -> None: ...
+    def __setitem__(self, node: int, count: int, /) -> None: ...
 
 
-class Registrar:
-    """Deals out the offers that fall to one worker, by what all of them have to do.
+class OfferAssigner:
+    """Assigns offers to nodes.
 
-    An offer that is sent again (its answer was lost) goes where it went before; the latest ten
-    thousand are remembered.
+    An offer that is sent again, since its answer was lost, gets the same node. The latest ten
+    thousand offers are remembered.
     """
 
-    def __init__(self, share: Share, counts: Counts) -> None:
-        self._share = share
+    def __init__(self, counts: SessionCounts) -> None:
         self._counts = counts
-        self._takers: OrderedDict[bytes, int] = OrderedDict()
+        self._assigned: OrderedDict[bytes, int] = OrderedDict()
 
-    def tell(self, sessions: int) -> None:
-        """So many sessions this worker has; it has to say so a few times a second."""
-        self._counts[self._share.number] = sessions
-
-    def taker_of(self, offer: str) -> int:
-        """The worker that takes an offer."""
-        key = _digest(offer)
-        taker = self._takers.get(key)
-        if taker is None:
-            taker = min(range(len(self._counts)), key=self._counts.__getitem__)
-            self._counts[taker] += 1  # until it tells the next time
-            self._takers[key] = taker
-            if len(self._takers) > _REMEMBERED:
-                self._takers.popitem(last=False)
-        return taker
-
-
-def _digest(offer: str) -> bytes:
-    return hashlib.sha256(offer.encode(errors="surrogatepass")).digest()
+    def node_for(self, digest: bytes) -> int:
+        """Return the number of an offer's node; if none is running, of one that is not."""
+        node = self._assigned.get(digest)
+        if node is None:
+            node = min(range(len(self._counts)), key=self._counts.__getitem__)
+            if self._counts[node] == ABSENT:
+                return node
+            self._counts[node] += 1  # until the node reports its number again
+            self._assigned[digest] = node
+            if len(self._assigned) > _REMEMBERED_OFFERS:
+                self._assigned.popitem(last=False)
+        return node

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.http.access import Access
-from adapters.http.neighbours import Neighbours
 from adapters.http.server import SignalingServer
+from adapters.placement.single import SingleNode
 from domain.errors import OfferRejected, RecordingIncomplete, SessionUnknown
+from domain.ports.placement import Placement
 from domain.ports.signaling import ServerConnection
 from domain.session.ice import IceCandidate, IceDescription, IceServer
-from domain.session.placement import Registrar, Share
 from domain.session.roles import ALL_ROLES, Role
 
 
@@ -28,17 +28,21 @@ class Accepted:
 class FakeSessions:
     """Takes the place of the server's `SessionService`."""
 
-    session_count = 0
-
-    def __init__(self) -> None:
+    def __init__(self, **states: int) -> None:
+        self._states = states
         self.offers: list[tuple[str, str]] = []
         self.candidates: list[tuple[str, IceCandidate]] = []
         self.resumed: list[str | None] = []
         self.deleted: list[str] = []
+        self.searched: list[str] = []
         self.is_failing = False
 
+    @property
+    def session_count(self) -> int:
+        return sum(self._states.values())
+
     def states(self) -> dict[str, int]:
-        return {}
+        return self._states
 
     async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Accepted:
         if sdp == "bad":
@@ -48,12 +52,14 @@ class FakeSessions:
         return Accepted()
 
     def connection_of(self, secret: str) -> ServerConnection:
+        self.searched.append(secret)
         raise SessionUnknown(secret)
 
     async def restart_ice(self, secret: str, remote: IceDescription) -> IceDescription:
         raise SessionUnknown(secret)
 
     def session_of(self, secret: str) -> str:
+        self.searched.append(secret)
         raise SessionUnknown(secret)
 
     def add_candidate(self, session_id: str, candidate: IceCandidate) -> None:
@@ -73,6 +79,7 @@ def http_server(
     *,
     token: str | None = None,
     tokens: Mapping[str, frozenset[Role]] | None = None,
+    placement: Placement | None = None,
     tls: tuple[str, str] | tuple[None, None] = (None, None),
 ) -> SignalingServer:
     service: Any = sessions
@@ -86,5 +93,5 @@ def http_server(
         tls_cert=tls[0],
         tls_key=tls[1],
         version="1",
-        neighbours=Neighbours(Share(), Registrar(Share(), [0]), None),
+        placement=placement or SingleNode(),
     )

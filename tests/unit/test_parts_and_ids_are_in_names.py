@@ -16,7 +16,7 @@ from domain.recording.naming import (
     split_part_name,
     split_recording_id,
 )
-from domain.session.placement import Share
+from domain.session.placement import NodeId
 
 SESSION = "8f3a9c0d12345678"
 FIRST = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 (hypothesis wants it so)
@@ -44,11 +44,11 @@ def test_a_name_tells_what_it_was_made_of(
 @pytest.mark.parametrize("track", [1, 2, 12])
 def test_all_files_of_a_session_belong_to_its_worker(track: int, number: int) -> None:
     for worker in range(4):
-        session_id = Share(worker, 4).mark(SESSION)
+        session_id = NodeId(worker, 4).mark(SESSION)
         name = recording_name(
             started_at=WHEN, client_name="a-b 2", session_id=session_id, track=track
         )
-        owners = [n for n in range(4) if Share(n, 4).owns(part_name(name, number))]
+        owners = [n for n in range(4) if NodeId(n, 4).owns(part_name(name, number))]
         assert owners == [worker]
 
 

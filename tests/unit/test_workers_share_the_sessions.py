@@ -1,64 +1,79 @@
-"""Whose a session is: one answer in every process."""
+"""Which node has a session: one answer in every process."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.session.placement import ABSENT, MAX_WORKERS, Registrar, Share, owner_of, registrar_of
+from domain.session.placement import (
+    ABSENT,
+    MAX_NODES,
+    NodeId,
+    OfferAssigner,
+    assigner_of,
+    digest_of_offer,
+    node_number_of,
+)
 
-counts = st.integers(1, MAX_WORKERS)
+counts = st.integers(1, MAX_NODES)
 
 
 @given(count=counts, data=st.data(), secret=st.binary(min_size=8, max_size=32))
-def test_what_a_worker_marks_is_its_own_and_nobody_elses(
+def test_what_a_node_marks_is_its_own_and_nobody_elses(
     count: int, data: st.DataObject, secret: bytes
 ) -> None:
-    share = Share(data.draw(st.integers(0, count - 1)), count)
-    marked = share.mark(secret.hex())
+    node = NodeId(data.draw(st.integers(0, count - 1)), count)
+    marked = node.mark(secret.hex())
     assert len(marked) == 2 * len(secret)
     assert marked[2:] == secret.hex()[2:]
-    assert owner_of(marked, count) == share.number
-    assert share.owns(marked)
-    assert share.owns(f"20261123T044325000Z-guest-1-{marked}")
+    assert node_number_of(marked, count) == node.number
+    assert node.owns(marked)
+    assert node.owns(f"20261123T044325000Z-guest-1-{marked}")
 
 
 @given(count=counts, text=st.text(max_size=80))
-def test_whatever_is_asked_for_has_one_owner(count: int, text: str) -> None:
-    shares = [Share(number, count) for number in range(count)]
-    assert sum(share.owns(text) for share in shares) == 1
-    assert 0 <= owner_of(text, count) < count
-    assert 0 <= registrar_of(text, count) < count
+def test_whatever_is_asked_for_has_one_node(count: int, text: str) -> None:
+    nodes = [NodeId(number, count) for number in range(count)]
+    assert sum(node.owns(text) for node in nodes) == 1
+    assert 0 <= node_number_of(text, count) < count
+    assert 0 <= assigner_of(digest_of_offer(text), count) < count
 
 
-def test_each_worker_is_the_registrar_of_some_offers() -> None:
-    registrars = [registrar_of(f"v=0 {number}", 4) for number in range(1000)]
-    assert all(200 < registrars.count(worker) < 300 for worker in range(4))
+def test_each_node_assigns_some_offers() -> None:
+    assigners = [assigner_of(digest_of_offer(f"v=0 {number}"), 4) for number in range(1000)]
+    assert all(200 < assigners.count(node) < 300 for node in range(4))
 
 
 @given(there=st.lists(st.integers(0, 20), min_size=1, max_size=8), offers=st.integers(1, 200))
-def test_offers_level_what_workers_have(there: list[int], offers: int) -> None:
+def test_offers_level_what_nodes_have(there: list[int], offers: int) -> None:
     counts = list(there)
-    registrar = Registrar(Share(0, len(counts)), counts)
-    takers = [registrar.taker_of(f"offer {number}") for number in range(offers)]
-    for worker, before in enumerate(there):
-        assert counts[worker] == before + takers.count(worker)
-    taken_by = {counts[worker] for worker in takers}
+    assigner = OfferAssigner(counts)
+    assigned = [assigner.node_for(digest_of_offer(f"offer {number}")) for number in range(offers)]
+    for node, before in enumerate(there):
+        assert counts[node] == before + assigned.count(node)
+    taken_by = {counts[node] for node in assigned}
     assert max(taken_by) - min(counts) <= 1
 
 
-def test_an_offer_that_is_sent_again_goes_where_it_went() -> None:
+def test_an_offer_that_is_sent_again_gets_the_same_node() -> None:
     counts = [0, 0, 0]
-    registrar = Registrar(Share(1, 3), counts)
-    taker = registrar.taker_of("offer")
-    counts[taker] = 5
-    assert registrar.taker_of("offer") == taker
-    assert registrar.taker_of("another") != taker
+    assigner = OfferAssigner(counts)
+    node = assigner.node_for(b"offer")
+    counts[node] = 5
+    assert assigner.node_for(b"offer") == node
+    assert assigner.node_for(b"another") != node
 
 
-def test_a_worker_that_is_not_there_gets_no_offers() -> None:
+def test_a_node_that_is_not_there_gets_no_offers() -> None:
     counts = [ABSENT, 3, ABSENT]
-    registrar = Registrar(Share(1, 3), counts)
-    assert {registrar.taker_of(f"offer {number}") for number in range(10)} == {1}
-    registrar.tell(2)
-    assert counts == [ABSENT, 2, ABSENT]
+    assigner = OfferAssigner(counts)
+    assert {assigner.node_for(b"%d" % number) for number in range(10)} == {1}
+
+
+def test_what_is_assigned_while_no_node_is_there_is_assigned_again() -> None:
+    counts = [ABSENT, ABSENT]
+    assigner = OfferAssigner(counts)
+    assigner.node_for(b"offer")
+    assert counts == [ABSENT, ABSENT]
+    counts[1] = 0
+    assert assigner.node_for(b"offer") == 1

@@ -1,0 +1,40 @@
+"""HTTP between the nodes of one server."""
+
+from __future__ import annotations
+
+import socket
+
+import aiohttp
+from aiohttp import web
+
+from domain.ports.placement import Node
+
+REQUEST_S = 10.0
+
+
+class NodeClient:
+    """Connections to the other nodes. The address of a node is the path of its Unix socket."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[Node, aiohttp.ClientSession] = {}
+
+    def to(self, node: Node) -> aiohttp.ClientSession:
+        """Return the HTTP client for a node; the host of its URLs does not matter."""
+        if node not in self._sessions:
+            self._sessions[node] = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(node.address, limit=0),
+                timeout=aiohttp.ClientTimeout(total=REQUEST_S),
+            )
+        return self._sessions[node]
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+
+def is_from_node(request: web.Request) -> bool:
+    """Return whether another node sent a request: only nodes can reach the Unix socket."""
+    assert request.transport is not None
+    arrived = request.transport.get_extra_info("socket")
+    return arrived is not None and arrived.family == socket.AF_UNIX

@@ -1,0 +1,1 @@
+"""Where sessions live: in one process, or in one of several."""

@@ -1,0 +1,100 @@
+"""A server that is several processes of one machine.
+
+Workers reach each other through Unix sockets in a folder that only they can read. Each has two:
+``N.http`` takes requests, ``N.offers`` assigns offers. Whoever asks the latter sends an offer's
+digest and gets the number of the offer's worker, as one byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+from collections.abc import Sequence
+
+from domain.errors import NodeUnavailable
+from domain.ports.placement import KnownSession, Node, SessionKey
+from domain.session.placement import (
+    NodeId,
+    OfferAssigner,
+    SessionCounts,
+    assigner_of,
+    digest_of_offer,
+    node_number_of,
+)
+
+ANSWER_S = 10.0
+_DIGEST_BYTES = 32
+
+
+class WorkerPlacement:
+    """A `Placement` for one of several worker processes.
+
+    The kernel decides which worker accepts a connection, so most requests arrive at a worker that
+    does not have their session.
+    """
+
+    def __init__(self, worker: NodeId, counts: SessionCounts, folder: str) -> None:
+        self._number = worker.number
+        self._counts = counts
+        self._folder = pathlib.Path(folder)
+        self._nodes = [Node(str(self._folder / f"{n}.http")) for n in range(worker.count)]
+        self._assigner = OfferAssigner(counts)
+        self._server: asyncio.Server | None = None
+
+    @property
+    def here(self) -> Node | None:
+        return self._nodes[self._number]
+
+    def others(self) -> Sequence[Node]:
+        return [node for number, node in enumerate(self._nodes) if number != self._number]
+
+    async def node_of(self, key: SessionKey) -> Node | None:
+        if isinstance(key, KnownSession):
+            number = node_number_of(key.id_or_secret, len(self._nodes))
+        else:
+            number = await self._assigned(digest_of_offer(key.sdp))
+        return None if number == self._number else self._nodes[number]
+
+    def report(self, sessions: int) -> None:
+        self._counts[self._number] = sessions
+
+    async def open(self) -> None:
+        path = self._offers_path(self._number)
+        self._server = await asyncio.start_unix_server(self._answer, path)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _offers_path(self, number: int) -> pathlib.Path:
+        return self._folder / f"{number}.offers"
+
+    async def _assigned(self, digest: bytes) -> int:
+        """Return the number of an offer's worker; ask the worker that assigns it."""
+        assigner = assigner_of(digest, len(self._nodes))
+        if assigner == self._number:
+            return self._assigner.node_for(digest)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                reader, writer = await asyncio.open_unix_connection(self._offers_path(assigner))
+                try:
+                    writer.write(digest)
+                    (number,) = await reader.readexactly(1)
+                finally:
+                    writer.close()
+        except (OSError, EOFError) as error:  # TimeoutError is an OSError
+            raise NodeUnavailable("a worker of this server is being started again") from error
+        return number
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one question of another worker; if it goes away or is silent, forget it."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                digest = await reader.readexactly(_DIGEST_BYTES)
+                writer.write(bytes([self._assigner.node_for(digest)]))
+                await writer.drain()
+        except (OSError, EOFError):
+            pass
+        finally:
+            writer.close()

@@ -1,0 +1,59 @@
+"""Where a session lives, in a server that consists of several nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Another process or machine that belongs to this server."""
+
+    address: str
+    """Where the node takes requests; the adapter that sends them knows how to read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSession:
+    """A session that exists, by its id or by its secret."""
+
+    id_or_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewOffer:
+    """An offer for which there is no session yet."""
+
+    sdp: str
+
+
+SessionKey: TypeAlias = KnownSession | NewOffer
+
+
+class Placement(Protocol):
+    """Says which node a session lives on. Every node of a server has one, and they agree."""
+
+    @property
+    def here(self) -> Node | None:
+        """How the others reach this node; None if there are no others."""
+
+    def others(self) -> Sequence[Node]:
+        """Return the other nodes of this server."""
+
+    async def node_of(self, key: SessionKey) -> Node | None:
+        """Return the node of a session; None: this node, which also gets unknown sessions.
+
+        A new offer gets the node with the fewest sessions; the same offer again gets the same
+        node. Raises `NodeUnavailable` when the node that has to be asked does not answer.
+        """
+
+    def report(self, sessions: int) -> None:
+        """Tell the others how many sessions this node has; call a few times a second."""
+
+    async def open(self) -> None:
+        """Begin to answer the other nodes; call before requests are served."""
+
+    async def close(self) -> None:
+        """Stop answering the other nodes. May be called without `open`, and twice."""

@@ -1,0 +1,127 @@
+"""What a placement promises: every node gives the same answer."""
+
+from __future__ import annotations
+
+import pathlib
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+
+import pytest
+
+from adapters.placement.single import SingleNode
+from adapters.placement.workers import WorkerPlacement
+from domain.errors import NodeUnavailable
+from domain.ports.placement import KnownSession, NewOffer, Node, Placement, SessionKey
+from domain.session.placement import ABSENT, NodeId
+
+
+class Nodes:
+    """The placements of all nodes of a server."""
+
+    def __init__(self, placements: list[Placement], counts: list[int]) -> None:
+        self.placements = placements
+        self.counts = counts
+
+    async def open(self) -> None:
+        for placement in self.placements:
+            await placement.open()
+            placement.report(0)
+
+    async def close(self) -> None:
+        for placement in self.placements:
+            await placement.close()
+
+    async def where(self, key: SessionKey) -> set[Node | None]:
+        """Where a session lives, in the eyes of every node."""
+        return {await one.node_of(key) or one.here for one in self.placements}
+
+
+@pytest.fixture(params=["single", "one worker", "three workers"])
+async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
+    with tempfile.TemporaryDirectory() as folder:  # names of Unix sockets have to be short
+        count = 3 if request.param == "three workers" else 1
+        counts = [ABSENT] * count
+        placements: list[Placement] = (
+            [SingleNode()]
+            if request.param == "single"
+            else [WorkerPlacement(NodeId(n, count), counts, folder) for n in range(count)]
+        )
+        found = Nodes(placements, counts)
+        await found.open()
+        yield found
+        await found.close()
+
+
+@pytest.fixture
+async def workers() -> AsyncIterator[Nodes]:
+    with tempfile.TemporaryDirectory() as folder:
+        counts = [ABSENT] * 2
+        found = Nodes([WorkerPlacement(NodeId(n, 2), counts, folder) for n in range(2)], counts)
+        await found.open()
+        yield found
+        await found.close()
+
+
+async def test_all_nodes_agree_where_a_session_lives(nodes: Nodes) -> None:
+    for text in ("00ff", "01ff", "02ff", "ffff", "", "no number", "ünknown"):
+        assert len(await nodes.where(KnownSession(text))) == 1
+
+
+async def test_all_nodes_agree_where_an_offer_goes_however_often_it_comes(nodes: Nodes) -> None:
+    found = [await nodes.where(NewOffer(f"v=0 {number}")) for number in range(30)]
+    assert all(len(where) == 1 for where in found)
+    assert found == [await nodes.where(NewOffer(f"v=0 {number}")) for number in range(30)]
+    everywhere = set[Node | None]().union(*found)
+    assert everywhere == {placement.here for placement in nodes.placements}
+
+
+async def test_the_others_are_all_but_this_one(nodes: Nodes) -> None:
+    everybody = {placement.here for placement in nodes.placements}
+    for placement in nodes.placements:
+        assert {*placement.others()} == everybody - {placement.here}
+
+
+async def test_closing_twice_is_no_error(nodes: Nodes) -> None:
+    await nodes.close()
+    await nodes.close()
+
+
+async def test_offers_go_where_there_is_least_to_do(workers: Nodes) -> None:
+    first, second = workers.placements
+    first.report(9)
+    second.report(2)
+    assert workers.counts == [9, 2]
+    for number in range(7):
+        assert await workers.where(NewOffer(f"v=0 {number}")) == {second.here}
+    first.report(0)
+    assert await workers.where(NewOffer("v=0 another")) == {first.here}
+
+
+async def test_an_offer_cannot_be_placed_while_its_assigner_is_gone(workers: Nodes) -> None:
+    first, second = workers.placements
+    await second.close()
+    offers = [NewOffer(f"v=0 {number}") for number in range(20)]
+    answered = 0
+    for offer in offers:
+        try:
+            await first.node_of(offer)
+            answered += 1
+        except NodeUnavailable:
+            pass
+    assert 0 < answered < len(offers)
+    await second.open()  # it is started again, on the same socket
+    for offer in offers:
+        await first.node_of(offer)
+
+
+async def test_who_asks_for_nothing_disturbs_nobody(workers: Nodes) -> None:
+    first, second = workers.placements
+    assert second.here is not None
+    path = str(pathlib.Path(second.here.address).with_suffix(".offers"))
+    for question in (b"", b"short"):
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(path)
+            stranger.sendall(question)
+    for number in range(10):
+        await first.node_of(NewOffer(f"v=0 {number}"))

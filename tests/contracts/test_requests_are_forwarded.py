@@ -1,0 +1,149 @@
+"""A request reaches the node of its session, whichever node it comes to; no processes needed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from adapters.http.server import SignalingServer
+from domain.errors import NodeUnavailable
+from domain.ports.placement import KnownSession, NewOffer, Node
+from tests.fakes.http import FakeSessions, http_server
+from tests.fakes.placement import FakePlacement
+
+SDP = {"Content-Type": "application/sdp"}
+FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
+
+
+@dataclass
+class Pair:
+    """Two nodes, and a client of the first one."""
+
+    here: FakeSessions
+    there: FakeSessions
+    placement: FakePlacement
+    other: SignalingServer
+    url: str
+    http: aiohttp.ClientSession
+
+    async def send(self, method: str, path: str, **request: Any) -> tuple[int, Any, Any]:
+        async with self.http.request(method, self.url + path, **request) as response:
+            return response.status, await response.text(), response.headers
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    """What lives on the other node: the session `there` and the offer `new`.
+
+    The other node believes that they live here: it must not send back what it gets.
+    """
+    with tempfile.TemporaryDirectory() as folder:  # names of Unix sockets have to be short
+        here, there = Node(f"{folder}/here"), Node(f"{folder}/there")
+        keys = (KnownSession("there"), NewOffer("new"))
+        gone = {KnownSession("gone"): NodeUnavailable("its worker is being started again")}
+        placement = FakePlacement(here, there, dict.fromkeys(keys, there) | gone)
+        own, others = FakeSessions(recording=2), FakeSessions(recording=3, interrupted=1)
+        first = http_server(own, placement=placement)
+        second = http_server(
+            others, placement=FakePlacement(there, here, dict.fromkeys(keys, here))
+        )
+        url = await first.start()
+        await second.start()
+        async with aiohttp.ClientSession() as http:
+            yield Pair(own, others, placement, second, url, http)
+        await first.stop()
+        await second.stop()
+
+
+def offer(**body: Any) -> dict[str, Any]:
+    return {"json": {"sdp": "known", "type": "offer"} | body}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "request_", "key"),
+    [
+        ("POST", "/offer", offer(sdp="new"), NewOffer("new")),
+        ("POST", "/offer", offer(resume="there"), KnownSession("there")),
+        ("POST", "/offer", offer(sdp="new", resume=""), NewOffer("new")),
+        ("POST", "/offer", offer(sdp="new", resume="here"), KnownSession("here")),
+        ("POST", "/offer", offer(), NewOffer("known")),
+        ("POST", "/whip", {"data": "new", "headers": SDP}, NewOffer("new")),
+        ("POST", "/whip", {"data": "known", "headers": SDP}, NewOffer("known")),
+    ],
+)
+async def test_an_offer_goes_where_its_session_lives_or_will_live(
+    pair: Pair, method: str, path: str, request_: Any, key: NewOffer | KnownSession
+) -> None:
+    status, _, _ = await pair.send(method, path, **request_)
+    assert status in (200, 201)
+    assert pair.placement.asked == [key]
+    is_there = key in (NewOffer("new"), KnownSession("there"))
+    assert (len(pair.here.offers), len(pair.there.offers)) == (not is_there, is_there)
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+async def test_what_is_for_a_session_goes_where_it_lives(pair: Pair, where: str) -> None:
+    sessions = pair.here if where == "here" else pair.there
+    candidate = {"id": where, "candidate": "candidate:1"}
+    assert (await pair.send("POST", "/ice-candidate", json=candidate))[0] == 204
+    assert [found for found, _ in sessions.candidates] == [where]
+    assert (await pair.send("DELETE", f"/sessions/{where}"))[0] == 204
+    assert sessions.deleted == [where]
+    for method in ("GET", "DELETE"):
+        assert (await pair.send(method, f"/whip/{where}"))[0] == 404
+    assert (await pair.send("PATCH", f"/whip/{where}", data="", headers=FRAGMENT))[0] == 404
+    assert sessions.searched == [where] * 3
+    assert pair.placement.asked == [KnownSession(where)] * 5
+
+
+async def test_an_answer_comes_back_as_it_was_given(pair: Pair) -> None:
+    headers = SDP | {"Origin": "http://localhost"}
+    answers = [await pair.send("POST", "/whip", data=sdp, headers=headers) for sdp in ("new", "x")]
+    for status, text, got in answers:
+        assert (status, text) == (201, "v=0 answer")
+        assert got["Content-Type"] == "application/sdp"
+        assert (got["Location"], got["ETag"]) == ("/whip/secret", '"tag"')
+        assert got.getall("Access-Control-Allow-Origin") == ["http://localhost"]
+        assert got.getall("Vary") == ["Origin"]
+    pair.there.deleted.append("there")
+    status, text, _ = await pair.send("DELETE", "/sessions/there")
+    assert (status, text) == (404, '{"error": "over"}')
+
+
+async def test_what_says_nothing_of_a_session_is_refused_at_once(pair: Pair) -> None:
+    for body in ("{", "[]", '{"sdp": 5}', '{"resume": 5, "type": "offer"}'):
+        headers = {"Content-Type": "application/json"}
+        assert (await pair.send("POST", "/offer", data=body, headers=headers))[0] == 400
+        assert (await pair.send("POST", "/ice-candidate", data=body, headers=headers))[0] == 400
+    assert (await pair.send("POST", "/whip", data="x" * 400_000, headers=SDP))[0] == 413
+    assert (await pair.send("PUT", "/offer", data="{"))[0] == 405
+    assert (await pair.send("OPTIONS", "/offer"))[0] == 200
+    assert (await pair.send("GET", "/whip"))[0] == 204
+    assert pair.placement.asked == []
+
+
+async def test_a_node_that_is_gone_is_told_and_comes_back(pair: Pair) -> None:
+    await pair.other.stop()
+    for path in ("/sessions/there", "/sessions/gone"):
+        status, text, headers = await pair.send("DELETE", path)
+        assert (status, headers["Retry-After"]) == (503, "5")
+        assert "is being started again" in text
+    assert (await pair.send("DELETE", "/sessions/here"))[0] == 204
+
+
+async def test_health_counts_the_sessions_of_all_nodes_that_answer(pair: Pair) -> None:
+    async def health() -> Any:
+        async with pair.http.get(f"{pair.url}/health") as response:
+            return await response.json()
+
+    found = await health()
+    assert found == {
+        "status": "ok", "version": "1", "sessions": 6, "states": {"recording": 5, "interrupted": 1},
+    }  # fmt: skip
+    await pair.other.stop()
+    assert (await health())["states"] == {"recording": 2}
