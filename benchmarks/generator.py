@@ -53,7 +53,7 @@ class Stream:
         connection.offer_sdp += f"a=ssrc:{first.ssrc} cname:load\r\n"  # type: ignore[misc]
         self.offered_at = time.monotonic()
         await self.client.start()
-        link = self.client.connection._link  # type: ignore[attr-defined]
+        link = self.client.connection._transport  # type: ignore[attr-defined]
         pair = link.ice._agent.selected
         self._protect = link._protector.rtp
         self._socket, self._address = pair.protocol.transport.socket, pair.remote_addr

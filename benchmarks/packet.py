@@ -98,7 +98,7 @@ async def _receive(datagrams: list[bytes]) -> float:
                 transport.sendto(datagram, transport.get_extra_info("sockname"))
         began = time.thread_time()
         for transport in transports:
-            transport.receive()
+            transport.read()
         spent += time.thread_time() - began
     for transport in transports:
         transport.close()

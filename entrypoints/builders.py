@@ -21,8 +21,8 @@ from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
 from adapters.transport.client import WebRtcClientTransport
-from adapters.transport.ice.agent import IceOptions
-from adapters.transport.sdp.descriptions import OpusPreferences
+from adapters.transport.ice.options import IceOptions
+from adapters.transport.sdp.codecs import OpusPreferences
 from adapters.transport.server import WebRtcServerTransport
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.events import EventPublisher
@@ -69,7 +69,7 @@ def build_server_transport(
     preferences = OpusPreferences(
         fec=settings.fec, dtx=settings.dtx, bitrate=settings.bitrate, stereo=settings.stereo
     )
-    return WebRtcServerTransport(options, wishes=preferences, clock=clock, spawner=spawner)
+    return WebRtcServerTransport(options, preferences=preferences, clock=clock, spawner=spawner)
 
 
 def build_sessions(

@@ -1,1 +1,1 @@
-"""WebRTC media: ICE from aioice, DTLS and SRTP from aiortc."""
+"""WebRTC media: the UDP sockets and ICE, DTLS, SRTP, SDP and RTCP on them."""

@@ -1,4 +1,4 @@
-"""The client's end of a connection: ready-made RTP packets over ICE and DTLS-SRTP."""
+"""The client's end of a connection: sends RTP packets over ICE and DTLS-SRTP."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from aiortc import RTCCertificate
 from aiortc.rtp import RtcpPacket, RtcpRrPacket
 
 from adapters.transport.dtls.transport import DtlsTransport
-from adapters.transport.ice.agent import IceOptions
+from adapters.transport.ice.options import IceOptions
 from adapters.transport.rtcp.reports import sender_report
-from adapters.transport.sdp.descriptions import RemoteAudio, parse_answer, write_offer
+from adapters.transport.sdp.descriptions import LocalTransport, RemoteDescription
+from adapters.transport.sdp.parsing import parse_answer
+from adapters.transport.sdp.writing import write_offer
 from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import ConnectionFailed, OfferRejected
 from domain.ports.clock import Clock
@@ -44,23 +46,30 @@ class WebRtcClientTransport:
         self._clock = clock
 
     def open(self) -> ClientConnection:
-        # a certificate for each connection: nobody can link two of them by it
+        # a new certificate for each connection, so that connections cannot be linked by it
         certificate = RTCCertificate.generateCertificate()
-        link = DtlsTransport(self._options, controlling=True, certificate=certificate)
-        offer = write_offer(link.describe(), channels=self._channels)
-        return _Connection(link, offer, self._ice_servers, self._clock)
+        transport = DtlsTransport(self._options, controlling=True, certificate=certificate)
+        local = LocalTransport(
+            transport.ice.username, transport.ice.password, transport.fingerprint
+        )
+        offer = write_offer(local, channels=self._channels)
+        return _Connection(transport, offer, self._ice_servers, self._clock)
 
 
 class _Connection:
     def __init__(
-        self, link: DtlsTransport, offer: str, ice_servers: Sequence[IceServer], clock: Clock
+        self,
+        transport: DtlsTransport,
+        offer: str,
+        ice_servers: Sequence[IceServer],
+        clock: Clock,
     ) -> None:
-        self._link = link
+        self._transport = transport
         self._ice_servers = ice_servers
         self._clock = clock
         self._cname = secrets.token_hex(8)
-        self._prompt: RtpPacket | None = None  # the one that says best when its sound was
-        self._prompt_at = 0.0
+        self._reference: RtpPacket | None = None  # the least delayed packet since a report
+        self._reference_at = 0.0  # when it was sent
         self._packets = 0
         self._octets = 0
         self._reported_at = 0.0
@@ -71,11 +80,11 @@ class _Connection:
 
     @property
     def is_open(self) -> bool:
-        return self._link.is_open
+        return self._transport.is_open
 
     @property
     def ice_tag(self) -> str:
-        return self._link.ice.remote.username
+        return self._transport.ice.remote.username
 
     async def connect(
         self,
@@ -86,64 +95,70 @@ class _Connection:
     ) -> None:
         answer = _parse(answer_sdp)
         self._ice_servers = self._ice_servers or ice_servers
-        self._link.ice.set_remote(answer.username, answer.password)
-        found: asyncio.Queue[str | None] = asyncio.Queue()
-        self._link.ice.gather_own(found.put_nowait)
-        asking = asyncio.create_task(self._ask(found), name="gather candidates")
-        trickling = asyncio.create_task(_trickle(found, send_candidate), name="trickle")
-        path = asyncio.create_task(
-            self._link.connect(answer, dtls_role=answer.dtls_role), name="connect"
+        self._transport.ice.set_remote(answer.username, answer.password)
+        candidates: asyncio.Queue[str | None] = asyncio.Queue()
+        self._transport.ice.gather_host(candidates.put_nowait)
+        gathering = asyncio.create_task(self._gather(candidates), name="gather candidates")
+        trickling = asyncio.create_task(_trickle(candidates, send_candidate), name="trickle")
+        connecting = asyncio.create_task(
+            self._transport.connect(
+                answer.dtls,
+                role=answer.dtls_role,
+                candidates=answer.candidates,
+                candidates_complete=answer.candidates_complete,
+            ),
+            name="connect",
         )
         try:
             async with asyncio.timeout(CONNECT_S):
-                # once there is a path, candidates that are still to come are of no use
-                await asyncio.wait({trickling, path}, return_when=asyncio.FIRST_COMPLETED)
-                if not path.done():
+                # once there is a path, no further candidates are needed
+                await asyncio.wait({trickling, connecting}, return_when=asyncio.FIRST_COMPLETED)
+                if not connecting.done():
                     await trickling
-                await path
+                await connecting
         except (TimeoutError, ConnectionFailed) as error:
-            problems = "; ".join(self._link.ice.problems) or "is UDP blocked?"
+            problems = "; ".join(self._transport.ice.problems) or "is UDP blocked?"
             raise ConnectionFailed(f"no media path to the server ({problems})") from error
         finally:
-            for task in (asking, trickling, path):
+            for task in (gathering, trickling, connecting):
                 task.cancel()
-            await asyncio.gather(asking, trickling, path, return_exceptions=True)
+            await asyncio.gather(gathering, trickling, connecting, return_exceptions=True)
         self.heard_at = self._clock.monotonic()
-        self._link.ice.on_media = self._media_received
-        self._link.on_closed = self._closed_by_server
+        self._transport.ice.on_media = self._media_received
+        self._transport.on_closed = self._closed_by_server
         self._reported_at = self.heard_at
 
     async def restart_ice(
         self, exchange: Callable[[IceDescription], Awaitable[IceDescription]]
     ) -> None:
-        await self._link.ice.restart(self._ice_servers, exchange)
+        await self._transport.ice.restart(self._ice_servers, exchange)
         self.heard_at = self._clock.monotonic()
 
     def send(self, packet: RtpPacket) -> None:
         self._packets += 1
         self._octets += len(packet.payload)
-        self._link.send(write_rtp(packet))
-        now, prompt = self._clock.monotonic(), self._prompt
-        if prompt is None or _seconds(prompt, packet) >= now - self._prompt_at:
-            self._prompt, self._prompt_at = packet, now
-        # reports go with packets: libsrtp's session is for one thread at a time
+        self._transport.send(write_rtp(packet))
+        now, reference = self._clock.monotonic(), self._reference
+        if reference is None or _seconds(reference, packet) >= now - self._reference_at:
+            self._reference, self._reference_at = packet, now
+        # reports are sent from this thread: a session of libsrtp is for one thread at a time
         if now - self._reported_at >= REPORT_INTERVAL_S:
             self._report(now)
-            self._prompt, self._prompt_at, self._reported_at = packet, now, now
+            self._reference, self._reference_at, self._reported_at = packet, now, now
 
     def _report(self, now: float) -> None:
-        """Tell the server what it should have, and which timestamp it is now.
+        """Send a sender report: what was sent, and which RTP timestamp belongs to this moment.
 
-        Packets may be late, after a stall or since a device delivers many together, but never
-        early: the promptest of the last second says it.
+        Packets may be late, after a stall or from a device that delivers large blocks, but never
+        early. So the least delayed packet since the previous report tells the timestamp.
         """
-        assert self._prompt is not None
-        since = round((now - self._prompt_at) * RTP_RATE_HZ)
-        self._link.send_reports(
+        assert self._reference is not None
+        since = round((now - self._reference_at) * RTP_RATE_HZ)
+        self._transport.send_reports(
             sender_report(
-                ssrc=self._prompt.ssrc,
+                ssrc=self._reference.ssrc,
                 cname=self._cname,
-                rtp_timestamp=self._prompt.timestamp + since,
+                rtp_timestamp=self._reference.timestamp + since,
                 packets=self._packets,
                 octets=self._octets,
                 at=self._clock.utc(),
@@ -151,20 +166,20 @@ class _Connection:
         )
 
     async def close(self, *, tell_server: bool = True) -> None:
-        await self._link.close(goodbye=tell_server)
+        await self._transport.close(tell_peer=tell_server)
 
     def _closed_by_server(self) -> None:
         self.is_closed_by_server = True
 
-    async def _ask(self, found: asyncio.Queue[str | None]) -> None:
+    async def _gather(self, candidates: asyncio.Queue[str | None]) -> None:
         try:
-            await self._link.ice.ask(self._ice_servers, found.put_nowait)
+            await self._transport.ice.gather_from(self._ice_servers, candidates.put_nowait)
         finally:
-            found.put_nowait(None)
+            candidates.put_nowait(None)
 
     def _media_received(self, datagrams: Sequence[Datagram]) -> None:
-        """What the server sends: its reports, which say that it is there and how far it is."""
-        unprotector = self._link.unprotector
+        """Receive what the server sends, which is its reports."""
+        unprotector = self._transport.unprotector
         if unprotector is None:
             return
         for data, _ in datagrams:
@@ -177,30 +192,31 @@ class _Connection:
             if isinstance(packet, RtcpRrPacket):
                 self.heard_at = self._clock.monotonic()
                 for report in packet.reports:
-                    if self._prompt is not None and report.ssrc == self._prompt.ssrc:
+                    if self._reference is not None and report.ssrc == self._reference.ssrc:
                         self.highest_reported = report.highest_sequence & 0xFFFF
 
 
 def _seconds(first: RtpPacket, second: RtpPacket) -> float:
-    """The time from one packet's sound to another's."""
+    """The time between two packets by their timestamps."""
     return (second.timestamp - first.timestamp) % 2**32 / RTP_RATE_HZ
 
 
-def _parse(answer_sdp: str) -> RemoteAudio:
+def _parse(answer_sdp: str) -> RemoteDescription:
     try:
         answer = parse_answer(answer_sdp)
     except OfferRejected as error:
         raise ConnectionFailed(f"the server's answer is of no use: {error}") from error
-    codec = answer.codecs.get(OPUS_PAYLOAD_TYPE)
+    codec = answer.tracks[0].codecs.get(OPUS_PAYLOAD_TYPE)
     if codec is None or codec.name != "opus":
         raise ConnectionFailed("the server did not take Opus")
     return answer
 
 
 async def _trickle(
-    found: asyncio.Queue[str | None], send_candidate: Callable[[IceCandidate], Awaitable[None]]
+    candidates: asyncio.Queue[str | None],
+    send_candidate: Callable[[IceCandidate], Awaitable[None]],
 ) -> None:
-    """Each candidate as it comes, and the end of them."""
-    while (candidate := await found.get()) is not None:
+    """Send each candidate when it is found, and then the end of the list."""
+    while (candidate := await candidates.get()) is not None:
         await send_candidate(IceCandidate(f"candidate:{candidate}", sdp_mid="0", sdp_mline_index=0))
     await send_candidate(IceCandidate(None, sdp_mid="0", sdp_mline_index=0))

@@ -1,8 +1,8 @@
-"""SRTP: libsrtp, without what pylibsrtp does for each packet.
+"""SRTP (RFC 3711): libsrtp, called without pylibsrtp's overhead.
 
-`pylibsrtp.Session` allocates and checks for each packet, at the price of what libsrtp itself does
-with it; and its calls give up the interpreter's lock, for a microsecond, which costs several of
-them where another thread waits for it.
+For each packet `pylibsrtp.Session` allocates memory and checks arguments, which costs as much as
+libsrtp itself. Its calls also release the GIL for a microsecond, which costs several microseconds
+where another thread waits for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pylibsrtp._binding import ffi, lib
 
 _MAX_BYTES = 2048
 _MAX_TRAILER_BYTES = 144
-"""What libsrtp may put behind a packet, without a look at how much room there is."""
+"""The most that libsrtp appends to a packet; it does not check the size of the buffer."""
 
 
 def _address(pointer: Any) -> int:
@@ -33,7 +33,7 @@ _UNPROTECT, _UNPROTECT_RTCP = _function("srtp_unprotect"), _function("srtp_unpro
 
 
 class _Memory:
-    """Where packets are processed in place, one at a time."""
+    """A buffer in which packets are processed in place, one at a time."""
 
     def __init__(self) -> None:
         self.data: Any = ctypes.create_string_buffer(_MAX_BYTES + _MAX_TRAILER_BYTES)
@@ -43,13 +43,13 @@ class _Memory:
 
 
 _RECEIVING = _Memory()
-"""All sessions share it: packets are received on the event loop."""
+"""Shared by all sessions: packets are received on the event loop only."""
 
 
 class Unprotector:
-    """Unprotects what a session receives, on the event loop.
+    """Unprotects the packets that a session receives; to be used on the event loop only.
 
-    Both raise `pylibsrtp.Error`, and `ValueError` where a packet is too long.
+    Both functions raise `pylibsrtp.Error`, and `ValueError` for a packet that is too long.
     """
 
     __slots__ = ("rtcp", "rtp")
@@ -60,9 +60,9 @@ class Unprotector:
 
 
 class Protector:
-    """Protects what a session sends, in any one thread at a time.
+    """Protects the packets that a session sends; to be used in one thread at a time.
 
-    Both raise `pylibsrtp.Error`, and `ValueError` where a packet is too long.
+    Both functions raise `pylibsrtp.Error`, and `ValueError` for a packet that is too long.
     """
 
     __slots__ = ("rtcp", "rtp")
@@ -79,7 +79,7 @@ class _Processor:
     def __init__(
         self, session: pylibsrtp.Session, call: Callable[..., int], memory: _Memory
     ) -> None:
-        self._session = session  # the handle is freed with it
+        self._session = session  # owns the handle
         self._handle = ctypes.c_void_p(_address(session._srtp[0]))
         self._call = call
         self._memory = memory

@@ -1,4 +1,4 @@
-"""What `DatagramReader` promises, held against the sockets of this machine."""
+"""The contract of `DatagramReader`, tested with real sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
         yield reading, sending
 
 
-def test_all_that_waits_is_read_in_order_empty_datagrams_too(
+def test_all_waiting_datagrams_are_read_in_order_empty_ones_too(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     reading, sending = pair
@@ -41,7 +41,7 @@ def test_all_that_waits_is_read_in_order_empty_datagrams_too(
     assert reader.read(reading.fileno()) == []
 
 
-def test_more_than_one_call_takes_is_there_for_the_next(
+def test_datagrams_beyond_one_call_are_left_for_the_next(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     reading, sending = pair
@@ -53,11 +53,11 @@ def test_more_than_one_call_takes_is_there_for_the_next(
     assert [data[0] for data, _ in rest] == list(range(MAX_DATAGRAMS, MAX_DATAGRAMS + 3))
 
 
-def test_nothing_is_lost_while_nobody_can_read(
+def test_eight_seconds_of_packets_fit_the_receive_buffer(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     reading, sending = pair
-    reader, count = DatagramReader(), 400  # 8 s; without being asked the kernel keeps 256
+    reader, count = DatagramReader(), 400  # 8 s; the default buffer holds 256
     for index in range(count):
         sending.send(index.to_bytes(2, "big") + bytes(120))
     found: list[int] = []
@@ -66,19 +66,19 @@ def test_nothing_is_lost_while_nobody_can_read(
     assert found == list(range(count))
 
 
-def test_a_datagram_has_the_time_at_which_it_came_not_that_of_the_reading(
+def test_a_datagram_has_its_time_of_arrival_not_that_of_the_read(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     reading, sending = pair
     before = time.monotonic()
     sending.send(b"early")
     after = time.monotonic()
-    time.sleep(0.05)  # what is measured is that this makes no difference
+    time.sleep(0.05)  # the delay that must not show
     ((_, arrived),) = DatagramReader().read(reading.fileno())
     assert before - 0.001 <= arrived <= after + 0.01
 
 
-def test_what_a_socket_says_about_its_peer_is_an_error() -> None:
+def test_an_error_from_the_network_is_raised() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
             gone.bind(("127.0.0.1", 0))

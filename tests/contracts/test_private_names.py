@@ -21,7 +21,7 @@ from aioice.turn import TurnTransport
 from aiortc import RTCCertificate, RTCDtlsTransport
 
 from adapters.storage.wav import libsndfile
-from adapters.transport.ice.agent import IceOptions
+from adapters.transport.ice.options import IceOptions
 from adapters.transport.ice.transport import IceTransport
 from adapters.transport.srtp import Protector, Unprotector
 from domain.rtp.packets import RtpPacket, write_rtp

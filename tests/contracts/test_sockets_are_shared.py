@@ -1,4 +1,4 @@
-"""What `UdpSockets` promises to all of its sockets, whatever comes to one of them."""
+"""What `UdpSockets` guarantees to each socket, whatever another one receives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEW, MOST = 60, 20_000
 
 
 class Flooded:
-    """For each datagram that it gets there is another one at once."""
+    """Sends itself another datagram for each one that it receives."""
 
     transport: UdpTransport
 
@@ -47,27 +47,27 @@ class Flooded:
             self._sender.sendto(b"x", self.transport.get_extra_info("sockname"))
 
 
-@pytest.mark.parametrize("carries_media", [False, True])
-async def test_who_floods_one_socket_does_not_hold_up_the_others(carries_media: bool) -> None:
+@pytest.mark.parametrize("is_coalesced", [False, True])
+async def test_a_flooded_socket_does_not_block_the_event_loop(is_coalesced: bool) -> None:
     flooded = UdpSockets().open(Flooded, "127.0.0.1", 0)
-    if carries_media:
-        flooded.transport.carry_media()
+    if is_coalesced:
+        flooded.transport.coalesce_reads()
     flooded.send(FEW)
     async with asyncio.timeout(10):
         while not flooded.count:
             await asyncio.sleep(0)
-        await asyncio.sleep(0.05)  # the loop has time for others
+        await asyncio.sleep(0.05)  # the event loop goes on
     flooded.is_over = True
     assert FEW < flooded.count < MOST
     async with asyncio.timeout(10):
-        while flooded.count < flooded.sent:  # what is left is read, too
+        while flooded.count < flooded.sent:  # the rest is read as well
             await asyncio.sleep(0.01)
     flooded.transport.close()
     await asyncio.sleep(0)
 
 
-class Curious:
-    """Has another socket read before it looks at what came to its own."""
+class Nesting:
+    """Reads another socket before it asks for the sources of its own datagrams."""
 
     transport: UdpTransport
 
@@ -88,13 +88,13 @@ class Curious:
         self, datagrams: Sequence[Datagram], source: Callable[[int], tuple[Any, ...]]
     ) -> None:
         if self.other is not None:
-            self.other.receive(within=True)
+            self.other.read(nested=True)
         self.found += [(data, source(index)) for index, (data, _) in enumerate(datagrams)]
 
 
 async def test_a_socket_can_be_read_while_another_one_is() -> None:
     sockets = UdpSockets()
-    one, other = (sockets.open(Curious, "127.0.0.1", 0) for _ in range(2))
+    one, other = (sockets.open(Nesting, "127.0.0.1", 0) for _ in range(2))
     one.other = other.transport
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
@@ -104,7 +104,7 @@ async def test_a_socket_can_be_read_while_another_one_is() -> None:
             sender.bind(("127.0.0.1", 0))
         here.sendto(b"here", one.transport.get_extra_info("sockname"))
         there.sendto(b"there", other.transport.get_extra_info("sockname"))
-        assert one.transport.receive() == (1, True)
+        assert one.transport.read() == (1, True)
         assert one.found == [(b"here", here.getsockname())]
         assert other.found == [(b"there", there.getsockname())]
     for opened in (one, other):

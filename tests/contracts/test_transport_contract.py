@@ -1,4 +1,4 @@
-"""What the media path promises: both real ends joined over loopback, and the fakes."""
+"""The contract of the media path: both real ends joined over loopback, and the fakes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.transport.client import WebRtcClientTransport
-from adapters.transport.ice.agent import IceOptions
-from adapters.transport.sdp.descriptions import OpusPreferences
+from adapters.transport.ice.options import IceOptions
+from adapters.transport.sdp.codecs import OpusPreferences
 from adapters.transport.server import WebRtcServerTransport
-from adapters.transport.sockets.coalescing import ReadPace
+from adapters.transport.sockets.coalescing import ReadTiming
 from domain.errors import (
     CandidateRejected,
     ConnectionFailed,
@@ -30,10 +30,12 @@ from domain.session.ice import IceCandidate, IceDescription
 from tests.fakes.media import FakeServerTransport
 
 OPTIONS = IceOptions(loopback=("127.0.0.1",))
+SLOW = ReadTiming(interval_s=0.005, poll_interval_s=0.0, delay_s=60.0, reschedules=False)
+"""Coalesced reads that wait for longer than a test runs."""
 
 
 class Heard:
-    """A sink that keeps what it is told."""
+    """A sink that keeps what is delivered to it."""
 
     def __init__(self) -> None:
         self.packets: list[RtpPacket] = []
@@ -69,9 +71,9 @@ class Heard:
                 await self._news.wait()
 
 
-def real_ingest(spawner: BackgroundTasks) -> WebRtcServerTransport:
+def real_server(spawner: BackgroundTasks) -> WebRtcServerTransport:
     return WebRtcServerTransport(
-        OPTIONS, wishes=OpusPreferences(), clock=SystemClock(), spawner=spawner
+        OPTIONS, preferences=OpusPreferences(), clock=SystemClock(), spawner=spawner
     )
 
 
@@ -95,7 +97,7 @@ async def connect(
 def ingest(request: pytest.FixtureRequest) -> ServerTransport:
     if request.param == "fake":
         return FakeServerTransport()
-    return real_ingest(BackgroundTasks())
+    return real_server(BackgroundTasks())
 
 
 @pytest.fixture(params=["actpass", "active"])
@@ -106,7 +108,7 @@ async def joined(
     spawner, heard = BackgroundTasks(), Heard()
     publisher = real_publisher()
     offer = publisher.offer_sdp.replace("a=setup:actpass", f"a=setup:{request.param}")
-    server = await real_ingest(spawner).accept(offer, ice_servers=())
+    server = await real_server(spawner).accept(offer, ice_servers=())
     server.start(heard)
     await connect(publisher, server)
     await heard.until(lambda: heard.established == 1)  # the last flight is the client's
@@ -116,14 +118,14 @@ async def joined(
     await spawner.join()
 
 
-async def test_an_offer_that_is_none_is_refused_and_leaves_nothing(ingest: ServerTransport) -> None:
+async def test_an_invalid_offer_is_refused_and_leaves_nothing(ingest: ServerTransport) -> None:
     before = len(asyncio.all_tasks())
     with pytest.raises(OfferRejected):
         await ingest.accept("bad", ice_servers=())
     assert len(asyncio.all_tasks()) == before
 
 
-async def test_an_offer_is_answered_with_the_codecs_to_expect(ingest: ServerTransport) -> None:
+async def test_an_offer_is_answered_and_the_codecs_are_known(ingest: ServerTransport) -> None:
     publisher = real_publisher()
     server = await ingest.accept(publisher.offer_sdp, ice_servers=())
     assert server.answer_sdp.startswith("v=0")
@@ -135,7 +137,7 @@ async def test_an_offer_is_answered_with_the_codecs_to_expect(ingest: ServerTran
 
 @pytest.mark.parametrize("liar", ["client", "server"])
 @pytest.mark.parametrize("setup", ["actpass", "active"])
-async def test_who_has_another_certificate_than_was_told_does_not_get_in(
+async def test_a_certificate_that_does_not_match_the_fingerprint_is_refused(
     setup: str, liar: str
 ) -> None:
     spawner, heard = BackgroundTasks(), Heard()
@@ -143,19 +145,19 @@ async def test_who_has_another_certificate_than_was_told_does_not_get_in(
     other = real_publisher()
     fingerprint = fingerprint_in(other.offer_sdp)
 
-    def told(text: str, who: str) -> str:
+    def altered(text: str, who: str) -> str:
         return text.replace(fingerprint_in(text), fingerprint) if who == liar else text
 
     offer = publisher.offer_sdp.replace("a=setup:actpass", f"a=setup:{setup}")
-    server = await real_ingest(spawner).accept(told(offer, "client"), ice_servers=())
+    server = await real_server(spawner).accept(altered(offer, "client"), ice_servers=())
     server.start(heard)
-    connecting = connect(publisher, server, answer_sdp=told(server.answer_sdp, "server"))
+    connecting = connect(publisher, server, answer_sdp=altered(server.answer_sdp, "server"))
     if liar == "server":
         with pytest.raises(ConnectionFailed):
             await connecting
         assert not publisher.is_open
     else:
-        await connecting  # as far as this end knows
+        await connecting  # the server's failure comes later
         publisher.send(RtpPacket(111, 0, 0, 7, b"\x78x"))
         await heard.until(lambda: heard.closed == 1)
         assert heard.established == len(heard.packets) == 0
@@ -170,16 +172,14 @@ def fingerprint_in(description: str) -> str:
 
 
 @pytest.mark.parametrize("setup", ["actpass", "active"])
-async def test_handshakes_wait_for_nothing_however_patient_a_server_is(
+async def test_handshakes_are_not_delayed_by_coalesced_reads(
     setup: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "adapters.transport.sockets.coalescing.QUICK", ReadPace(0.005, 0.0, 60, goes_on=False)
-    )
+    monkeypatch.setattr("adapters.transport.sockets.coalescing.LOW_LATENCY", SLOW)
     spawner, heard = BackgroundTasks(), Heard()
     publisher = real_publisher()
     offer = publisher.offer_sdp.replace("a=setup:actpass", f"a=setup:{setup}")
-    server = await real_ingest(spawner).accept(offer, ice_servers=())
+    server = await real_server(spawner).accept(offer, ice_servers=())
     server.start(heard)
     async with asyncio.timeout(10):
         await connect(publisher, server)
@@ -208,7 +208,7 @@ async def test_packets_arrive_once_in_order_with_their_timestamps(
     assert began - 0.01 < arrived[0] <= arrived[-1] < time.monotonic()  # two clocks, compared
 
 
-async def test_the_server_is_heard_of_and_says_what_it_has(
+async def test_reports_arrive_before_packets_and_state_the_highest_sequence_number(
     joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, _, _ = joined
@@ -222,7 +222,7 @@ async def test_the_server_is_heard_of_and_says_what_it_has(
             await asyncio.sleep(0.05)
 
 
-async def test_who_goes_without_a_goodbye_is_not_heard_to_close(
+async def test_a_client_that_closes_silently_is_not_reported_as_closed(
     joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, server, heard = joined
@@ -231,16 +231,14 @@ async def test_who_goes_without_a_goodbye_is_not_heard_to_close(
     assert heard.closed == 0
 
 
-async def test_what_has_come_is_read_before_the_end_however_patient_a_server_is(
+async def test_packets_that_wait_in_sockets_can_be_read_before_the_end(
     joined: tuple[ClientConnection, ServerConnection, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, server, heard = joined
-    monkeypatch.setattr(
-        "adapters.transport.sockets.coalescing.QUICK", ReadPace(0.005, 0.0, 5.0, goes_on=False)
-    )
+    monkeypatch.setattr("adapters.transport.sockets.coalescing.LOW_LATENCY", SLOW)
     for number in range(10):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
-    await asyncio.sleep(0.1)  # they have been seen, and wait
+    await asyncio.sleep(0.1)  # they are scheduled, and not due
     assert not heard.packets
     server.read_pending()
     assert len(heard.packets) == 10
@@ -286,7 +284,7 @@ async def test_a_restart_without_a_path_leaves_the_old_one_and_nothing_behind(
         return IceDescription("abcd", "x" * 22, complete=True)
 
     async def refused(_local: IceDescription) -> IceDescription:
-        raise ServerRefused(Refusal.FINAL, "another one by now")
+        raise ServerRefused(Refusal.FINAL, "another ICE session")
 
     before, tag = len(asyncio.all_tasks()), publisher.ice_tag
     with pytest.raises(ConnectionFailed):
@@ -321,7 +319,7 @@ async def test_media_goes_on_over_an_ice_restart(
     assert answer.complete
 
 
-async def test_what_was_sent_before_a_close_arrives_before_it_and_the_close_is_heard_once(
+async def test_packets_arrive_before_the_close_and_the_close_is_reported_once(
     joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, server, heard = joined
@@ -344,11 +342,11 @@ async def test_a_server_that_closes_is_noticed(
     async with asyncio.timeout(10):
         while publisher.is_open:
             await asyncio.sleep(0.01)
-    publisher.send(RtpPacket(111, 0, 0, 7, b"\x78x"))  # goes nowhere, and is no error
-    assert heard.closed == 0  # nobody is told of what they did themselves
+    publisher.send(RtpPacket(111, 0, 0, 7, b"\x78x"))  # lost without an error
+    assert heard.closed == 0  # the close was the server's own
 
 
-async def test_a_candidate_that_cannot_be_read_is_refused(
+async def test_a_malformed_candidate_is_refused(
     joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     _, server, _ = joined

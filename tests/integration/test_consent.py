@@ -1,4 +1,4 @@
-"""Consent to send is asked for as long as a path is used, and expires with whoever gave it."""
+"""Consent checks go on while a path is used; consent expires when the peer stops answering."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 from aioice import stun
 from aioice.ice import CONSENT_FAILURES, StunProtocol
 
-from adapters.transport.ice import agent as ice_agent
-from adapters.transport.ice.agent import IceOptions, parse_candidate
+from adapters.transport.ice import consent
+from adapters.transport.ice.candidates import parse_candidate
+from adapters.transport.ice.consent import ConsentCheck
+from adapters.transport.ice.options import IceOptions
 from adapters.transport.ice.transport import IceTransport
 
 INTERVAL_S = 0.05
@@ -38,16 +40,16 @@ async def until_lost(transport: IceTransport) -> None:
             await asyncio.sleep(INTERVAL_S)
 
 
-async def test_who_answers_consents(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ice_agent, "CONSENT_INTERVAL", INTERVAL_S)
+async def test_a_peer_that_answers_checks_keeps_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consent, "CONSENT_INTERVAL", INTERVAL_S)
     given: Counter[bool] = Counter()
-    withdraw = ice_agent._Consent.withdraw
+    withdraw = ConsentCheck.withdraw
 
-    def counted(consent: ice_agent._Consent) -> None:
-        given[consent.is_given] += 1
-        withdraw(consent)
+    def counted(check: ConsentCheck) -> None:
+        given[check.is_answered] += 1
+        withdraw(check)
 
-    monkeypatch.setattr(ice_agent._Consent, "withdraw", counted)
+    monkeypatch.setattr(ConsentCheck, "withdraw", counted)
     one, other = await connected()
     async with asyncio.timeout(20):
         while given.total() < 4 * CONSENT_FAILURES:
@@ -59,25 +61,25 @@ async def test_who_answers_consents(monkeypatch: pytest.MonkeyPatch) -> None:
     await other.close()
 
 
-async def test_nobody_consents_for_another() -> None:
-    """An answer proves by its key who gave it (RFC 7675 § 5.1)."""
+async def test_only_an_answer_with_the_right_key_counts() -> None:
+    """RFC 7675 § 5.1."""
     number, key = bytes(12), b"of the path"
     protocol = SimpleNamespace(transactions={})
-    asked = ice_agent._Consent(number, key, cast("StunProtocol", protocol), at=0.0)
-    for signed_with, is_given in ((b"of another", False), (key, True)):
+    check = ConsentCheck(number, key, cast("StunProtocol", protocol), sent_at=0.0)
+    for signed_with, is_answered in ((b"of another", False), (key, True)):
         answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, number)
         answer.add_message_integrity(signed_with)
         received = stun.parse_message(bytes(answer))
         protocol.transactions[received.transaction_id].response_received(received, ("", 0))
-        assert asked.is_given is is_given
+        assert check.is_answered is is_answered
 
 
-async def test_who_falls_silent_consents_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ice_agent, "CONSENT_INTERVAL", INTERVAL_S)
+async def test_a_path_is_lost_when_the_peer_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consent, "CONSENT_INTERVAL", INTERVAL_S)
     one, other = await connected()
     pair = one._agent.selected
     assert pair is not None
-    await other.close()  # ICE has no goodbye
+    await other.close()  # ICE does not signal it
     await until_lost(one)
     assert pair.protocol.transactions == {}
     await one.close()

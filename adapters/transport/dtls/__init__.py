@@ -1,1 +1,1 @@
-"""DTLS (RFC 6347) and what it protects."""
+"""DTLS (RFC 6347): the handshake, and the keys for SRTP."""

@@ -1,8 +1,8 @@
-"""The ICE session of a connection, over restarts, as the transport under aiortc's DTLS.
+"""The ICE transport of a connection, which lives through ICE restarts.
 
-`RTCDtlsTransport` asks its ICE object for no more than `role`, `_recv()` and `_send()`, so this
-one stands in for `RTCIceTransport`: it hands media packets over without a queue, it drops what
-would bring the stock stack down, and it can restart.
+aiortc's `RTCDtlsTransport` uses only `role`, `_recv()` and `_send()` of its ICE object, so that
+`IceTransport` can replace `RTCIceTransport`. It delivers media packets without a queue, drops
+datagrams that would break the stock stack, and can restart ICE.
 """
 
 from __future__ import annotations
@@ -15,42 +15,44 @@ from collections.abc import Awaitable, Callable, Sequence
 import aioice
 from aioice.turn import TurnTransport
 
-from adapters.transport.ice.agent import IceAgent, IceOptions, parse_candidate
+from adapters.transport.ice.agent import IceAgent
+from adapters.transport.ice.candidates import parse_candidate
+from adapters.transport.ice.options import IceOptions
 from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import ConnectionFailed
 from domain.session.ice import IceDescription, IceServer
 
 RESTART_S = 30.0
-"""An ICE restart that has found no path by then is given up; the old path is still there."""
+"""Time-out of an ICE restart that the peer began. The old path is used on when it fails."""
 OWN_RESTART_S = 2.0
-"""The same for a restart of one's own, which is a way out among others."""
+"""Time-out of an ICE restart that this end began; after that it can make a new connection."""
 LINGER_S = 1.0
-"""After a restart the peer may still send on the old path: it changes over in its own time."""
-_MAX_WAITING = 64
+"""How long the old path stays open after a restart: the peer may still send on it."""
+_MAX_QUEUED = 64
 
 
 class IceTransport:
-    """The ICE session of one connection, over restarts, and the path that it has found."""
+    """The ICE agents of one connection: the one in use, and one that a restart is to bring in."""
 
     def __init__(self, options: IceOptions, *, controlling: bool) -> None:
         self._options = options
-        self._loop: asyncio.AbstractEventLoop | None = None  # that of `connect`, and its thread
+        self._loop: asyncio.AbstractEventLoop | None = None  # since `connect`, with its thread
         self._thread = 0
-        self._waiting: asyncio.Queue[bytes | None] | None = asyncio.Queue()
-        self._on_dtls: Callable[[bytes], None] | None = None
+        self._queue: asyncio.Queue[bytes | None] | None = asyncio.Queue()  # for `_recv`
+        self._on_dtls: Callable[[bytes], None] | None = None  # replaces the queue
         self._agent = IceAgent(self, options, ice_controlling=controlling)
         self._next: IceAgent | None = None
         self._restarting: asyncio.Task[bool] | None = None
         self._restart_lock = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
-        self._was_lost_meanwhile = False
-        self._carries_media = False
+        self._was_lost_meanwhile = False  # the old path, while a restart is going on
+        self._coalesces_reads = False
         self._closing = asyncio.Event()
         self.is_lost = False
-        """Whether the path went away by itself: consent to send expired, or the socket is gone."""
-        self.on_media: Callable[[Sequence[Datagram]], None] = self._wait_in_line
-        """Called with the SRTP and SRTCP packets that have arrived; at first they wait in line
-        for `_recv`. It must not raise."""
+        """Whether the path was lost: consent has expired, or the socket is gone."""
+        self.on_media: Callable[[Sequence[Datagram]], None] = self._enqueue
+        """Called with the SRTP and SRTCP packets that have arrived; it must not raise. Until it is
+        set, they go into the queue of `_recv`."""
 
     @property
     def username(self) -> str:
@@ -68,50 +70,52 @@ class IceTransport:
 
     @property
     def problems(self) -> Sequence[str]:
-        """Why STUN and TURN servers have given no candidates, where they have not."""
+        """Why addresses and servers have given no candidate, where they have not."""
         return self._latest.problems
 
     def set_remote(self, username: str, password: str) -> None:
-        """The peer's credentials."""
+        """Set the peer's credentials."""
         self._agent.remote_username = username
         self._agent.remote_password = password
 
-    def gather_own(self, found: Callable[[str], None]) -> None:
-        """Find the candidates of this machine; `connect` may begin with them.
+    def gather_host(self, on_candidate: Callable[[str], None]) -> None:
+        """Gather the candidates of this machine's addresses; `connect` can begin with them.
 
-        `found` is called with each, as it is written in SDP behind ``a=candidate:``.
+        `on_candidate` is called with each, as SDP writes it after ``a=candidate:``.
         """
-        self._agent.gather_own(found)
+        self._agent.gather_host(on_candidate)
 
-    async def ask(self, servers: Sequence[IceServer], found: Callable[[str], None]) -> None:
-        """Find those that STUN and TURN servers give, within `GATHER_S`."""
-        await self._agent.ask(servers, found)
+    async def gather_from(
+        self, servers: Sequence[IceServer], on_candidate: Callable[[str], None]
+    ) -> None:
+        """Gather the candidates that STUN and TURN servers give, within `GATHER_S`."""
+        await self._agent.gather_from(servers, on_candidate)
 
     async def gather(self, servers: Sequence[IceServer]) -> list[str]:
-        """Find all local candidates."""
+        """Gather all local candidates."""
         return await self._agent.gather(servers)
 
     async def add_remote_candidate(
         self, candidate: aioice.Candidate | None, *, username: str | None = None
     ) -> None:
-        """Take a remote candidate, or None for the end of them.
+        """Add a remote candidate; None says that no more follow.
 
-        Those of another ICE session than `username` names, beyond `MAX_REMOTE_CANDIDATES`,
-        behind the end, or for RTCP on a port of its own are ignored.
+        Ignored are candidates of another ICE session than `username` names, candidates beyond
+        `MAX_REMOTE_CANDIDATES` or after the end, and those for RTCP on a port of its own.
         """
         agent = self._latest
         if username is not None and agent.remote_username != username:
             return
         if not self._closing.is_set():
-            await agent.take(candidate)
+            await agent.add_remote(candidate)
 
     async def connect(self) -> None:
-        """Check the candidates until a pair works; raises `ConnectionError` when none does."""
+        """Check candidate pairs until one works; raises `ConnectionError` when none does."""
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         try:
             await self._agent.connect()
         except ConnectionError:
-            # an ICE session after it may find one
+            # a restart that is going on may still find a path
             while self._agent.selected is None:
                 async with self._restart_lock:
                     restarting = self._restarting
@@ -122,18 +126,18 @@ class IceTransport:
     async def answer_restart(
         self, remote: IceDescription, servers: Sequence[IceServer]
     ) -> IceDescription:
-        """Begin a new ICE session with a peer that has (RFC 8445 § 9); return this end of it.
+        """Answer an ICE restart of the peer (RFC 8445 § 9); return this end's description.
 
-        In the background it finds a path and takes over; until then, and if it finds none, the
-        old path serves. A restart that is still under way is given up for this one. Raises
+        The new ICE session connects in the background. The old path is used until then, and stays
+        in use if the new session finds none. A restart that is still going on is cancelled. Raises
         `ConnectionFailed` or `CandidateRejected`; the old ICE session stays then.
         """
 
-        async def know(_local: IceDescription) -> IceDescription:
+        async def exchange(_local: IceDescription) -> IceDescription:
             return remote
 
         async with self._restart_lock:
-            local, _ = await self._restart(servers, know)
+            local, _ = await self._restart(servers, exchange)
         return local
 
     async def restart(
@@ -141,9 +145,9 @@ class IceTransport:
         servers: Sequence[IceServer],
         exchange: Callable[[IceDescription], Awaitable[IceDescription]],
     ) -> None:
-        """Begin a new ICE session; returns when it has taken over.
+        """Restart ICE; return when the new path is in use.
 
-        `exchange` brings this end of it to the peer, and the peer's back. Raises
+        `exchange` sends this end's description to the peer and returns the peer's. Raises
         `ConnectionFailed`, `CandidateRejected` and what `exchange` raises; the old ICE session
         stays then.
         """
@@ -154,57 +158,61 @@ class IceTransport:
         finally:
             async with self._restart_lock:
                 if switching is self._restarting:
-                    await self._drop_restart()
+                    await self._cancel_restart()
                     self._restart_failed()
         if switching.cancelled() or not switching.result():
             raise ConnectionFailed("the ICE restart found no path")
 
-    def hand_over(self, take: Callable[[bytes], None]) -> None:
-        """From now on call `take` with what may be DTLS; nobody asks with `_recv` any more."""
-        self._on_dtls = take
-        waiting, self._waiting = self._waiting, None
-        while waiting is not None and not waiting.empty():
-            if (data := waiting.get_nowait()) is not None:
-                asyncio.get_running_loop().call_soon(take, data)
+    def deliver_dtls_to(self, receive: Callable[[bytes], None]) -> None:
+        """From now on call `receive` with datagrams that may be DTLS; `_recv` is not used any more.
+
+        Queued datagrams are delivered in the next iteration of the event loop.
+        """
+        self._on_dtls = receive
+        queue, self._queue = self._queue, None
+        while queue is not None and not queue.empty():
+            if (data := queue.get_nowait()) is not None:
+                asyncio.get_running_loop().call_soon(receive, data)
 
     def send(self, data: bytes) -> bool:
-        """Send a packet at once, in any thread; False when there is no path."""
+        """Send a packet at once, from any thread; return False when there is no path."""
         pair = self._agent.selected
         if pair is None:
             return False
         transport, address = pair.protocol.transport, pair.remote_addr
         if isinstance(transport, TurnTransport) and threading.get_ident() != self._thread:
-            assert self._loop is not None  # there is a pair, so that it has connected
-            self._loop.call_soon_threadsafe(transport.sendto, data, address)  # it works there
+            assert self._loop is not None  # set by `connect`, which has selected the pair
+            # aioice's TURN client belongs to the event loop
+            self._loop.call_soon_threadsafe(transport.sendto, data, address)
         else:
             transport.sendto(data, address)
         return True
 
-    def carry_media(self) -> None:
-        """The handshakes are over: packets come by the many from now on, on whatever path."""
-        self._carries_media = True
-        self._agent.carry_media()
+    def coalesce_reads(self) -> None:
+        """Coalesce reads on this path, and on those of later restarts: the handshakes are over."""
+        self._coalesces_reads = True
+        self._agent.coalesce_reads()
 
-    def receive(self) -> None:
-        """Read what has come, once; it may be called while another socket is being read."""
-        self._agent.receive()
+    def read_pending(self) -> None:
+        """Read the sockets once; another socket's datagrams may be being delivered meanwhile."""
+        self._agent.read_pending()
 
-    def receive_at_once(self) -> None:
-        """Read what has come, and what still comes, without waiting for more of it."""
-        self._agent.receive_at_once()
+    def read_immediately(self) -> None:
+        """Read what waits, and read datagrams as soon as they arrive from now on."""
+        self._agent.read_immediately()
 
     async def close(self) -> None:
-        """Stop, close the sockets and wake whoever waits."""
+        """Stop, close the sockets and wake `_recv`."""
         if not self._closing.is_set():
             self._closing.set()
-            self.on_media = self._wait_in_line
+            self.on_media = self._enqueue
             async with self._restart_lock:
-                await self._drop_restart()
+                await self._cancel_restart()
             await self._agent.close()
             if self._retired:
                 await asyncio.wait(self._retired)
 
-    # -- what RTCDtlsTransport sees ------------------------------------------------------------
+    # -- used by RTCDtlsTransport --------------------------------------------------------------
 
     @property
     def role(self) -> str:
@@ -215,11 +223,11 @@ class IceTransport:
         return "closed" if self._closing.is_set() else "completed"
 
     async def _recv(self) -> bytes:
-        waiting = self._waiting
-        assert waiting is not None
-        data = await waiting.get()
+        queue = self._queue
+        assert queue is not None
+        data = await queue.get()
         if data is None:
-            waiting.put_nowait(None)  # whoever asks again hears the same
+            queue.put_nowait(None)  # for the next call
             raise ConnectionError("the ICE transport is closed")
         return data
 
@@ -227,29 +235,27 @@ class IceTransport:
         if not self.send(data):
             raise ConnectionError("there is no path")
 
-    # -- what the agents report ----------------------------------------------------------------
+    # -- called by the agents ------------------------------------------------------------------
 
     def dtls_received(self, data: bytes) -> None:
-        """For whoever asks with `_recv`, or has been handed over to."""
         if self._on_dtls is not None:
             self._on_dtls(data)
-        elif self._waiting is not None and self._waiting.qsize() < _MAX_WAITING:
-            self._waiting.put_nowait(data)
+        elif self._queue is not None and self._queue.qsize() < _MAX_QUEUED:
+            self._queue.put_nowait(data)
 
-    def _wait_in_line(self, datagrams: Sequence[Datagram]) -> None:
+    def _enqueue(self, datagrams: Sequence[Datagram]) -> None:
         for data, _ in datagrams:
             self.dtls_received(data)
 
-    def path_lost(self, agent: IceAgent) -> None:
-        """An agent has closed, or its selected socket is gone."""
+    def path_lost(self, agent: aioice.Connection) -> None:
         if agent is not self._agent:
             return
         if self._next is not None and not self._closing.is_set():
-            self._was_lost_meanwhile = True  # what comes of the restart decides
+            self._was_lost_meanwhile = True  # the restart may find another path
         else:
             self.is_lost = not self._closing.is_set()
-            if self._waiting is not None:
-                self._waiting.put_nowait(None)
+            if self._queue is not None:
+                self._queue.put_nowait(None)
 
     # -- restarts ------------------------------------------------------------------------------
 
@@ -262,8 +268,11 @@ class IceTransport:
         servers: Sequence[IceServer],
         exchange: Callable[[IceDescription], Awaitable[IceDescription]],
     ) -> tuple[IceDescription, asyncio.Task[bool]]:
-        """Begin an ICE session; its local end, and whether it will have taken over."""
-        await self._drop_restart()
+        """Begin an ICE session; return its local description, and a task that switches to it.
+
+        The task's result says whether it has.
+        """
+        await self._cancel_restart()
         agent = IceAgent(self, self._options, ice_controlling=self._agent.ice_controlling)
         try:
             found = await agent.gather(servers)
@@ -273,7 +282,7 @@ class IceTransport:
             remote = await exchange(local)
             candidates = [parse_candidate(item) for item in remote.candidates]
             if self._closing.is_set() or self.is_lost:
-                raise ConnectionFailed("the connection has gone meanwhile")
+                raise ConnectionFailed("the connection was closed meanwhile")
         except BaseException:
             self._retire(agent)
             self._restart_failed()
@@ -291,31 +300,30 @@ class IceTransport:
         try:
             async with asyncio.timeout(RESTART_S):
                 usable = [candidate for candidate in candidates if candidate is not None]
-                await asyncio.gather(*(agent.take(candidate) for candidate in usable))
+                await asyncio.gather(*(agent.add_remote(candidate) for candidate in usable))
                 if complete:
-                    await agent.take(None)
+                    await agent.add_remote(None)
                 await agent.connect()
         except Exception:
-            # ConnectionError, TimeoutError; others over what a peer sends in checks
+            # ConnectionError or TimeoutError; malformed checks make aioice raise other ones
             self._next = None
             self._retire(agent)
             self._restart_failed()
             return False
         old, self._agent, self._next = self._agent, agent, None
         self._was_lost_meanwhile = False
-        if self._carries_media:
-            agent.carry_media()
-        old.receive_at_once()  # before what comes by the new path
+        if self._coalesces_reads:
+            agent.coalesce_reads()
+        old.read_immediately()  # before packets on the new path
         self._retire(old, after_s=LINGER_S)
         return True
 
     def _restart_failed(self) -> None:
-        """The old path serves on, unless it has gone meanwhile."""
+        """Report the old path as lost if it was lost while the restart was going on."""
         if self._was_lost_meanwhile:
             self.path_lost(self._agent)
 
-    async def _drop_restart(self) -> None:
-        """A restart under way has been overtaken."""
+    async def _cancel_restart(self) -> None:
         task, self._restarting = self._restarting, None
         if task is not None:
             task.cancel()
@@ -325,7 +333,7 @@ class IceTransport:
             self._retire(agent)
 
     def _retire(self, agent: IceAgent, *, after_s: float = 0.0) -> None:
-        """Close an agent in the background, soon; `close` waits for it."""
+        """Close an agent in the background after a delay, or at once when the transport closes."""
 
         async def close() -> None:
             with contextlib.suppress(TimeoutError):

@@ -1,9 +1,11 @@
-"""Reports (RFC 3550 § 6.4), each with the CNAME that has to go with it (§ 6.1)."""
+"""Sender and receiver reports (RFC 3550 § 6.4), each followed by a CNAME (§ 6.1)."""
 
 from __future__ import annotations
 
 import datetime
 import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from aiortc.clock import datetime_to_ntp
 from aiortc.rtp import (
@@ -15,16 +17,29 @@ from aiortc.rtp import (
 
 from domain.rtp.reports import ReceptionReport
 
+MAX_BLOCKS = 31
+"""Report blocks in one receiver report: their count has 5 bits."""
 _CNAME = 1
 _SENDER_REPORT, _RECEIVER_REPORT = 200, 201
 _HEADER, _SENDER_INFO = struct.Struct("!BBH"), struct.Struct("!4xIII")
-_EMPTY_REPORT, _REPORT = struct.Struct("!BBHI"), struct.Struct("!BBHI6I")
+_REPORT_HEADER, _BLOCK = struct.Struct("!BBHI"), struct.Struct("!6I")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportBlock:
+    """What a receiver report says of one source (§ 6.4.1)."""
+
+    reception: ReceptionReport
+    lsr: int = 0
+    """The middle 32 bits of the NTP time in the source's latest sender report; 0 without one."""
+    dlsr: int = 0
+    """The time since that report arrived, in 1/65536 s."""
 
 
 def sender_report(
     *, ssrc: int, cname: str, rtp_timestamp: int, packets: int, octets: int, at: datetime.datetime
 ) -> bytes:
-    """What a sender has sent, and which RTP timestamp belongs to the moment `at`."""
+    """A sender report: what was sent, and the RTP timestamp that belongs to the time `at`."""
     info = RtcpSenderInfo(
         ntp_timestamp=datetime_to_ntp(at),
         rtp_timestamp=rtp_timestamp % 2**32,
@@ -34,49 +49,46 @@ def sender_report(
     return bytes(RtcpSrPacket(ssrc=ssrc, sender_info=info)) + source_description(ssrc, cname)
 
 
-def receiver_report(
-    *, ssrc: int, description: bytes, report: ReceptionReport | None, lsr: int, dlsr: int
-) -> bytes:
-    """What a receiver has received; without a `report` it says that it is there.
+def receiver_report(*, ssrc: int, description: bytes, blocks: Sequence[ReportBlock]) -> bytes:
+    """A receiver report with up to `MAX_BLOCKS` blocks; without any it is only a heartbeat.
 
-    `description` is its `source_description`; `lsr` and `dlsr` are the middle of the latest sender
-    report's time, and the time since it came, in 1/65536 s. Written here, since a server sends
-    two for each stream and second, and a packet of objects takes ten times as long.
+    `description` is the `source_description` of the receiver. The packet is packed here because a
+    server sends two a second for each connection, and aiortc's classes take ten times as long.
     """
-    if report is None:
-        return _EMPTY_REPORT.pack(0x80, _RECEIVER_REPORT, 1, ssrc) + description
-    lost = report.fraction_lost << 24 | report.packets_lost & 0xFFFFFF
-    return (
-        _REPORT.pack(
-            0x81, _RECEIVER_REPORT, 7, ssrc,
-            report.ssrc, lost, report.highest_sequence, report.jitter, lsr, dlsr,
-        )
-        + description
-    )  # fmt: skip
+    # the length is in words of 4 bytes, without the first one (§ 6.4.1)
+    parts = [_REPORT_HEADER.pack(0x80 | len(blocks), _RECEIVER_REPORT, 1 + 6 * len(blocks), ssrc)]
+    for block in blocks:
+        reception = block.reception
+        lost = reception.fraction_lost << 24 | reception.packets_lost & 0xFFFFFF
+        parts.append(
+            _BLOCK.pack(
+                reception.ssrc, lost, reception.highest_sequence, reception.jitter,
+                block.lsr, block.dlsr,
+            )
+        )  # fmt: skip
+    return b"".join(parts) + description
 
 
-def sender_time(data: bytes) -> tuple[int, int] | None:
-    """The SSRC of a sender report, and the middle of its NTP time (16.16 bits of seconds).
+def sender_times(data: bytes) -> Iterator[tuple[int, int]]:
+    """The SSRC of each sender report in a compound packet, and the middle 32 bits of its NTP time.
 
-    `data` is a compound packet; None without a sender report. Raises `ValueError` for what is no
-    RTCP.
+    Raises `ValueError` at the first packet that is not RTCP.
     """
     start, end = 0, len(data)
     while start < end:
         if end - start < _HEADER.size:
-            raise ValueError("an RTCP header is cut off")
+            raise ValueError("the RTCP header is cut off")
         first, kind, length = _HEADER.unpack_from(data, start)
         behind = start + 4 * (length + 1)
         if first >> 6 != 2 or behind > end:
-            raise ValueError("no RTCP packet")
+            raise ValueError("not an RTCP packet")
         if kind == _SENDER_REPORT and behind - start >= _SENDER_INFO.size:
             ssrc, seconds, fraction = _SENDER_INFO.unpack_from(data, start)
-            return ssrc, (seconds & 0xFFFF) << 16 | fraction >> 16
+            yield ssrc, (seconds & 0xFFFF) << 16 | fraction >> 16
         start = behind
-    return None
 
 
 def source_description(ssrc: int, cname: str) -> bytes:
-    """The CNAME of a source (§ 6.5)."""
+    """A source description packet with the CNAME of a source (§ 6.5)."""
     chunk = RtcpSourceInfo(ssrc=ssrc, items=[(_CNAME, cname.encode())])
     return bytes(RtcpSdesPacket(chunks=[chunk]))

@@ -1,4 +1,4 @@
-"""How long datagrams wait for others of their socket: the less time there is, the longer."""
+"""When sockets are read: the busier the thread, the longer datagrams are coalesced."""
 
 from __future__ import annotations
 
@@ -8,76 +8,79 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPace:
-    """When sockets are read."""
+class ReadTiming:
+    """When the sockets that carry media are polled and read."""
 
-    turn_s: float
-    """Those that are due are read so often, all of them together."""
-    look_s: float
-    """It is looked which have datagrams so often."""
-    wait_s: float
-    """One that has some is left to gather others for so long."""
-    goes_on: bool
-    """So is one that was just read, without a look, as long as it brings any."""
+    interval_s: float
+    """Time between two rounds of reads. A round reads all sockets that are due."""
+    poll_interval_s: float
+    """Shortest time between two polls for sockets that have become readable."""
+    delay_s: float
+    """How long a readable socket waits for more datagrams before it is read."""
+    reschedules: bool
+    """Whether a socket is scheduled again without a poll as long as its reads return data."""
 
 
-QUICK = ReadPace(turn_s=0.005, look_s=0.0, wait_s=0.0175, goes_on=False)
-"""For one packet more, while there is time."""
-PATIENT = ReadPace(turn_s=0.02, look_s=0.1, wait_s=0.295, goes_on=True)
-"""For fifteen, when there is none. What waits is lost with a killed process, as is what is not yet
-written; to see to a socket is dearer than to write is, for each packet, so that this has a third of
-the second that it may be."""
+LOW_LATENCY = ReadTiming(interval_s=0.005, poll_interval_s=0.0, delay_s=0.0175, reschedules=False)
+"""While the thread has time to spare: a read returns about two packets of a stream."""
+COALESCED = ReadTiming(interval_s=0.02, poll_interval_s=0.1, delay_s=0.295, reschedules=True)
+"""While the thread is busy: a read returns about fifteen packets of a stream.
+
+A killed process loses what waits in its sockets, as it loses what is not written yet. Together that
+may be one second. Servicing a socket costs more per packet than writing to disk, so that sockets
+get a third of it.
+"""
 MAX_READ_DELAY_S = 0.42
-"""The longest that a datagram waits to be read; some room is left beyond a whole patient turn."""
-BUSY = (0.72, 0.8)
-"""There is none once the thread is at work for more than the second of these shares of its time,
-until without patience it would be for less than the first."""
+"""The longest time that a datagram waits to be read; a little more than `COALESCED` needs."""
+LOW_LOAD, HIGH_LOAD = 0.72, 0.8
+"""Shares of the thread's time. Above the high one reads are coalesced, until the thread would need
+less than the low one without coalescing."""
 _MEASURE_S = 0.05
 _AVERAGE_S = 3.0
-"""A handshake, or a few, are no load; nor is the pause with which patience begins the end of it."""
-_MANY = 100  # packets in a measurement; fewer tell nothing
-_LATE_S = 0.015  # on average, behind what was due; sockets are looked at every few ms
-_FEWEST, _KEPT = 4, 20  # measurements that are believed, and that are kept
-_VAIN = 20  # that may teach nothing, one after the other, before it is done without them
-_BELIEVED_S = 30.0
+"""Long enough that a few handshakes are no load, and that the pause at the beginning of coalescing
+does not end it."""
+_MIN_PACKETS = 100  # a measurement with fewer packets says nothing
+_MAX_LATE_S = 0.015  # mean delay behind the schedule; sockets are serviced every few milliseconds
+_MIN_SAMPLES, _MAX_SAMPLES = 4, 20  # measurements that are needed, and that are kept
+_MAX_USELESS = 20  # measurements without a usable sample, before the load alone decides
+_COALESCE_S = 30.0
 
 
 class ReadCoalescing:
-    """How long a socket with a datagram is left to gather others.
+    """Chooses the read timing by the thread's load.
 
-    What is done for a socket once is dear, what is done for one more packet of it is not: by
-    more of them at a time a packet takes a fifth less on a busy server, and a third less where it
-    is not decoded.
+    Most of what a read costs is spent once per read, not once per datagram. With coalesced reads a
+    packet costs a fifth less on a busy server, and a third less where it is not decoded.
 
-    What patience saves must not end it. So it is learned while there is none what it takes to
-    read a packet then; that is believed for a while, and then learned anew: machines change their
-    pace. Sockets that are read later than they should be have more packets by then, and teach
-    nothing.
+    What coalescing saves must not end it: the load would swing. So the cost of a packet is measured
+    while reads are not coalesced, and predicts the load without coalescing. The prediction is used
+    for a while and measured again then, since machines change their pace. Sockets that are read
+    late have more packets by then than usual: such measurements are not used.
     """
 
     def __init__(self) -> None:
         self.packets = 0
-        """Read since it was measured last; to be counted up by whoever reads them."""
+        """Packets read since the latest measurement. The reader of the sockets adds to it."""
         self.sockets = 0
-        """The same, of those that had them."""
+        """Sockets read since then."""
         self.late_s = 0.0
-        """By how much they were read later than they were due, all together."""
+        """Sum of the sockets' delays behind their schedule since then."""
         self.worked_s = 0.0
-        """The thread's time that it took."""
-        self._is_busy = False
-        self._until = 0.0  # it is believed that it is
-        self._load = self._reading = 0.0  # shares of the thread's time: all, and of that reading
+        """CPU time of the thread spent in reads since then."""
+        self._is_coalescing = False
+        self._until = 0.0  # coalescing ends then, to measure again
+        self._load = self._reading = 0.0  # shares of the thread's time: all work, and reads
         self._rate_hz = 0.0  # of packets
-        self._each_s: deque[float] = deque(maxlen=_KEPT)  # what reading one has taken
-        self._impatient = 0  # measurements in a row
+        self._packet_s: deque[float] = deque(maxlen=_MAX_SAMPLES)  # cost of one, not coalesced
+        self._measurements = 0  # since coalescing ended
         self._measured_at, self._thread_s = time.monotonic(), time.thread_time()
 
-    def rhythm(self, *, now: float) -> ReadPace:
-        """The one to go on in."""
+    def timing(self, *, now: float) -> ReadTiming:
+        """The timing to use from now on."""
         if now - self._measured_at >= _MEASURE_S:
             self._measure(now)
             self._decide(now)
-        return PATIENT if self._is_busy else QUICK
+        return COALESCED if self._is_coalescing else LOW_LATENCY
 
     def _measure(self, now: float) -> None:
         passed, thread_s = now - self._measured_at, time.thread_time()
@@ -85,22 +88,22 @@ class ReadCoalescing:
         self._load += ((thread_s - self._thread_s) / passed - self._load) * weight
         self._reading += (self.worked_s / passed - self._reading) * weight
         self._rate_hz += (self.packets / passed - self._rate_hz) * weight
-        if not self._is_busy:
-            self._impatient += 1
-            if self.packets >= _MANY and self.late_s <= _LATE_S * self.sockets:
-                self._each_s.append(self.worked_s / self.packets)
+        if not self._is_coalescing:
+            self._measurements += 1
+            if self.packets >= _MIN_PACKETS and self.late_s <= _MAX_LATE_S * self.sockets:
+                self._packet_s.append(self.worked_s / self.packets)
         self._measured_at, self._thread_s = now, thread_s
         self.packets, self.sockets, self.late_s, self.worked_s = 0, 0, 0.0, 0.0
 
     def _decide(self, now: float) -> None:
-        load, is_known = self._load, len(self._each_s) >= _FEWEST
+        load, is_known = self._load, len(self._packet_s) >= _MIN_SAMPLES
         if is_known:
-            # what it would be without patience
-            each_s = sum(self._each_s) / len(self._each_s)
-            load += self._rate_hz * each_s - self._reading
-        if self._is_busy:
-            if now >= self._until or (is_known and load <= BUSY[0]):
-                self._is_busy, self._impatient = False, 0
-                self._each_s.clear()
-        elif load > BUSY[1] and (is_known or self._impatient >= _VAIN):
-            self._is_busy, self._until = True, now + _BELIEVED_S
+            # predict the load without coalescing
+            packet_s = sum(self._packet_s) / len(self._packet_s)
+            load += self._rate_hz * packet_s - self._reading
+        if self._is_coalescing:
+            if now >= self._until or (is_known and load <= LOW_LOAD):
+                self._is_coalescing, self._measurements = False, 0
+                self._packet_s.clear()
+        elif load > HIGH_LOAD and (is_known or self._measurements >= _MAX_USELESS):
+            self._is_coalescing, self._until = True, now + _COALESCE_S

@@ -1,8 +1,8 @@
-"""Reading datagrams: all that a socket has by one system call, each with the time it came.
+"""Reading datagrams: all that wait in a socket by one system call, each with its time of arrival.
 
-Python's own `recvmsg_into` takes one datagram a call. The kernel's `recvmmsg` (Linux) takes all
-that wait, and says when it had each of them: that is what jitter, skew and the order of packets
-are measured by, however seldom a socket is read.
+Python's own `recvmsg_into` returns one datagram per call. The kernel's `recvmmsg` (Linux) returns
+all that wait, with the time at which each arrived. Jitter, clock skew and the order of packets are
+measured by these times, so that it does not matter how late a socket is read.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import time
 from typing import Any, TypeAlias
 
 Datagram: TypeAlias = tuple[bytes, float]
-"""What came, and when (monotonic seconds)."""
+"""The data, and its time of arrival (monotonic seconds)."""
 
 MAX_DATAGRAMS = 24
-"""That one call takes."""
-_MAX_BYTES = 2048  # RTP, STUN and DTLS keep to an MTU; what is longer is cut off, and invalid
-_LONGEST_S = 5.0  # that anything waits to be read
-_KEPT_BYTES = 1 << 19
-"""Memory for datagrams that wait (the kernel gives twice as much, for what it needs beside them):
-20 s of Opus. By itself it keeps 5 s, after which a machine that stalls would lose some."""
+"""The most that one call returns."""
+_MAX_BYTES = 2048  # RTP, STUN and DTLS fit an MTU; longer datagrams are truncated, and invalid
+_MAX_AGE_S = 5.0  # an older timestamp is wrong: no datagram waits so long
+_BUFFER_BYTES = 1 << 19
+"""Size of a socket's receive buffer: 20 s of Opus (the kernel doubles it for its own overhead).
+The default holds 5 s, so that a machine that stalls for longer would lose packets."""
 _NAME_BYTES = 28  # struct sockaddr_in6
 _SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>: a timespec of the wall clock as control message
 _CONTROL = "16xqq"  # struct cmsghdr, struct timespec
@@ -58,10 +58,10 @@ class _Message(ctypes.Structure):
 
 
 class DatagramReader:
-    """The memory into which datagrams are read, for all sockets of a process in turn."""
+    """Reads datagrams. One reader, with its buffers, serves all sockets of a process in turn."""
 
     def __init__(self) -> None:
-        # without giving up the interpreter's lock: the call never waits
+        # PyDLL keeps the GIL: the call never blocks
         self._recvmmsg = ctypes.PyDLL(None, use_errno=True).recvmmsg
         self._recvmmsg.argtypes = [
             ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p,
@@ -81,12 +81,12 @@ class DatagramReader:
                 control=ctypes.addressof(control) + index * _CONTROL_BYTES,
                 control_length=_CONTROL_BYTES,
             )
-        self._data: Any = data  # a slice of it is bytes
+        self._data: Any = data  # slices of a ctypes buffer are bytes
         self._names = memoryview(names).cast("B")
         self._control, self._messages = memoryview(control), memoryview(messages).cast("B")
-        self._iovecs = iovecs  # kept alive
+        self._iovecs = iovecs  # keeps the memory alive that the messages point to
         self._address = ctypes.addressof(messages)
-        self._fresh = bytes(self._messages)  # the kernel writes over the lengths it was given
+        self._fresh = bytes(self._messages)  # the kernel overwrites the lengths that it was given
         rest = ctypes.sizeof(_Message) - _Message.length.offset - 4
         one = f"{_Message.length.offset}xI{rest}x"
         counts = range(MAX_DATAGRAMS + 1)
@@ -95,13 +95,13 @@ class DatagramReader:
 
     @staticmethod
     def prepare(bound: socket.socket) -> None:
-        """Have the kernel say when each datagram came, and keep those that cannot be read yet."""
+        """Set a socket's options: arrival times from the kernel, and a large receive buffer."""
         bound.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        # as much of it as the system allows
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KEPT_BYTES)
+        # the kernel reduces it to the system's limit
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
 
     def read(self, descriptor: int) -> list[Datagram]:
-        """The datagrams that wait, `MAX_DATAGRAMS` at most, in their order. Raises `OSError`."""
+        """Return the waiting datagrams in order, `MAX_DATAGRAMS` at most. Raises `OSError`."""
         self._messages[:] = self._fresh
         count = self._recvmmsg(descriptor, self._address, MAX_DATAGRAMS, socket.MSG_DONTWAIT, None)
         if count < 0:
@@ -110,19 +110,19 @@ class DatagramReader:
                 return []
             raise OSError(code, os.strerror(code))
         now = time.monotonic()
-        ahead, oldest = now - time.time(), now - _LONGEST_S
+        ahead, oldest = now - time.time(), now - _MAX_AGE_S
         data, found, start = self._data, [], 0
         lengths, times = self._lengths[count](self._messages), self._times[count](self._control)
         for length, seconds, nanoseconds in zip(lengths, times[::2], times[1::2], strict=True):
             arrived = seconds + nanoseconds * 1e-9 + ahead
             if not oldest < arrived <= now:
-                arrived = now  # the wall clock was set meanwhile
+                arrived = now  # the wall clock was changed meanwhile
             found.append((data[start : start + length], arrived))
             start += _MAX_BYTES
         return found
 
     def source(self, index: int) -> tuple[Any, ...]:
-        """Where a datagram of the latest `read` came from, as `socket.recvfrom` says it."""
+        """The source of the `index`th datagram of the latest `read`, as from `socket.recvfrom`."""
         name = self._names[index * _NAME_BYTES : (index + 1) * _NAME_BYTES]
         if _FAMILY.unpack_from(name)[0] == socket.AF_INET6:
             port, flow, host = _IPV6.unpack_from(name)

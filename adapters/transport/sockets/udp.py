@@ -1,10 +1,10 @@
-"""The UDP sockets of a process: those that carry media are read seldom, and whole.
+"""The UDP sockets of a process. Reads of sockets that carry media are coalesced.
 
-asyncio wakes up for each datagram, which costs more than all that is then done with a packet but
-decoding it, and what is done for a socket once costs as much as three or four packets of it. So all
-sockets that carry media are one event source, looked at now and then, and each of them is read when
-its first datagram has waited for others: the longer, the less time there is. Network cards moderate
-their interrupts in the same way.
+asyncio wakes up for each datagram. That costs more than all other work on a packet but decoding,
+and servicing a socket once costs as much as three or four of its packets. So all sockets that carry
+media are one event source (an epoll object), which is polled now and then, and each socket is read
+some time after its first datagram has arrived: the busier the thread, the later. Network cards
+moderate their interrupts in the same way.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from adapters.transport.sockets.coalescing import ReadCoalescing, ReadPace
+from adapters.transport.sockets.coalescing import ReadCoalescing, ReadTiming
 from adapters.transport.sockets.datagrams import MAX_DATAGRAMS, Datagram, DatagramReader
 
-_EDGE = select.EPOLLIN | select.EPOLLET
-"""Datagrams are told of when they come, and not again: to arm a socket anew each time it was read
-would be a system call more than to read it takes."""
-SLICE_S = 0.002
-"""Whatever has come, the event loop has others to serve after so long."""
-MOST_READS = 10
-"""Of one socket, before others have their turn: five seconds of a stream. Who sends faster than he
-is listened to loses what the kernel has no room for, and takes nobody else's time."""
+_EVENTS = select.EPOLLIN | select.EPOLLET
+"""Edge-triggered: to arm a socket again after each read would be one more system call than the read
+itself takes."""
+MAX_ROUND_S = 0.002
+"""After so long a round of reads gives the event loop back, even if sockets are still due."""
+MAX_READS = 10
+"""Reads of one socket before others have their turn; together five seconds of a stream. A faster
+sender loses what exceeds the kernel's buffer, and does not delay other sockets."""
 
 
 class DatagramSink(Protocol):
-    """An `asyncio.DatagramProtocol` that takes datagrams together."""
+    """An `asyncio.DatagramProtocol` that receives datagrams in batches."""
 
     def connection_made(self, transport: Any) -> None: ...
 
@@ -43,24 +43,24 @@ class DatagramSink(Protocol):
     def datagrams_received(
         self, datagrams: Sequence[Datagram], source: Callable[[int], tuple[Any, ...]]
     ) -> None:
-        """All that has come, in its order; `source(n)` says where the n-th one is from."""
+        """Datagrams in the order of arrival; `source(n)` is the address that sent the n-th."""
 
 
 _Sink = TypeVar("_Sink", bound=DatagramSink)
 
 
 class UdpSockets:
-    """Opens sockets on the running event loop."""
+    """Opens sockets on the running event loop, and schedules their reads."""
 
     def __init__(self) -> None:
         self.reader = DatagramReader()
-        self.inner_reader = DatagramReader()
-        """For a socket that is read while another one is."""
-        self._media: dict[int, UdpTransport] = {}  # by descriptor, those that carry media
-        self._epoll: select.epoll | None = None  # as long as there are any
-        self._waiting: deque[tuple[float, UdpTransport]] = deque()  # and until when
-        self._patience = ReadCoalescing()
-        self._look_at = 0.0
+        self.nested_reader = DatagramReader()
+        """Reads a socket while another socket's datagrams are being delivered."""
+        self._coalesced: dict[int, UdpTransport] = {}  # by descriptor
+        self._epoll: select.epoll | None = None  # while any socket is coalesced
+        self._scheduled: deque[tuple[float, UdpTransport]] = deque()  # with the time of the read
+        self._coalescing = ReadCoalescing()
+        self._poll_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self, make: Callable[[], _Sink], host: str, port: int) -> _Sink:
@@ -77,130 +77,130 @@ class UdpSockets:
         sink = make()
         transport = UdpTransport(bound, sink, self)
         sink.connection_made(transport)
-        asyncio.get_running_loop().add_reader(bound, transport.receive)
+        asyncio.get_running_loop().add_reader(bound, transport.read)
         return sink
 
-    def join(self, transport: UdpTransport) -> None:
-        """Read a socket together with others from now on."""
+    def coalesce(self, transport: UdpTransport) -> None:
+        """Coalesce the reads of a socket from now on."""
         asyncio.get_running_loop().remove_reader(transport.socket)
         if self._epoll is None:
             self._epoll = select.epoll()
             self._listen(self._epoll)
-        self._media[transport.descriptor] = transport
-        self._epoll.register(transport.descriptor, _EDGE)
+        self._coalesced[transport.descriptor] = transport
+        self._epoll.register(transport.descriptor, _EVENTS)
 
-    def leave(self, transport: UdpTransport) -> None:
-        """Read a socket no more."""
-        if self._epoll is None or self._media.pop(transport.descriptor, None) is None:
+    def remove(self, transport: UdpTransport) -> None:
+        """Stop reading a socket, coalesced or not."""
+        if self._epoll is None or self._coalesced.pop(transport.descriptor, None) is None:
             asyncio.get_running_loop().remove_reader(transport.socket)
             return
         self._epoll.unregister(transport.descriptor)
-        if not self._media:
+        if not self._coalesced:
             asyncio.get_running_loop().remove_reader(self._epoll)
             if self._timer is not None:
                 self._timer.cancel()
-            self._waiting.clear()
+            self._scheduled.clear()
             self._epoll.close()
             self._epoll = self._timer = None
 
     def _listen(self, epoll: select.epoll) -> None:
-        asyncio.get_running_loop().add_reader(epoll, self._awake, epoll)
+        asyncio.get_running_loop().add_reader(epoll, self._wake, epoll)
 
-    def _awake(self, epoll: select.epoll) -> None:
+    def _wake(self, epoll: select.epoll) -> None:
         asyncio.get_running_loop().remove_reader(epoll)
-        self._look_at = 0.0
-        self._turn(epoll)
+        self._poll_at = 0.0
+        self._run_round(epoll)
 
-    def _turn(self, epoll: select.epoll) -> None:
-        """See what has come, read what is due, and come back for more.
+    def _run_round(self, epoll: select.epoll) -> None:
+        """Poll if it is time to, read what is due, and set a timer for the next round.
 
-        Once there is nothing, wait to be woken.
+        When nothing is scheduled, the event loop waits for the epoll object instead.
         """
         self._timer = None
         now = time.monotonic()
-        rhythm = self._patience.rhythm(now=now)
-        if now >= self._look_at:
-            self._look_at = now + rhythm.look_s
-            self._look(epoll, until=now + rhythm.wait_s)
+        timing = self._coalescing.timing(now=now)
+        if now >= self._poll_at:
+            self._poll_at = now + timing.poll_interval_s
+            self._poll(epoll, due_at=now + timing.delay_s)
         began_s = time.thread_time()
-        self._read(rhythm, until=now + SLICE_S)
-        self._patience.worked_s += time.thread_time() - began_s
+        self._read_due(timing, until=now + MAX_ROUND_S)
+        self._coalescing.worked_s += time.thread_time() - began_s
         if epoll is not self._epoll:
-            return  # what was received has closed the last socket
-        if self._waiting:
-            is_late = self._waiting[0][0] <= now
-            pause = 0.0 if is_late else max(0.0, now + rhythm.turn_s - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(pause, self._turn, epoll)
+            return  # a received datagram made the last socket close
+        if self._scheduled:
+            is_late = self._scheduled[0][0] <= now
+            pause = 0.0 if is_late else max(0.0, now + timing.interval_s - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(pause, self._run_round, epoll)
         else:
             self._listen(epoll)
 
-    def _look(self, epoll: select.epoll, *, until: float) -> None:
-        media, waiting = self._media, self._waiting
-        for descriptor, _ in epoll.poll(0, len(media)):
-            transport = media[descriptor]
-            if not transport.waits:
-                transport.waits = True
-                waiting.append((until, transport))
+    def _poll(self, epoll: select.epoll, *, due_at: float) -> None:
+        coalesced, scheduled = self._coalesced, self._scheduled
+        for descriptor, _ in epoll.poll(0, len(coalesced)):
+            transport = coalesced[descriptor]
+            if not transport.is_scheduled:
+                transport.is_scheduled = True
+                scheduled.append((due_at, transport))
 
-    def _read(self, rhythm: ReadPace, *, until: float) -> None:
-        waiting, patience = self._waiting, self._patience
-        while waiting and waiting[0][0] <= (now := time.monotonic()) < until:
-            due_at, transport = waiting.popleft()
-            transport.waits = False
-            if self._media.get(transport.descriptor) is not transport:
-                continue  # it has left meanwhile
-            patience.sockets += 1
-            patience.late_s += now - due_at
+    def _read_due(self, timing: ReadTiming, *, until: float) -> None:
+        scheduled, coalescing = self._scheduled, self._coalescing
+        while scheduled and scheduled[0][0] <= (now := time.monotonic()) < until:
+            due_at, transport = scheduled.popleft()
+            transport.is_scheduled = False
+            if self._coalesced.get(transport.descriptor) is not transport:
+                continue  # removed meanwhile
+            coalescing.sockets += 1
+            coalescing.late_s += now - due_at
             try:
-                count, is_empty = transport.receive()
-                patience.packets += count
-                if not is_empty or (count and rhythm.goes_on):
-                    transport.waits = True
-                    waiting.append((now + rhythm.wait_s, transport))
+                count, is_empty = transport.read()
+                coalescing.packets += count
+                if not is_empty or (count and timing.reschedules):
+                    transport.is_scheduled = True
+                    scheduled.append((now + timing.delay_s, transport))
             except Exception as error:
-                # whatever it is, it is this socket's: the others are served on
-                context = {"message": "a datagram could not be taken", "exception": error}
+                # whatever it is, it concerns this socket only: serve the others
+                context = {"message": "a datagram could not be processed", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
 
 
 class UdpTransport(asyncio.DatagramTransport):
-    """One socket. Nothing is queued: what the kernel has no room for is lost, as on any network."""
+    """One socket. Sends are not queued: what the kernel has no room for is lost."""
 
     def __init__(self, bound: socket.socket, sink: DatagramSink, sockets: UdpSockets) -> None:
         super().__init__({"socket": bound, "sockname": bound.getsockname()})
         self.socket = bound
         self.descriptor = bound.fileno()
-        self.waits = False
-        """Whether it has datagrams that wait for others."""
+        self.is_scheduled = False
+        """Whether `UdpSockets` has scheduled a read of this socket."""
         self._sink = sink
         self._sockets = sockets
         self._is_closing = False
 
-    def carry_media(self) -> None:
-        """The handshakes, for which every millisecond counts, are over."""
+    def coalesce_reads(self) -> None:
+        """Coalesce reads from now on: no handshake is going on that needs quick answers."""
         if not self._is_closing:
-            self._sockets.join(self)
+            self._sockets.coalesce(self)
 
-    def receive_at_once(self) -> None:
-        """It is about to end: what has come, and what still comes, waits for nothing more."""
+    def read_immediately(self) -> None:
+        """Read datagrams as soon as they arrive, and those that wait, in the next iteration."""
         if not self._is_closing:
-            self._sockets.leave(self)
-            asyncio.get_running_loop().add_reader(self.socket, self.receive)
+            self._sockets.remove(self)
+            asyncio.get_running_loop().add_reader(self.socket, self.read)
 
-    def receive(self, *, within: bool = False) -> tuple[int, bool]:
-        """Hand over what has come: how many datagrams that was, and whether it was all.
+    def read(self, *, nested: bool = False) -> tuple[int, bool]:
+        """Deliver the waiting datagrams; return their number, and whether none is left.
 
-        `within`: it may be that another socket is being read meanwhile.
+        `nested` says that another socket's datagrams may be being delivered at the moment.
         """
-        reader, count = self._sockets.inner_reader if within else self._sockets.reader, 0
-        for _ in range(MOST_READS):
+        reader, count = self._sockets.nested_reader if nested else self._sockets.reader, 0
+        for _ in range(MAX_READS):
             if self._is_closing:
                 return count, True
             try:
                 datagrams = reader.read(self.descriptor)
             except OSError as error:
                 self._sink.error_received(error)
-                continue  # it is told once; behind it there may be more
+                continue  # the kernel reports an error once; datagrams may wait behind it
             if datagrams:
                 count += len(datagrams)
                 self._sink.datagrams_received(datagrams, reader.source)
@@ -224,7 +224,7 @@ class UdpTransport(asyncio.DatagramTransport):
     def close(self) -> None:
         if not self._is_closing:
             self._is_closing = True
-            self._sockets.leave(self)
+            self._sockets.remove(self)
             self.socket.close()
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 asyncio.get_running_loop().call_soon(self._sink.connection_lost, None)

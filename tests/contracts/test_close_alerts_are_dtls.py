@@ -1,4 +1,4 @@
-"""A goodbye without OpenSSL, against OpenSSL: each understands the other, and nothing else."""
+"""`CloseAlert` and OpenSSL accept each other's alerts, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from adapters.transport.dtls.close_alert import CloseAlert
-from adapters.transport.ice.agent import IceOptions
+from adapters.transport.ice.options import IceOptions
 from adapters.transport.ice.transport import IceTransport
 
 
@@ -45,8 +45,8 @@ class End:
         except SSL.WantReadError:
             return found
 
-    def hears(self, datagram: bytes) -> bool:
-        """Whether OpenSSL takes it for the end."""
+    def is_closed_by(self, datagram: bytes) -> bool:
+        """Whether OpenSSL accepts a datagram as the peer's close."""
         self.ssl.bio_write(datagram)
         try:
             self.ssl.recv(1500)
@@ -56,17 +56,17 @@ class End:
             pass
         return False
 
-    def goodbye(self) -> CloseAlert | None:
-        """What would stand in for this end."""
+    def close_alert(self) -> CloseAlert | None:
+        """What replaces this end's OpenSSL connection."""
         ice = IceTransport(IceOptions(), controlling=True)
         dtls = RTCDtlsTransport(ice, [RTCCertificate.generateCertificate()])  # type: ignore[arg-type]
         dtls._set_role(self.role)
         dtls._ssl = self.ssl
-        return CloseAlert.of(dtls)
+        return CloseAlert.from_transport(dtls)
 
 
 def connected(ciphers: bytes | None = None) -> tuple[End, End]:
-    """A client and a server that have shaken hands."""
+    """A client and a server after their handshake."""
     client, server = End(role="client", ciphers=ciphers), End(role="server")
     done: set[End] = set()
     for end, other in itertools.cycle(((client, server), (server, client))):
@@ -82,9 +82,9 @@ def connected(ciphers: bytes | None = None) -> tuple[End, End]:
 @pytest.fixture
 def joined() -> tuple[CloseAlert, End]:
     client, server = connected()
-    goodbye = client.goodbye()
-    assert goodbye is not None
-    return goodbye, server
+    alert = client.close_alert()
+    assert alert is not None
+    return alert, server
 
 
 def closing(end: End) -> bytes:
@@ -93,59 +93,59 @@ def closing(end: End) -> bytes:
     return datagram
 
 
-async def test_openssl_hears_it_said(joined: tuple[CloseAlert, End]) -> None:
-    goodbye, server = joined
-    assert server.hears(goodbye.say())
+async def test_openssl_accepts_the_alert(joined: tuple[CloseAlert, End]) -> None:
+    alert, server = joined
+    assert server.is_closed_by(alert.encode())
 
 
-async def test_it_hears_openssl_say_it(joined: tuple[CloseAlert, End]) -> None:
-    goodbye, server = joined
-    assert goodbye.is_in(closing(server))
+async def test_the_alert_of_openssl_is_recognized(joined: tuple[CloseAlert, End]) -> None:
+    alert, server = joined
+    assert alert.is_in(closing(server))
 
 
-async def test_it_hears_it_behind_other_records(joined: tuple[CloseAlert, End]) -> None:
-    goodbye, server = joined
+async def test_an_alert_after_other_records_is_recognized(joined: tuple[CloseAlert, End]) -> None:
+    alert, server = joined
     server.ssl.send(b"data")
     (data,) = server.datagrams()
-    assert not goodbye.is_in(data)
-    assert goodbye.is_in(data + closing(server))
+    assert not alert.is_in(data)
+    assert alert.is_in(data + closing(server))
 
 
-async def test_a_goodbye_of_another_connection_is_none(joined: tuple[CloseAlert, End]) -> None:
-    goodbye, server = joined
+async def test_the_alert_of_another_connection_is_ignored(joined: tuple[CloseAlert, End]) -> None:
+    alert, server = joined
     other, other_server = connected()
-    assert not goodbye.is_in(closing(other_server))
-    assert not goodbye.is_in(goodbye.say())  # nor is one's own, sent back
-    stranger = other.goodbye()
-    assert stranger is not None
-    assert not server.hears(stranger.say())
+    assert not alert.is_in(closing(other_server))
+    assert not alert.is_in(alert.encode())  # its own one, reflected
+    other_alert = other.close_alert()
+    assert other_alert is not None
+    assert not server.is_closed_by(other_alert.encode())
 
 
-async def test_what_was_changed_on_its_way_is_none(joined: tuple[CloseAlert, End]) -> None:
-    goodbye, server = joined
+async def test_an_altered_alert_is_ignored(joined: tuple[CloseAlert, End]) -> None:
+    alert, server = joined
     datagram = closing(server)
     for at in range(len(datagram)):
-        assert not goodbye.is_in(datagram[:at])
-        assert not goodbye.is_in(datagram[:at] + bytes([datagram[at] ^ 1]) + datagram[at + 1 :])
-    assert goodbye.is_in(datagram)
+        assert not alert.is_in(datagram[:at])
+        assert not alert.is_in(datagram[:at] + bytes([datagram[at] ^ 1]) + datagram[at + 1 :])
+    assert alert.is_in(datagram)
 
 
-async def test_an_alert_of_an_unprotected_epoch_is_none(joined: tuple[CloseAlert, End]) -> None:
-    goodbye, _ = joined
-    assert not goodbye.is_in(b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x01\x00")
+async def test_an_unencrypted_alert_is_ignored(joined: tuple[CloseAlert, End]) -> None:
+    alert, _ = joined
+    assert not alert.is_in(b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x01\x00")
 
 
-async def test_a_server_and_another_cipher_keep_openssl() -> None:
+async def test_openssl_is_kept_for_servers_and_other_ciphers() -> None:
     client, server = connected(ciphers=b"ECDHE-ECDSA-CHACHA20-POLY1305")
-    assert client.goodbye() is None
+    assert client.close_alert() is None
     _, server = connected()
-    assert server.goodbye() is None
+    assert server.close_alert() is None
 
 
 @given(st.binary(max_size=200))
-def test_whatever_comes_raises_nothing(data: bytes) -> None:
-    goodbye = CloseAlert(master_secret=b"m" * 48, client_random=b"c" * 32, server_random=b"s" * 32)
+def test_arbitrary_datagrams_raise_nothing(data: bytes) -> None:
+    alert = CloseAlert(master_secret=b"m" * 48, client_random=b"c" * 32, server_random=b"s" * 32)
     header = b"\x15\xfe\xfd\x00\x01" + bytes(6)
-    assert not goodbye.is_in(data)
-    assert not goodbye.is_in(header + data)
-    assert not goodbye.is_in(header + len(data).to_bytes(2, "big") + data)
+    assert not alert.is_in(data)
+    assert not alert.is_in(header + data)
+    assert not alert.is_in(header + len(data).to_bytes(2, "big") + data)
