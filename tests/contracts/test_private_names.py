@@ -1,7 +1,8 @@
-"""Every private name of another project that is touched, so that an upgrade fails here first."""
+"""Private names of other projects that are used here: an upgrade that changes one fails here."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
 import pathlib
@@ -19,6 +20,7 @@ from aioice.ice import (
 )
 from aioice.turn import TurnTransport
 from aiortc import RTCCertificate, RTCDtlsTransport
+from pylibsrtp import _binding
 
 from adapters.storage.wav import libsndfile
 from adapters.transport.ice.options import IceOptions
@@ -26,8 +28,59 @@ from adapters.transport.ice.transport import IceTransport
 from adapters.transport.srtp import Protector, Unprotector
 from domain.rtp.packets import RtpPacket, write_rtp
 
+SOURCES = [
+    path
+    for folder in ("adapters", "domain", "entrypoints")
+    for path in (pathlib.Path(__file__).parents[2] / folder).rglob("*.py")
+]
+AIOICE = {
+    "_check_list_maybe_fail", "_check_list_state", "_closing", "_early_checks",
+    "_early_checks_done", "_local_candidates", "_local_candidates_end",
+    "_local_candidates_start", "_nominated", "_pair_remote_candidate", "_protocols",
+    "_query_consent_task", "_queue", "_remote_candidates", "_remote_candidates_expected",
+}  # fmt: skip
+"""Private names of `aioice.Connection`, which the ICE agent inherits from."""
+OTHERS = {
+    "_TurnTransport__close_task", "_network_host",  # aioice
+    "_role", "_rx_srtp", "_set_role", "_ssl", "_task", "_tx_srtp",  # aiortc
+    "_srtp",  # pylibsrtp
+    "_error_check", "_ffi", "_file", "_snd",  # soundfile
+    "_initialize", "_terminate",  # sounddevice
+}  # fmt: skip
+"""Private names that are used on objects of other projects."""
 
-def test_aiortc_dtls_asks_its_transport_for_role_recv_and_send_only() -> None:
+
+async def test_no_other_private_names_are_used() -> None:
+    own: set[str] = set()  # defined here, or accessed through `self`, which may be inherited
+    foreign: set[str] = set()  # accessed through anything else
+    in_ice: set[str] = set()
+    modules: set[str] = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and is_private(node.attr):
+                is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+                (own if is_own else foreign).add(node.attr)
+                if path.parent.name == "ice":
+                    in_ice.add(node.attr)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                own.add(node.name)
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                own.add(node.target.id)
+            elif isinstance(node, ast.ImportFrom):
+                modules.update(filter(is_private, (node.module or "").split(".")))
+                modules.update(alias.name for alias in node.names if is_private(alias.name))
+    assert foreign - own == OTHERS - own
+    connection = aioice.Connection(ice_controlling=True)
+    assert in_ice & set(dir(connection)) == AIOICE
+    assert modules == {"_binding"}
+    await connection.close()
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_aiortc_dtls_uses_role_recv_and_send_of_its_transport_only() -> None:
     source = inspect.getsource(RTCDtlsTransport)
     touched = {
         word.split("(")[0].split(")")[0].rstrip(".,:\n ")
@@ -47,6 +100,18 @@ async def test_aiortc_dtls_has_the_private_names_that_are_used() -> None:
     assert dtls._ssl is None
     assert dtls._task is None
     await ice.close()
+
+
+def test_pylibsrtp_has_the_private_names_that_are_used() -> None:
+    session = pylibsrtp.Session(
+        pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_INBOUND)
+    )
+    assert _binding.ffi.typeof(session._srtp) is _binding.ffi.typeof("srtp_t *")
+    for function in ("protect", "protect_rtcp", "unprotect", "unprotect_rtcp"):
+        address = _binding.ffi.addressof(_binding.lib, f"srtp_{function}")
+        parameters = _binding.ffi.typeof(address).args
+        assert len(parameters) == 3
+    assert pylibsrtp.ERRORS[0] == "nothing to report"
 
 
 def test_pylibsrtp_unprotects_as_its_wrapper_does() -> None:
@@ -91,6 +156,17 @@ def test_pylibsrtp_protects_as_its_wrapper_does() -> None:
 
 async def test_aioice_has_the_private_names_that_are_used() -> None:
     connection = aioice.Connection(ice_controlling=True)
+    assert all(hasattr(connection, name) for name in AIOICE)
+    assert connection._query_consent_task is None
+    query = inspect.getsource(aioice.Connection.query_consent)
+    for replaced in ("CONSENT_INTERVAL", "CONSENT_FAILURES", "self._query_consent_task = None"):
+        assert replaced in query
+    assert "self.query_consent()" in inspect.getsource(aioice.Connection)
+    parameters = inspect.signature(aioice.Connection.check_incoming).parameters
+    assert list(parameters) == ["self", "message", "addr", "protocol"]
+    parameters = inspect.signature(aioice.Connection.build_request).parameters
+    assert list(parameters) == ["self", "pair", "nominate"]
+    assert callable(connection.sort_check_list)
     assert connection._protocols == []
     assert connection._remote_candidates == []
     assert connection._remote_candidates_end is False
@@ -127,13 +203,26 @@ async def test_aioice_has_the_private_names_that_are_used() -> None:
     await connection.close()
 
 
-def test_sounddevice_can_be_started_anew() -> None:
+def test_soundfile_has_the_private_names_that_are_used(tmp_path: pathlib.Path) -> None:
+    assert soundfile._snd.SF_TRUE == 1
+    for function in ("sf_command", "sf_error", "sf_writef_short", "sf_writef_int"):
+        assert callable(getattr(soundfile._snd, function))
+    assert len(soundfile._ffi.from_buffer(b"data")) == 4
+    soundfile._error_check(0)
+    with pytest.raises(soundfile.LibsndfileError):
+        soundfile._error_check(1)
+    with soundfile.SoundFile(tmp_path / "a.wav", "w", 8000, 1) as file:
+        assert soundfile._snd.sf_error(file._file) == 0
+        assert soundfile._snd.sf_command(file._file, 0x1060, soundfile._ffi.NULL, 0) == 0
+
+
+def test_sounddevice_can_be_initialized_again() -> None:
     sounddevice = pytest.importorskip("sounddevice", exc_type=(ImportError, OSError))
     assert callable(sounddevice._terminate)
     assert callable(sounddevice._initialize)
 
 
-def test_libsndfile_keeps_the_header_true_while_it_writes(tmp_path: pathlib.Path) -> None:
+def test_libsndfile_updates_the_header_with_every_write(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.wav"
     with soundfile.SoundFile(path, "w", samplerate=8000, channels=1, format="WAV") as file:
         libsndfile.keep_header_true(file)
@@ -146,7 +235,7 @@ def test_libsndfile_keeps_the_header_true_while_it_writes(tmp_path: pathlib.Path
     ("dtype", "subtype"),
     [("<i2", "PCM_16"), ("<i4", "PCM_32"), ("<i4", "PCM_24"), ("<f4", "FLOAT"), ("<f8", "DOUBLE")],
 )
-def test_libsndfile_writes_what_its_wrapper_does(
+def test_libsndfile_writes_the_same_bytes_as_its_wrapper(
     tmp_path: pathlib.Path, dtype: str, subtype: str
 ) -> None:
     samples = np.arange(-600, 600).astype(dtype).reshape(-1, 2)
