@@ -12,11 +12,12 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pylibsrtp
 from aiortc import RTCCertificate
 
+from adapters.transport.demultiplexer import TrackDemultiplexer
 from adapters.transport.dtls.transport import DtlsTransport
 from adapters.transport.ice.candidates import parse_candidate, username_in
 from adapters.transport.ice.options import IceOptions
@@ -31,7 +32,7 @@ from adapters.transport.rtcp.schedule import ReportSchedule
 from adapters.transport.sdp.codecs import OpusPreferences
 from adapters.transport.sdp.descriptions import LocalTransport, RemoteDescription
 from adapters.transport.sdp.parsing import parse_offer
-from adapters.transport.sdp.writing import write_answer
+from adapters.transport.sdp.writing import negotiated_mid_extension, write_answer
 from adapters.transport.sockets.coalescing import MAX_READ_DELAY_S
 from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import CandidateRejected, ConnectionFailed, NoRelay, PacketInvalid, ServerFull
@@ -96,6 +97,9 @@ class WebRtcServerTransport:
         except BaseException:
             await transport.close()
             raise
+        if offer.declined:
+            reasons = (f"{count} {reason}" for reason, count in offer.declined.items())
+            _log.warning("declined audio m-lines of an offer: %s", ", ".join(reasons))
         local = LocalTransport(
             transport.ice.username,
             transport.ice.password,
@@ -135,6 +139,13 @@ class _Connection:
         self._closed = asyncio.Event()
         self._early: deque[Datagram] = deque(maxlen=_MAX_EARLY_PACKETS)
         self._unwanted = offer.unwanted
+        # only needed for several tracks: a single one has a receive path of its own
+        self._demultiplexer: TrackDemultiplexer | None = None
+        if len(offer.tracks) > 1:
+            extension = negotiated_mid_extension(offer)
+            self._demultiplexer = TrackDemultiplexer(
+                offer.tracks, mid_extension=None if extension is None else extension.id
+            )
         self._reports = reports
         self._ssrc = random.getrandbits(32)
         self._description = source_description(self._ssrc, "gapless")
@@ -146,6 +157,8 @@ class _Connection:
         self.answer_sdp = answer
         self.rejected = 0
         """Packets that were no valid SRTP."""
+        self.unassigned = 0
+        """Packets that belong to none of several tracks."""
 
     @property
     def ice_tag(self) -> str:
@@ -157,7 +170,7 @@ class _Connection:
 
     def start(self, sink: MediaSink) -> None:
         self._sink = sink
-        self._transport.ice.on_media = self._receive
+        self._transport.ice.on_media = self._receiver
         self._transport.on_closed = self._closed_by_peer
         self._spawner.spawn(self._serve(sink), name="serve connection")
 
@@ -209,7 +222,7 @@ class _Connection:
         del offer
         sink.connection_established(now=self._clock.monotonic())
         early, self._early = self._early, _NO_PACKETS
-        self._receive(early)
+        self._receiver(early)
         if not self._closed.is_set():
             self._reports.add(self._report)
 
@@ -223,8 +236,13 @@ class _Connection:
             assert self._sink is not None
             self._sink.connection_closed()
 
+    @property
+    def _receiver(self) -> Callable[[Sequence[Datagram]], None]:
+        """Receives SRTP and SRTCP packets of this connection."""
+        return self._receive if self._demultiplexer is None else self._receive_several
+
     def _receive(self, datagrams: Sequence[Datagram]) -> None:
-        """Receive SRTP and SRTCP packets."""
+        """Receive the packets of a single track."""
         unprotector = self._transport.unprotector
         if unprotector is None:
             self._early.extend(datagrams)
@@ -246,6 +264,32 @@ class _Connection:
                 packets.append(packet)
         if packets:
             self._sink.packets_received(0, packets)
+
+    def _receive_several(self, datagrams: Sequence[Datagram]) -> None:
+        """Receive the packets of several tracks."""
+        unprotector, demultiplexer = self._transport.unprotector, self._demultiplexer
+        if unprotector is None:
+            self._early.extend(datagrams)
+            return
+        assert self._sink is not None
+        assert demultiplexer is not None
+        received: dict[int, list[RtpPacket]] = {}
+        for data, arrived in datagrams:
+            try:
+                if len(data) > 1 and 192 <= data[1] <= 223:
+                    self._rtcp_received(unprotector.rtcp(data), arrived)
+                    continue
+                plain = unprotector.rtp(data)
+                packet = parse_rtp(plain, arrived)
+            except (pylibsrtp.Error, PacketInvalid, ValueError):
+                self.rejected += 1
+                continue
+            if (track := demultiplexer.track_of(packet, plain)) is None:
+                self.unassigned += 1
+            else:
+                received.setdefault(track, []).append(packet)
+        for track, packets in received.items():
+            self._sink.packets_received(track, packets)
 
     def _rtcp_received(self, data: bytes, arrived: float) -> None:
         for ssrc, time in sender_times(data):

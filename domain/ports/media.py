@@ -38,7 +38,10 @@ class MediaSink(Protocol):
         """
 
     def reception_reports(self) -> Sequence[ReceptionReport]:
-        """What the next receiver report says; empty when there is nothing to report yet."""
+        """What the next receiver report says, at most one entry for each source.
+
+        Empty when there is nothing to report yet.
+        """
 
 
 class MediaConnection(Protocol):

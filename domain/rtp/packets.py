@@ -11,6 +11,8 @@ from domain.errors import PacketInvalid
 _HEADER = struct.Struct("!BBHII")
 _PLAIN = 0x80
 """The first byte of a packet of version 2 without padding, extension or CSRCs."""
+_ONE_BYTE, _TWO_BYTE = 0xBEDE, 0x1000
+"""Header extensions whose elements have headers of one or two bytes (RFC 8285 § 4.2, § 4.3)."""
 
 
 @dataclass(slots=True)
@@ -61,6 +63,38 @@ def _payload(data: bytes, first: int) -> bytes:
     if start > end:
         raise PacketInvalid("header and padding are longer than the packet")
     return data[start:end]
+
+
+def header_extension(data: bytes, identifier: int) -> bytes | None:
+    """The header extension element with an identifier, or None (RFC 8285).
+
+    `data` is a packet that `parse_rtp` accepts.
+    """
+    if not data[0] & 0x10:
+        return None
+    start = _HEADER.size + 4 * (data[0] & 0x0F)
+    profile = int.from_bytes(data[start : start + 2], "big")
+    end = start + 4 + 4 * int.from_bytes(data[start + 2 : start + 4], "big")
+    is_one_byte = profile == _ONE_BYTE
+    if not is_one_byte and profile & 0xFFF0 != _TWO_BYTE:
+        return None
+    at = start + 4
+    while at < end:
+        if data[at] == 0:  # padding
+            at += 1
+            continue
+        if is_one_byte:
+            found, length, behind = data[at] >> 4, (data[at] & 0x0F) + 1, at + 1
+            if found == 15:
+                return None  # what follows must be ignored
+        elif at + 1 < end:
+            found, length, behind = data[at], data[at + 1], at + 2
+        else:
+            return None
+        at = behind + length
+        if found == identifier and at <= end:
+            return data[behind:at]
+    return None
 
 
 def write_rtp(packet: RtpPacket) -> bytes:

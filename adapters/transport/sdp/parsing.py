@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import aiortc.sdp
@@ -21,6 +22,7 @@ from domain.session.ice import are_ice_credentials
 
 MAX_SDP_BYTES = 100_000
 MAX_SDP_LINES = 1000
+MAX_TRACKS = 16
 MAX_SSRCS = 16
 """Announced sources of one m-line that are remembered."""
 MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
@@ -80,7 +82,7 @@ class _Parser:
         self._directions = directions
 
     def parse(self) -> RemoteDescription:
-        """Accept the first audio m-line."""
+        """The first audio m-line, and those that share its transport."""
         offered = [index for index in range(len(self._media)) if self._is_offered(index)]
         if not offered:
             raise OfferRejected("the SDP has no audio to record")
@@ -89,7 +91,18 @@ class _Parser:
             raise OfferRejected(
                 "the SDP has no codec that can be recorded (Opus, PCMU, PCMA, G722)"
             )
-        return self._description([first], self._transport_of(first), {})
+        tracks, declined = [first], Counter[str]()
+        bundled = self._bundled_with(first)
+        for index in offered[1:]:
+            if self._mids[index] not in bundled:
+                declined["outside of the first one's BUNDLE group"] += 1
+            elif len(tracks) == MAX_TRACKS:
+                declined[f"beyond {MAX_TRACKS} tracks"] += 1
+            elif (track := self._track(index)) is None:
+                declined["without a codec that can be recorded"] += 1
+            else:
+                tracks.append(track)
+        return self._description(tracks, self._transport_of(first), declined)
 
     def _is_offered(self, index: int) -> bool:
         media = self._media[index]
@@ -103,6 +116,14 @@ class _Parser:
 
     def _is_bundle_only(self, index: int) -> bool:
         return "a=bundle-only" in self._sections[index]
+
+    def _bundled_with(self, first: AudioTrack) -> set[str]:
+        """The mids that use the same transport as a track; without those that are ambiguous."""
+        count = Counter(self._mids)
+        if count[first.mid] > 1:
+            return set()
+        bundles = (bundle for bundle in self._bundles if first.mid in bundle)
+        return {mid for bundle in bundles for mid in bundle if mid and count[mid] == 1}
 
     def _transport_of(self, track: AudioTrack) -> int:
         """The m-line that describes the transport which a track uses.
