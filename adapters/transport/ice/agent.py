@@ -127,9 +127,9 @@ class IceAgent(ConsentingConnection):
                 transport.coalesce_reads()
 
     def read_pending(self) -> None:
-        """Read the sockets once; another socket's datagrams may be being delivered meanwhile."""
+        """Read the sockets once; not to be called while datagrams are being delivered."""
         for transport in self._udp_transports():
-            transport.read(nested=True)
+            transport.read()
 
     def read_immediately(self) -> None:
         """Read what waits, and read datagrams as soon as they arrive from now on."""

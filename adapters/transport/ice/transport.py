@@ -194,7 +194,7 @@ class IceTransport:
         self._agent.coalesce_reads()
 
     def read_pending(self) -> None:
-        """Read the sockets once; another socket's datagrams may be being delivered meanwhile."""
+        """Read the sockets once; not to be called while datagrams are being delivered."""
         self._agent.read_pending()
 
     def read_immediately(self) -> None:

@@ -54,8 +54,6 @@ class UdpSockets:
 
     def __init__(self) -> None:
         self.reader = DatagramReader()
-        self.nested_reader = DatagramReader()
-        """Reads a socket while another socket's datagrams are being delivered."""
         self._coalesced: dict[int, UdpTransport] = {}  # by descriptor
         self._epoll: select.epoll | None = None  # while any socket is coalesced
         self._scheduled: deque[tuple[float, UdpTransport]] = deque()  # with the time of the read
@@ -187,12 +185,12 @@ class UdpTransport(asyncio.DatagramTransport):
             self._sockets.remove(self)
             asyncio.get_running_loop().add_reader(self.socket, self.read)
 
-    def read(self, *, nested: bool = False) -> tuple[int, bool]:
+    def read(self) -> tuple[int, bool]:
         """Deliver the waiting datagrams; return their number, and whether none is left.
 
-        `nested` says that another socket's datagrams may be being delivered at the moment.
+        Not to be called while datagrams are being delivered: all sockets share one reader.
         """
-        reader, count = self._sockets.nested_reader if nested else self._sockets.reader, 0
+        reader, count = self._sockets.reader, 0
         for _ in range(MAX_READS):
             if self._is_closing:
                 return count, True
