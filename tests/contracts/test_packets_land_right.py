@@ -120,20 +120,35 @@ async def test_opus_packets_of_several_frames_up_to_120_ms(count: int) -> None:
 
 @pytest.mark.parametrize("first", [1, 2])
 async def test_a_change_between_mono_and_stereo_keeps_every_sample_in_its_place(first: int) -> None:
-    spoken = speech(4)
-    packets, encoders = [], {1: encoder(1), 2: encoder(2)}
-    for start in range(0, len(spoken) - 959, 960):
-        channels = first if start // 48_000 % 2 == 0 else 3 - first
-        piece = np.repeat(spoken[start : start + 960], channels, axis=1)
+    """The source changes each second between stereo (two speakers) and mono (the left one)."""
+    left, right = speech(4), speech(8)[4 * RATE :]
+    source = np.concatenate([left, right], axis=1)
+    packets, expected = [], []
+    encoders = {channels: encoder(channels, bitrate=128_000) for channels in (1, 2)}
+    for start in range(0, len(source) - 959, 960):
+        channels = first if start // RATE % 2 == 0 else 3 - first
+        piece = source[start : start + 960, :channels]
         made = encoders[channels].encode(AudioFrame(AudioFormat(RATE, channels), piece, start))
         assert made is not None
         packets.append((111, start, made))
+        if first == 2:
+            expected.append(np.broadcast_to(piece, (960, 2)))
+        else:
+            expected.append(piece.mean(axis=1, keepdims=True))
     stored = await record(packets)
+    assert stored.samples.shape == (len(packets) * 960, first)
     assert stored.info.format.channels == first
     assert_all_received(stored, len(packets) * 960)
-    result = compare(spoken[:, 0] / 32768, stored.samples[:, 0] / 32768, sample_rate_hz=RATE)
-    assert result.correlation > 0.85  # each encoder begins anew at each of its turns
-    assert abs(result.level_difference_db) < 1
+    sent, recorded = np.concatenate(expected) / 32768, stored.samples / 32768
+    for channel in range(first):
+        result = compare(sent[:, channel], recorded[:, channel], sample_rate_hz=RATE)
+        assert result.correlation > 0.85  # each encoder starts without history at each change
+        assert abs(result.level_difference_db) < 1
+    if first == 2:
+        turns = np.arange(len(recorded)) // RATE % 2  # 0 where the source is stereo
+        stereo, mono = recorded[turns == 0], recorded[turns == 1]
+        assert abs(np.corrcoef(stereo.T)[0, 1]) < 0.1  # two speakers, each in one channel
+        assert np.corrcoef(mono.T)[0, 1] > 0.99
 
 
 @pytest.mark.parametrize(
