@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from domain.recording.completed import CompletedPart, CompletedRecording
+from domain.recording.ledger import RecordingInfo
 from domain.recording.recording import EndReason
 from domain.session.session import SessionState
 from domain.sound.formats import AudioFormat
@@ -92,6 +93,53 @@ class SessionEnded:
 
     session_id: str
     reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRecovered:
+    """A recording that an earlier process left unfinished is complete."""
+
+    recording: CompletedRecording
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingInterrupted:
+    """A recording of an earlier process can be resumed, if its client reconnects in time."""
+
+    info: RecordingInfo
+    length: int
+    """Samples per channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingBusy:
+    """An unfinished recording is left alone: another process writes it."""
+
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryFailed:
+    """A recording that an earlier process left unfinished cannot be completed."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStarted:
+    """The server listens."""
+
+    url: str
+    workers: int
+    """Processes that share the load; 1 if there is one process."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """A process that shares the load has died; another one is started in its place."""
+
+    number: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +234,12 @@ ServerEvent: TypeAlias = (
     | RecordingFailed
     | SessionFailed
     | SessionEnded
+    | RecordingRecovered
+    | RecordingInterrupted
+    | RecordingBusy
+    | RecoveryFailed
+    | ServerStarted
+    | WorkerDied
     | ShutdownStarted
 )
 ClientEvent: TypeAlias = (

@@ -15,7 +15,6 @@ from domain.ports.events import EventPublisher
 from domain.session.placement import NodeId, SessionCounts
 from entrypoints.container import ServerContainer
 from entrypoints.settings import ServerSettings
-from entrypoints.terminal import show_recovery
 
 TICK_S = 0.25
 GC_THRESHOLDS = 5_000, 20, 100
@@ -57,9 +56,7 @@ async def serve_here(
         await signaling.bind()
     try:
         # nobody may ask for a session before it is known which there are
-        recovery = sessions.recover()
-        with contextlib.suppress(OSError):  # whoever read this is gone
-            show_recovery(recovery)
+        sessions.recover()
         await placement.open()
         address = await signaling.start()
         # what is there by now stays: the collector need not look through it again and again

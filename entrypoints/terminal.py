@@ -9,8 +9,6 @@ import os
 import shutil
 import sys
 
-import click
-
 from domain.events import (
     CaptureStarted,
     Event,
@@ -18,9 +16,14 @@ from domain.events import (
     MicrophoneLost,
     MicrophoneReturned,
     PartCompleted,
+    RecordingBusy,
     RecordingCompleted,
     RecordingFailed,
+    RecordingInterrupted,
+    RecordingRecovered,
+    RecoveryFailed,
     RetryScheduled,
+    ServerStarted,
     SessionEnded,
     SessionFailed,
     SessionOpened,
@@ -33,8 +36,8 @@ from domain.events import (
     StreamInterrupted,
     StreamResumed,
     TrackStarted,
+    WorkerDied,
 )
-from domain.ports.storage import Recovery
 from domain.session.session import SessionState
 from domain.sound.levels import FLOOR_DBFS
 
@@ -146,6 +149,20 @@ class ServerView:
                 self._say(session_id, f"failed: {error}", error=True)
             case SessionEnded(session_id, reason):
                 self._say(session_id, f"session ended: {reason.value}")
+            case RecordingRecovered(recording):
+                _write(f"recovered {clock_time(recording.seconds)} in {recording.location}\n")
+            case RecordingInterrupted(info, length):
+                recorded = clock_time(length / info.format.sample_rate_hz)
+                _write(f"waiting for the client of {info.name} ({recorded})\n")
+            case RecordingBusy(location):
+                _write(f"still being written: {location}\n")
+            case RecoveryFailed(error):
+                _write(f"gapless: {error}\n", error=True)
+            case ServerStarted(url, workers):
+                shared = f" with {workers} workers" if workers > 1 else ""
+                _write(f"gapless is listening on {url}{shared} (Ctrl-C to stop)\n")
+            case WorkerDied(number, reason):
+                _write(f"worker {number} has died ({reason}); starting it again\n", error=True)
             case ShutdownStarted():
                 _write("completing recordings\n")
             case EventsDropped(count):
@@ -177,19 +194,6 @@ def _write(text: str, *, error: bool = False) -> None:
         data = text.encode(stream.encoding or "utf-8", errors="replace")
         while data:
             data = data[os.write(descriptor, data) :]
-
-
-def show_recovery(found: Recovery) -> None:
-    """What became of recordings that nobody had finished; nothing when there were none."""
-    for recording in found.recovered:
-        click.echo(f"recovered {clock_time(recording.seconds)} in {recording.location}")
-    for interrupted in found.interrupted:
-        seconds = interrupted.length / interrupted.info.format.sample_rate_hz
-        click.echo(f"waiting for the client of {interrupted.info.name} ({clock_time(seconds)})")
-    for location in found.busy:
-        click.echo(f"still being written: {location}")
-    for error in found.failed:
-        click.echo(f"gapless: {error}", err=True)
 
 
 def log_to_terminal() -> None:

@@ -21,13 +21,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import click
-
 from domain.errors import GaplessError, PortInUse, SettingInvalid
+from domain.events import WorkerDied
+from domain.ports.events import EventPublisher
 from domain.session.placement import ABSENT, NodeId, SessionCounts
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
-from entrypoints.subscribers import NO_EVENTS, events_for
+from entrypoints.subscribers import events_for
 from entrypoints.terminal import ServerView, log_to_terminal
 
 RESTART_S, MAX_RESTART_S = 0.5, 8.0
@@ -40,11 +40,15 @@ _PROCESSES = multiprocessing.get_context("spawn")
 
 
 async def serve_with_workers(
-    settings: ServerSettings, *, listening: Callable[[str], None], stop: asyncio.Event
+    settings: ServerSettings,
+    events: EventPublisher,
+    *,
+    listening: Callable[[str], None],
+    stop: asyncio.Event,
 ) -> None:
     """Serve until `stop` is set; raises what a server of one process raises."""
     # errors in the settings are reported once, here
-    container = make_container(settings, NO_EVENTS)
+    container = make_container(settings, events)
     container.signaling()
     container.store().check()
     with (
@@ -55,6 +59,7 @@ async def serve_with_workers(
         workers = [
             _Worker(
                 _settings_of_worker(settings, port, number),
+                events,
                 NodeId(number, settings.workers),
                 counts,
                 folder,
@@ -94,9 +99,15 @@ class _Worker:
     """One of the workers, over all processes that run it one after the other."""
 
     def __init__(
-        self, settings: ServerSettings, node: NodeId, counts: SessionCounts, folder: str
+        self,
+        settings: ServerSettings,
+        events: EventPublisher,
+        node: NodeId,
+        counts: SessionCounts,
+        folder: str,
     ) -> None:
         self._settings = settings
+        self._events = events
         self._node = node
         self._counts = counts
         self._folder = folder
@@ -118,10 +129,7 @@ class _Worker:
                 break
             if time.monotonic() - began > STEADY_S:
                 delay = RESTART_S
-            with contextlib.suppress(OSError):  # the reader of standard error may be gone
-                click.echo(
-                    f"worker {self._node.number} has died ({reason}); starting it again", err=True
-                )
+            self._events.publish(WorkerDied(self._node.number, reason))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()

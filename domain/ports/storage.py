@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from domain.errors import StorageFailed
+from domain.events import (
+    RecordingBusy,
+    RecordingInterrupted,
+    RecordingRecovered,
+    RecoveryFailed,
+    ServerEvent,
+)
 from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import Anchor, EndReason
@@ -76,6 +83,17 @@ class Recovery:
     """Those that another process is still writing."""
     interrupted: list[InterruptedRecording] = field(default_factory=list)
     """Recordings that can be resumed. Finish them if no client reconnects."""
+
+    def events(self) -> Iterator[ServerEvent]:
+        """What has happened to each of them."""
+        for recording in self.recovered:
+            yield RecordingRecovered(recording)
+        for interrupted in self.interrupted:
+            yield RecordingInterrupted(interrupted.info, interrupted.length)
+        for location in self.busy:
+            yield RecordingBusy(location)
+        for error in self.failed:
+            yield RecoveryFailed(error)
 
 
 class RecordingStore(Protocol):

@@ -7,7 +7,7 @@ import sys
 import click
 
 from entrypoints.container import ToolsContainer
-from entrypoints.terminal import show_recovery
+from entrypoints.terminal import ServerView
 
 
 @click.command()
@@ -25,7 +25,9 @@ def recover(folder: str) -> None:
       gapless recover ~/recordings
     """
     found = ToolsContainer().recovery().recover(folder)
-    show_recovery(found)
+    view = ServerView()
+    for event in found.events():
+        view.handle(event)
     if not (found.recovered or found.failed or found.busy):
         click.echo("nothing to recover")
     if found.failed:

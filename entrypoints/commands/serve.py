@@ -7,7 +7,7 @@ import resource
 
 import click
 
-from domain.events import ShutdownStarted
+from domain.events import ServerStarted, ShutdownStarted
 from domain.ports.events import EventPublisher
 from entrypoints.options import settings_options
 from entrypoints.serving import at_signals, make_container, serve_here
@@ -55,14 +55,11 @@ async def _serve(settings: ServerSettings, events: EventPublisher) -> None:
             stop.set()
             events.publish(ShutdownStarted())
 
-    def listening(address: str, workers: str = "") -> None:
-        click.echo(f"gapless is listening on {address}{workers} (Ctrl-C to stop)")
+    def listening(url: str) -> None:
+        events.publish(ServerStarted(url, settings.workers))
 
     at_signals(end)
     if settings.workers == 1:
         await serve_here(make_container(settings, events), listening=listening, stop=stop)
     else:
-        workers = f" with {settings.workers} workers"
-        await serve_with_workers(
-            settings, listening=lambda address: listening(address, workers), stop=stop
-        )
+        await serve_with_workers(settings, events, listening=listening, stop=stop)

@@ -245,4 +245,12 @@ def test_libsndfile_writes_the_same_bytes_as_its_wrapper(
             libsndfile.keep_header_true(file)
             write(file, samples)
             write(file, samples[:7])
-    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert _without_peak_time(paths[0]) == _without_peak_time(paths[1])
+
+
+def _without_peak_time(path: pathlib.Path) -> bytes:
+    """The file without the second at which libsndfile wrote it, which floats have in PEAK."""
+    data = bytearray(path.read_bytes())
+    if (start := data.find(b"PEAK")) >= 0:
+        data[start + 12 : start + 16] = bytes(4)
+    return bytes(data)

@@ -18,7 +18,7 @@ from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import DecoderFactory
 from domain.ports.events import EventPublisher
 from domain.ports.signaling import ServerConnection, ServerTransport
-from domain.ports.storage import InterruptedRecording, RecordingStore, Recovery
+from domain.ports.storage import InterruptedRecording, RecordingStore
 from domain.recording.recording import EndReason
 from domain.services.server.answers import Accepted, Answers
 from domain.services.server.delivery import Delivery, DeliverySink
@@ -108,7 +108,7 @@ class SessionService:
             state.value: counts[state] for state in SessionState if state is not SessionState.ENDED
         }
 
-    def recover(self) -> Recovery:
+    def recover(self) -> None:
         """Complete what earlier processes have left; resume what clients may come back to.
 
         Call it before the first offer.
@@ -117,7 +117,8 @@ class SessionService:
         found = self._store.recover(resumable_since=since)
         for interrupted in found.interrupted:
             self._resume_interrupted(interrupted)
-        return found
+        for event in found.events():
+            self._events.publish(event)
 
     async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Accepted:
         """Answer an offer: open a session, or add a connection to the one that `resume` opens.
