@@ -1,0 +1,84 @@
+"""Nobody reads what a server prints, and its pipe is full: it records all the same, and ends."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.rigs.processes import environment, gapless, read
+
+WAIT_S = 30.0
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe into which nothing more can be written."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for block in (b"x" * 4096, b"x"):
+        try:
+            while True:
+                os.write(writing, block)
+        except BlockingIOError:
+            pass
+    os.set_blocking(writing, True)
+    return reading, writing
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until_healthy(url: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=1.0):
+                return
+        except (urllib.error.URLError, OSError):
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_whose_terminal_hangs_records_and_ends(
+    tmp_path: pathlib.Path, workers: int
+) -> None:
+    reading, writing = full_pipe()
+    port = free_port()
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-W", "error", "-m", "entrypoints", "serve"),
+            *("--port", str(port), "--recordings", str(tmp_path), "--workers", str(workers)),
+        ],
+        env=environment(),
+        stdout=writing,
+        stderr=writing,
+    )
+    try:
+        os.close(writing)
+        url = f"http://127.0.0.1:{port}"
+        wait_until_healthy(url)
+        command = ("stream", "--server", url, "--capture", "tone", "--duration", "1")
+        with gapless(*command) as client:
+            assert client.end() == 0, client.errors
+        (recording,) = tmp_path.glob("*.wav")
+        samples, rate = read(recording)
+        assert len(samples) / rate == pytest.approx(1.0, abs=0.05)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(WAIT_S) == 0
+    finally:
+        server.kill()
+        server.wait()
+        os.close(reading)
