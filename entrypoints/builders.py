@@ -17,14 +17,17 @@ from adapters.http.server import SignalingServer
 from adapters.placement.single import SingleNode
 from adapters.placement.workers import WorkerPlacement
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
+from adapters.storage.folder.catalogue import FolderCatalogue
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
+from adapters.storage.memory_catalogue import MemoryCatalogue
 from adapters.transport.client import WebRtcClientTransport
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.sdp.codecs import OpusPreferences
 from adapters.transport.server import WebRtcServerTransport
 from domain.ports.capture import CaptureBackend, CaptureRequest
+from domain.ports.catalogue import Catalogue
 from domain.ports.events import EventPublisher
 from domain.ports.placement import Placement
 from domain.ports.signaling import ServerTransport
@@ -45,17 +48,21 @@ from entrypoints.version import VERSION
 # -- the server --------------------------------------------------------------------------------
 
 
-def build_store(settings: ServerSettings, node: NodeId) -> RecordingStore:
+def build_storage(settings: ServerSettings, node: NodeId) -> tuple[RecordingStore, Catalogue]:
+    """A store and the catalogue of what it keeps."""
     if settings.storage == "memory":
-        return MemoryStore(
+        memory = MemoryStore(
             limit_bytes=settings.memory_mb << 20, limit_bytes_each=settings.memory_each_mb << 20
         )
+        return memory, MemoryCatalogue(memory)
     options = PartOptions(
         min_free_bytes=settings.min_free_mb << 20,
         rf64=settings.large_files == "rf64",
         rotate_s=settings.rotate_s,
     )
-    return FolderStore(settings.recordings, options, owns=node.owns)
+    catalogue = FolderCatalogue(settings.recordings, make_decoder)
+    store = FolderStore(settings.recordings, options, owns=node.owns, catalogue=catalogue)
+    return store, catalogue
 
 
 def build_server_transport(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from dependency_injector import containers, providers
 
 from adapters.codec.decoders import make_decoder
@@ -30,7 +32,9 @@ class ServerContainer(containers.DeclarativeContainer):
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
     placement = providers.Singleton(builders.build_placement, node, counts, sockets)
-    store = providers.Singleton(builders.build_store, settings, node)
+    storage = providers.Singleton(builders.build_storage, settings, node)
+    store = providers.Callable(operator.itemgetter(0), storage)
+    catalogue = providers.Callable(operator.itemgetter(1), storage)
     transport = providers.Singleton(builders.build_server_transport, settings, clock, spawner)
     sessions = providers.Singleton(
         builders.build_sessions,

@@ -78,6 +78,7 @@ async def serve_here(
                 await signaling.stop()
                 await placement.close()
         store.close()
+        container.catalogue().close()
 
 
 def at_signals(call: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class MemoryStore:
         self._limit_bytes = limit_bytes
         self._limit_bytes_each = limit_bytes_each
         self._used_bytes = 0
+        self._lock = threading.Lock()
 
     def check(self) -> None:
         """Memory is always there."""
@@ -51,20 +53,27 @@ class MemoryStore:
             self.live[info.name] = recording
         return recording
 
+    def announce(self, info: RecordingInfo) -> None:
+        """List a recording without sound, unless its name is taken."""
+        if info.name not in self.recordings and info.name not in self.live:
+            self.create(info)
+
     def close(self) -> None:
         """What was recorded can still be read."""
 
     def reserve(self, size: int, *, held: int) -> bool:
         """Ask for `size` bytes, for a recording that holds some already."""
-        if self._used_bytes + size > self._limit_bytes or held + size > self._limit_bytes_each:
-            return False
-        self._used_bytes += size
-        return True
+        with self._lock:
+            if self._used_bytes + size > self._limit_bytes or held + size > self._limit_bytes_each:
+                return False
+            self._used_bytes += size
+            return True
 
     def remove(self, recording: MemoryRecording) -> None:
         """Forget a complete recording, and free its memory."""
-        if self.recordings.pop(recording.info.name, None) is not None:
-            self._used_bytes -= recording.held_bytes
+        with self._lock:  # it is called in another thread than the rest
+            if self.recordings.pop(recording.info.name, None) is not None:
+                self._used_bytes -= recording.held_bytes
 
 
 class MemoryRecording:
@@ -133,7 +142,8 @@ class MemoryRecording:
         name, length = self.info.name, self._ledger.length
         part = CompletedPart(1, f"memory:{name}", 0, length)
         self.completed = CompletedRecording(self.info, (part,), length, reason.value, ended_at)
-        self._store.recordings[name] = self._store.live.pop(name)
+        self._store.recordings[name] = self
+        del self._store.live[name]
         self.part_completed(part)
         return self.completed
 

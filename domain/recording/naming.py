@@ -7,7 +7,9 @@ import re
 import unicodedata
 
 MAX_SLUG = 40
-_NAME = re.compile(r"(\d{8}T\d{9})Z-(?:.*-)?([0-9a-f]{8,}(?:_\d+)?)")
+_NAME = re.compile(
+    r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-(?:.*-)?([0-9a-f]{8,}(?:_\d+)?)", re.ASCII
+)
 
 
 def slug(text: str) -> str:
@@ -45,11 +47,14 @@ def read_recording_name(name: str) -> tuple[datetime.datetime, str] | None:
     found = _NAME.fullmatch(name)
     if found is None:
         return None
-    try:
-        started_at = datetime.datetime.strptime(found[1] + "000Z", "%Y%m%dT%H%M%S%f%z")
+    year, month, day, hour, minute, second, ms = map(int, found.groups()[:-1])
+    try:  # ten times as fast as strptime, which counts in a folder of 100,000 recordings
+        started_at = datetime.datetime(
+            year, month, day, hour, minute, second, ms * 1000, tzinfo=datetime.UTC
+        )
     except ValueError:
         return None
-    return started_at, found[2]
+    return started_at, found[8]
 
 
 def part_name(name: str, number: int) -> str:

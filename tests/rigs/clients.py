@@ -127,6 +127,7 @@ async def local_server(**settings: Any) -> AsyncIterator[Local]:
         await container.sessions().shut_down()
         await container.signaling().stop()
         container.store().close()
+        container.catalogue().close()
 
 
 async def _tick(container: ServerContainer) -> None:

@@ -7,6 +7,7 @@ are there, and the steps are those of `complete`.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fcntl
 import json
@@ -16,7 +17,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from adapters.storage.folder.files import RecordingFiles, complete, publish_ledger
+from adapters.storage.folder.index import FolderIndex
 from adapters.storage.folder.journal import FoundJournal, read_journal
+from adapters.storage.folder.listing import refresh_part
 from adapters.storage.folder.repair import repair_ogg, repair_wav
 from adapters.storage.folder.summary import LedgerSummary, earlier_parts, read_summary
 from domain.errors import StorageFailed
@@ -35,19 +38,24 @@ Resume = Callable[[RecordingFiles, FoundJournal], bool]
 
 
 class FolderRecovery:
-    """Recovers folders, for `gapless recover`."""
+    """Recovers folders, for `gapless recover`. It lists the folder, whatever an index says."""
 
     def recover(self, folder: str) -> Recovery:
-        return recover(pathlib.Path(folder))
+        path = pathlib.Path(folder)
+        names = list_unfinished(path)
+        found = recover(path, names)
+        index = FolderIndex(path)
+        if index.exists:
+            with contextlib.closing(index):
+                for name in names | names_of(found):
+                    refresh_part(path, index, *split_part_name(name))
+        return found
 
 
 def recover(
-    folder: pathlib.Path,
-    resume: Resume | None = None,
-    owns: Callable[[str], bool] | None = None,
-    names: Iterable[str] | None = None,
+    folder: pathlib.Path, names: Iterable[str] | None = None, resume: Resume | None = None
 ) -> Recovery:
-    """Complete the unfinished recordings in a folder that this process owns.
+    """Complete the unfinished recordings in a folder.
 
     `names` are those of the unfinished files, without their endings; without them the folder is
     listed. Raises `StorageFailed` when it cannot be.
@@ -56,7 +64,7 @@ def recover(
     recovered: dict[str, CompletedRecording] = {}  # by name: the last part knows the earlier ones
     if names is None:
         names = list_unfinished(folder)
-    for name in sorted(name for name in names if owns is None or owns(name)):
+    for name in sorted(names):
         files = RecordingFiles(folder, name)
         try:
             journal = read_journal(files.journal)
@@ -86,6 +94,11 @@ def list_unfinished(folder: pathlib.Path) -> set[str]:
             }
     except OSError as error:
         raise StorageFailed(f"cannot read {folder}: {error.strerror}") from error
+
+
+def names_of(found: Recovery) -> set[str]:
+    """The names that recovered parts have now, without their endings."""
+    return {pathlib.Path(part.location).stem for item in found.recovered for part in item.parts}
 
 
 def _container(files: RecordingFiles, journal: FoundJournal) -> Container:

@@ -8,12 +8,13 @@ import pathlib
 import tempfile
 from collections.abc import Callable
 
+from adapters.storage.folder.catalogue import FolderCatalogue
 from adapters.storage.folder.disk import DiskThread, SyncThread
 from adapters.storage.folder.files import RecordingFiles
 from adapters.storage.folder.journal import FoundJournal
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.parts import RecordingParts
-from adapters.storage.folder.recovery import recover
+from adapters.storage.folder.recovery import list_unfinished, names_of, recover
 from adapters.storage.folder.writer import FolderWriter
 from domain.errors import StorageFailed, StorageFull
 from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
@@ -29,6 +30,7 @@ class FolderStore:
     """A folder of WAV or Opus files, ``NAME.wav.part`` with a journal until they are complete.
 
     `owns` says of a recording's name whether this process recovers it, where several share the
+    folder. The `catalogue` of the folder learns of each part; without one, recovery lists the
     folder.
     """
 
@@ -37,9 +39,11 @@ class FolderStore:
         folder: str,
         options: PartOptions | None = None,
         owns: Callable[[str], bool] = _owns_all,
+        catalogue: FolderCatalogue | None = None,
     ) -> None:
         self._folder = pathlib.Path(folder).absolute()
         self._owns = owns
+        self._catalogue = catalogue
         self._options = options or PartOptions()
         self._threads: tuple[DiskThread, SyncThread] | None = None
         self._writers: list[FolderWriter] = []
@@ -68,7 +72,15 @@ class FolderStore:
             interrupted.append(recording)
             return True
 
-        found = recover(self._folder, resume, self._owns)
+        catalogue = self._catalogue
+        names = None if catalogue is None else catalogue.unfinished()
+        if names is None:
+            names = list_unfinished(self._folder)
+        names = {name for name in names if self._owns(name)}
+        found = recover(self._folder, names, resume)
+        if catalogue is not None:
+            catalogue.recovered(names | names_of(found))
+            catalogue.fill()
         return dataclasses.replace(found, interrupted=interrupted)
 
     def check_room(self) -> None:
@@ -79,7 +91,9 @@ class FolderStore:
 
     def create(self, info: RecordingInfo) -> RecordingWriter:
         _, sync = self._started()
-        writer = self._writer(RecordingParts(self._folder, info, self._options, sync))
+        writer = self._writer(
+            RecordingParts(self._folder, info, self._options, sync, self._catalogue)
+        )
         writer.begin()
         return writer
 
@@ -109,7 +123,7 @@ class FolderStore:
             return None
         _, sync = self._started()
         try:
-            parts = RecordingParts.reopen(files, found, self._options, sync)
+            parts = RecordingParts.reopen(files, found, self._options, sync, self._catalogue)
         except BlockingIOError:
             raise
         except (OSError, ValueError):

@@ -107,6 +107,21 @@ def read_pages(descriptor: int) -> Iterator[Page]:
         at += found.size
 
 
+def find_last_page(descriptor: int) -> Page | None:
+    """The last whole page, found from the end of the file; None when there is none near it.
+
+    Raises `OSError`.
+    """
+    size = os.fstat(descriptor).st_size
+    base = max(0, size - 2 * _MAX_PAGE)
+    block = os.pread(descriptor, size - base, base)
+    at = len(block)
+    while (at := block.rfind(b"OggS", 0, at)) >= 0:
+        if (found := _parse_page(block, at, base)) is not None:
+            return found
+    return None
+
+
 def _parse_page(block: bytes, at: int, base: int) -> Page | None:
     lacing_at = at + _HEADER.size
     if len(block) < lacing_at:

@@ -100,14 +100,33 @@ def header_fits(data_offset: int) -> bool:
 def write_header(
     descriptor: int, audio_format: AudioFormat, data_offset: int, *, large: bool = False
 ) -> WavHeader:
-    """Put a new header in front of data that begin at `data_offset`; the sizes are still 0.
+    """Put a new header in front of data that begin at `data_offset`; its sizes are still 0.
 
-    What room there is beyond the canonical header (see `header_fits`) is filled by a JUNK chunk.
+    A JUNK chunk fills the room beyond the canonical header, see `header_fits`.
     """
     assert header_fits(data_offset)
-    # what is too large for RIFF becomes RF64, where there is room for its sizes
+    # a file too large for RIFF becomes RF64, if there is room for its sizes
     ds64 = large and data_offset >= CANONICAL_SIZE + _DS64_SIZE + 8
     room = data_offset - CANONICAL_SIZE - (_DS64_SIZE if ds64 else 0)
+    os.pwrite(descriptor, _header(audio_format, room, ds64=ds64), 0)
+    return WavHeader(audio_format, data_offset, 0, ds64_offset=20 if ds64 else None)
+
+
+def whole_header(audio_format: AudioFormat, data_size: int) -> bytes:
+    """The header of a WAV, or RF64, that holds so many bytes of data and nothing else."""
+    ds64 = data_size > MAX_RIFF_SIZE - CANONICAL_SIZE
+    header = bytearray(_header(audio_format, 0, ds64=ds64))
+    riff_size = len(header) - 8 + data_size + data_size % 2
+    if ds64:
+        samples = data_size // audio_format.bytes_per_frame
+        struct.pack_into("<QQQ", header, 20, riff_size, data_size, samples)
+    struct.pack_into("<I", header, 4, min(riff_size, MAX_RIFF_SIZE))
+    struct.pack_into("<I", header, len(header) - 4, min(data_size, MAX_RIFF_SIZE))
+    return bytes(header)
+
+
+def _header(audio_format: AudioFormat, room: int, *, ds64: bool) -> bytes:
+    """A header whose sizes are 0, with a JUNK chunk of `room` bytes."""
     tag = _FLOAT if audio_format.sample_format.is_float else _PCM
     width = audio_format.bytes_per_frame
     header = b"RF64\0\0\0\0WAVE" if ds64 else b"RIFF\0\0\0\0WAVE"
@@ -119,8 +138,7 @@ def write_header(
     )  # fmt: skip
     if room:
         header += struct.pack("<4sI", b"JUNK", room - 8) + bytes(room - 8)
-    os.pwrite(descriptor, header + b"data\0\0\0\0", 0)
-    return WavHeader(audio_format, data_offset, 0, ds64_offset=20 if ds64 else None)
+    return header + b"data\0\0\0\0"
 
 
 def _parse_format(chunk: bytes) -> AudioFormat | None:

@@ -1,0 +1,311 @@
+"""The catalogue of a folder of recordings, by an index of it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import pathlib
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from adapters.storage.cursors import milliseconds, read_cursor, write_cursor
+from adapters.storage.folder.disk import sync_folder
+from adapters.storage.folder.entries import EntryReader
+from adapters.storage.folder.files import RecordingFiles
+from adapters.storage.folder.index import Change, FolderIndex, PartRow, RecordingRow, RowQuery
+from adapters.storage.folder.journal import read_journal
+from adapters.storage.folder.listing import (
+    BATCH,
+    PAUSE_S,
+    ListedPart,
+    files_of,
+    is_being_written,
+    list_parts,
+    new_row,
+    paced,
+    refresh_part,
+)
+from adapters.storage.folder.reader import OpenedOgg, OpenedWav
+from domain.errors import QueryInvalid, RecordingLive, RecordingUnknown, StorageFailed
+from domain.ports.catalogue import CatalogueEntry, CataloguePage, CatalogueQuery, RecordingState
+from domain.ports.codec import DecoderFactory
+from domain.recording.completed import CompletedPart
+from domain.recording.ledger import Container, RecordingInfo, describe, timestamp
+from domain.recording.naming import part_name, slug, split_part_name
+
+_RESCAN_S = 5.0
+_RESCAN_SHARE = 20
+"""Listing the folder may take this part of the time; an hour's worth of files takes longer."""
+_log = logging.getLogger("gapless")
+
+
+class FolderCatalogue:
+    """A `Catalogue` of the WAV and Opus files in one folder.
+
+    Files that were added or removed by hand are noticed by the folder's time of modification, when
+    a page is read: a thread then lists the folder, at most every `rescan_s` seconds.
+    """
+
+    def __init__(
+        self, folder: str, decoders: DecoderFactory, *, rescan_s: float = _RESCAN_S
+    ) -> None:
+        self._folder = pathlib.Path(folder).absolute()
+        self._index = FolderIndex(self._folder)
+        self._entries = EntryReader(self._folder, self._index, decoders)
+        self._rescan_s = rescan_s
+        self._lock = threading.Lock()
+        self._scan: threading.Thread | None = None
+        self._next_scan = 0.0  # monotonic seconds
+        self._seen_ns: int | None = None  # the folder's time of modification at the last scan
+        self._is_closed = False
+        self._left: set[str] = set()  # unfinished files that were logged
+
+    # -- what a store tells ----------------------------------------------------------------------
+
+    def announce(self, info: RecordingInfo, *, number: int, start: int) -> None:
+        part = PartRow(number, info.container.value, is_live=True, start=start)
+        with _harmless("announced"):
+            self._index.add([replace(_row(info), is_live=True, parts=(part,))])
+
+    def complete(
+        self,
+        info: RecordingInfo,
+        part: CompletedPart,
+        *,
+        end_reason: str,
+        ended_at: datetime.datetime,
+    ) -> None:
+        files = files_of(self._folder, info.name, part.number, info.container)
+        with _harmless("completed"):
+            row = PartRow(
+                part.number,
+                info.container.value,
+                is_live=False,
+                start=part.start,
+                length=part.length,
+                end_reason=end_reason,
+                ended_at=timestamp(ended_at),
+                ledger_ns=files.ledger.stat().st_mtime_ns,
+            )
+            self._index.put([Change(_row(info), [row])])
+
+    def withdraw(self, info: RecordingInfo, *, number: int) -> None:
+        with _harmless("withdrawn"):
+            self._refresh(info.name, number)
+
+    # -- what recovery asks ----------------------------------------------------------------------
+
+    def unfinished(self) -> set[str] | None:
+        """The names of all unfinished parts; None when only a listing of the folder tells."""
+        if not self._index.is_complete or not self._index.is_on_disk:
+            return None
+        return {part_name(*key) for key in self._index.parts(live_only=True)}
+
+    def recovered(self, names: Iterable[str]) -> None:
+        """Bring parts that may have been recovered up to date; names are without endings."""
+        with _harmless("recovered"):
+            for name in names:
+                self._refresh(*split_part_name(name))
+
+    def fill(self) -> None:
+        """Fill the index from a listing of the folder, in a thread, unless that was done."""
+        if not self._index.is_complete:
+            self._start_scan()
+
+    # -- the catalogue ---------------------------------------------------------------------------
+
+    def page(self, query: CatalogueQuery) -> CataloguePage:
+        if query.limit < 1:
+            raise QueryInvalid(f"a page of {query.limit} recordings")
+        is_live = RecordingState.LIVE in query.states
+        is_complete = RecordingState.COMPLETE in query.states
+        if not (is_live or is_complete) or not self._notice_changes():
+            return CataloguePage()
+        wanted = RowQuery(
+            limit=query.limit + 1,
+            before=None if query.before is None else read_cursor(query.before),
+            texts=[text for text in {query.name.lower(), slug(query.name)} if text],
+            is_live=None if is_live and is_complete else is_live,
+            since_ms=None if query.since is None else milliseconds(query.since),
+            until_ms=None if query.until is None else milliseconds(query.until),
+        )
+        entries: list[CatalogueEntry] = []
+        last: tuple[int, str] | None = None
+        while len(entries) <= query.limit:
+            rows = self._index.page(wanted)
+            for row, entry in zip(rows, self._entries.read(rows), strict=True):
+                if entry is None:
+                    continue
+                if len(entries) == query.limit:
+                    assert last is not None
+                    return CataloguePage(tuple(entries), write_cursor(*last))
+                entries.append(entry)
+                last = row.started_ms, row.name
+            if len(rows) < wanted.limit:
+                break
+            wanted = replace(wanted, before=(rows[-1].started_ms, rows[-1].name))
+        return CataloguePage(tuple(entries))
+
+    def entry(self, recording_id: str) -> CatalogueEntry:
+        return self._find(recording_id)[1]
+
+    def ledger(self, recording_id: str) -> dict[str, Any]:
+        row, entry = self._find(recording_id)
+        try:
+            return self._entries.ledger(row, entry)
+        except (OSError, ValueError) as error:
+            raise RecordingUnknown(f"the ledger of {row.name} cannot be read: {error}") from error
+
+    def open(self, recording_id: str) -> OpenedWav | OpenedOgg:
+        row, _ = self._find(recording_id)
+        opened = self._entries.open(row)
+        if opened is None:
+            raise RecordingUnknown(f"there is no recording {recording_id}")
+        return opened
+
+    def remove(self, recording_id: str) -> None:
+        row, entry = self._find(recording_id)
+        if entry.state is RecordingState.LIVE:
+            raise RecordingLive(f"{row.name} is still being written")
+        try:
+            for part in row.parts:
+                files = files_of(self._folder, row.name, part.number, Container(part.container))
+                # the sound last: as long as it is there, the recording is listed, and can be
+                # removed again
+                for path in (files.journal, files.ledger_part, files.ledger, files.recording):
+                    path.unlink(missing_ok=True)
+            sync_folder(self._folder)
+        except OSError as error:
+            raise StorageFailed(f"cannot remove {row.name}: {error.strerror}") from error
+        for part in row.parts:
+            self._index.drop_part(row.name, part.number)
+
+    def close(self) -> None:
+        self._is_closed = True
+        with self._lock:
+            scan = self._scan
+        if scan is not None:
+            scan.join()
+        self._index.close()
+
+    def _find(self, recording_id: str) -> tuple[RecordingRow, CatalogueEntry]:
+        for _ in range(2):
+            if not self._notice_changes():
+                break
+            row = self._index.find(recording_id)
+            entry = None if row is None else self._entries.read([row])[0]
+            if row is not None and entry is not None:
+                return row, entry
+            if row is None:
+                break
+        raise RecordingUnknown(f"there is no recording {recording_id}")
+
+    # -- changes by others -----------------------------------------------------------------------
+
+    def _notice_changes(self) -> bool:
+        """Start a scan if the folder has changed, wait for the first; False without a folder."""
+        try:
+            modified_ns = self._folder.stat().st_mtime_ns
+        except OSError:
+            return False
+        if not self._index.is_complete:
+            self._start_scan().join()
+            return True
+        if self._seen_ns is None:
+            self._seen_ns = self._index.fact("folder_ns")
+        if modified_ns != self._seen_ns and time.monotonic() >= self._next_scan:
+            self._start_scan()
+        return True
+
+    def _start_scan(self) -> threading.Thread:
+        with self._lock:
+            if self._scan is None or not self._scan.is_alive():
+                self._scan = threading.Thread(
+                    target=self._scan_folder, name="gapless-catalogue", daemon=True
+                )
+                self._scan.start()
+            return self._scan
+
+    def _scan_folder(self) -> None:
+        began = time.monotonic()
+        try:
+            modified_ns = self._folder.stat().st_mtime_ns
+            if self._compare(list_parts(self._folder), self._index.parts()):
+                self._index.put_filled(modified_ns)
+                self._seen_ns = modified_ns
+        except Exception:
+            _log.exception("the recordings in %s cannot be listed", self._folder)
+        took = time.monotonic() - began
+        self._next_scan = time.monotonic() + max(self._rescan_s, _RESCAN_SHARE * took)
+
+    def _compare(
+        self,
+        listed: Mapping[tuple[str, int], ListedPart],
+        known: Mapping[tuple[str, int], bool],
+    ) -> bool:
+        """Bring the index up to date with what was listed; False when the catalogue is closed."""
+        unknown = []
+        for key, part in paced(listed.items()):
+            is_live = known.get(key)
+            if is_live is None:
+                unknown.append((key, part))
+            elif is_live and not part.is_live:
+                self._refresh(*key)
+        unknown.sort(key=_by_key)  # neighbours in the index: half the time
+        for start in range(0, len(unknown), BATCH):
+            if self._is_closed:
+                return False
+            self._index.add(list(self._new_rows(unknown[start : start + BATCH])))
+            time.sleep(PAUSE_S)
+        for key in known.keys() - listed.keys():
+            self._refresh(*key)
+        return not self._is_closed
+
+    def _new_rows(
+        self, parts: Sequence[tuple[tuple[str, int], ListedPart]]
+    ) -> Iterator[RecordingRow]:
+        for key, part in parts:
+            files = files_of(self._folder, *key, part.container)
+            if not part.is_live or self._is_live(files):
+                with contextlib.suppress(OSError):  # it is gone again
+                    yield new_row(files, is_live=part.is_live)
+
+    def _is_live(self, files: RecordingFiles) -> bool:
+        """Whether a ``.part`` that the index does not know is a recording being written."""
+        if is_being_written(files.part):
+            return not read_journal(files.journal).is_rendering
+        self._log_left(files)
+        return False
+
+    def _refresh(self, name: str, number: int) -> None:
+        refresh_part(self._folder, self._index, name, number)
+
+    def _log_left(self, files: RecordingFiles) -> None:
+        if files.name not in self._left and files.part.exists():
+            self._left.add(files.name)
+            _log.warning("%s is unfinished, and nobody writes it: gapless recover", files.part)
+
+
+def _by_key(item: tuple[tuple[str, int], ListedPart]) -> tuple[str, int]:
+    return item[0]
+
+
+def _row(info: RecordingInfo) -> RecordingRow:
+    """The row of a recording that a store writes."""
+    described = {**describe(info), "session_id": info.session_id}
+    started_ms = milliseconds(info.started_at)
+    return RecordingRow(info.name, info.id, started_ms, False, json.dumps(described))
+
+
+@contextlib.contextmanager
+def _harmless(what: str) -> Iterator[None]:
+    """The catalogue must not cost a recording any samples."""
+    try:
+        yield
+    except Exception:
+        _log.exception("a part could not be %s in the catalogue", what)

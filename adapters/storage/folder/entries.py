@@ -1,0 +1,279 @@
+"""From a row of the index and the files it names to an entry of the catalogue."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adapters.storage.folder.files import RecordingFiles
+from adapters.storage.folder.index import Change, FolderIndex, PartRow, RecordingRow
+from adapters.storage.folder.journal import read_info, read_journal
+from adapters.storage.folder.ledgers import join, read_document, read_ledger
+from adapters.storage.folder.listing import files_of
+from adapters.storage.folder.media import data_offset_of, measure, open_for_reading, read_format
+from adapters.storage.folder.reader import OpenedOgg, OpenedPart, OpenedWav
+from adapters.storage.folder.summary import part_start, read_summary
+from domain.ports.catalogue import CatalogueEntry, RecordingState
+from domain.ports.codec import DecoderFactory
+from domain.recording.completed import CompletedPart
+from domain.recording.ledger import Container, Ledger, RecordingInfo, describe
+from domain.recording.naming import split_recording_id
+from domain.sound.detection import CodecParameters
+
+_OPUS = CodecParameters("opus", 111, 48_000, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A part whose file is there."""
+
+    row: PartRow
+    files: RecordingFiles
+    path: pathlib.Path
+    """The file as it is called now."""
+    size: int
+
+    @property
+    def length(self) -> int:
+        return self.row.length or 0
+
+
+class EntryReader:
+    """Reads entries, and keeps in the index what it has read of complete parts."""
+
+    def __init__(self, folder: pathlib.Path, index: FolderIndex, decoders: DecoderFactory) -> None:
+        self._folder = folder
+        self._index = index
+        self._decoders = decoders
+
+    def read(self, rows: Sequence[RecordingRow]) -> Sequence[CatalogueEntry | None]:
+        """The entries of recordings; None for one whose files are gone or hold no sound.
+
+        The index forgets such a recording.
+        """
+        changes: list[Change] = []
+        entries = [self._read(row, changes) for row in rows]
+        if changes:  # in one transaction: a page without ledgers in the index has fifty
+            self._index.put(changes)
+        return entries
+
+    def _read(self, row: RecordingRow, changes: list[Change]) -> CatalogueEntry | None:
+        found = [part for part in map(functools.partial(self._find, row), row.parts) if part]
+        info = None if row.info is None else _read_info(row.info)
+        if info is None and found:
+            info = self._describe(row, found[0])
+        if info is None or not found:
+            if not any(part.is_live for part in row.parts):
+                for part in row.parts:
+                    self._index.drop_part(row.name, part.number)
+            return None
+        known = [part.row for part in found]
+        found = [self._measure(info, part) for part in found]
+        changed = [
+            part.row
+            for part, before in zip(found, known, strict=True)
+            if not part.row.is_live and part.row != before
+        ]
+        if row.info is None or changed:
+            described = {**describe(info), "session_id": info.session_id}
+            changes.append(Change(replace(row, info=json.dumps(described)), changed))
+        last = found[-1].row
+        ended_at = None if row.is_live else last.ended_at
+        return CatalogueEntry(
+            info=info,
+            state=RecordingState.LIVE if row.is_live else RecordingState.COMPLETE,
+            parts=tuple(
+                CompletedPart(part.row.number, str(part.path), part.row.start, part.length)
+                for part in found
+            ),
+            size=sum(part.size for part in found),
+            end_reason=None if row.is_live else last.end_reason,
+            ended_at=None if ended_at is None else datetime.datetime.fromisoformat(ended_at),
+        )
+
+    def ledger(self, row: RecordingRow, entry: CatalogueEntry) -> dict[str, Any]:
+        """The ledger of a recording. Raises `OSError` or `ValueError`."""
+        files = list(self._files_of(row, entry))
+        if len(files) == 1 and entry.state is not RecordingState.LIVE:
+            return read_document(files[0][1].ledger)
+        parts = [
+            (part.start, self._ledger(part_files, part.length, is_live=is_live))
+            for part, part_files, is_live in files
+        ]
+        return join(entry.info, parts, end_reason=entry.end_reason, ended_at=entry.ended_at)
+
+    def open(self, row: RecordingRow) -> OpenedWav | OpenedOgg | None:
+        """Open all parts; None when there are none any more."""
+        (entry,) = self.read([row])
+        if entry is None:
+            return None
+        opened: list[OpenedPart] = []
+        try:
+            for part, files, is_live in self._files_of(row, entry):
+                if (one := self._open(part, files, entry.info, is_live=is_live)) is not None:
+                    opened.append(one)
+        except BaseException:
+            for one in opened:
+                os.close(one.descriptor)
+            raise
+        entry = replace(entry, parts=tuple(one.part for one in opened))
+        if entry.info.container is Container.OGG:
+            return OpenedOgg(
+                entry, opened, functools.partial(self._decoders, _OPUS, entry.info.format)
+            )
+        return OpenedWav(entry, opened)
+
+    def _open(
+        self, part: CompletedPart, files: RecordingFiles, info: RecordingInfo, *, is_live: bool
+    ) -> OpenedPart | None:
+        descriptor = _open_either(files, is_live=is_live)
+        if descriptor is None:
+            return None
+        try:
+            if is_live:
+                length = measure(descriptor, info.container, info.format)
+                part = replace(part, length=length)
+            ledger = None
+            if info.container is Container.OGG:
+                with contextlib.suppress(OSError, ValueError):
+                    ledger = self._ledger(files, part.length, is_live=is_live)
+            return OpenedPart(
+                part,
+                descriptor,
+                os.fstat(descriptor).st_size,
+                data_offset_of(descriptor, info.container),
+                ledger,
+            )
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _files_of(
+        self, row: RecordingRow, entry: CatalogueEntry
+    ) -> Iterator[tuple[CompletedPart, RecordingFiles, bool]]:
+        rows = {part.number: part for part in row.parts}
+        for part in entry.parts:
+            files = files_of(self._folder, row.name, part.number, entry.info.container)
+            yield part, files, rows[part.number].is_live
+
+    def _ledger(self, files: RecordingFiles, length: int, *, is_live: bool) -> Ledger:
+        """Of one part, from its ledger, or from its journal. Raises `OSError`, `ValueError`."""
+        if is_live and not files.ledger.exists():
+            return read_journal(files.journal).ledger(length)
+        return read_ledger(read_document(files.ledger))
+
+    def _find(self, row: RecordingRow, part: PartRow) -> _Found | None:
+        """A part's file; that of a live one may be complete by now, or not made yet."""
+        files = files_of(self._folder, row.name, part.number, Container(part.container))
+        for path in (files.part, files.recording) if part.is_live else (files.recording,):
+            with contextlib.suppress(OSError):
+                return _Found(part, files, path, path.stat().st_size)
+        return None
+
+    def _describe(self, row: RecordingRow, first: _Found) -> RecordingInfo | None:
+        """What a recording is of which the index has only the name; None for no recording."""
+        info: RecordingInfo | None = None
+        if first.row.is_live:
+            info = read_journal(first.files.journal).info
+        else:
+            with contextlib.suppress(OSError):
+                summary = read_summary(first.files.ledger)
+                info = None if summary is None else summary.info
+        info = info or self._describe_file(row, first)
+        if info is None or info.container is not first.files.container:
+            return None
+        # a rendering has the id of what it was made from
+        return replace(info, name=row.name, id=row.id)
+
+    def _describe_file(self, row: RecordingRow, first: _Found) -> RecordingInfo | None:
+        """The file has neither journal nor ledger."""
+        container = first.files.container
+        with contextlib.suppress(OSError):
+            descriptor = open_for_reading(first.path)
+            try:
+                audio_format = read_format(descriptor, container)
+            finally:
+                os.close(descriptor)
+            if audio_format is None:
+                return None
+            session_id, track = split_recording_id(row.id)
+            return RecordingInfo(
+                id=row.id,
+                name=row.name,
+                format=audio_format,
+                codec="opus" if container is Container.OGG else "",
+                started_at=datetime.datetime.fromtimestamp(row.started_ms / 1000, datetime.UTC),
+                container=container,
+                session_id=session_id,
+                track=track,
+            )
+        return None
+
+    def _measure(self, info: RecordingInfo, found: _Found) -> _Found:
+        """Length and end of a part, from the index as long as its ledger has not changed."""
+        if found.row.is_live:
+            length = _measure_file(found.path, info)
+            start = found.row.start
+            if start == 0 and found.row.number > 1:  # found by its name: the journal knows
+                start = read_journal(found.files.journal).before.samples
+            return replace(found, row=replace(found.row, length=length, start=start))
+        try:
+            ledger_ns = found.files.ledger.stat().st_mtime_ns
+        except OSError:
+            ledger_ns = 0
+        if found.row.length is not None and found.row.ledger_ns == ledger_ns:
+            return found
+        summary = None
+        with contextlib.suppress(OSError):
+            summary = read_summary(found.files.ledger)
+        if summary is None:
+            length = _measure_file(found.path, info)
+            part = replace(found.row, length=length, ledger_ns=ledger_ns)
+        else:
+            part = replace(
+                found.row,
+                start=part_start(summary.info, info.started_at),
+                length=summary.length,
+                end_reason=summary.end_reason,
+                ended_at=summary.ended_at.isoformat(),
+                ledger_ns=ledger_ns,
+            )
+        return replace(found, row=part)
+
+
+def _read_info(text: str) -> RecordingInfo | None:
+    try:
+        return read_info(json.loads(text))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _measure_file(path: pathlib.Path, info: RecordingInfo) -> int:
+    try:
+        descriptor = open_for_reading(path)
+    except OSError:
+        return 0
+    try:
+        return measure(descriptor, info.container, info.format)
+    except OSError:
+        return 0
+    finally:
+        os.close(descriptor)
+
+
+def _open_either(files: RecordingFiles, *, is_live: bool) -> int | None:
+    """A part's file by the name that it has now: it may be renamed at this moment."""
+    paths: Sequence[pathlib.Path] = (files.recording,)
+    if is_live:
+        paths = (files.part, files.recording)
+    for path in paths:
+        with contextlib.suppress(OSError):
+            return open_for_reading(path)
+    return None

@@ -1,0 +1,102 @@
+"""What the names in a folder tell of its recordings."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from adapters.storage.folder.files import RecordingFiles
+from adapters.storage.folder.index import Change, FolderIndex, PartRow, RecordingRow
+from domain.recording.ledger import Container
+from domain.recording.naming import part_name, read_recording_name, split_part_name
+
+BATCH = 1000
+"""Names that are looked at, or rows that are added, before other threads have their turn."""
+PAUSE_S = 0.002
+_T = TypeVar("_T")
+_ENDINGS = {f".{container.value}": (container, False) for container in Container}
+_ENDINGS |= {f".{container.value}.part": (container, True) for container in Container}
+_ALL = tuple(_ENDINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPart:
+    """A file of sound."""
+
+    container: Container
+    is_live: bool
+    """Whether it is not complete, by its name."""
+
+
+def list_parts(folder: pathlib.Path) -> dict[tuple[str, int], ListedPart]:
+    """The files of sound in a folder, by recording and number. Raises `OSError`."""
+    found: dict[tuple[str, int], ListedPart] = {}
+    # three times as fast as iterdir, with 100,000 names
+    for name in paced(os.listdir(folder)):  # noqa: PTH208
+        if not name.endswith(_ALL) or name.startswith("."):
+            continue
+        ending = name[name.rindex(".", 0, -5 if name.endswith(".part") else None) :]
+        container, is_live = _ENDINGS[ending]
+        key = split_part_name(name[: -len(ending)])
+        if is_live or key not in found:  # a file being renamed has two names for a moment
+            found[key] = ListedPart(container, is_live)
+    return found
+
+
+def paced(items: Iterable[_T]) -> Iterator[_T]:
+    """All items, with a pause now and then: the event loop has packets to process."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % BATCH == 0:
+            time.sleep(PAUSE_S)
+
+
+def files_of(folder: pathlib.Path, name: str, number: int, container: Container) -> RecordingFiles:
+    """The files of a part."""
+    return RecordingFiles(folder, part_name(name, number), container)
+
+
+def new_row(files: RecordingFiles, *, is_live: bool) -> RecordingRow:
+    """The row for a part of which nothing but the name is known. Raises `OSError`."""
+    name, number = split_part_name(files.name)
+    known = read_recording_name(name)
+    if known is None:
+        path = files.part if is_live else files.recording
+        started_ms, recording_id = int(path.stat().st_mtime * 1000), name
+    else:
+        started_ms, recording_id = round(known[0].timestamp() * 1000), known[1]
+    part = PartRow(number, files.container.value, is_live)
+    return RecordingRow(name, recording_id, started_ms, is_live, None, (part,))
+
+
+def refresh_part(folder: pathlib.Path, index: FolderIndex, name: str, number: int) -> None:
+    """Bring a part in the index up to date by its files. Raises `OSError`."""
+    for container in Container:
+        files = files_of(folder, name, number, container)
+        if files.part.exists():
+            return  # live if the index knows it; otherwise it waits for recovery
+        if files.recording.exists():
+            row = new_row(files, is_live=False)
+            index.put([Change(row, row.parts)])
+            return
+    index.drop_part(name, number)
+
+
+def is_being_written(path: pathlib.Path) -> bool:
+    """Whether a process holds the lock of a ``.part``."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

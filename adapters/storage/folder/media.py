@@ -1,0 +1,45 @@
+"""What a file of sound is by itself, without ledger or journal."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from adapters.storage.ogg.opus import read_file
+from adapters.storage.ogg.pages import find_last_page
+from adapters.storage.wav.header import frames_in, read_header
+from domain.recording.ledger import Container
+from domain.sound.formats import AudioFormat
+
+
+def open_for_reading(path: pathlib.Path) -> int:
+    """A descriptor. Raises `OSError`."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def read_format(descriptor: int, container: Container) -> AudioFormat | None:
+    """The format of a file; None for one that is no recording. Raises `OSError`."""
+    if container is Container.OGG:
+        found = read_file(descriptor)
+        return None if found is None else AudioFormat(48_000, found.channels)
+    header = read_header(descriptor)
+    return None if header is None else header.format
+
+
+def measure(descriptor: int, container: Container, audio_format: AudioFormat) -> int:
+    """Samples per channel, also of a file that is being written. Raises `OSError`."""
+    if container is Container.OGG:
+        page = find_last_page(descriptor)
+        return 0 if page is None else page.granule
+    header = read_header(descriptor)
+    if header is None:
+        return 0
+    if header.trailing:
+        return header.data_size // audio_format.bytes_per_frame
+    return frames_in(descriptor, audio_format, header.data_offset)
+
+
+def data_offset_of(descriptor: int, container: Container) -> int:
+    """Where the PCM data of a WAV begin; 0 for packets. Raises `OSError`."""
+    header = read_header(descriptor) if container is Container.WAV else None
+    return 0 if header is None else header.data_offset

@@ -1,0 +1,146 @@
+"""Recordings of a folder opened for reading, live or complete, their parts as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from adapters.storage.ogg.decoding import decode_range
+from adapters.storage.wav.header import whole_header
+from domain.ports.catalogue import CatalogueEntry, RecordingState
+from domain.recording.completed import CompletedPart
+from domain.recording.ledger import Ledger
+from domain.sound.conversion import pack, unpack
+from domain.sound.decoding import Decoder
+from domain.sound.formats import Samples, silence
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPart:
+    """The file of a part, as it was when it was opened."""
+
+    part: CompletedPart
+    descriptor: int
+    size: int
+    """Bytes of the whole file."""
+    data_offset: int = 0
+    """Where PCM data begin; not used for packets."""
+    ledger: Ledger | None = None
+    """Which samples have packets; not used for PCM."""
+
+
+class OpenedWav:
+    """PCM from one file, or from several as if they were one."""
+
+    def __init__(self, entry: CatalogueEntry, parts: Sequence[OpenedPart]) -> None:
+        self.entry = entry
+        self._parts = parts
+        self._width = entry.info.format.bytes_per_frame
+        self._data_size = entry.length * self._width
+        one = len(parts) == 1 and parts[0].part.start == 0
+        self._as_it_is = one and entry.state is not RecordingState.LIVE
+        # the header of a file that grows is not the one of what it held a moment ago
+        self._header = whole_header(entry.info.format, self._data_size)
+        padded = self._data_size + self._data_size % 2
+        self.size = parts[0].size if self._as_it_is else len(self._header) + padded
+
+    def read_bytes(self, start: int, length: int) -> bytes:
+        stop = min(start + length, self.size)
+        if start >= stop:
+            return b""
+        if self._as_it_is:
+            return os.pread(self._parts[0].descriptor, stop - start, start)
+        head = self._header[start:stop]
+        begin = max(0, start - len(self._header))
+        end = stop - len(self._header)
+        data = self._read(begin, min(end, self._data_size)) if end > begin else b""
+        return (head + data).ljust(stop - start, b"\0")
+
+    def read_samples(self, start: int, length: int) -> Samples:
+        stop = max(start, min(start + length, self.entry.length))
+        return unpack(self._read(start * self._width, stop * self._width), self.entry.info.format)
+
+    def close(self) -> None:
+        parts, self._parts = self._parts, ()
+        _close(parts)
+
+    def _read(self, start: int, stop: int) -> bytes:
+        """PCM data by their bytes; silent where a part is missing."""
+        pieces, position = [], start
+        for opened in self._parts:
+            begin = max(position, opened.part.start * self._width)
+            end = min(stop, opened.part.end * self._width)
+            if begin >= end:
+                continue
+            pieces.append(self._silence(begin - position))
+            offset = opened.data_offset + begin - opened.part.start * self._width
+            data = os.pread(opened.descriptor, end - begin, offset)
+            pieces += [data, self._silence(end - begin - len(data))]
+            position = end
+        pieces.append(self._silence(max(0, stop - position)))
+        return b"".join(pieces)
+
+    def _silence(self, size: int) -> bytes:
+        audio_format = self.entry.info.format
+        frame = pack(silence(audio_format, 1), audio_format.sample_format)
+        return frame[:1] * size  # every byte of silence is the same in every format
+
+
+class OpenedOgg:
+    """Opus packets from one file, or from several as a chained stream."""
+
+    def __init__(
+        self,
+        entry: CatalogueEntry,
+        parts: Sequence[OpenedPart],
+        new_decoder: Callable[[], Decoder],
+    ) -> None:
+        self.entry = entry
+        self.size = sum(opened.size for opened in parts)
+        self._parts = parts
+        self._new_decoder = new_decoder
+
+    def read_bytes(self, start: int, length: int) -> bytes:
+        pieces, position = [], 0
+        for opened in self._parts:
+            begin = max(0, start - position)
+            end = min(opened.size, start + length - position)
+            if begin < end:
+                pieces.append(os.pread(opened.descriptor, end - begin, begin))
+            position += opened.size
+        return b"".join(pieces)
+
+    def read_samples(self, start: int, length: int) -> Samples:
+        stop = max(start, min(start + length, self.entry.length))
+        audio_format = self.entry.info.format
+        pieces, position = [silence(audio_format, 0)], start
+        for opened in self._parts:
+            begin, end = max(position, opened.part.start), min(stop, opened.part.end)
+            if begin >= end:
+                continue
+            assert opened.ledger is not None
+            pieces.append(silence(audio_format, begin - position))
+            pieces.append(
+                decode_range(
+                    opened.descriptor,
+                    opened.ledger,
+                    self._new_decoder(),
+                    audio_format,
+                    start=begin - opened.part.start,
+                    stop=end - opened.part.start,
+                )
+            )
+            position = end
+        return np.concatenate([*pieces, silence(audio_format, max(0, stop - position))])
+
+    def close(self) -> None:
+        parts, self._parts = self._parts, ()
+        _close(parts)
+
+
+def _close(parts: Sequence[OpenedPart]) -> None:
+    for opened in parts:
+        os.close(opened.descriptor)

@@ -1,0 +1,83 @@
+"""Decodes a range of an Ogg Opus file."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+from adapters.storage.ogg.opus import read_packets
+from domain.errors import InputUnreadable
+from domain.recording.ledger import Ledger, Span
+from domain.recording.rendering import render
+from domain.sound.decoding import Decoder
+from domain.sound.formats import AudioFormat, Samples, silence
+from domain.sound.pieces import EncodedSound
+
+_RATE_HZ = 48_000
+_PREROLL = 19_200
+"""Samples that a decoder is given before those that are wanted: 400 ms.
+
+RFC 7845 § 4.6 asks for 80 ms. Speech then differs by up to 4 % of full scale from what decoding
+the whole file gives; after 400 ms it is 0.1 % (measured)."""
+
+
+def decode_range(
+    descriptor: int,
+    ledger: Ledger,
+    decoder: Decoder,
+    audio_format: AudioFormat,
+    *,
+    start: int,
+    stop: int,
+) -> Samples:
+    """The samples from `start` up to `stop`, of shape (n, channels).
+
+    Raises `InputUnreadable` when packets and ledger do not fit.
+    """
+    samples = silence(audio_format, stop - start)
+    base, packets, spans = _select(descriptor, ledger, first=max(0, start - _PREROLL), stop=stop)
+    events = [
+        replace(event, position=event.position - base)
+        for event in ledger.events
+        if event.position >= base
+    ]
+    position = base
+    for run in render(packets, spans, events, decoder, sample_rate_hz=_RATE_HZ):
+        for piece in run.pieces:
+            assert not isinstance(piece, EncodedSound)
+            at, behind = max(position, start), min(position + len(piece), stop)
+            if at < behind:
+                samples[at - start : behind - start] = piece[at - position : behind - position]
+            position += len(piece)
+        if not run.pieces:
+            position += run.length
+    return samples
+
+
+def _select(
+    descriptor: int, ledger: Ledger, *, first: int, stop: int
+) -> tuple[int, list[EncodedSound], Sequence[Span]]:
+    """The packets and spans of a range, from its first packet on, whose position is returned too.
+
+    The spans count from that packet.
+    """
+    found = (item for item in read_packets(descriptor) if not item.is_gap)
+    packets: list[EncodedSound] = []
+    spans: list[Span] = []
+    for span in itertools.takewhile(lambda span: span.start < stop, ledger.spans()):
+        at, end = span.start, span.start + span.length
+        begin = None if span.kind.has_packet else max(at, first)
+        while span.kind.has_packet and at < min(end, stop):
+            packet = next(found, None)
+            if packet is None:
+                raise InputUnreadable(f"the packet at sample {at} is missing")
+            if at + packet.samples > first:
+                packets.append(EncodedSound(packet.payload, packet.samples))
+                begin = at if begin is None else begin
+            at += packet.samples
+        end = at if span.kind.has_packet else min(end, stop)
+        if packets and begin is not None and begin < end:
+            spans.append(Span(begin, end - begin, span.kind))
+    base = spans[0].start if spans else stop
+    return base, packets, [replace(span, start=span.start - base) for span in spans]
