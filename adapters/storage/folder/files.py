@@ -87,16 +87,24 @@ def complete(files: RecordingFiles, ledger: Mapping[str, Any]) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.ledger))
     with contextlib.suppress(FileNotFoundError):
         files.ledger_part.unlink()  # of a process that was killed here
-    descriptor = create_private(files.ledger_part)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(ledger, file, separators=(",", ":"), ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(descriptor)
+    text = json.dumps(ledger, separators=(",", ":"), ensure_ascii=False) + "\n"
+    _write_synced(files.ledger_part, text.encode())
     if files.part.exists():
         rename_without_replacing(files.part, files.recording)
         sync_folder(files.folder)
     publish_ledger(files)
+
+
+def _write_synced(path: pathlib.Path, data: bytes) -> None:
+    descriptor = create_private(path)
+    try:
+        written = 0
+        while written < len(data):  # a disk that is almost full takes a part
+            written += os.write(descriptor, data[written:])
+        os.fsync(descriptor)
+    finally:
+        with contextlib.suppress(OSError):  # what was synced stays
+            os.close(descriptor)
 
 
 def publish_ledger(files: RecordingFiles) -> None:
