@@ -8,17 +8,34 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import soundfile
 from playwright.async_api import Page
 
+from domain.ports.signaling import ServerConnection
 from domain.recording.recording import EndReason
 from tests.rigs.browser import CHROMIUM, PUBLISH, WAIT_UNTIL_SENT, WHIP, browser_page
 from tests.rigs.clients import Local, local_server
 from tests.rigs.outages import only_recording
 from tests.rigs.processes import environment
 from tests.rigs.sound import SPEECH
+
+AUDIO_SENT = """
+async () => {
+  const sent = async () => [...(await pc.getStats()).values()]
+    .filter((report) => report.type === "outbound-rtp")
+    .map((report) => [report.kind, report.packetsSent]);
+  for (;;) {
+    const packets = Object.fromEntries(await sent());
+    if (packets.audio >= 150 && packets.video !== 0) return packets;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+"""
+"""Waits for 3 s of sound, and some video if there is any; returns the packets sent of each."""
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -32,20 +49,70 @@ async def page_at(server: Local, folder: pathlib.Path) -> AsyncIterator[Page]:
         yield page
 
 
+@dataclass
+class Accepted:
+    """The offers that a server has answered."""
+
+    offers: list[str] = field(default_factory=list)
+    connections: list[ServerConnection] = field(default_factory=list)
+
+    def media_lines(self) -> list[tuple[list[str], list[str]]]:
+        """Each m-line of the only offer with that of its answer, in words."""
+        (offer,), (connection,) = self.offers, self.connections
+        found = [
+            [line.split() for line in sdp.splitlines() if line.startswith("m=")]
+            for sdp in (offer, connection.answer_sdp)
+        ]
+        return list(zip(*found, strict=True))
+
+
+def observe(server: Local, monkeypatch: pytest.MonkeyPatch) -> Accepted:
+    """Keep what a server's transport accepts."""
+    transport, accepted = server.container.transport(), Accepted()
+    accept = transport.accept
+
+    async def accept_and_keep(offer_sdp: str, **options: Any) -> ServerConnection:
+        connection: ServerConnection = await accept(offer_sdp, **options)
+        accepted.offers.append(offer_sdp)
+        accepted.connections.append(connection)
+        return connection
+
+    monkeypatch.setattr(transport, "accept", accept_and_keep)
+    return accepted
+
+
 @needs_chromium
 @pytest.mark.parametrize("video", [False, True])
-async def test_a_browser_publishes_trickles_and_ends(tmp_path: pathlib.Path, video: bool) -> None:
+async def test_a_browser_publishes_trickles_and_ends(
+    tmp_path: pathlib.Path, video: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with local_server() as server, page_at(server, tmp_path) as page:
+        accepted = observe(server, monkeypatch)
         await page.evaluate(WHIP, {"video": video})
-        await page.evaluate(WAIT_UNTIL_SENT, 150)
+        sent = await page.evaluate(AUDIO_SENT)
         assert await page.evaluate("whip.end()") == 200
         assert set(await page.evaluate("whip.statuses")) == {204}
         stored = only_recording(server)
         assert stored.info.name.split("-")[1] == "browser"
         assert stored.ledger["end_reason"] == "deleted"
         assert {span["kind"] for span in stored.ledger["spans"]} == {"received"}
-        assert len(stored.samples) / 48_000 >= 2.5 if not video else len(stored.samples)
+        # all that was sent, and what the browser has sent while it ended
+        assert sent["audio"] * 960 <= len(stored.samples) <= (sent["audio"] + 50) * 960
         assert server.seen.failures == []
+        *others, (audio, answered) = accepted.media_lines()
+        assert audio[0] == answered[0] == "m=audio"
+        assert set(answered[3:]) < set(audio[3:])
+        (connection,) = accepted.connections
+        assert {str(number) for number in connection.tracks[0].codecs} == set(answered[3:])
+        if video:
+            # it comes first, and so describes the transport of the bundle: it cannot be declined
+            ((offered, answered),) = others
+            assert offered[0] == "m=video"
+            assert answered[1:] == ["9", *offered[2:]]
+            assert sent["video"] > 0
+            assert connection._unwanted == set(map(int, offered[3:]))  # type: ignore[attr-defined]
+        else:
+            assert others == []
 
 
 @needs_chromium
@@ -152,8 +219,11 @@ async def ffmpeg(url: str, folder: pathlib.Path, *, seconds: float, video: bool 
 
 
 @pytest.mark.parametrize("video", [False, True])
-async def test_ffmpeg_publishes_and_ends(tmp_path: pathlib.Path, video: bool) -> None:
+async def test_ffmpeg_publishes_and_ends(
+    tmp_path: pathlib.Path, video: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with local_server() as server:
+        accepted = observe(server, monkeypatch)
         await ffmpeg(f"{server.url}/whip?name=ffmpeg", tmp_path, seconds=3, video=video)
         stored = only_recording(server)
         assert stored.ledger["end_reason"] == "deleted"
@@ -161,6 +231,18 @@ async def test_ffmpeg_publishes_and_ends(tmp_path: pathlib.Path, video: bool) ->
         assert len(stored.samples) / 48_000 == pytest.approx(3, abs=0.05)
         assert {span["kind"] for span in stored.ledger["spans"]} == {"received"}
         assert server.seen.failures == []
+        (audio, answered), *others = accepted.media_lines()
+        assert audio[0] == "m=audio"
+        assert answered[1:] == ["9", *audio[2:]]
+        (connection,) = accepted.connections
+        if video:  # the sound comes first, and describes the transport
+            ((offered, answered),) = others
+            assert offered[0] == "m=video"
+            assert answered[1:] == ["0", *offered[2:]]
+            assert connection._unwanted == set(map(int, offered[3:]))  # type: ignore[attr-defined]
+        else:
+            assert others == []
+            assert connection._unwanted == set()  # type: ignore[attr-defined]
 
 
 @pytest.mark.soak
