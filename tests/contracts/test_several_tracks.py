@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fractions
 import logging
 import pathlib
 import re
@@ -12,15 +11,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import av
-import numpy as np
 import pytest
-from aiortc import (
-    AudioStreamTrack,
-    RTCConfiguration,
-    RTCPeerConnection,
-    RTCSessionDescription,
-)
+from aiortc import RTCSessionDescription
 
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.transport.demultiplexer import MAX_SOURCES, TrackDemultiplexer
@@ -35,7 +27,7 @@ from domain.rtp.packets import RtpPacket, write_rtp
 from domain.rtp.reports import ReceptionReport, ReceptionStatistics
 from domain.sound.detection import CodecParameters
 from tests.rigs.browser import CHROMIUM, browser_page
-from tests.rigs.loopback import loopback_for_aiortc
+from tests.rigs.tones import TWO_TONES, peer_with_two_tones
 
 OPUS = CodecParameters("opus", 111, 48_000, 2)
 PCMU = CodecParameters("pcmu", 0, 8_000, 1)
@@ -331,26 +323,9 @@ def as_it_is(text: str) -> str:
 ways = pytest.mark.parametrize("altered", [as_it_is, without_ssrcs, without_mids])
 
 
-class Tone(AudioStreamTrack):
-    """Noise would do as well: it is the packets that count."""
-
-    async def recv(self) -> av.AudioFrame:
-        frame: Any = await super().recv()
-        tone = av.AudioFrame.from_ndarray(
-            np.full((1, frame.samples), 1000, np.int16), layout="mono"
-        )
-        tone.pts, tone.sample_rate = frame.pts, frame.sample_rate
-        tone.time_base = fractions.Fraction(1, frame.sample_rate)
-        return tone
-
-
 @ways
 async def test_tracks_of_aiortc(altered: Callable[[str], str]) -> None:
-    peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    for _ in range(2):
-        peer.addTransceiver(Tone(), direction="sendonly")
-    with loopback_for_aiortc():
-        await peer.setLocalDescription(await peer.createOffer())
+    peer = await peer_with_two_tones()
     async with accepting(altered(peer.localDescription.sdp)) as (connection, sink):
         assert len(connection.tracks) == 2
         await peer.setRemoteDescription(RTCSessionDescription(connection.answer_sdp, "answer"))
@@ -376,24 +351,6 @@ async def report_on(sender: Any) -> Any:
             await asyncio.sleep(0.05)
 
 
-OFFER = """
-async () => {
-  const context = new AudioContext();
-  await context.resume();
-  window.pc = new RTCPeerConnection();
-  for (const frequency of [440, 1000]) {
-    const tone = new OscillatorNode(context, { frequency });
-    const output = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
-    tone.connect(output);
-    tone.start();
-    pc.addTransceiver(output.stream.getAudioTracks()[0], { direction: "sendonly" });
-  }
-  await pc.setLocalDescription();
-  while (pc.iceGatheringState !== "complete")
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  return pc.localDescription.sdp;
-}
-"""
 SENT = """
 async () => [...(await pc.getStats()).values()]
   .filter((report) => report.type === "outbound-rtp")
@@ -406,7 +363,7 @@ async () => [...(await pc.getStats()).values()]
 async def test_tracks_of_chromium(altered: Callable[[str], str], tmp_path: pathlib.Path) -> None:
     async with browser_page(tmp_path / "none.wav") as page:
         await page.mouse.click(10, 10)  # sound needs a user's gesture
-        offer_sdp = await page.evaluate(OFFER)
+        offer_sdp = await page.evaluate(TWO_TONES)
         async with accepting(altered(offer_sdp)) as (connection, sink):
             assert len(connection.tracks) == 2
             await page.evaluate(
