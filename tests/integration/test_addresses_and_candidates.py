@@ -1,4 +1,4 @@
-"""Where media goes: ports, IPv6, and candidates in every order."""
+"""Ports, IPv6, and candidates in every order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def has_ipv6_loopback() -> bool:
 
 
 def free_ports(count: int) -> PortRange:
-    """A range of ports that are free."""
+    """A range of free ports."""
     for first in range(40_000, 60_000, count):
         sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
         try:
@@ -38,7 +38,7 @@ def free_ports(count: int) -> PortRange:
     raise AssertionError("no free ports")
 
 
-async def test_media_uses_the_ports_that_it_is_allowed() -> None:
+async def test_media_uses_only_the_configured_ports() -> None:
     ports = free_ports(8)
     async with local_server(udp_ports=ports) as server:
         client = Publishing(server)
@@ -59,7 +59,7 @@ async def test_media_uses_the_ports_that_it_is_allowed() -> None:
                 break
         assert status == 503
         assert "no UDP port" in body["error"]
-        client.send(20)  # who is there is served on
+        client.send(20)  # the first connection goes on
         await client.close()
         for another in others:
             await another.close()
@@ -77,7 +77,7 @@ async def test_everything_works_over_ipv6() -> None:
         assert summary.safe_s == pytest.approx(len(only_recording(server).samples) / 48_000)
 
 
-async def test_candidates_may_come_twice_late_for_another_and_after_the_end() -> None:
+async def test_candidates_may_be_repeated_late_of_another_session_and_after_the_end() -> None:
     async with local_server() as server:
         client = Publishing(server)
         offer = client.connection.offer_sdp
@@ -99,7 +99,7 @@ async def test_candidates_may_come_twice_late_for_another_and_after_the_end() ->
         assert await candidate(strange.format(8)) == 204
         assert await candidate("rubbish") == 400
         client.id = body["id"]
-        await client.connect(body["sdp"])  # it is learned from its checks
+        await client.connect(body["sdp"])  # the server learns its address from its checks
         client.send(20)
         await client.close()
         await server.seen.next_end()

@@ -1,4 +1,4 @@
-"""Chromium, with a WAV as its microphone, publishes to `/offer`."""
+"""Chromium publishes to `/offer`, with a WAV as its microphone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDS = 5
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
-async def test_what_a_browser_hears_is_what_is_recorded(tmp_path: pathlib.Path) -> None:
+async def test_the_recording_matches_the_microphone(tmp_path: pathlib.Path) -> None:
     speech, rate = soundfile.read(SPEECH, dtype="int16")
     soundfile.write(tmp_path / "microphone.wav", speech, rate)
     with serving(tmp_path / "recordings") as server:
@@ -48,10 +48,10 @@ async def test_what_a_browser_hears_is_what_is_recorded(tmp_path: pathlib.Path) 
     assert result.longest_hole == 0
 
 
-async def test_a_browser_behind_a_lossy_network_is_recovered_from_its_redundancy(
+async def test_losses_are_recovered_from_redundancy(
     tmp_path: pathlib.Path,
 ) -> None:
-    """10 % random loss; Chromium sends RED (RFC 2198) because the answer prefers it, and FEC."""
+    """10 % random loss. Chromium sends RED (RFC 2198), which the answer prefers, and FEC."""
     speech, rate = soundfile.read(SPEECH, dtype="int16")
     soundfile.write(tmp_path / "microphone.wav", speech, rate)
     network = Relay(random_loss(0.10))

@@ -1,4 +1,4 @@
-"""coturn between client and server: relayed media, credentials, and TURN servers that are dead."""
+"""Media through coturn: relaying, credentials, and TURN servers that do not answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif((why := missing()) is not None, reason=str(why))
 
 RELAY = {"ice_policy": "relay"}
 LOOKUP_THREADS = min(32, (os.cpu_count() or 1) + 4)
-"""What asyncio's pool may grow to, however many sessions there are."""
+"""The most threads that asyncio's pool has, whatever the number of sessions."""
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -44,7 +44,7 @@ async def test_either_side_may_be_reached_through_a_relay_only(
             assert {span["kind"] for span in stored.ledger["spans"]} == {"received"}
 
 
-async def test_nothing_of_a_relay_stays_behind(tmp_path: pathlib.Path) -> None:
+async def test_relayed_sessions_release_everything(tmp_path: pathlib.Path) -> None:
     with turn_server(tmp_path / "turn") as turn:
         servers = (IceServer(turn.url, USER, PASSWORD), IceServer(turn.stun_url))
         async with local_server(ice_servers=servers) as server:
@@ -56,7 +56,7 @@ async def test_nothing_of_a_relay_stays_behind(tmp_path: pathlib.Path) -> None:
             await returns_to(before, more_threads=LOOKUP_THREADS)
 
 
-async def test_wrong_credentials_are_told_in_plain_words(tmp_path: pathlib.Path) -> None:
+async def test_wrong_credentials_are_reported(tmp_path: pathlib.Path) -> None:
     with turn_server(tmp_path / "turn") as turn:
         wrong = (IceServer(turn.url, USER, "wrong"),)
         async with local_server(ice_servers=wrong, **RELAY) as server:
@@ -76,7 +76,7 @@ async def test_wrong_credentials_are_told_in_plain_words(tmp_path: pathlib.Path)
             await asyncio.wait({client.running})
 
 
-async def test_wrong_credentials_do_not_matter_where_there_is_another_way(
+async def test_wrong_credentials_do_not_matter_where_there_is_another_path(
     tmp_path: pathlib.Path,
 ) -> None:
     with turn_server(tmp_path / "turn") as turn:
@@ -88,7 +88,7 @@ async def test_wrong_credentials_do_not_matter_where_there_is_another_way(
 
 
 @pytest.mark.parametrize("kind", ["silent", "refusing", "nowhere"])
-async def test_a_dead_turn_server_delays_nothing_by_more_than_a_second(kind: str) -> None:
+async def test_an_unreachable_turn_server_delays_nothing_by_more_than_a_second(kind: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -103,7 +103,7 @@ async def test_a_dead_turn_server_delays_nothing_by_more_than_a_second(kind: str
             began = time.monotonic()
             client = Client(server.url, ice_servers=dead)
             await client.until("connected")
-            # a second for the server's answer; the client's own candidates wait for nobody
+            # a second for the server's answer; the client sends its host candidates at once
             assert time.monotonic() - began < 1.7
             await client.stop()
             await returns_to(before, more_threads=LOOKUP_THREADS)

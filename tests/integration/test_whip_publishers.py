@@ -1,4 +1,4 @@
-"""Standard publishers at the WHIP door: Chromium, and the muxer of FFmpeg."""
+"""Standard WHIP publishers: Chromium, and FFmpeg's muxer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async () => {
   }
 }
 """
-"""Waits for 3 s of sound, and some video if there is any; returns the packets sent of each."""
+"""Waits until 3 s of sound are sent, and some video if there is any; returns the packet counts."""
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -135,19 +135,19 @@ async def test_an_ice_restart_loses_no_packet(tmp_path: pathlib.Path) -> None:
 
 @needs_chromium
 @pytest.mark.parametrize("door", [PUBLISH, WHIP], ids=["offer", "whip"])
-async def test_a_tab_that_is_closed_ends_the_recording(tmp_path: pathlib.Path, door: str) -> None:
+async def test_a_closed_tab_ends_the_recording(tmp_path: pathlib.Path, door: str) -> None:
     async with local_server(inactivity_timeout_s=3) as server, page_at(server, tmp_path) as page:
         await page.evaluate(door, {"token": None})
         await page.evaluate(WAIT_UNTIL_SENT, 50)
         await page.close()
         async with asyncio.timeout(10):
-            # a tab may say goodbye as it goes, or may not
+            # the browser may or may not send a close_notify
             assert await server.seen.next_end() in (EndReason.CLOSED, EndReason.INACTIVE)
         assert len(only_recording(server).samples) / 48_000 >= 0.9
 
 
 @needs_chromium
-async def test_a_tab_that_is_frozen_goes_on_in_the_same_recording(tmp_path: pathlib.Path) -> None:
+async def test_a_frozen_tab_continues_the_same_recording(tmp_path: pathlib.Path) -> None:
     async with local_server() as server, page_at(server, tmp_path) as page:
         await page.evaluate(WHIP, {})
         await page.evaluate(WAIT_UNTIL_SENT, 50)
@@ -163,7 +163,7 @@ async def test_a_tab_that_is_frozen_goes_on_in_the_same_recording(tmp_path: path
         assert await page.evaluate("whip.end()") == 200
         stored = only_recording(server)
         assert server.seen.ended == [EndReason.DELETED]
-        assert len(stored.samples) / 48_000 >= 5.5  # the time when it was frozen counts
+        assert len(stored.samples) / 48_000 >= 5.5  # the frozen time included
 
 
 FFMPEG = """
@@ -198,7 +198,7 @@ with av.open(url, "w", format="whip", options=options) as output:
 
 
 async def ffmpeg(url: str, folder: pathlib.Path, *, seconds: float, video: bool = False) -> None:
-    """Publish a tone; in a process of its own, since the muxer does not let other threads run."""
+    """Publish a tone, in another process: the muxer holds the GIL."""
     certificate, key = folder / "cert.pem", folder / "key.pem"
     # a P-256 key: the P-224 one that the muxer makes itself is refused by OpenSSL
     subprocess.run(
@@ -247,7 +247,7 @@ async def test_ffmpeg_publishes_and_ends(
 
 @pytest.mark.soak
 @pytest.mark.timeout(90)
-async def test_ffmpeg_answers_no_checks_and_is_heard_for_longer_than_consent_lasts(
+async def test_ffmpeg_is_recorded_for_longer_than_consent_lasts_without_answering_checks(
     tmp_path: pathlib.Path,
 ) -> None:
     async with local_server() as server:

@@ -224,7 +224,7 @@ class UdpTransport(asyncio.DatagramTransport):
             self._is_closing = True
             self._sockets.remove(self)
             self.socket.close()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the event loop is closed
                 asyncio.get_running_loop().call_soon(self._sink.connection_lost, None)
 
     def abort(self) -> None:
