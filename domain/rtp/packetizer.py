@@ -26,11 +26,6 @@ class Packetizer:
         self._first_timestamp = first_timestamp
         self._marker = True
 
-    @property
-    def last_sequence(self) -> int:
-        """The sequence number of the latest packet; 16 bits."""
-        return (self._sequence - 1) % 2**16
-
     def packet(self, payload: bytes, position: int) -> RtpPacket:
         """Return the next packet, whose first sample is at `position` of the source.
 
