@@ -23,6 +23,14 @@ soak: $(VENV)/dev ## Run the tests that take long: a hundred kills, a thousand s
 	KILLS=100 $(BIN)/python -m pytest tests/integration/test_survives_kill.py
 	$(BIN)/python -m pytest -m soak -s
 
+.PHONY: mutants
+mutants: $(VENV)/mutants ## See whether the tests notice mistakes that are put into the code
+	$(BIN)/python -m tests.mutants --sample $(or $(SAMPLE),120) --seed $(or $(SEED),1)
+
+.PHONY: fuzz
+fuzz: $(VENV)/fuzz ## Feed what reads foreign bytes for SECONDS=60 each; crashes become tests
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
 .PHONY: bench
 bench: $(VENV)/dev ## Measure fidelity, reconnection and performance; writes their pages in docs/
 	$(BIN)/python -m benchmarks.fidelity
@@ -55,6 +63,8 @@ lock: $(VENV)/dev ## Pin the newest versions that pyproject.toml allows
 	$(PIP) install pip-tools
 	$(LOCK) --output-file requirements/run.txt pyproject.toml requirements/build.in
 	$(LOCK) --output-file requirements/dev.txt --extra dev pyproject.toml requirements/build.in
+	$(LOCK) --constraint requirements/dev.txt --output-file requirements/mutants.txt --extra mutants pyproject.toml
+	$(LOCK) --constraint requirements/dev.txt --output-file requirements/fuzz.txt --extra fuzz pyproject.toml
 LOCK := $(BIN)/pip-compile --quiet --upgrade --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-options --allow-unsafe
 
 .PHONY: clean
@@ -76,4 +86,14 @@ $(VENV)/dev: $(VENV)/run requirements/dev.txt requirements/pyaudio.txt tests/rig
 	@echo "installing the tests' packages into $(VENV)"
 	@$(PIP) install --requirement requirements/dev.txt
 	@if [ -e /usr/include/portaudio.h ]; then $(PIP) install --requirement requirements/pyaudio.txt; fi
+	@touch $@
+
+$(VENV)/mutants: $(VENV)/dev requirements/mutants.txt
+	@echo "installing what mutation testing needs into $(VENV)"
+	@$(PIP) install --requirement requirements/mutants.txt
+	@touch $@
+
+$(VENV)/fuzz: $(VENV)/dev requirements/fuzz.txt
+	@echo "installing the fuzzer into $(VENV)"
+	@$(PIP) install --requirement requirements/fuzz.txt
 	@touch $@

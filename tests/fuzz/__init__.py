@@ -1,0 +1,1 @@
+"""Fuzzing: what a stranger, a network or a damaged disk can feed us. `make fuzz` runs it."""

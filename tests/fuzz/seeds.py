@@ -1,0 +1,184 @@
+"""What the fuzzer begins with: real data, made by the code that writes it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+import struct
+import tempfile
+
+import aioice.stun
+from aiortc import RTCDtlsFingerprint
+
+from adapters.http.sdpfrag import Fragment, write_fragment
+from adapters.storage.folder.journal import Before, Journal
+from adapters.storage.ogg.opus import OggOpusWriter
+from adapters.storage.wav.header import write_header, write_sizes
+from adapters.transport.rtcp.reports import receiver_report, sender_report, source_description
+from adapters.transport.sdp.descriptions import LocalTransport, write_offer
+from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
+from domain.rtp.packets import RtpPacket, write_rtp
+from domain.session.ice import IceDescription
+from domain.sound.formats import AudioFormat, SampleFormat
+
+_AT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+_CANDIDATES = (
+    "1 1 udp 2130706431 192.0.2.1 50000 typ host",
+    "2 1 udp 1694498815 203.0.113.7 50001 typ srflx raddr 192.0.2.1 rport 50000",
+    "3 1 tcp 1518280447 2001:db8::1 9 typ host tcptype active",
+)
+_BROWSER = """v=0
+o=- 4611731400430051336 2 IN IP4 127.0.0.1
+s=-
+t=0 0
+a=group:BUNDLE 0 1
+a=extmap-allow-mixed
+a=msid-semantic: WMS stream
+m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9 0 8 13 110 126
+c=IN IP4 0.0.0.0
+a=rtcp:9 IN IP4 0.0.0.0
+a=candidate:1 1 udp 2130706431 192.0.2.1 50000 typ host generation 0
+a=ice-ufrag:4ZcD
+a=ice-pwd:2/1muCWoOi3uLifh0NuRHlcd
+a=ice-options:trickle
+a=fingerprint:sha-256 {fingerprint}
+a=setup:actpass
+a=mid:0
+a=sendrecv
+a=msid:stream track
+a=rtcp-mux
+a=rtpmap:111 opus/48000/2
+a=rtcp-fb:111 transport-cc
+a=fmtp:111 minptime=10;useinbandfec=1;stereo=1
+a=rtpmap:63 red/48000/2
+a=fmtp:63 111/111
+a=rtpmap:9 G722/8000
+a=rtpmap:0 PCMU/8000
+a=rtpmap:8 PCMA/8000
+a=rtpmap:13 CN/8000
+a=rtpmap:110 telephone-event/48000
+a=ssrc:123456 cname:a
+m=video 0 UDP/TLS/RTP/SAVPF 96
+c=IN IP4 0.0.0.0
+a=mid:1
+a=bundle-only
+a=inactive
+a=rtpmap:96 VP8/90000
+"""
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """The seeds of each target."""
+    return {
+        "offer": _offers(),
+        "answer": [item.replace(b"sendonly", b"recvonly") for item in _offers()],
+        "fragment": _fragments(),
+        "rtp": _rtp(),
+        "red": _red(),
+        "rtcp": _rtcp(),
+        "stun": _stun(),
+        "ogg": _ogg(),
+        "journal": _journals(),
+        "wav": _wavs(),
+    }
+
+
+def _offers() -> list[bytes]:
+    value = ":".join(["AB"] * 32)
+    fingerprint = RTCDtlsFingerprint("sha-256", value)
+    local = LocalTransport("user", "password" * 3, fingerprint, _CANDIDATES, complete=True)
+    ours = write_offer(local, channels=2)
+    return [ours.encode(), _BROWSER.format(fingerprint=value).replace("\n", "\r\n").encode()]
+
+
+def _fragments() -> list[bytes]:
+    ice = IceDescription("user", "password" * 3, _CANDIDATES, complete=True)
+    return [write_fragment(Fragment(ice, "0")).encode()]
+
+
+def _rtp() -> list[bytes]:
+    packet = RtpPacket(111, 65_535, 2**32 - 1, 77, b"sound", marker=True)
+    plain = write_rtp(packet)
+    extended = bytes([plain[0] | 0x10]) + plain[1:12] + b"\xbe\xde\0\1\x10\xff\0\0" + plain[12:]
+    padded = bytes([plain[0] | 0x20]) + plain[1:] + b"\0\0\3"
+    sources = bytes([plain[0] | 2]) + plain[1:12] + bytes(8) + plain[12:]
+    return [plain, extended, padded, sources]
+
+
+def _red() -> list[bytes]:
+    older = struct.pack("!BBH", 0x80 | 111, 1920 >> 6, (1920 & 0x3F) << 10 | 3)
+    newer = struct.pack("!BBH", 0x80 | 111, 960 >> 6, (960 & 0x3F) << 10 | 4)
+    payload = older + newer + bytes([111]) + b"old" + b"newr" + b"primary"
+    return [write_rtp(RtpPacket(63, 1, 960, 7, item)) for item in (payload, b"\x6fonly")]
+
+
+def _rtcp() -> list[bytes]:
+    sent = sender_report(ssrc=1, cname="a", rtp_timestamp=5, packets=3, octets=9, at=_AT)
+    description = source_description(2, "b")
+    received = receiver_report(ssrc=2, description=description, report=None, lsr=0, dlsr=0)
+    return [sent, received, received + sent]
+
+
+def _stun() -> list[bytes]:
+    request = aioice.stun.Message(
+        aioice.stun.Method.BINDING, aioice.stun.Class.REQUEST, transaction_id=b"123456789012"
+    )
+    request.attributes["USERNAME"] = "user:peer"
+    request.attributes["PRIORITY"] = 12345
+    request.attributes["ICE-CONTROLLING"] = 1
+    request.attributes["XOR-MAPPED-ADDRESS"] = ("192.0.2.1", 50_000)
+    request.add_message_integrity(b"key")
+    datagrams = [bytes(request), write_rtp(RtpPacket(111, 1, 2, 3, b"x")), b"\x16\xfe\xfd", b""]
+    framed = [struct.pack("!H", len(item)) + item for item in datagrams]
+    return [framed[0], b"".join(framed)]
+
+
+def _ogg() -> list[bytes]:
+    made = []
+    for channels in (1, 2):
+        writer = OggOpusWriter(7)
+        toc = 0xF8 | 4 * (channels == 2)
+        data = writer.header(channels, tags={"TITLE": "seed"})
+        data += writer.append([bytes([toc, n]) for n in range(3)])
+        data += writer.silence(4 * 960) + writer.append([bytes([toc, 9])])
+        made += [data, data + writer.end()]
+    return made
+
+
+def _journals() -> list[bytes]:
+    info = RecordingInfo("id", "name", AudioFormat(48_000, 1), "opus", _AT)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "journal"
+        anchor = {"rtp_timestamp": 5, "ssrc": 7, "at": _AT.isoformat()}
+        before = Before(samples=10, attempts=2, anchor=LedgerEvent("anchor", 3, anchor))
+        journal = Journal.create(path, info, data_offset=80, before=before)
+        journal.span(0, SampleKind.RECEIVED)
+        journal.event(LedgerEvent("anchor", 0, anchor))
+        journal.span(960, SampleKind.SILENCE)
+        journal.event(LedgerEvent("reconnected", 960, {"attempt": 2}))
+        journal.span(4800, SampleKind.RECOVERED)
+        journal.end("closed", _AT)
+        journal.close()
+        whole = path.read_bytes()
+    return [whole, whole[:-20], whole + json.dumps({"reopened": 1000}).encode() + b"\n"]
+
+
+def _wavs() -> list[bytes]:
+    made = []
+    for sample_format, offset, large in (
+        (SampleFormat.S16, 44, False),
+        (SampleFormat.F32, 60, False),
+        (SampleFormat.S16, 100, True),
+    ):
+        descriptor = os.memfd_create("seed")
+        header = write_header(
+            descriptor, AudioFormat(48_000, 2, sample_format), offset, large=large
+        )
+        size = 10 * header.format.bytes_per_frame
+        os.pwrite(descriptor, bytes(size), offset)
+        write_sizes(descriptor, header, size)
+        made.append(os.pread(descriptor, 1000, 0))
+        os.close(descriptor)
+    return made

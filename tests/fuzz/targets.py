@@ -1,0 +1,175 @@
+"""What reads bytes that we did not write, each with the errors that it may raise.
+
+The names of the code under test are imported here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from adapters.http.sdpfrag import parse_fragment, write_fragment
+from adapters.storage.folder.journal import read_journal
+from adapters.storage.ogg.opus import read_file, read_packets
+from adapters.storage.ogg.pages import crc
+from adapters.storage.wav.header import frames_in, read_header, write_sizes
+from adapters.transport.ice.agent import _Guard
+from adapters.transport.rtcp.reports import sender_time
+from adapters.transport.sdp.descriptions import parse_answer, parse_offer
+from domain.errors import CandidateRejected, OfferRejected, PacketInvalid, PayloadInvalid
+from domain.rtp.packets import parse_rtp, write_rtp
+from domain.rtp.redundancy import split_red
+
+
+@dataclass(frozen=True)
+class Target:
+    """One reader of foreign bytes."""
+
+    run: Callable[[bytes], None]
+    allowed: tuple[type[Exception], ...] = ()
+    """The documented errors; any other exception is a crash."""
+
+    def __call__(self, data: bytes) -> None:
+        with suppress(*self.allowed):
+            self.run(data)
+
+
+def offer(data: bytes) -> None:
+    parse_offer(data.decode(errors="replace"))
+
+
+def answer(data: bytes) -> None:
+    parse_answer(data.decode(errors="replace"))
+
+
+def fragment(data: bytes) -> None:
+    read = parse_fragment(data.decode(errors="replace"))
+    again = parse_fragment(write_fragment(read))
+    assert again.mid == read.mid
+    assert again.ice.username == read.ice.username
+
+
+def rtp(data: bytes) -> None:
+    packet = parse_rtp(data)
+    assert len(packet.payload) <= len(data) - 12
+    again = parse_rtp(write_rtp(packet))
+    assert again == packet
+
+
+def red(data: bytes) -> None:
+    packet = split_red(parse_rtp(data))
+    assert len(packet.payload) + sum(len(copy.payload) for copy in packet.copies) < len(data)
+
+
+def rtcp(data: bytes) -> None:
+    sender_time(data)
+
+
+def stun(data: bytes) -> None:
+    """Datagrams, each behind two bytes with its length. None of them may raise."""
+    datagrams = []
+    while data:
+        length = int.from_bytes(data[:2], "big")
+        datagrams.append((data[2 : 2 + length], 0.0))
+        data = data[2 + length :]
+    heard: list[object] = []
+    owner = SimpleNamespace(on_media=heard.extend, dtls_received=heard.append)
+    receiver = SimpleNamespace(
+        owner=owner,
+        is_checked=lambda _address: True,
+        request_received=lambda *request: heard.append(request),
+        data_received=lambda *stray: None,
+    )
+
+    async def feed() -> None:
+        guard = _Guard(receiver)  # type: ignore[arg-type]
+        guard.local_candidate = SimpleNamespace(component=1)  # type: ignore[assignment]
+        guard.datagrams_received(datagrams, lambda index: ("192.0.2.1", 1000 + index))
+
+    with asyncio.Runner() as runner:
+        runner.run(feed())
+    assert len(heard) <= len(datagrams)
+
+
+def ogg(data: bytes) -> None:
+    for candidate in (data, _with_checksums(data)):
+        with _file(candidate) as descriptor:
+            found = read_file(descriptor)
+            position = 0
+            for packet in read_packets(descriptor):
+                assert packet.position == position
+                assert packet.samples > 0
+                position += packet.samples
+            if found is not None:
+                assert found.open_size <= found.size <= len(candidate)
+                assert found.length == position
+                # what is whole can be gone on with
+                found.writer.silence(4800)
+                found.writer.end()
+
+
+def journal(data: bytes) -> None:
+    with _file(data) as descriptor:
+        found = read_journal(pathlib.Path(f"/proc/self/fd/{descriptor}"))
+    assert found.attempts is not None
+    found.last_sample_at(48_000)
+    found.position(sound=1000, length=48_000)
+    ledger = found.ledger(48_000)
+    assert ledger.length == 48_000
+    assert sum(span.length for span in ledger.spans()) == 48_000
+    found.forget_behind(1000)
+
+
+def wav(data: bytes) -> None:
+    with _file(data) as descriptor:
+        header = read_header(descriptor)
+        if header is None:
+            return
+        assert 12 < header.data_offset <= len(data)
+        frames = frames_in(descriptor, header.format, header.data_offset)
+        assert 0 <= frames * header.format.bytes_per_frame <= len(data)
+        write_sizes(descriptor, header, frames * header.format.bytes_per_frame)
+        again = read_header(descriptor)
+        assert again is not None
+        assert again.format == header.format
+
+
+TARGETS = {
+    "offer": Target(offer, (OfferRejected,)),
+    "answer": Target(answer, (OfferRejected,)),
+    "fragment": Target(fragment, (CandidateRejected,)),
+    "rtp": Target(rtp, (PacketInvalid,)),
+    "red": Target(red, (PacketInvalid, PayloadInvalid)),
+    "rtcp": Target(rtcp, (ValueError,)),
+    "stun": Target(stun),
+    "ogg": Target(ogg),
+    "journal": Target(journal),
+    "wav": Target(wav),
+}
+
+
+@contextmanager
+def _file(data: bytes) -> Iterator[int]:
+    descriptor = os.memfd_create("fuzz")
+    try:
+        os.write(descriptor, data)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _with_checksums(data: bytes) -> bytes:
+    """The same with the checksums of its pages put right; no fuzzer would ever guess one."""
+    fixed, at = bytearray(data), 0
+    while (at := data.find(b"OggS", at)) >= 0 and at + 27 <= len(data):
+        lacing_end = at + 27 + data[at + 26]
+        end = lacing_end + sum(data[at + 27 : lacing_end])
+        whole = data[at : at + 22] + bytes(4) + data[at + 26 : end]
+        fixed[at + 22 : at + 26] = crc(whole).to_bytes(4, "little")
+        at += 4
+    return bytes(fixed)

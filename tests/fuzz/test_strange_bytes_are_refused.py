@@ -1,0 +1,44 @@
+"""Whatever a stranger sends is read or refused, and soon: the fuzzer's seeds and what it found.
+
+`make fuzz` looks for more; what crashes is kept in `tests/fuzz/crashes`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import random
+import time
+
+import pytest
+
+from tests.fuzz.seeds import seeds
+from tests.fuzz.targets import TARGETS
+
+CRASHES = pathlib.Path(__file__).parent / "crashes"
+SEEDS = seeds()
+SOON_S = 1.0
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_whole_is_read(name: str) -> None:
+    for seed in SEEDS[name]:
+        TARGETS[name].run(seed)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_cut_off_or_damaged_is_read_or_refused(name: str) -> None:
+    dice = random.Random(1)
+    for seed in SEEDS[name]:
+        for _ in range(100):
+            damaged = bytearray(seed[: dice.randint(0, len(seed))])
+            for _ in range(dice.randint(0, 3)):
+                if damaged:
+                    damaged[dice.randrange(len(damaged))] = dice.randrange(256)
+            TARGETS[name](bytes(damaged))
+
+
+def test_what_crashed_once_is_read_or_refused_in_time() -> None:
+    for crash in sorted(CRASHES.glob("*/*")):
+        started_at = time.thread_time()
+        TARGETS[crash.parent.name](crash.read_bytes())
+        assert time.thread_time() - started_at < SOON_S, crash

@@ -1,0 +1,36 @@
+"""Mutants that no test can tell from the code, each with the reason why.
+
+`equivalents.txt` holds blocks with an empty line between them, as `make mutants` prints survivors:
+
+    domain/rtp/order.py  ReorderBuffer.poll
+    - the line as it is
+    + the line as the mutant has it
+    Why nobody can tell.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.mutants.mutation import Mutant
+
+FILE = Path(__file__).with_suffix(".txt")
+
+
+def read_equivalents() -> dict[tuple[str, ...], str]:
+    """The reasons by the mutants' keys."""
+    reasons: dict[tuple[str, ...], str] = {}
+    for block in FILE.read_text().strip().split("\n\n"):
+        lines = [line for line in block.splitlines() if not line.startswith("#")]
+        if not lines:
+            continue
+        head, before, after, *reason = lines
+        module, _, where = head.partition("  ")
+        assert before[0] == "-" and after[0] == "+" and reason, f"not a mutant: {block}"
+        reasons[module, where, before[1:].strip(), after[1:].strip()] = " ".join(reason)
+    return reasons
+
+
+def describe(mutant: Mutant) -> str:
+    """A mutant as the file has it, but for the reason."""
+    return f"{mutant.module}  {mutant.where}\n- {mutant.before}\n+ {mutant.after}"

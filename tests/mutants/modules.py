@@ -1,0 +1,58 @@
+"""The modules that decide what is recorded, and the tests that judge their mutants.
+
+Only fast tests may judge: a mutant should take about a second. Put the likeliest killers first.
+"""
+
+from __future__ import annotations
+
+_SESSIONS = (
+    "tests/unit/test_sessions_are_recorded.py",
+    "tests/unit/test_recording_goes_on_over_reconnections.py",
+    "tests/unit/test_sessions_end_in_one_way.py",
+)
+_ORDER = (
+    "tests/unit/test_jumps_and_restarts_are_told_apart.py",
+    "tests/property/test_packet_order_laws.py",
+)
+_SOUND = (
+    "tests/unit/test_sound_belongs_to_its_run.py",
+    "tests/unit/test_what_is_lost_is_rebuilt.py",
+)
+_RECORDING = (
+    "tests/unit/test_recording_has_the_length_of_reality.py",
+    "tests/unit/test_ledger_and_verdict.py",
+)
+_CLIENT = ("tests/unit/test_a_source_is_streamed.py",)
+
+JUDGES: dict[str, tuple[str, ...]] = {
+    "domain/rtp/counters.py": (*_ORDER, *_RECORDING),
+    "domain/rtp/order.py": (*_ORDER, *_SESSIONS),
+    "domain/rtp/sources.py": ("tests/unit/test_one_source_is_recorded_at_a_time.py", *_SESSIONS),
+    "domain/rtp/packetizer.py": (
+        "tests/unit/test_packets_are_numbered_over_connections.py",
+        *_CLIENT,
+    ),
+    "domain/rtp/redundancy.py": (
+        "tests/unit/test_red_is_read_with_suspicion.py",
+        "tests/unit/test_what_is_lost_is_rebuilt.py",
+    ),
+    "domain/rtp/reports.py": (
+        "tests/unit/test_reports_say_what_came.py",
+        "tests/unit/test_rtp_header.py",
+    ),
+    "domain/recording/reconstruction.py": (*_SOUND, *_SESSIONS),
+    "domain/recording/timeline.py": (*_RECORDING, *_SESSIONS),
+    "domain/recording/clock.py": _RECORDING,
+    "domain/recording/recording.py": (*_RECORDING, *_SESSIONS),
+    "domain/recording/ledger.py": (*_RECORDING, *_SESSIONS),
+    "domain/session/session.py": _SESSIONS,
+    "domain/services/client/publisher.py": _CLIENT,
+    "domain/services/client/uplink.py": _CLIENT,
+    "domain/services/server/sessions.py": _SESSIONS,
+    "domain/services/server/answers.py": _SESSIONS,
+    "domain/services/server/delivery.py": _SESSIONS,
+    "domain/services/server/live_session.py": _SESSIONS,
+    "domain/services/server/track_processor.py": _SESSIONS,
+    "domain/services/server/track_receiver.py": _SESSIONS,
+    "domain/services/server/track_recorder.py": _SESSIONS,
+}

@@ -1,0 +1,139 @@
+"""From the source of a module to its mutants."""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+
+from tests.mutants.operators import Place, operators
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A module with one mistake."""
+
+    module: str
+    """The path of its file."""
+    line: int
+    where: str
+    """The function or class that the mistake is in; empty for the module itself."""
+    before: str
+    after: str
+    """The lines that differ, each without the blanks around it."""
+    source: str
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Names the mutant as long as its line stays the same, wherever that moves to."""
+        return self.module, self.where, self.before, self.after
+
+
+def sample(module: str, *, count: int | None, seed: int) -> list[Mutant]:
+    """So many of a module's mutants, chosen by chance; all of them without a count."""
+    source = Path(module).read_text()
+    places = sorted(_places(source))
+    random.Random(f"{seed} {module}").shuffle(places)
+    found: dict[tuple[str, ...], Mutant] = {}
+    for place, name, occurrence in places:
+        if count is not None and len(found) >= count:
+            break
+        mutant = _mutant(module, source, place, name, occurrence)
+        if mutant is not None:
+            found.setdefault(mutant.key, mutant)
+    return sorted(found.values(), key=lambda mutant: mutant.line)
+
+
+def _places(source: str) -> Iterator[tuple[Place, str, int]]:
+    """All that operators can change, but for what has no effect when the program runs."""
+    idle = list(_idle_places(ast.parse(source)))
+    parsed = get_ast(source)
+    for name, operator in operators().items():
+        occurrence = 0
+        for node in ast_nodes(parsed):
+            for place in operator.mutation_positions(node):
+                is_idle = any(start <= place[0] and place[1] <= end for start, end in idle)
+                is_idle |= node.parent is not None and node.parent.type == "parameters"  # `*`
+                if not is_idle:
+                    yield place, name, occurrence
+                occurrence += 1
+
+
+def _idle_places(tree: ast.Module) -> Iterator[Place]:
+    """Annotations, and what is written for the type checker: `assert`, aliases, `frozen=True`."""
+    for node in ast.walk(tree):
+        idle: list[ast.expr | ast.stmt | None] = []
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                idle = [node.returns]
+            case ast.ClassDef():
+                idle = [item for item in node.decorator_list if isinstance(item, ast.Call)]
+            case ast.arg():
+                idle = [node.annotation]
+            case ast.AnnAssign(annotation=ast.Name("TypeAlias")) | ast.Assert():
+                idle = [node]
+            case ast.AnnAssign():
+                idle = [node.annotation]
+        for item in idle:
+            if item is not None:
+                assert item.end_lineno is not None and item.end_col_offset is not None
+                # a decorator begins one character earlier, with its @
+                start = (item.lineno, max(0, item.col_offset - 1))
+                yield (
+                    start,
+                    (item.end_lineno + 1, 0)
+                    if isinstance(node, ast.ClassDef)
+                    else (
+                        item.end_lineno,
+                        item.end_col_offset,
+                    ),
+                )
+
+
+def _mutant(module: str, source: str, place: Place, name: str, occurrence: int) -> Mutant | None:
+    mutated = mutate_code(source, operators()[name], occurrence)
+    if mutated is None:
+        return None
+    try:
+        tree = ast.parse(mutated)
+    except SyntaxError:
+        return None
+    if ast.dump(tree) == ast.dump(ast.parse(source)):
+        return None
+    before, after = _difference(source.splitlines(), mutated.splitlines())
+    line = place[0][0]
+    return Mutant(module, line, _enclosing(ast.parse(source), line), before, after, mutated)
+
+
+def _difference(lines: list[str], mutated: list[str]) -> tuple[str, str]:
+    """The lines that differ, one mistake being in one place."""
+    while lines and mutated and lines[0] == mutated[0]:
+        lines, mutated = lines[1:], mutated[1:]
+    while lines and mutated and lines[-1] == mutated[-1]:
+        lines, mutated = lines[:-1], mutated[:-1]
+    return _joined(lines), _joined(mutated)
+
+
+def _joined(lines: list[str]) -> str:
+    return " ".join(stripped for line in lines if (stripped := line.strip()))
+
+
+def _enclosing(tree: ast.Module, line: int) -> str:
+    """The dotted name of the innermost definition around a line."""
+    names: list[str] = []
+    body: list[ast.stmt] = tree.body
+    while True:
+        for node in body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                if node.lineno <= line <= node.end_lineno:
+                    names.append(node.name)
+                    body = node.body
+                    break
+        else:
+            return ".".join(names)
