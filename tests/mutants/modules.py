@@ -19,6 +19,7 @@ _SOUND = (
     "tests/unit/test_what_is_lost_is_rebuilt.py",
 )
 _RECORDING = (
+    "tests/unit/test_a_recording_decides_what_is_written.py",
     "tests/unit/test_recording_has_the_length_of_reality.py",
     "tests/unit/test_ledger_and_verdict.py",
 )
@@ -41,8 +42,14 @@ JUDGES: dict[str, tuple[str, ...]] = {
         "tests/unit/test_rtp_header.py",
     ),
     "domain/recording/reconstruction.py": (*_SOUND, *_SESSIONS),
-    "domain/recording/timeline.py": (*_RECORDING, *_SESSIONS),
-    "domain/recording/clock.py": _RECORDING,
+    "domain/recording/timeline.py": (
+        "tests/unit/test_timestamps_are_believed_within_limits.py",
+        *_RECORDING,
+    ),
+    "domain/recording/clock.py": (
+        "tests/unit/test_skew_is_measured.py",
+        "tests/unit/test_ledger_and_verdict.py",
+    ),
     "domain/recording/recording.py": (*_RECORDING, *_SESSIONS),
     "domain/recording/ledger.py": (*_RECORDING, *_SESSIONS),
     "domain/session/session.py": _SESSIONS,

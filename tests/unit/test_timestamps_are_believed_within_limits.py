@@ -1,0 +1,170 @@
+"""How far timestamps may be ahead of the wall clock, and where a recording goes on after a break.
+
+All times are in halves of seconds where it matters, so that limits can be met exactly.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from domain.recording.timeline import Placement, Timeline
+
+RATE = 48_000
+HALF = RATE // 2
+LEAD = 2 * RATE
+"""Two seconds: what timestamps may be ahead, counted from their anchor."""
+AT = 100.0
+
+
+def timeline(max_gap_s: float = 60) -> Timeline:
+    return Timeline(clock_rate_hz=RATE, sample_rate_hz=RATE, max_gap_s=max_gap_s)
+
+
+def begun(*, at: float = AT, max_gap_s: float = 60) -> Timeline:
+    """Half a second of sound with the timestamps from 0, at `at`."""
+    line = timeline(max_gap_s)
+    assert line.place(0, HALF, now=at) == Placement(0, 0)
+    return line
+
+
+def goes_on(line: Timeline, timestamp: int, *, now: float) -> bool:
+    """Whether half a second of sound there is believed to be where its timestamp says."""
+    return not line.place(timestamp % 2**32, HALF, now=now).discontinuity
+
+
+# -- how far ahead ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [0.0, 100.0, 2.0**20])
+def test_two_seconds_ahead_are_jitter_and_a_sample_more_is_not(at: float) -> None:
+    assert goes_on(begun(at=at), HALF + LEAD, now=at)
+    assert not goes_on(begun(at=at), HALF + LEAD + 1, now=at)
+
+
+@pytest.mark.parametrize("at", [0.0, 100.0])
+def test_a_clock_may_be_fast_by_a_thousandth_of_the_time(at: float) -> None:
+    fits = HALF + 1000 * RATE + LEAD + RATE
+    assert goes_on(begun(at=at, max_gap_s=2000), fits, now=at + 1000)
+    assert not goes_on(begun(at=at, max_gap_s=2000), fits + 2, now=at + 1000)
+
+
+def test_a_gap_is_as_long_as_allowed_and_no_longer() -> None:
+    assert goes_on(begun(max_gap_s=10), HALF + 10 * RATE, now=AT + 20)
+    assert not goes_on(begun(max_gap_s=10), HALF + 10 * RATE + 1, now=AT + 20)
+
+
+def test_sound_without_a_gap_is_never_too_early() -> None:
+    """A network that was stuck delivers a minute at once."""
+    line = begun()
+    for n in range(1, 120):
+        assert goes_on(line, n * HALF, now=AT)
+    assert goes_on(line, 120 * HALF - 1, now=AT)  # nor does it matter that it overlaps
+    assert not goes_on(line, 121 * HALF, now=AT)  # but one sample is missing
+
+
+def test_the_same_run_again_is_a_step_back() -> None:
+    line = begun()
+    assert line.place(0, HALF, now=AT + 0.5) == Placement(0, 0, discontinuity=True)
+    line = begun()
+    assert line.place(1, HALF, now=AT + 0.5) == Placement(0, HALF - 1)
+
+
+def test_timestamps_half_the_way_round_are_no_neighbours() -> None:
+    line = begun()
+    assert not goes_on(line, 2**31 + HALF + 960, now=AT + 1)
+    line = begun()
+    line.restart()
+    assert not goes_on(line, 77, now=AT + 1)
+    assert not goes_on(line, 77 + 2**31 + HALF + 960, now=AT + 2)
+
+
+def test_timestamps_go_on_over_their_wraps() -> None:
+    line, step, now = timeline(max_gap_s=10**6), 2**30, 0.0
+    for n in range(10):
+        assert goes_on(line, n * step, now=now)
+        now += step / RATE
+        assert line.position == n * step + HALF
+
+
+# -- after a break ---------------------------------------------------------------------------------
+
+
+def test_a_break_at_once_leaves_no_gap_and_cuts_nothing() -> None:
+    line = begun()
+    line.restart()
+    assert line.place(12_345, HALF, now=AT) == Placement(0, 0, discontinuity=True)
+    assert line.position == 2 * HALF
+
+
+def test_after_a_break_the_lead_is_no_more_than_sound_has_brought() -> None:
+    """What a gap has claimed is not given to the next one again."""
+    for beyond, believed in ((0, True), (1, False)):
+        line = begun()
+        assert line.place(HALF // 2, HALF, now=AT) == Placement(0, HALF // 2)  # 0.75 s
+        assert goes_on(line, HALF // 2 + HALF + 84_000, now=AT)  # all the lead there is: 3 s
+        line.restart()
+        assert not goes_on(line, 0, now=AT)
+        # 1.25 s of sound since the anchor, and two seconds of lead: up to 3.75 s
+        assert goes_on(line, HALF + 12_000 + beyond, now=AT) is believed
+
+
+def test_after_a_break_that_follows_on_a_full_lead_not_a_sample_may_be_missing() -> None:
+    line = begun()
+    assert goes_on(line, HALF + LEAD, now=AT)
+    line.restart()
+    assert not goes_on(line, 0, now=AT)
+    assert not goes_on(line, HALF + 1, now=AT)
+
+
+def test_who_has_paused_before_a_break_may_be_ahead_as_before() -> None:
+    line = begun()
+    assert goes_on(line, 10 * RATE, now=AT + 10)
+    line.restart()
+    assert not goes_on(line, 0, now=AT + 20)
+    assert goes_on(line, HALF + LEAD, now=AT + 20)
+
+
+# -- what another process has begun ----------------------------------------------------------------
+
+LONG_AGO = 2.0**20
+TEN_S = 10 * RATE
+
+
+def taken_up(timestamp: int | None) -> Timeline:
+    """Ten seconds that another process recorded, the last of them at `LONG_AGO`."""
+    line = timeline()
+    line.go_on(position=TEN_S, timestamp=timestamp, ended_at=LONG_AGO)
+    assert line.position == TEN_S
+    return line
+
+
+@pytest.mark.parametrize("timestamp", [0, 77, 2**31, 2**32 - 960, 2**32 - RATE])
+def test_the_same_stream_goes_on_where_its_timestamps_say(timestamp: int) -> None:
+    line = taken_up(timestamp)
+    placement = line.place((timestamp + 3 * RATE) % 2**32, 960, now=LONG_AGO + 3.02)
+    assert placement == Placement(3 * RATE, 0)
+    assert line.position == TEN_S + 3 * RATE + 960
+
+
+def test_another_stream_goes_on_where_the_clock_says() -> None:
+    line = taken_up(None)
+    placement = line.place(123, 960, now=LONG_AGO + 4)
+    assert placement == Placement(4 * RATE - 960, 0, discontinuity=True)
+    assert line.position == TEN_S + 4 * RATE
+    assert line.place(123 + 960, 960, now=LONG_AGO + 4.02) == Placement(0, 0)
+
+
+@pytest.mark.parametrize(("more", "believed"), [(0, True), (200, False)])
+def test_the_stream_may_not_be_further_ahead_than_in_one_process(more: int, believed: bool) -> None:
+    line = taken_up(5)
+    # half a second later: two seconds of lead, and a thousandth of the time
+    timestamp = 5 + HALF + LEAD + more
+    placement = line.place(timestamp, HALF, now=LONG_AGO + 0.5)
+    assert placement.discontinuity is not believed
+    if not believed:
+        assert placement.gap == 0
+
+
+def test_a_stream_that_half_the_numbers_are_missing_of_is_another_one() -> None:
+    line = taken_up(2**31)
+    assert not goes_on(line, 960, now=LONG_AGO + 1)
