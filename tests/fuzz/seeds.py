@@ -16,10 +16,17 @@ from adapters.http.sdpfrag import Fragment, write_fragment
 from adapters.storage.folder.journal import Before, Journal
 from adapters.storage.ogg.opus import OggOpusWriter
 from adapters.storage.wav.header import write_header, write_sizes
-from adapters.transport.rtcp.reports import receiver_report, sender_report, source_description
-from adapters.transport.sdp.descriptions import LocalTransport, write_offer
+from adapters.transport.rtcp.reports import (
+    ReportBlock,
+    receiver_report,
+    sender_report,
+    source_description,
+)
+from adapters.transport.sdp.descriptions import LocalTransport
+from adapters.transport.sdp.writing import write_offer
 from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.rtp.packets import RtpPacket, write_rtp
+from domain.rtp.reports import ReceptionReport
 from domain.session.ice import IceDescription
 from domain.sound.formats import AudioFormat, SampleFormat
 
@@ -46,6 +53,7 @@ a=ice-options:trickle
 a=fingerprint:sha-256 {fingerprint}
 a=setup:actpass
 a=mid:0
+a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid
 a=sendrecv
 a=msid:stream track
 a=rtcp-mux
@@ -66,6 +74,19 @@ a=mid:1
 a=bundle-only
 a=inactive
 a=rtpmap:96 VP8/90000
+"""
+_SECOND_TRACK = """m=audio 9 UDP/TLS/RTP/SAVPF 111
+c=IN IP4 0.0.0.0
+a=mid:2
+a=ice-ufrag:4ZcD
+a=ice-pwd:2/1muCWoOi3uLifh0NuRHlcd
+a=fingerprint:sha-256 {fingerprint}
+a=setup:actpass
+a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid
+a=sendonly
+a=rtcp-mux
+a=rtpmap:111 opus/48000/2
+a=ssrc:77 cname:b
 """
 
 
@@ -90,7 +111,9 @@ def _offers() -> list[bytes]:
     fingerprint = RTCDtlsFingerprint("sha-256", value)
     local = LocalTransport("user", "password" * 3, fingerprint, _CANDIDATES, complete=True)
     ours = write_offer(local, channels=2)
-    return [ours.encode(), _BROWSER.format(fingerprint=value).replace("\n", "\r\n").encode()]
+    browser = _BROWSER.replace("BUNDLE 0 1", "BUNDLE 0 1 2") + _SECOND_TRACK
+    theirs = [text.format(fingerprint=value).replace("\n", "\r\n") for text in (_BROWSER, browser)]
+    return [text.encode() for text in (ours, *theirs)]
 
 
 def _fragments() -> list[bytes]:
@@ -117,8 +140,10 @@ def _red() -> list[bytes]:
 def _rtcp() -> list[bytes]:
     sent = sender_report(ssrc=1, cname="a", rtp_timestamp=5, packets=3, octets=9, at=_AT)
     description = source_description(2, "b")
-    received = receiver_report(ssrc=2, description=description, report=None, lsr=0, dlsr=0)
-    return [sent, received, received + sent]
+    block = ReportBlock(ReceptionReport(1, 2, 3, 4, 5), lsr=6, dlsr=7)
+    reported = receiver_report(ssrc=2, description=description, blocks=[block])
+    received = receiver_report(ssrc=2, description=description, blocks=[])
+    return [sent, received, reported, received + sent]
 
 
 def _stun() -> list[bytes]:
@@ -148,7 +173,7 @@ def _ogg() -> list[bytes]:
 
 
 def _journals() -> list[bytes]:
-    info = RecordingInfo("id", "name", AudioFormat(48_000, 1), "opus", _AT)
+    info = RecordingInfo("id", "name", AudioFormat(48_000, 1), "opus", _AT, session_id="s")
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "journal"
         anchor = {"rtp_timestamp": 5, "ssrc": 7, "at": _AT.isoformat()}

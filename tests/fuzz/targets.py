@@ -13,16 +13,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from aiortc import RTCDtlsFingerprint
+
 from adapters.http.sdpfrag import parse_fragment, write_fragment
 from adapters.storage.folder.journal import read_journal
 from adapters.storage.ogg.opus import read_file, read_packets
 from adapters.storage.ogg.pages import crc
 from adapters.storage.wav.header import frames_in, read_header, write_sizes
-from adapters.transport.ice.agent import _Guard
-from adapters.transport.rtcp.reports import sender_time
-from adapters.transport.sdp.descriptions import parse_answer, parse_offer
+from adapters.transport.ice.guard import GuardedProtocol
+from adapters.transport.rtcp.reports import sender_times
+from adapters.transport.sdp.codecs import OpusPreferences
+from adapters.transport.sdp.descriptions import LocalTransport
+from adapters.transport.sdp.parsing import parse_answer, parse_offer
+from adapters.transport.sdp.writing import write_answer
 from domain.errors import CandidateRejected, OfferRejected, PacketInvalid, PayloadInvalid
-from domain.rtp.packets import parse_rtp, write_rtp
+from domain.rtp.packets import header_extension, parse_rtp, write_rtp
 from domain.rtp.redundancy import split_red
 
 
@@ -40,7 +45,9 @@ class Target:
 
 
 def offer(data: bytes) -> None:
-    parse_offer(data.decode(errors="replace"))
+    read = parse_offer(data.decode(errors="replace"))
+    local = LocalTransport("user", "password" * 3, RTCDtlsFingerprint("sha-256", "AB"))
+    assert write_answer(read, local, OpusPreferences())
 
 
 def answer(data: bytes) -> None:
@@ -57,8 +64,9 @@ def fragment(data: bytes) -> None:
 def rtp(data: bytes) -> None:
     packet = parse_rtp(data)
     assert len(packet.payload) <= len(data) - 12
-    again = parse_rtp(write_rtp(packet))
-    assert again == packet
+    assert parse_rtp(write_rtp(packet)) == packet
+    for identifier in (1, 14, 255):
+        assert len(header_extension(data, identifier) or b"") <= 255
 
 
 def red(data: bytes) -> None:
@@ -67,7 +75,7 @@ def red(data: bytes) -> None:
 
 
 def rtcp(data: bytes) -> None:
-    sender_time(data)
+    list(sender_times(data))
 
 
 def stun(data: bytes) -> None:
@@ -87,7 +95,7 @@ def stun(data: bytes) -> None:
     )
 
     async def feed() -> None:
-        guard = _Guard(receiver)  # type: ignore[arg-type]
+        guard = GuardedProtocol(receiver)  # type: ignore[arg-type]
         guard.local_candidate = SimpleNamespace(component=1)  # type: ignore[assignment]
         guard.datagrams_received(datagrams, lambda index: ("192.0.2.1", 1000 + index))
 

@@ -23,7 +23,10 @@ _RECORDING = (
     "tests/unit/test_recording_has_the_length_of_reality.py",
     "tests/unit/test_ledger_and_verdict.py",
 )
-_CLIENT = ("tests/unit/test_a_source_is_streamed.py",)
+_CLIENT = (
+    "tests/unit/test_the_stream_is_true_to_the_microphone.py",
+    "tests/unit/test_a_source_is_streamed.py",
+)
 
 JUDGES: dict[str, tuple[str, ...]] = {
     "domain/rtp/counters.py": (*_ORDER, *_RECORDING),
@@ -54,7 +57,10 @@ JUDGES: dict[str, tuple[str, ...]] = {
     "domain/recording/ledger.py": (*_RECORDING, *_SESSIONS),
     "domain/session/session.py": _SESSIONS,
     "domain/services/client/publisher.py": _CLIENT,
-    "domain/services/client/uplink.py": _CLIENT,
+    "domain/services/client/uplink.py": (
+        "tests/unit/test_the_way_to_the_server_is_kept.py",
+        "tests/unit/test_a_source_is_streamed.py",
+    ),
     "domain/services/server/sessions.py": _SESSIONS,
     "domain/services/server/answers.py": _SESSIONS,
     "domain/services/server/delivery.py": _SESSIONS,

@@ -249,9 +249,9 @@ def speak(recording: Recording, seconds: int, *, ppm: float, timestamp: int, at:
 
 def test_skew_is_told_at_the_end() -> None:
     recording = opened()
-    speak(recording, 100, ppm=80, timestamp=0, at=10.0)
+    speak(recording, 100, ppm=80.26, timestamp=0, at=10.0)
     assert shape(recording.end(EndReason.CLOSED, now=200.0)) == [
-        ("clock", 100 * RATE, {"skew_ppm": 80.0}, 200.0), EndReason.CLOSED,
+        ("clock", 100 * RATE, {"skew_ppm": 80.3}, 200.0), EndReason.CLOSED,
     ]  # fmt: skip
 
 
@@ -272,7 +272,7 @@ def taken_up(anchored: Anchor | None, *, clock_rate_hz: int = RATE, ssrc: int = 
     """Ten seconds that another process recorded; half a second later `ssrc` is there."""
     recording = Recording(max_gap_s=60)
     progress = Progress(length=10 * RATE, ended_at=50.0, anchor=anchored)
-    recording.go_on(MONO, clock_rate_hz=clock_rate_hz, progress=progress, ssrc=ssrc)
+    recording.resume(MONO, clock_rate_hz=clock_rate_hz, progress=progress, ssrc=ssrc)
     assert (recording.state, recording.length) == (State.RECORDING, 10 * RATE)
     return recording
 

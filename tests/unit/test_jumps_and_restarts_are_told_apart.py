@@ -111,12 +111,12 @@ def test_a_marked_first_packet_waits_for_35_ms() -> None:
 def test_only_the_next_packet_passes_at_once(start: int) -> None:
     stream = Stream(sequence=start)
     for n in (9, 11, 10 + 2**8, 10 + 2**14, 10 + 2**15):
-        assert not stream.buffer.passes(stream.packet(n))
-    assert stream.buffer.passes(stream.packet(10))
-    assert not stream.buffer.passes(stream.packet(10))
-    assert stream.buffer.passes(stream.packet(11))
+        assert not stream.buffer.pass_in_order(stream.packet(n))
+    assert stream.buffer.pass_in_order(stream.packet(10))
+    assert not stream.buffer.pass_in_order(stream.packet(10))
+    assert stream.buffer.pass_in_order(stream.packet(11))
     stream.push(13)
-    assert not stream.buffer.passes(stream.packet(12))  # another one waits for it
+    assert not stream.buffer.pass_in_order(stream.packet(12))  # another one waits for it
 
 
 @pytest.mark.parametrize("start", [0, 65_526, 65_525], ids=["plain", "wrapping", "at the wrap"])

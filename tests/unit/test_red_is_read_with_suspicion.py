@@ -72,17 +72,17 @@ def test_an_empty_primary_block_says_nothing() -> None:
     assert [copy.payload for copy in split.copies] == [b"old"]
 
 
-def test_what_is_cut_off_within_headers_or_blocks_is_refused() -> None:
+def test_what_is_truncated_within_headers_or_blocks_is_refused() -> None:
     whole = red(Block(1920, b"older"), Block(960, b"old"), primary=b"")
     for length in range(len(whole.payload)):
         cut = RtpPacket(63, 1, 2, 3, whole.payload[:length])
-        with pytest.raises(PayloadInvalid, match="cut off"):
+        with pytest.raises(PayloadInvalid, match="truncated"):
             split_red(cut)
 
 
 def test_a_header_that_is_whole_but_for_what_it_announces_is_refused() -> None:
     for length in range(1, 4):
-        with pytest.raises(PayloadInvalid, match="a RED header is cut off"):
+        with pytest.raises(PayloadInvalid, match="a RED header is truncated"):
             split_red(RtpPacket(63, 1, 2, 3, Block(960, b"old").header[:length]))
-    with pytest.raises(PayloadInvalid, match="RED headers are cut off"):
+    with pytest.raises(PayloadInvalid, match="the RED headers are truncated"):
         split_red(RtpPacket(63, 1, 2, 3, Block(960, b"old").header))

@@ -51,7 +51,7 @@ class ExactDecoder:
         assert length >= 0
         return self._gather(length, 3) if length else 0
 
-    def take(self) -> list[Sound]:
+    def collect(self) -> list[Sound]:
         gathered, self._gathered = self._gathered, []
         return gathered
 

@@ -133,7 +133,7 @@ TEN_S = 10 * RATE
 def taken_up(timestamp: int | None) -> Timeline:
     """Ten seconds that another process recorded, the last of them at `LONG_AGO`."""
     line = timeline()
-    line.go_on(position=TEN_S, timestamp=timestamp, ended_at=LONG_AGO)
+    line.resume(position=TEN_S, timestamp=timestamp, ended_at=LONG_AGO)
     assert line.position == TEN_S
     return line
 
