@@ -153,7 +153,6 @@ class ReorderBuffer:
             slots.append(copy)
         if lost:
             slots.append(Lost(lost))
-        self._starting = False
         self._next = first
         return slots + self._in_order()
 

@@ -10,6 +10,11 @@ _SESSIONS = (
     "tests/unit/test_recording_goes_on_over_reconnections.py",
     "tests/unit/test_sessions_end_in_one_way.py",
 )
+_SERVER = (
+    "tests/unit/test_what_is_in_flight_is_recorded.py",
+    *_SESSIONS,
+    "tests/unit/test_interrupted_sessions_are_resumed.py",
+)
 _ORDER = (
     "tests/unit/test_jumps_and_restarts_are_told_apart.py",
     "tests/property/test_packet_order_laws.py",
@@ -61,11 +66,14 @@ JUDGES: dict[str, tuple[str, ...]] = {
         "tests/unit/test_the_way_to_the_server_is_kept.py",
         "tests/unit/test_a_source_is_streamed.py",
     ),
-    "domain/services/server/sessions.py": _SESSIONS,
-    "domain/services/server/answers.py": _SESSIONS,
-    "domain/services/server/delivery.py": _SESSIONS,
-    "domain/services/server/live_session.py": _SESSIONS,
-    "domain/services/server/track_processor.py": _SESSIONS,
-    "domain/services/server/track_receiver.py": _SESSIONS,
-    "domain/services/server/track_recorder.py": _SESSIONS,
+    "domain/services/server/sessions.py": _SERVER,
+    "domain/services/server/answers.py": _SERVER,
+    "domain/services/server/delivery.py": _SERVER,
+    "domain/services/server/live_session.py": _SERVER,
+    "domain/services/server/track_processor.py": _SERVER,
+    "domain/services/server/track_receiver.py": (
+        "tests/unit/test_a_track_is_received_in_order.py",
+        *_SERVER,
+    ),
+    "domain/services/server/track_recorder.py": _SERVER,
 }

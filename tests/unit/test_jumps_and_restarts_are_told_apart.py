@@ -285,7 +285,7 @@ def copy_of(packet: RtpPacket) -> Recovered:
 
 
 @pytest.mark.parametrize("start", [0, 65_520, 65_530, 65_535], ids=str)
-@pytest.mark.parametrize("lost", [1, 2, 300])
+@pytest.mark.parametrize("lost", [1, 2, 300, 20_000])
 def test_a_copy_fills_the_hole_that_it_is_of(start: int, lost: int) -> None:
     stream = Stream(sequence=start)
     copy = copy_of(stream.packet(9 + lost))
