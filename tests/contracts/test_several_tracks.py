@@ -341,6 +341,18 @@ async def test_tracks_of_aiortc(altered: Callable[[str], str]) -> None:
         await peer.close()
 
 
+async def test_packets_of_no_track_are_dropped_and_counted() -> None:
+    """Without mids and announced sources, one payload type does not tell two tracks apart."""
+    peer = await peer_with_two_tones()
+    async with accepting(without_mids(without_ssrcs(peer.localDescription.sdp))) as (server, sink):
+        await peer.setRemoteDescription(RTCSessionDescription(server.answer_sdp, "answer"))
+        async with asyncio.timeout(20):
+            while server.unassigned < 20:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.05)
+        assert not sink.packets
+        await peer.close()
+
+
 async def report_on(sender: Any) -> Any:
     """The server's report on a sender, once it refers to one of the sender's own reports."""
     async with asyncio.timeout(20):

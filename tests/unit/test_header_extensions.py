@@ -61,6 +61,12 @@ def test_what_follows_the_reserved_identifier_is_ignored() -> None:
     assert header_extension(data, 2) is None
 
 
+def test_an_element_that_exceeds_the_extension_is_no_element() -> None:
+    assert header_extension(packet_with(ONE_BYTE, b"\x1fabc"), 1) is None
+    assert header_extension(packet_with(TWO_BYTE, b"\x01\x09ab"), 1) is None
+    assert header_extension(packet_with(TWO_BYTE, b"\x02\x01a\x01"), 1) is None
+
+
 def test_a_packet_without_a_known_extension_has_no_elements() -> None:
     assert header_extension(write_rtp(RtpPacket(111, 1, 960, 7, b"\x10\x61")), 1) is None
     assert header_extension(packet_with(0x1234, one_byte(1, b"a")), 1) is None

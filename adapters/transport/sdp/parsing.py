@@ -120,8 +120,6 @@ class _Parser:
     def _bundled_with(self, first: AudioTrack) -> set[str]:
         """The mids that use the same transport as a track; without those that are ambiguous."""
         count = Counter(self._mids)
-        if count[first.mid] > 1:
-            return set()
         bundles = (bundle for bundle in self._bundles if first.mid in bundle)
         return {mid for bundle in bundles for mid in bundle if mid and count[mid] == 1}
 
