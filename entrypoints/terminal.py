@@ -142,7 +142,8 @@ class ServerView:
                 self._say(session_id, f"{_of(track)}part {part.number} complete: {part.location}")
             case RecordingCompleted(session_id, track, recording):
                 text = f"recorded {clock_time(recording.seconds)} to {recording.location}"
-                self._say(session_id, _of(track) + text)
+                parts = f" in {len(recording.parts)} parts" if len(recording.parts) > 1 else ""
+                self._say(session_id, _of(track) + text + parts)
             case RecordingFailed(session_id, track, error):
                 self._say(session_id, f"{_of(track)}failed: {error}", error=True)
             case SessionFailed(session_id, error):
