@@ -1,4 +1,4 @@
-"""What is told of a file's data when it is complete: their hash, and how loud they are."""
+"""The hash and the loudness of a file's data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from domain.sound.conversion import Bytes, unpack
 from domain.sound.formats import AudioFormat
 from domain.sound.levels import LevelMeter, Loudness
 
-_BLOCK = 1 << 24  # other threads run between two blocks, and then want their time
-_STEP = 1 << 20  # of a file that grows: 11 s of 48 kHz, which the system has in its memory
+_BLOCK = 1 << 24  # other threads get the GIL between two blocks
+_STEP = 1 << 20  # 11 s of 48 kHz mono, which are still in the page cache
 
 
 class Digest:
-    """SHA-256 of data as they go by, and their levels where they are PCM of `audio_format`."""
+    """SHA-256 of data, and their levels if they are PCM of `audio_format`."""
 
     def __init__(self, audio_format: AudioFormat | None = None) -> None:
         self._hash = hashlib.sha256()
@@ -24,14 +24,14 @@ class Digest:
         self._meter = None if audio_format is None else LevelMeter(audio_format.sample_format)
 
     def update(self, data: Bytes) -> None:
-        """More of it: whole samples, where levels are measured."""
+        """Add data: whole samples, if levels are measured."""
         self._hash.update(data)
         if self._meter is not None:
             assert self._format is not None
             self._meter.add(unpack(data, self._format))
 
     def read(self, descriptor: int, offset: int, size: int) -> None:
-        """`size` bytes of a file that begin at `offset`. Raises `OSError`."""
+        """Add `size` bytes of a file, from `offset` on. Raises `OSError`."""
         width = 1 if self._format is None else self._format.bytes_per_frame
         most = _BLOCK - _BLOCK % width
         while size and (block := os.pread(descriptor, min(size, most), offset)):
@@ -46,16 +46,16 @@ class Digest:
 
     @property
     def loudness(self) -> Loudness | None:
-        """None for what is no PCM."""
+        """None if the data are not PCM."""
         return None if self._meter is None else self._meter.loudness
 
 
 class GrowingDigest:
-    """The digest of a file while it is written, from `offset` on.
+    """The digest of a file that is being written, from `offset` on.
 
-    It is read from the file, some seconds at a time. To hash and to measure what has just been
-    written, each time, makes the disk's thread ask for the interpreter's lock four times as
-    often, which a busy event loop gives it once in half a millisecond.
+    It reads the data back from the file, some seconds of sound at a time. Hashing each write makes
+    the disk's thread ask for the GIL four times as often, and a busy event loop releases it only
+    every half millisecond.
     """
 
     def __init__(
@@ -65,19 +65,19 @@ class GrowingDigest:
         self._offset = offset
         self._format = audio_format
         self._digest = Digest(audio_format)
-        self._size = 0  # bytes that there are,
-        self._taken = 0  # and that the digest has
+        self._size = 0  # bytes in the file,
+        self._taken = 0  # and in the digest
         self._reading: threading.Thread | None = None
 
     def grow(self, size: int) -> None:
-        """So many bytes were written behind all that there is."""
+        """`size` bytes were appended to the file."""
         self._size += size
         if self._size - self._taken >= _STEP and self.reading is None:
-            with contextlib.suppress(OSError):  # it is read again at the end
+            with contextlib.suppress(OSError):  # `complete` reads again
                 self._take(self._size)
 
     def begin_with(self, size: int) -> None:
-        """So much is there already; to read it takes seconds for hours of sound, elsewhere."""
+        """Read the `size` bytes of the file in a thread; for hours of sound this takes seconds."""
         self._size = size
         self._reading = threading.Thread(
             target=self._begin, args=(size,), name="gapless-hash", daemon=True
@@ -86,11 +86,11 @@ class GrowingDigest:
 
     @property
     def reading(self) -> threading.Thread | None:
-        """As long as what was there is being read; to be waited for elsewhere."""
+        """The thread that still reads what `begin_with` announced; None when it is done."""
         return self._reading if self._reading is not None and self._reading.is_alive() else None
 
     def complete(self, size: int) -> Digest:
-        """The digest of `size` bytes, after which there is nothing. Raises `OSError`."""
+        """The digest of the whole file of `size` bytes. Raises `OSError`."""
         self.close()
         if self._taken > size:
             self._forget()
@@ -98,7 +98,7 @@ class GrowingDigest:
         return self._digest
 
     def close(self) -> None:
-        """The descriptor is not read from any more."""
+        """Wait until nothing reads from the descriptor."""
         if self._reading is not None:
             self._reading.join()
 
@@ -110,7 +110,7 @@ class GrowingDigest:
         try:
             self._digest.read(self._descriptor, self._offset + self._taken, size - self._taken)
         except OSError:
-            self._forget()  # whoever goes on begins anew
+            self._forget()  # the next call begins from the start
             raise
         self._taken = size
 

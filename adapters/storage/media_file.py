@@ -1,4 +1,4 @@
-"""What a part of a recording needs of the file that holds its sound."""
+"""A file of sound that is being written, as the parts of a recording need it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from domain.sound.pieces import Sound
 
 
 class MediaFile(Protocol):
-    """A file being written, from the disk's thread; it is valid after every call.
+    """A file being written in the disk's thread; it is a valid file after every call.
 
-    The descriptor belongs to whoever has opened it.
+    The descriptor belongs to the caller.
     """
 
     @property
@@ -22,16 +22,16 @@ class MediaFile(Protocol):
 
     @property
     def reading(self) -> threading.Thread | None:
-        """What is still being read of what was there when the file was reopened."""
+        """The thread that hashes what was there at the reopening; None when it is done."""
 
     def write(self, pieces: Sequence[Sound]) -> None:
-        """Sound that comes next. Raises `OSError`, and more."""
+        """Append sound. Raises `OSError`, or errors of the library that writes."""
 
     def write_silence(self, length: int) -> None:
-        """Time without sound; in samples per channel."""
+        """Append `length` samples per channel without sound."""
 
     def complete(self, length: int) -> Digest:
-        """End the file with the `length`th sample: what a failed write has left is cut off."""
+        """End the file after `length` samples; the rest of a failed write is cut off."""
 
     def close(self) -> None:
         """Release everything; the file stays as it is."""

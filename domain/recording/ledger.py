@@ -1,4 +1,4 @@
-"""What every sample of a recording is, and since when."""
+"""The ledger of a recording: what kind every sample is, and what happened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from domain.sound.levels import Loudness
 
 LEDGER_VERSION = 1
 MAX_EVENTS = 10_000
-"""A peer that makes events without end gets so many; the rest is counted."""
+"""The ledger keeps so many events and counts the others: a peer may cause any number."""
 
 
 class SampleKind(enum.Enum):
@@ -28,13 +28,13 @@ class SampleKind(enum.Enum):
     CONCEALED = "concealed"
     """Its packet was lost; guessed by the decoder from what came before."""
     SILENCE = "silence"
-    """Nothing is known of it."""
+    """No sound is known for this time."""
     DTX = "dtx"
-    """The sender said nothing, and meant to (discontinuous transmission)."""
+    """The sender was silent and sent nothing on purpose (discontinuous transmission)."""
 
     @property
     def has_packet(self) -> bool:
-        """Whether there is one with such samples where packets are kept as they came."""
+        """Whether a recording of packets holds packets for samples of this kind."""
         return self in (SampleKind.RECEIVED, SampleKind.RECOVERED)
 
 
@@ -64,9 +64,9 @@ class LedgerEvent:
 
 
 class Ledger:
-    """Spans that cover a recording exactly, neighbours of one kind merged.
+    """Spans that cover a recording exactly; neighbours of one kind are merged.
 
-    Nine bytes a span: a day at 10 % loss takes some megabytes, an undisturbed one a few bytes.
+    A span takes nine bytes: a day with 10 % loss takes megabytes, one without loss a few bytes.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Ledger:
         """Samples per channel."""
 
     def add(self, kind: SampleKind, length: int) -> bool:
-        """Account for the next `length` samples; True when they begin a new span."""
+        """Append `length` samples; return True when they begin a new span."""
         if length <= 0:
             return False
         code = _CODES[kind]
@@ -90,7 +90,7 @@ class Ledger:
         return begins
 
     def note(self, event: LedgerEvent) -> bool:
-        """Keep an event; False when there are too many."""
+        """Append an event; return False when there are too many."""
         if len(self.events) >= MAX_EVENTS:
             self.events_left_out += 1
             return False
@@ -105,7 +105,7 @@ class Ledger:
             yield Span(start, end - start, _KINDS[self._kinds[index]])
 
     def truncate(self, length: int) -> None:
-        """Forget what lies behind `length`."""
+        """Drop the samples behind `length`."""
         while self._starts and self._starts[-1] >= length:
             self._starts.pop()
             self._kinds.pop()
@@ -159,7 +159,7 @@ class RecordingInfo:
     started_at: datetime.datetime
     """UTC, of the first sample."""
     resume_digest: str = ""
-    """SHA-256 (hex) of the secret with which its client may go on with it; not in the ledger."""
+    """SHA-256 (hex) of the secret with which its client may resume it; not in the ledger."""
     container: Container = Container.WAV
     is_rendering: bool = False
     """Whether it is made from another recording, and can be made again; not in the ledger."""

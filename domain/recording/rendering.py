@@ -1,4 +1,4 @@
-"""From packets that were kept to the samples that decoding them at once would have given."""
+"""Decodes stored packets into the samples that decoding on arrival would have given."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from domain.sound.pieces import EncodedSound, Sound
 
 _LONGEST_S = 86_400.0
 _TOGETHER = 50
-"""Packets that are decoded, and written, at once."""
+"""Packets that are decoded and written in one batch."""
 _BREAKS = ("discontinuity", "reconnected", "process restarted")
-"""Events behind which a stream goes on without being the neighbour of what was before."""
+"""Events after which the decoder must not rely on the packets before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rendered:
-    """Sound that comes next, or `length` samples without any."""
+    """The next run of sound, or `length` samples without any."""
 
     pieces: Sequence[Sound]
     length: int
@@ -39,10 +39,10 @@ def render(
     *,
     sample_rate_hz: int,
 ) -> Iterator[Rendered]:
-    """Decode what was received, and rebuild what was lost as the server would have done.
+    """Decode packets, and reconstruct lost ones as the server would have done.
 
-    `packets` are those of the spans that are received or recovered, in their order. What comes
-    out lasts as long as the spans. Raises `InputUnreadable` where packets and spans do not fit.
+    `packets` are those of the received and recovered spans, in order. The output is as long as
+    the spans. Raises `InputUnreadable` when packets and spans do not match.
     """
     reconstructor = Reconstructor(
         decoder,
@@ -60,7 +60,7 @@ def render(
                 yield Rendered(run.pieces, run.length, run.kind)
             position += gap + run.length
     end = spans[-1].start + spans[-1].length if spans else 0
-    if position < end:  # what was lost at the very end, or cannot be decoded
+    if position < end:  # packets were lost at the very end, or cannot be decoded
         yield Rendered((), end - position, SampleKind.SILENCE)
 
 
@@ -88,7 +88,7 @@ def _slots(
         if position != end:
             raise InputUnreadable(f"the ledger and the packets differ at sample {end}")
     if next(packets, None) is not None:
-        raise InputUnreadable("there are more packets than the ledger speaks of")
+        raise InputUnreadable("there are more packets than the ledger lists")
 
 
 def _together(slots: Iterator[Slot]) -> Iterator[list[Slot]]:

@@ -1,4 +1,4 @@
-"""Whether a recording is what its ledger says, and how whole it is."""
+"""Checks whether a recording is what its ledger says, and how complete it is."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from domain.sound.formats import AudioFormat
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What was found on disk."""
+    """What an inspection of a recording found."""
 
     path: str
     format: AudioFormat | None
-    """None when it is no WAV file."""
+    """None when the file is not a recording."""
     length: int
     """Samples per channel."""
     sha256: str
     ledger: object
-    """What is beside it, as JSON has it; None when there is nothing that can be read."""
+    """The parsed JSON of the ledger; None when it is missing or cannot be parsed."""
     problems: Sequence[str] = ()
     """What is wrong with the files themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of a recording may be less than received, as parts of its length."""
+    """The largest acceptable fractions of a recording that were not received."""
 
     recovered: float = 1.0
     concealed: float = 1.0
     silence: float = 1.0
     gap_s: float = float("inf")
-    """The longest hole."""
+    """The longest acceptable gap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What there is to say of a recording."""
+    """The result of checking a recording."""
 
     path: str
     format: AudioFormat | None
@@ -69,7 +69,7 @@ class Verdict:
 
 
 def verify(facts: FileFacts, limits: Limits) -> Verdict:
-    """Hold a recording against its ledger, and both against the limits."""
+    """Compare a recording with its ledger, and with the limits."""
     problems = list(facts.problems)
     spans: list[Span] = []
     end_reason: str | None = None
@@ -106,7 +106,7 @@ def _field_problems(ledger: dict[str, Any], facts: FileFacts) -> list[str]:
 
 
 def read_spans(entries: object, length: int) -> tuple[list[Span], list[str]]:
-    """The spans, as far as they make sense, and where they do not."""
+    """The spans up to the first that is wrong, and what is wrong with it."""
     spans: list[Span] = []
     if not isinstance(entries, list):
         return spans, ["the ledger has no spans"]

@@ -31,7 +31,7 @@ from adapters.storage.folder.renderer import render_recording
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
 from adapters.storage.memory_catalogue import MemoryCatalogue
-from domain.errors import QueryInvalid, RecordingLive, RecordingUnknown
+from domain.errors import QueryInvalid, RecordingLive, RecordingUnknown, StorageFailed
 from domain.ports.catalogue import Catalogue, CatalogueEntry, CatalogueQuery, RecordingState
 from domain.ports.storage import RecordingStore, RecordingWriter
 from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, SampleKind
@@ -663,6 +663,51 @@ async def test_recovery_finds_by_the_index_what_was_left(
     assert rig.ids(states={COMPLETE}) == [info(2).id, info(1).id]
     assert rig.catalogue.entry(info(1).id).end_reason == "recovered"
     close(rig)
+
+
+async def test_a_scan_does_not_forget_a_part_whose_file_is_not_made_yet(
+    opened_folder: Rig, folder: pathlib.Path
+) -> None:
+    await opened_folder.record(1)
+    opened_folder.catalogue.announce(info(2), number=1, start=0)
+    (folder / "talk").write_text("a change")
+    await scanned(opened_folder)
+    assert opened_folder.ids() == [info(1).id]
+    assert opened_folder.catalogue.unfinished() == {info(2).name}  # type: ignore[attr-defined]
+
+
+async def test_what_was_killed_in_its_last_steps_is_recovered_by_the_index(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sound has its name by then, its ledger has not; a scan takes nothing for complete."""
+
+    def end_here(_files: object) -> None:
+        raise OSError("killed")
+
+    rig = open_folder(folder)
+    rig.store.recover(resumable_since=LONG_AGO)
+    await rig.record(1)
+    with monkeypatch.context() as killed:
+        killed.setattr("adapters.storage.folder.files.publish_ledger", end_here)
+        with pytest.raises(StorageFailed):
+            await rig.record(2)
+    assert (folder / f"{info(2).name}.wav").exists()
+    await scanned(rig)
+    close(rig)
+    rig = open_folder(folder)
+    listings = counting_listings(monkeypatch)
+    (recovered,) = rig.store.recover(resumable_since=LONG_AGO).recovered
+    assert (recovered.info.id, listings) == (info(2).id, [])
+    assert rig.catalogue.entry(info(2).id).state is COMPLETE
+    close(rig)
+
+
+async def scanned(rig: Rig) -> None:
+    """Wait until the folder has been listed once more."""
+    catalogue = rig.catalogue
+    assert isinstance(catalogue, FolderCatalogue)
+    await asyncio.to_thread(catalogue._start_scan().join)
+    await asyncio.to_thread(catalogue._start_scan().join)
 
 
 async def test_gapless_recover_brings_the_index_up_to_date(folder: pathlib.Path) -> None:

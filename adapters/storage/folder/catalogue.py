@@ -39,8 +39,9 @@ from domain.recording.ledger import Container, RecordingInfo, describe, timestam
 from domain.recording.naming import part_name, slug, split_part_name
 
 _RESCAN_S = 5.0
-_RESCAN_SHARE = 20
-"""Listing the folder may take this part of the time; an hour's worth of files takes longer."""
+_REST = 20
+"""After a scan there is none for so many times as long as it took."""
+_CLOSE_S = 1.0
 _log = logging.getLogger("gapless")
 
 
@@ -190,7 +191,7 @@ class FolderCatalogue:
         with self._lock:
             scan = self._scan
         if scan is not None:
-            scan.join()
+            scan.join(_CLOSE_S)
         self._index.close()
 
     def _find(self, recording_id: str) -> tuple[RecordingRow, CatalogueEntry]:
@@ -241,7 +242,7 @@ class FolderCatalogue:
         except Exception:
             _log.exception("the recordings in %s cannot be listed", self._folder)
         took = time.monotonic() - began
-        self._next_scan = time.monotonic() + max(self._rescan_s, _RESCAN_SHARE * took)
+        self._next_scan = time.monotonic() + max(self._rescan_s, _REST * took)
 
     def _compare(
         self,
@@ -263,7 +264,8 @@ class FolderCatalogue:
             self._index.add(list(self._new_rows(unknown[start : start + BATCH])))
             time.sleep(PAUSE_S)
         for key in known.keys() - listed.keys():
-            self._refresh(*key)
+            if not known[key]:  # the file of a live part may not have been made yet
+                self._refresh(*key)
         return not self._is_closed
 
     def _new_rows(
@@ -288,7 +290,9 @@ class FolderCatalogue:
     def _log_left(self, files: RecordingFiles) -> None:
         if files.name not in self._left and files.part.exists():
             self._left.add(files.name)
-            _log.warning("%s is unfinished, and nobody writes it: gapless recover", files.part)
+            _log.warning(
+                "%s is unfinished and no process writes it; run gapless recover", files.part
+            )
 
 
 def _by_key(item: tuple[tuple[str, int], ListedPart]) -> tuple[str, int]:

@@ -1,9 +1,9 @@
 """The index of a folder of recordings: an SQLite file that can be rebuilt from the recordings.
 
-Several processes and threads share it. Each call is a transaction of its own, so that nobody waits
-long for a lock. An index that is damaged, or of another version, is replaced by an empty one; one
-that cannot be written is replaced by one in this process's memory, and `STALE` says in the folder
-that the file misses recordings. Either is then filled from a listing of the folder.
+Several processes and threads share it. Each call is one short transaction. A damaged index, or one
+of another version, is replaced by an empty one. If the file cannot be written, the process uses an
+index in its memory instead, and the file `STALE` marks that the one on disk misses recordings. Both
+are then filled from a listing of the folder.
 """
 
 from __future__ import annotations

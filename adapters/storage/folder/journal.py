@@ -137,7 +137,7 @@ class FoundJournal:
     def last_sample_at(self, length: int) -> datetime.datetime | None:
         """When the last of `length` samples (of the whole recording) arrived.
 
-        Counted from the latest anchor: the file's own time is that of whoever touched it last.
+        Counted from the latest anchor: the modification time changes whenever the file is touched.
         """
         anchor = self.anchor
         if anchor is None or self.info is None or "at" not in anchor.details:

@@ -78,8 +78,10 @@ def refresh_part(folder: pathlib.Path, index: FolderIndex, name: str, number: in
     """Bring a part in the index up to date by its files. Raises `OSError`."""
     for container in Container:
         files = files_of(folder, name, number, container)
-        if files.part.exists():
-            return  # live if the index knows it; otherwise it waits for recovery
+        # live if the index knows it; otherwise it waits for recovery. A process that is killed in
+        # the last steps of completing it leaves a part that recovery has to find as live, too
+        if any(path.exists() for path in (files.part, files.journal, files.ledger_part)):
+            return
         if files.recording.exists():
             row = new_row(files, is_live=False)
             index.put([Change(row, row.parts)])

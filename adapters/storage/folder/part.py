@@ -228,7 +228,7 @@ class Part:
         try:
             yield
         except BaseException:
-            for path in made:  # nobody else knows of them
+            for path in made:  # nothing refers to them yet
                 with contextlib.suppress(OSError):
                     path.unlink()
             self.close()

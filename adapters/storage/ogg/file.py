@@ -1,4 +1,4 @@
-"""An Ogg Opus file being written: packets as they came."""
+"""Writes Opus packets into Ogg files as they arrived."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from domain.sound.pieces import EncodedSound, Sound
 
 
 def find_end(descriptor: int, journal: FoundJournal) -> OggOpusFile | None:
-    """`read_file`, whose writer knows by the journal what no closing page says: what is owed."""
+    """`read_file`, with what its writer owes according to the journal.
+
+    Without a closing page the file itself does not say it.
+    """
     found = read_file(descriptor)
     if found is not None and not found.ended:
         packets = read_packets(descriptor)
         sound = sum(packet.samples for packet in packets if not packet.is_gap)
         owed = journal.position(sound=sound, length=found.length) - found.length
-        if 0 < owed < SHORTEST:  # it is the journal of this file, as far as there is one
+        if 0 < owed < SHORTEST:  # otherwise the journal does not belong to this file
             found.writer.owed = owed
     return found
 
 
 class OggFile:
-    """The file that a recording's packets go to; its digest is of the file as a whole."""
+    """An Ogg Opus file being written; its digest covers the whole file."""
 
     def __init__(self, descriptor: int, writer: OggOpusWriter, end: int) -> None:
         self._descriptor = descriptor
         self._writer = writer
-        self._end = end  # of what is whole
+        self._end = end  # of the whole pages
         self._digest = GrowingDigest(descriptor, 0)
         self.data_offset = end
 
@@ -53,9 +56,9 @@ class OggFile:
     def reopen(
         cls, descriptor: int, info: RecordingInfo, journal: FoundJournal
     ) -> tuple[OggFile, int]:
-        """Go on with what another process has left; also how many samples there are.
+        """Continue the file of another process; also return how many samples it holds.
 
-        Raises `ValueError` or `OSError` when that cannot be done; nothing has been changed then.
+        Raises `ValueError` or `OSError` when that is impossible; nothing has been changed then.
         """
         found = find_end(descriptor, journal)
         if found is None or found.channels != info.format.channels:
@@ -85,10 +88,10 @@ class OggFile:
         self._digest.close()
 
     def _put(self, make: Callable[[OggOpusWriter], bytes]) -> None:
-        writer = self._writer.copy()  # what cannot be written has not been
+        writer = self._writer.copy()  # kept only if the pages can be written
         pages = make(writer)
         written = 0
-        while written < len(pages):  # a disk that is about to be full takes a part
+        while written < len(pages):  # an almost full disk takes a part
             written += os.pwrite(self._descriptor, pages[written:], self._end + written)
         self._writer = writer
         self._end += written

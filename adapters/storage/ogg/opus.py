@@ -1,6 +1,6 @@
-"""Opus in Ogg (RFC 7845): a stream written page by page, and what is whole of it read again.
+"""Opus in Ogg (RFC 7845): writes a stream page by page, and reads its whole pages.
 
-Samples are those of 48 kHz, whatever was recorded, and pre-skip is among them (§ 4).
+Samples are counted at 48 kHz, whatever was recorded, pre-skip included (§ 4).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _FULLBAND_20_MS = 31 << 3
 
 
 class OggOpusWriter:
-    """Makes the pages of one stream, in the order of the calls; to write them is the caller's.
+    """Makes the pages of one stream, in the order of the calls; the caller writes them.
 
-    `serial` is any 32-bit number; the other arguments are for a stream that is gone on with, as
-    `read_file` does it. A call that raises an error leaves the writer as it was.
+    `serial` is any 32-bit number. The other arguments continue a stream, see `read_file`. A call
+    that raises an error leaves the writer unchanged.
     """
 
     def __init__(
@@ -35,18 +35,18 @@ class OggOpusWriter:
         self.number = number
         """Of the next page."""
         self.granule = granule
-        """Samples in the pages so far."""
+        """Samples in the pages made so far."""
         self.owed = owed
         """Samples of silence that no packet could express yet, see `silence`."""
         self._toc = toc
 
     @property
     def position(self) -> int:
-        """Samples since the beginning: all that was appended, and all silence."""
+        """Samples since the beginning, silence included."""
         return self.granule + self.owed
 
     def copy(self) -> OggOpusWriter:
-        """Another one that goes on from here."""
+        """A writer that continues from here."""
         return OggOpusWriter(
             self.serial, number=self.number, granule=self.granule, owed=self.owed, toc=self._toc
         )
@@ -54,12 +54,12 @@ class OggOpusWriter:
     def header(
         self, channels: int, *, pre_skip: int = 0, tags: Mapping[str, str] | None = None
     ) -> bytes:
-        """OpusHead and OpusTags, each on a page of its own (§ 3, § 5).
+        """OpusHead and OpusTags, each on its own page (§ 3, § 5).
 
-        With a pre-skip of 0, sample 0 is the first that a decoder gives, the encoder's look-ahead
-        included: positions are those in a WAV of what was decoded as it came.
-        Raises `ValueError` for other than 1 or 2 channels, and for tags that cannot be written:
-        a name with a "=" or with other than printable ASCII, or more than 64 kB in all.
+        With a pre-skip of 0, sample 0 is the first that a decoder returns, the encoder's look-ahead
+        included: positions are the same as in a WAV of the decoded packets.
+        Raises `ValueError` unless there are 1 or 2 channels, and for tags that cannot be written:
+        names have to be printable ASCII without "=", and all tags together at most 64 kB.
         """
         if channels not in (1, 2):
             raise ValueError(f"{channels} channels; channel mapping family 0 has 1 or 2")
@@ -78,11 +78,11 @@ class OggOpusWriter:
         return pages
 
     def append(self, packets: Sequence[bytes]) -> bytes:
-        """The page, or pages, of packets that follow directly on what is there.
+        """The pages of packets that directly follow the stream so far.
 
-        `granule` grows by what the packets last; nothing else may move it (§ 4.1). Raises
-        `PayloadInvalid` when a packet does not say how long it lasts, and `ValueError` when it is
-        larger than `ogg.MAX_PACKET_SIZE`.
+        `granule` grows by the duration of the packets; nothing else may change it (§ 4.1). Raises
+        `PayloadInvalid` for a packet without a valid duration, and `ValueError` for one larger
+        than `pages.MAX_PACKET_SIZE`.
         """
         durations = list(map(opus.packet_samples, packets))
         pages, number, granule = [], self.number, self.granule
@@ -96,15 +96,15 @@ class OggOpusWriter:
         return b"".join(pages)
 
     def silence(self, samples: int) -> bytes:
-        """The pages of a time without sound; `b""` when it is too short for a packet.
+        """The pages of a gap; `b""` when it is too short for a packet.
 
-        The packets have frames without data, for which a decoder conceals (§ 4.1): within half a
-        second the sound fades to what it takes for the noise of the background (measured: -60 dBFS
-        and less with libopus, next to nothing with FFmpeg).
-        They last a multiple of 120 samples, and what is over is `owed`: the sound behind the gap
-        comes up to 119 samples (2.5 ms) early, until the next gap, or `end`, makes up for it. If
-        it came late instead, the end of the sound would be cut off with that of the file.
-        Raises `ValueError` for less than 0 samples.
+        Their packets have frames without data, which a decoder conceals (§ 4.1): within half a
+        second the sound fades to the decoder's estimate of the background noise (measured: -60 dBFS
+        or less with libopus, almost nothing with FFmpeg).
+        They last a multiple of 120 samples, and the rest is `owed`: the sound after the gap comes
+        up to 119 samples (2.5 ms) early, until the next gap or `end` makes up for it. If it came
+        late instead, the end of the sound would be cut off with the end of the file.
+        Raises `ValueError` for a negative number.
         """
         if samples < 0:
             raise ValueError(f"a gap of {samples} samples")
@@ -114,11 +114,11 @@ class OggOpusWriter:
         return pages
 
     def end(self) -> bytes:
-        """The closing page, with which the file lasts `position` samples exactly.
+        """The closing page, which makes the stream exactly `position` samples long.
 
-        It holds one more gap, which the granule position trims to what is owed, be it nothing
-        (§ 4.4). An empty page could close a stream as well (RFC 3533 § 4), but a granule position
-        is only for pages on which a packet ends, and opusinfo says so.
+        It holds one more gap, which the granule position trims to what is owed, even to nothing
+        (§ 4.4). An empty page could close a stream as well (RFC 3533 § 4), but only a page on which
+        a packet ends may have a granule position; opusinfo complains otherwise.
         """
         gap = _gap_packets((self.owed // SHORTEST + 1) * SHORTEST, self._toc)
         closing = page(gap, serial=self.serial, number=self.number, granule=self.position,
@@ -136,33 +136,33 @@ class AudioPacket(NamedTuple):
 
     @property
     def is_gap(self) -> bool:
-        """Whether `OggOpusWriter` made it for a gap; what a sender leaves out by DTX is none."""
+        """Whether `OggOpusWriter` made it for a gap; a packet of DTX is not one."""
         return opus.is_filler(self.payload)
 
 
 @dataclass(frozen=True, slots=True)
 class OggOpusFile:
-    """What is whole of a file."""
+    """The whole pages of a file."""
 
     channels: int
     pre_skip: int
     size: int
-    """Bytes up to the end of the last whole page; what follows is damaged."""
+    """Bytes up to the end of the last whole page; the rest is damaged."""
     length: int
     """Samples in the whole pages."""
     ended: bool
     """Whether there is a closing page."""
     open_size: int
-    """Bytes before the closing page, or `size`; cut off to it, the file can be gone on with."""
+    """Bytes before the closing page, or `size`: truncated to it, the file can be continued."""
     writer: OggOpusWriter
-    """Goes on there, at the `length` that the file had: what the closing page lasts is owed."""
+    """Continues there, at the position `length`: the duration of the closing page is owed."""
 
 
 def read_file(descriptor: int) -> OggOpusFile | None:
-    """What is whole of a file; None when its header is not, or is none of a mono or stereo Opus.
+    """Find the whole pages of a file; None without a whole header of mono or stereo Opus.
 
-    A page with other than Opus packets, or with a granule position that is not what they last,
-    counts as damaged, like those at which `ogg.read_pages` stops.
+    A page counts as damaged if its packets are not Opus or do not last until its granule position,
+    and where `pages.read_pages` stops.
     """
     pages = read_pages(descriptor)
     header = _read_header(pages)
@@ -180,7 +180,7 @@ def read_file(descriptor: int) -> OggOpusFile | None:
 
 
 def read_packets(descriptor: int) -> Iterator[AudioPacket]:
-    """The audio packets of what `read_file` finds whole, but for what is trimmed entirely."""
+    """The audio packets of the whole pages, except those that are trimmed entirely."""
     pages = read_pages(descriptor)
     if _read_header(pages) is None:
         return
@@ -195,9 +195,9 @@ def read_packets(descriptor: int) -> Iterator[AudioPacket]:
 def _gap_packets(samples: int, toc: int) -> list[bytes]:
     """The fewest packets without data that last a multiple of 120 samples (§ 4.1).
 
-    Their frames are like those before for as long as possible, then shorter ones of the same mode,
-    then the shortest of CELT in the same bandwidth (in wideband for medium band, which CELT does
-    not have). `opus.is_filler` tells them from DTX.
+    As many frames as possible are like those before; then follow shorter ones of the same mode,
+    then the shortest of CELT in the same bandwidth (wideband instead of medium band, which CELT
+    does not have). `opus.is_filler` tells them from DTX.
     """
     config, packets = toc >> 3, []
     if config < 12:  # SILK (RFC 6716 § 3.1, table 2)
@@ -218,7 +218,7 @@ def _gap_packets(samples: int, toc: int) -> list[bytes]:
 
 
 def _read_header(pages: Iterator[Page]) -> tuple[int, int, Page] | None:
-    """Channels, pre-skip, and the page with which the header ends (§ 5)."""
+    """Channels, pre-skip, and the last page of the header (§ 5)."""
     head, tags = next(pages, None), next(pages, None)
     if head is None or tags is None or not len(head.packets) == len(tags.packets) == 1:
         return None
@@ -232,7 +232,7 @@ def _read_header(pages: Iterator[Page]) -> tuple[int, int, Page] | None:
 
 
 def _audio_pages(pages: Iterator[Page]) -> Iterator[tuple[Page, int, list[int]]]:
-    """The pages behind the header, the position of each, and what its packets last."""
+    """The pages after the header, with their positions and the durations of their packets."""
     position = 0
     for found in pages:
         try:

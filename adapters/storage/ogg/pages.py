@@ -1,6 +1,6 @@
-"""Ogg pages (RFC 3533), made from whole packets and read with suspicion.
+"""Ogg pages (RFC 3533): makes them from whole packets, and reads them defensively.
 
-No packet goes on over the end of a page, so the whole pages of a file that was cut off are a file.
+No packet continues on the next page, so the whole pages of a truncated file are a valid file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 MAX_PACKET_SIZE = 255 * 255 - 1
-"""Bytes of the longest packet for which a page has room (RFC 3533 § 6)."""
+"""Bytes of the longest packet that fits into a page (RFC 3533 § 6)."""
 
 _HEADER = struct.Struct("<4sBBqIIIB")
 _CRC_AT, _CRC_END = 22, 26
@@ -21,11 +21,11 @@ _MAX_SEGMENTS = 255
 _MAX_PAGE = _HEADER.size + _MAX_SEGMENTS + 255 * _MAX_SEGMENTS
 _FIRST, _LAST = 0x02, 0x04
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-_BLOCK = 1 << 20  # a call of the system for each page would take longer than the page
+_BLOCK = 1 << 20  # a system call for each page would take longer than parsing the page
 
 
 class Page(NamedTuple):
-    """A page whose checksum is right, and where it is in the file."""
+    """A page with a correct checksum, and its place in the file."""
 
     offset: int
     size: int
@@ -40,8 +40,8 @@ class Page(NamedTuple):
 def crc(data: bytes) -> int:
     """The checksum of an Ogg page (RFC 3533 § 6, field 8): polynomial 0x04c11db7, not reflected.
 
-    zlib has the reflected one, which is the same with the bits of each byte, and those of the
-    result, in reverse; and it inverts before and after, which Ogg does not.
+    zlib computes the reflected one: it is the same if the bits of each byte and of the result are
+    reversed. It also inverts before and after, which Ogg does not.
     """
     reflected = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED), "big")
@@ -51,7 +51,7 @@ def page(
     packets: Sequence[bytes], *, serial: int, number: int, granule: int,
     first: bool = False, last: bool = False,
 ) -> bytes:  # fmt: skip
-    """One page of whole packets (RFC 3533 § 6); raises `ValueError` when they do not fit."""
+    """One page of whole packets (RFC 3533 § 6). Raises `ValueError` when they do not fit."""
     sizes = list(map(len, packets))
     if max(sizes, default=0) < 255:
         lacing = bytes(sizes)
@@ -66,7 +66,7 @@ def page(
 
 
 def paginate(packets: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Start and stop of the packets that share a page, for one page after the other."""
+    """For each page, the range of packets (start, stop) that it holds."""
     start = segments = 0
     for index, packet in enumerate(packets):
         count = len(packet) // 255 + 1
@@ -79,11 +79,11 @@ def paginate(packets: Sequence[bytes]) -> Iterator[tuple[int, int]]:
 
 
 def read_pages(descriptor: int) -> Iterator[Page]:
-    """The pages of one stream, from the file's beginning to the first that is not as it should be.
+    """The pages of one stream, from the beginning of the file to the first page that is invalid.
 
-    That is: cut off, with a wrong checksum, out of sequence, of another stream, or with a packet
-    that goes on on another page, which Ogg allows, but nothing here writes. Nothing follows a page
-    that says it is the last. An `OSError` of the reading passes.
+    A page is invalid if it is truncated, has a wrong checksum, is out of sequence, belongs to
+    another stream, or has a packet that continues on the next page (Ogg allows that, but we never
+    write it). Nothing follows a page that is marked as the last. Raises `OSError`.
     """
     block, base, at = b"", 0, 0
     serial: int | None = None

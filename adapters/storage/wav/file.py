@@ -1,4 +1,4 @@
-"""A WAV (or RF64) being written, by libsndfile."""
+"""Writes WAV or RF64 files, with libsndfile."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _SUBTYPES = {
     SampleFormat.F32: "FLOAT",
     SampleFormat.F64: "DOUBLE",
 }
-# libsndfile is handed integers of 16 and 32 bits and keeps what the file's format has room for
+# libsndfile takes integers of 16 and 32 bits, and keeps the upper bits that fit the file
 _WRITTEN_AS = {SampleFormat.U8: SampleFormat.S16, SampleFormat.S24: SampleFormat.S32}
 
 
 class WavFile:
-    """The file that a recording's samples go to; its digest is of the PCM data."""
+    """A WAV file being written; its digest covers the PCM data."""
 
     def __init__(
         self, descriptor: int, info: RecordingInfo, file: soundfile.SoundFile, data_offset: int
@@ -52,9 +52,9 @@ class WavFile:
     def reopen(
         cls, descriptor: int, info: RecordingInfo, *, data_offset: int, rf64: bool
     ) -> tuple[WavFile, int]:
-        """Go on with what another process has left; also how many samples there are.
+        """Continue the file of another process; also return how many samples it holds.
 
-        Raises `ValueError` or `OSError` when that cannot be done; nothing has been changed then.
+        Raises `ValueError` or `OSError` when that is impossible; nothing has been changed then.
         """
         frames = frames_in(descriptor, info.format, data_offset)
         make: Callable[[int], soundfile.SoundFile] = lambda stand_in: _open(  # noqa: E731
@@ -72,7 +72,7 @@ class WavFile:
     def write(self, pieces: Sequence[Sound]) -> None:
         assert self._file is not None
         sample_format = self._format.sample_format
-        # by numpy it would give up the interpreter's lock for each of the pieces
+        # joining with numpy would release the GIL for each of the pieces
         joined = b"".join(pieces)  # type: ignore[arg-type]
         samples = np.frombuffer(joined, sample_format.dtype).reshape(-1, self._format.channels)
         storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))

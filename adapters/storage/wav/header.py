@@ -1,4 +1,4 @@
-"""WAV headers, read with suspicion and put right in place (RIFF, EBU Tech 3306 for RF64)."""
+"""Reads WAV headers defensively, and repairs them in place (RIFF; EBU Tech 3306 for RF64)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _FORMATS = {
     (_FLOAT, 64): SampleFormat.F64,
 }
 _MAX_CHUNKS = 1000
-_MAX_CHANNELS, _MAX_RATE_HZ = 1024, 768_000  # beyond that it is damage
+_MAX_CHANNELS, _MAX_RATE_HZ = 1024, 768_000  # larger values are damage
 
 
 @dataclass(frozen=True, slots=True)
 class WavHeader:
-    """Where the data of a WAV are, and what they are."""
+    """The format and the place of the data in a WAV."""
 
     format: AudioFormat
     data_offset: int
     data_size: int
-    """Bytes, as the header says; what is in the file may be more or less."""
+    """Bytes according to the header; the file may hold more or less."""
     ds64_offset: int | None = None
     """Where an RF64 file keeps its sizes."""
     trailing: bool = False
@@ -39,7 +39,7 @@ class WavHeader:
 
 
 def read_header(descriptor: int) -> WavHeader | None:
-    """The header of a WAV or RF64 file; None when it is none, or is damaged."""
+    """The header of a WAV or RF64 file; None for other files and damaged headers."""
     size = os.fstat(descriptor).st_size
     head = os.pread(descriptor, 12, 0)
     if len(head) < 12 or head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
@@ -72,7 +72,7 @@ def read_header(descriptor: int) -> WavHeader | None:
 
 
 def write_sizes(descriptor: int, header: WavHeader, data_size: int) -> None:
-    """Make the header's sizes those of a file that ends with `data_size` bytes of data."""
+    """Write the sizes of a file that ends with `data_size` bytes of data into its header."""
     riff_size = header.data_offset - 8 + data_size + data_size % 2
     if header.ds64_offset is not None:
         samples = data_size // header.format.bytes_per_frame
@@ -83,7 +83,7 @@ def write_sizes(descriptor: int, header: WavHeader, data_size: int) -> None:
 
 
 def frames_in(descriptor: int, audio_format: AudioFormat, data_offset: int) -> int:
-    """Whole samples per channel in a file whose data go on to its end, pad byte left out."""
+    """Whole samples per channel in a file whose data last to its end, without the pad byte."""
     size = os.fstat(descriptor).st_size - data_offset
     header = read_header(descriptor)
     if header is not None and header.data_offset == data_offset:
@@ -93,7 +93,7 @@ def frames_in(descriptor: int, audio_format: AudioFormat, data_offset: int) -> i
 
 
 def header_fits(data_offset: int) -> bool:
-    """Whether a header can be written that ends exactly where the data begin."""
+    """Whether a header can have exactly this length."""
     return data_offset == CANONICAL_SIZE or data_offset >= CANONICAL_SIZE + 8
 
 

@@ -1,6 +1,6 @@
-"""The one place that reaches behind the soundfile package's public face.
+"""The one module that uses private names of the soundfile package.
 
-Held by `tests/contracts/test_private_names.py`.
+`tests/contracts/test_private_names.py` checks that they exist.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _BROADCAST_INFO = struct.Struct("=256s32s32s10s8s2xIIh64s5h180sI256s")
 
 
 def keep_header_true(file: soundfile.SoundFile) -> None:
-    """Write the header now and again with every write.
+    """Update the header now and with every write, which costs 5 µs each (measured).
 
-    What a killed process leaves behind can then be played. Without it sox and Python's wave
-    module see an empty file (5 µs a write, measured).
+    The file of a killed process can then be played: without it sox and Python's wave module see
+    an empty file.
     """
     _command(file, _SFC_SET_UPDATE_HEADER_AUTO, soundfile._snd.SF_TRUE)
     for _ in range(2):  # the first one does not count the chunks that it writes
@@ -39,15 +39,15 @@ def keep_header_true(file: soundfile.SoundFile) -> None:
 def write(file: soundfile.SoundFile, samples: Samples) -> None:
     """Append samples of shape (n, channels), C-contiguous, as they lie in memory.
 
-    `SoundFile.write` asks for the position before and behind it, by as many calls as the writing
-    takes (15 of 50 µs for half a second of sound). Raises `soundfile.LibsndfileError`.
+    `SoundFile.write` asks for the position before and after, which takes 15 of 50 µs for half a
+    second of sound. Raises `soundfile.LibsndfileError`.
     """
     kind = _WRITERS[samples.dtype.str[1:]]
     data = soundfile._ffi.from_buffer(f"{kind}[]", samples)
     written = getattr(soundfile._snd, f"sf_writef_{kind}")(file._file, data, len(samples))
     if written != len(samples):
         soundfile._error_check(soundfile._snd.sf_error(file._file))
-        raise OSError("libsndfile has written a part, and does not say why")
+        raise OSError("libsndfile wrote only a part, without a reason")
 
 
 def reopen(
@@ -57,20 +57,20 @@ def reopen(
     data_offset: int,
     frames: int,
 ) -> soundfile.SoundFile:
-    """Go on with a file that another process has written, behind its `frames`th sample.
+    """Continue the file of another process after its `frames`th sample.
 
-    `create` makes on a descriptor what that process has made. Raises `ValueError`, before it
-    touches anything, when that has become another header.
+    `create` makes a new file on a descriptor as that process did. Raises `ValueError`, before it
+    changes anything, when the new header has another length.
 
-    libsndfile's own way, opening for reading and writing, refuses every WAV with tags. So the
-    header is made anew in memory, and the descriptor that libsndfile holds is then turned into
-    one of the real file: libsndfile knows it by its number alone, and buffers nothing.
+    libsndfile can open a file for reading and writing, but refuses every WAV with tags. So the
+    header is made again in memory, and then the descriptor that libsndfile holds is replaced by
+    one of the real file (dup2): libsndfile keeps only its number, and buffers nothing.
     """
     stand_in = os.memfd_create("wav header", os.MFD_CLOEXEC)
     file = create(stand_in)
     try:
         if os.fstat(stand_in).st_size != data_offset:
-            raise ValueError("the header has another length by now")
+            raise ValueError("the header would have another length")
         os.dup2(descriptor, stand_in, inheritable=False)
         file.truncate(frames)
         _command(file, _SFC_UPDATE_HEADER_NOW, 0)
@@ -84,7 +84,7 @@ def reopen(
 
 
 def downgrade_when_small(file: soundfile.SoundFile) -> None:
-    """Let an RF64 file be a plain WAV as long as it fits into one; call before writing."""
+    """Make an RF64 file a plain WAV as long as it fits; call it before writing."""
     _command(file, _SFC_RF64_AUTO_DOWNGRADE, soundfile._snd.SF_TRUE)
 
 
