@@ -21,7 +21,7 @@ from domain.ports.catalogue import CatalogueQuery, RecordingState
 from domain.recording.ledger import SampleKind
 from domain.recording.recording import EndReason
 from domain.recording.verification import Limits, verify
-from tests.contracts.test_catalogue_contract import LONG_AGO, START, info, ramp
+from tests.rigs.recordings import LONG_AGO, START, info, ramp
 
 GOOD, BAD = (1, 3), 2
 

@@ -424,10 +424,10 @@ async def test_rotation_by_time_is_exact_to_the_sample(tmp_path: pathlib.Path) -
 
 
 @pytest.mark.parametrize("opened", ["wav", "opus"], indirect=True)
-async def test_each_part_is_announced_when_it_is_complete(opened: Opened) -> None:
-    opened.store.close()
-    folder = opened.store._folder  # type: ignore[attr-defined]
-    store = FolderStore(str(folder), PartOptions(rotate_s=1.0))
+async def test_each_part_is_announced_when_it_is_complete(
+    opened: Opened, tmp_path: pathlib.Path
+) -> None:
+    store = FolderStore(str(tmp_path), PartOptions(rotate_s=1.0))
     opened = replace(opened, store=store)
     writer = opened.create("a")
     seen: list[CompletedPart] = []

@@ -17,7 +17,8 @@ from adapters.storage.cursors import milliseconds, read_cursor, write_cursor
 from adapters.storage.folder.disk import sync_folder
 from adapters.storage.folder.entries import EntryReader
 from adapters.storage.folder.files import RecordingFiles
-from adapters.storage.folder.index import Change, FolderIndex, PartRow, RecordingRow, RowQuery
+from adapters.storage.folder.index import FolderIndex
+from adapters.storage.folder.index_tables import Change, PartRow, RecordingRow, RowQuery
 from adapters.storage.folder.journal import read_journal
 from adapters.storage.folder.listing import (
     BATCH,
@@ -60,6 +61,7 @@ class FolderCatalogue:
         self._entries = EntryReader(self._folder, self._index, decoders)
         self._rescan_s = rescan_s
         self._lock = threading.Lock()
+        self._scanning = threading.Lock()
         self._scan: threading.Thread | None = None
         self._next_scan = 0.0  # monotonic seconds
         self._seen_ns: int | None = None  # the folder's time of modification at the last scan
@@ -103,9 +105,10 @@ class FolderCatalogue:
 
     def unfinished(self) -> set[str] | None:
         """The names of all unfinished parts; None when only a listing of the folder tells."""
-        if not self._index.is_complete or not self._index.is_on_disk:
-            return None
-        return {part_name(*key) for key in self._index.parts(live_only=True)}
+        with _harmless("found"):
+            if self._index.is_complete and self._index.is_on_disk:
+                return {part_name(*key) for key in self._index.parts(live_only=True)}
+        return None
 
     def recovered(self, names: Iterable[str]) -> None:
         """Bring parts that may have been recovered up to date; names are without endings."""
@@ -115,8 +118,19 @@ class FolderCatalogue:
 
     def fill(self) -> None:
         """Fill the index from a listing of the folder, in a thread, unless that was done."""
-        if not self._index.is_complete:
-            self._start_scan()
+        with _harmless("listed"):
+            if not self._index.is_complete:
+                self._start_scan()
+
+    def scan(self) -> None:
+        """Bring the index up to date by listing the folder now. Raises `OSError`."""
+        with self._scanning:
+            modified_ns = self._folder.stat().st_mtime_ns
+            # the names first: what begins or ends later is no reason to forget anything
+            listed = list_parts(self._folder)
+            if self._compare(listed, self._index.parts()):
+                self._index.put_filled(modified_ns)
+                self._seen_ns = modified_ns
 
     # -- the catalogue ---------------------------------------------------------------------------
 
@@ -235,10 +249,7 @@ class FolderCatalogue:
     def _scan_folder(self) -> None:
         began = time.monotonic()
         try:
-            modified_ns = self._folder.stat().st_mtime_ns
-            if self._compare(list_parts(self._folder), self._index.parts()):
-                self._index.put_filled(modified_ns)
-                self._seen_ns = modified_ns
+            self.scan()
         except Exception:
             _log.exception("the recordings in %s cannot be listed", self._folder)
         took = time.monotonic() - began
@@ -312,4 +323,4 @@ def _harmless(what: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        _log.exception("a part could not be %s in the catalogue", what)
+        _log.exception("parts cannot be %s in the catalogue", what)

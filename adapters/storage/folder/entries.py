@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adapters.storage.folder.files import RecordingFiles
-from adapters.storage.folder.index import Change, FolderIndex, PartRow, RecordingRow
+from adapters.storage.folder.index import FolderIndex
+from adapters.storage.folder.index_tables import Change, PartRow, RecordingRow
 from adapters.storage.folder.journal import read_info, read_journal
 from adapters.storage.folder.ledgers import join, read_document, read_ledger
 from adapters.storage.folder.listing import files_of

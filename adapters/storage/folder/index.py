@@ -13,100 +13,21 @@ import fcntl
 import logging
 import os
 import pathlib
-import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
+
+from adapters.storage.folder import index_tables as tables
+from adapters.storage.folder.index_tables import Change, RecordingRow, RowQuery
 
 INDEX = ".catalogue.sqlite3"
 STALE = ".catalogue.stale"
 VERSION = 1
 _BUSY_S = 5.0
-_SCHEMA = """
-CREATE TABLE recordings (
-    key INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    id TEXT NOT NULL,
-    started_ms INTEGER NOT NULL,
-    is_live INTEGER NOT NULL,
-    info TEXT
-);
-CREATE INDEX by_time ON recordings (started_ms, name);
-CREATE INDEX by_id ON recordings (id);
-CREATE INDEX live ON recordings (started_ms, name) WHERE is_live;
-CREATE TABLE parts (
-    recording INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    container TEXT NOT NULL,
-    is_live INTEGER NOT NULL,
-    start INTEGER NOT NULL,
-    length INTEGER,
-    end_reason TEXT,
-    ended_at TEXT,
-    ledger_ns INTEGER,
-    PRIMARY KEY (recording, number)
-) WITHOUT ROWID;
-CREATE INDEX live_parts ON parts (recording) WHERE is_live;
-CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-"""
-_WILDCARD, _ESCAPED = re.compile("([!%_])"), r"!\1"
 _log = logging.getLogger("gapless")
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
-
-
-@dataclass(frozen=True, slots=True)
-class PartRow:
-    """What the index knows of a part."""
-
-    number: int
-    container: str
-    is_live: bool
-    start: int = 0
-    length: int | None = None
-    """None until the ledger is read."""
-    end_reason: str | None = None
-    ended_at: str | None = None
-    ledger_ns: int | None = None
-    """When the ledger was modified that this comes from."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingRow:
-    """What the index knows of a recording."""
-
-    name: str
-    id: str
-    started_ms: int
-    """Since 1970, of the first sample."""
-    is_live: bool
-    info: str | None
-    """JSON; None until the ledger is read."""
-    parts: tuple[PartRow, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What was learned of a recording, and of some of its parts."""
-
-    recording: RecordingRow
-    parts: Sequence[PartRow]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowQuery:
-    """Which recordings are wanted, newest first."""
-
-    limit: int
-    before: tuple[int, str] | None = None
-    """Only those before this time and name."""
-    texts: Sequence[str] = ()
-    """Only those whose name contains one of these, ASCII in any case; none for all names."""
-    is_live: bool | None = None
-    since_ms: int | None = None
-    until_ms: int | None = None
 
 
 class FolderIndex:
@@ -150,43 +71,43 @@ class FolderIndex:
 
     def add(self, recordings: Sequence[RecordingRow]) -> None:
         """Add recordings and parts that are not there yet."""
-        self._write(_insert, recordings)
+        self._write(tables.insert, recordings)
 
     def put(self, changes: Sequence[Change]) -> None:
         """Replace parts, or add them, with their recordings where these are missing."""
-        self._write(_put, changes)
+        self._write(tables.put, changes)
 
     def drop_part(self, name: str, number: int) -> None:
         """Forget a part, and with its last part the recording."""
-        self._write(_drop_part, name, number)
+        self._write(tables.drop_part, name, number)
 
     def page(self, query: RowQuery) -> Sequence[RecordingRow]:
         """Recordings with their parts, newest first."""
-        return self._read(_page, query)
+        return self._read(tables.page, query)
 
     def find(self, recording_id: str) -> RecordingRow | None:
         """A recording by its id, or by its name."""
-        return self._read(_find, recording_id)
+        return self._read(tables.find, recording_id)
 
     def parts(self, *, live_only: bool = False) -> dict[tuple[str, int], bool]:
         """All parts by name and number, and whether they are live."""
         statement = (
             "SELECT name, number, parts.is_live FROM parts JOIN recordings ON key = recording"
         )
-        rows = self._read(_execute, statement + (" WHERE parts.is_live" if live_only else ""))
+        rows = self._read(tables.execute, statement + (" WHERE parts.is_live" if live_only else ""))
         return {(name, number): bool(is_live) for name, number, is_live in rows}
 
     # -- facts about the index -------------------------------------------------------------------
 
     def fact(self, name: str) -> int | None:
         """A number that the index keeps about itself."""
-        rows = self._read(_execute, "SELECT value FROM facts WHERE name = ?", name)
+        rows = self._read(tables.execute, "SELECT value FROM facts WHERE name = ?", name)
         return int(rows[0][0]) if rows else None
 
     def put_filled(self, folder_ns: int) -> None:
         """All recordings are indexed that were in the folder when it was modified, at this time."""
         for fact in (("filled", 1), ("folder_ns", folder_ns)):
-            self._write(_execute, "INSERT OR REPLACE INTO facts VALUES (?, ?)", *fact)
+            self._write(tables.execute, "INSERT OR REPLACE INTO facts VALUES (?, ?)", *fact)
         if self._memory is None:
             with contextlib.suppress(OSError):
                 (self._folder / STALE).unlink(missing_ok=True)
@@ -286,7 +207,7 @@ class FolderIndex:
             self._memory = sqlite3.connect(
                 ":memory:", isolation_level=None, check_same_thread=False
             )
-            self._memory.executescript(_SCHEMA)
+            self._memory.executescript(tables.SCHEMA)
 
     def _mark_stale(self) -> None:
         with contextlib.suppress(OSError):
@@ -312,9 +233,11 @@ def _open_file(path: pathlib.Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version == 0 and tables == 0:
-            connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+        (entries,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version == 0 and entries == 0:
+            connection.executescript(
+                f"BEGIN;{tables.SCHEMA}PRAGMA user_version = {VERSION};COMMIT;"
+            )
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"it has version {version}, not {VERSION}")
     except BaseException:
@@ -345,123 +268,3 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-# -- statements -----------------------------------------------------------------------------------
-
-_RECORDING = "key, name, id, started_ms, is_live, info"
-_PART = "number, container, is_live, start, length, end_reason, ended_at, ledger_ns"
-
-
-def _execute(connection: sqlite3.Connection, statement: str, *values: Any) -> list[Any]:
-    return connection.execute(statement, values).fetchall()
-
-
-def _insert(connection: sqlite3.Connection, recordings: Sequence[RecordingRow]) -> None:
-    connection.executemany(
-        "INSERT OR IGNORE INTO recordings (name, id, started_ms, is_live, info)"
-        " VALUES (?, ?, ?, ?, ?)",
-        [(row.name, row.id, row.started_ms, row.is_live, row.info) for row in recordings],
-    )
-    connection.executemany(
-        f"INSERT OR IGNORE INTO parts (recording, {_PART})"  # noqa: S608 (our own words)
-        " SELECT key, ?, ?, ?, ?, ?, ?, ?, ? FROM recordings WHERE name = ?",
-        [(*_values(part), row.name) for row in recordings for part in row.parts],
-    )
-    # a part can begin in a recording that was complete before
-    live = [(row.name,) for row in recordings if any(part.is_live for part in row.parts)]
-    connection.executemany(_UPDATE_STATE, live)
-
-
-_UPDATE_STATE = (
-    "UPDATE recordings SET is_live ="
-    " EXISTS (SELECT 1 FROM parts WHERE recording = key AND parts.is_live) WHERE name = ?"
-)
-
-
-def _put(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
-    for change in changes:
-        recording = change.recording
-        _insert(connection, [replace(recording, parts=())])
-        if recording.info is not None:
-            connection.execute(
-                "UPDATE recordings SET info = ? WHERE name = ?", (recording.info, recording.name)
-            )
-        connection.executemany(
-            f"INSERT OR REPLACE INTO parts (recording, {_PART})"  # noqa: S608
-            " SELECT key, ?, ?, ?, ?, ?, ?, ?, ? FROM recordings WHERE name = ?",
-            [(*_values(part), recording.name) for part in change.parts],
-        )
-        connection.execute(_UPDATE_STATE, (recording.name,))
-
-
-def _drop_part(connection: sqlite3.Connection, name: str, number: int) -> None:
-    connection.execute(
-        "DELETE FROM parts WHERE number = ?"
-        " AND recording = (SELECT key FROM recordings WHERE name = ?)",
-        (number, name),
-    )
-    connection.execute(_UPDATE_STATE, (name,))
-    connection.execute(
-        "DELETE FROM recordings WHERE name = ?"
-        " AND NOT EXISTS (SELECT 1 FROM parts WHERE recording = key)",
-        (name,),
-    )
-
-
-def _page(connection: sqlite3.Connection, query: RowQuery) -> Sequence[RecordingRow]:
-    conditions, values = ["1"], list[Any]()
-    if query.before is not None:
-        conditions.append("(started_ms, name) < (?, ?)")
-        values += query.before
-    if query.since_ms is not None:
-        conditions.append("started_ms >= ?")
-        values.append(query.since_ms)
-    if query.until_ms is not None:
-        conditions.append("started_ms < ?")
-        values.append(query.until_ms)
-    if query.is_live is not None:
-        conditions.append("is_live" if query.is_live else "NOT is_live")
-    if query.texts:
-        like = "name LIKE ? ESCAPE '!'"  # a third of the time of instr and lower
-        conditions.append(f"({' OR '.join([like] * len(query.texts))})")
-        values += [f"%{_WILDCARD.sub(_ESCAPED, text)}%" for text in query.texts]
-    rows = connection.execute(
-        f"SELECT {_RECORDING} FROM recordings WHERE {' AND '.join(conditions)}"  # noqa: S608
-        " ORDER BY started_ms DESC, name DESC LIMIT ?",
-        (*values, query.limit),
-    ).fetchall()
-    return [_with_parts(connection, row) for row in rows]
-
-
-def _find(connection: sqlite3.Connection, recording_id: str) -> RecordingRow | None:
-    row = connection.execute(
-        f"SELECT {_RECORDING} FROM recordings WHERE id = ?1 OR name = ?1"  # noqa: S608
-        " ORDER BY name = ?1, name LIMIT 1",
-        (recording_id,),
-    ).fetchone()
-    return None if row is None else _with_parts(connection, row)
-
-
-def _with_parts(connection: sqlite3.Connection, row: Sequence[Any]) -> RecordingRow:
-    key, name, recording_id, started_ms, is_live, info = row
-    parts = connection.execute(
-        f"SELECT {_PART} FROM parts WHERE recording = ? ORDER BY number",  # noqa: S608
-        (key,),
-    )
-    return RecordingRow(
-        name,
-        recording_id,
-        started_ms,
-        bool(is_live),
-        info,
-        tuple(PartRow(number, container, bool(live), *rest) for number, container, live, *rest
-              in parts),
-    )  # fmt: skip
-
-
-def _values(part: PartRow) -> tuple[Any, ...]:
-    return (
-        part.number, part.container, part.is_live, part.start, part.length, part.end_reason,
-        part.ended_at, part.ledger_ns,
-    )  # fmt: skip

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from adapters.storage.folder.files import RecordingFiles
-from adapters.storage.folder.index import Change, FolderIndex, PartRow, RecordingRow
+from adapters.storage.folder.index import FolderIndex
+from adapters.storage.folder.index_tables import Change, PartRow, RecordingRow
 from domain.recording.ledger import Container
 from domain.recording.naming import part_name, read_recording_name, split_part_name
 

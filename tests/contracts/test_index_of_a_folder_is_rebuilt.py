@@ -1,0 +1,237 @@
+"""The index of a folder: lost, damaged, not to be written; and files that come and go by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pathlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import numpy as np
+import pytest
+import soundfile
+
+from adapters.codec.decoders import make_decoder
+from adapters.storage.folder.index import INDEX
+from adapters.storage.folder.part import PartOptions
+from adapters.storage.folder.renderer import render_recording
+from domain.errors import RecordingUnknown
+from domain.ports.catalogue import CatalogueQuery
+from domain.recording.ledger import Container, SampleKind
+from domain.recording.recording import EndReason
+from domain.sound.formats import AudioFormat
+from tests.rigs.recordings import (
+    COMPLETE,
+    LONG_AGO,
+    START,
+    Rig,
+    close,
+    info,
+    open_folder,
+    shows,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "recordings"
+
+
+@pytest.fixture
+def opened_folder(folder: pathlib.Path) -> Iterator[Rig]:
+    rig = open_folder(folder)
+    yield rig
+    close(rig)
+
+
+async def test_the_index_is_hidden_and_private(opened_folder: Rig, folder: pathlib.Path) -> None:
+    await opened_folder.record(1)
+    hidden = [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert {path.name for path in hidden} >= {INDEX}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in hidden)
+    close(opened_folder)
+    name = info(1).name
+    assert {path.name for path in folder.iterdir()} == {INDEX, f"{name}.wav", f"{name}.json"}
+
+
+async def test_the_index_is_rebuilt_from_the_files(folder: pathlib.Path) -> None:
+    rig = open_folder(folder, PartOptions(rotate_s=0.1))
+    for number in range(5):
+        await rig.record(number)
+    before = rig.catalogue.page(CatalogueQuery()).entries
+    assert len(before[0].parts) == 2
+    close(rig)
+    (folder / INDEX).unlink()
+    rig = open_folder(folder)
+    assert rig.catalogue.page(CatalogueQuery()).entries == before
+    assert rig.catalogue.entry(info(3).id) in before
+    close(rig)
+
+
+def damage_header(path: pathlib.Path) -> None:
+    path.write_bytes(b"no database at all" * 1000)
+
+
+def damage_pages(path: pathlib.Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + os.urandom(len(content) - 100))
+
+
+def cut_off(path: pathlib.Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def of_another_version(path: pathlib.Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 999")
+
+
+@pytest.mark.parametrize("damage", [damage_header, damage_pages, cut_off, of_another_version])
+async def test_a_damaged_index_is_rebuilt(
+    folder: pathlib.Path, damage: Callable[[pathlib.Path], None]
+) -> None:
+    rig = open_folder(folder)
+    for number in range(3):
+        await rig.record(number)
+    close(rig)
+    damage(folder / INDEX)
+    for _ in range(2):
+        rig = open_folder(folder)
+        assert rig.store.recover(resumable_since=LONG_AGO).failed == []
+        assert rig.ids() == [info(n).id for n in (2, 1, 0)]
+        close(rig)
+
+
+async def test_an_index_damaged_while_it_is_used_costs_nothing(
+    opened_folder: Rig, folder: pathlib.Path
+) -> None:
+    rig = opened_folder
+    live = rig.create(5)
+    live.append(rig.sound(), SampleKind.RECEIVED)
+    await rig.until(lambda entry: entry.length == 9600, 5)
+    damage_header(folder / INDEX)
+    for suffix in ("-wal", "-shm"):
+        (folder / f"{INDEX}{suffix}").write_bytes(b"nothing")
+    await rig.record(1)
+    assert rig.ids() == [info(5).id, info(1).id]
+    live.append(rig.sound(), SampleKind.RECEIVED)
+    assert (await live.finish(EndReason.CLOSED, START)).length == 19_200
+    assert rig.catalogue.entry(info(5).id).state is COMPLETE
+
+
+async def test_an_index_that_was_deleted_is_made_again(
+    opened_folder: Rig, folder: pathlib.Path
+) -> None:
+    await opened_folder.record(1)
+    for path in folder.glob(f"{INDEX}*"):
+        path.unlink()
+    await opened_folder.record(2)
+    assert opened_folder.ids() == [info(2).id, info(1).id]
+    assert (folder / INDEX).exists()
+
+
+async def test_without_an_index_recordings_go_on_and_one_warning_says_so(
+    folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / INDEX).mkdir(parents=True)
+    with caplog.at_level(logging.WARNING):
+        rig = open_folder(folder)
+        rig.store.recover(resumable_since=LONG_AGO)
+        for number in range(3):
+            await rig.record(number)
+        live = rig.create(5)
+        live.append(rig.sound(), SampleKind.RECEIVED)
+        await rig.until(lambda entry: entry.length == 9600, 5)
+        assert rig.ids() == [info(n).id for n in (5, 2, 1, 0)]
+        rig.catalogue.remove(info(1).id)
+        assert rig.ids() == [info(n).id for n in (5, 2, 0)]
+    assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) == 1
+    close(rig)
+
+
+async def test_a_disk_without_room_for_the_index_costs_no_sample(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = open_folder(folder)
+    rig.store.recover(resumable_since=LONG_AGO)
+    await rig.record(1)
+    close(rig)
+    monkeypatch.setattr("adapters.storage.folder.index._BUSY_S", 0.05)
+    rig = open_folder(folder)
+    with closing(sqlite3.connect(folder / INDEX)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")  # as bad as a full disk: nothing can be written
+        await rig.record(2)
+        assert rig.ids() == [info(2).id, info(1).id]
+    close(rig)
+    assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) == 1
+    # the next server knows that the index on the disk has missed something
+    rig = open_folder(folder)
+    rig.store.recover(resumable_since=LONG_AGO)
+    assert rig.ids() == [info(2).id, info(1).id]
+    close(rig)
+
+
+async def test_what_is_put_into_the_folder_by_hand_shows_up(
+    opened_folder: Rig, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    await opened_folder.record(1)
+    other = open_folder(tmp_path / "other")
+    await other.record(2)
+    close(other)
+    for path in (tmp_path / "other").glob("2*"):
+        path.rename(folder / path.name)
+    soundfile.write(folder / "talk.wav", np.zeros(800), 8000)
+    os.utime(folder / "talk.wav", (0, 0))
+    (folder / "noise.wav").write_bytes(b"no recording")
+    await shows(opened_folder, [info(2).id, info(1).id, "talk"])
+    talk = opened_folder.catalogue.entry("talk")
+    assert (talk.info.format, talk.length, talk.end_reason) == (AudioFormat(8000, 1), 800, None)
+    with closing(opened_folder.catalogue.open("talk")) as opened:
+        assert opened.read_samples(0, 1000).shape == (800, 1)
+    with pytest.raises(RecordingUnknown):
+        opened_folder.catalogue.ledger("talk")
+    opened_folder.catalogue.remove("talk")
+    assert not (folder / "talk.wav").exists()
+
+
+async def test_what_is_taken_out_of_the_folder_by_hand_is_gone_at_once(
+    opened_folder: Rig, folder: pathlib.Path
+) -> None:
+    for number in range(6):
+        await opened_folder.record(number)
+    for number in (1, 3, 5):
+        (folder / f"{info(number).name}.wav").unlink()
+    page = opened_folder.catalogue.page(CatalogueQuery(limit=2))
+    assert [entry.info.id for entry in page.entries] == [info(4).id, info(2).id]
+    assert opened_folder.ids(limit=2, before=page.next) == [info(0).id]
+    with pytest.raises(RecordingUnknown):
+        opened_folder.catalogue.entry(info(3).id)
+
+
+async def test_a_ledger_that_has_changed_is_read_again(
+    opened_folder: Rig, folder: pathlib.Path
+) -> None:
+    await opened_folder.record(1)
+    path = folder / f"{info(1).name}.json"
+    ledger = json.loads(path.read_text())
+    ledger["end_reason"] = "shutdown"
+    path.write_text(json.dumps(ledger))
+    assert opened_folder.catalogue.entry(info(1).id).end_reason == "shutdown"
+
+
+async def test_a_rendering_is_a_recording_of_its_own(
+    opened_folder: Rig, folder: pathlib.Path
+) -> None:
+    opened_folder.container = Container.OGG
+    await opened_folder.record(1)
+    render_recording(folder / f"{info(1).name}.opus", None, make_decoder)
+    name = f"{info(1).name}-rendered"
+    async with asyncio.timeout(20):
+        while name not in opened_folder.ids():
+            await asyncio.sleep(0.01)
+    assert opened_folder.catalogue.entry(name).info.container is Container.WAV
+    assert opened_folder.catalogue.entry(info(1).id).info.container is Container.OGG
