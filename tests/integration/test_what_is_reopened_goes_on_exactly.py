@@ -15,6 +15,7 @@ import soundfile
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.store import FolderStore
 from domain.ports.storage import InterruptedRecording
+from domain.recording.completed import CompletedRecording
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.services.server.track_processor import AudioTrackProcessor
@@ -62,9 +63,11 @@ class Process:
         self.processor.store()
         self.store.close()
 
-    async def end(self) -> None:
-        await self.processor.end(EndReason.CLOSED, now=self.clock.now)
+    async def end(self) -> CompletedRecording:
+        completed = await self.processor.end(EndReason.CLOSED, now=self.clock.now)
         self.store.close()
+        assert completed is not None
+        return completed
 
 
 @pytest.mark.parametrize("rotate_s", [None, 0.7])
@@ -90,7 +93,14 @@ async def test_two_restarts_leave_no_sample_out_of_place(
     assert fourth.interrupted is not None
     assert fourth.interrupted.attempts == 2
     fourth.receive(range(560, 600), ssrc=ssrc)
-    await fourth.end()
+    completed = await fourth.end()
+    assert [part.location for part in completed.parts] == sorted(map(str, tmp_path.glob("*.wav")))
+    position = 0
+    for number, part in enumerate(completed.parts, 1):
+        assert (part.number, part.start) == (number, position)
+        assert part.length == soundfile.info(part.location).frames
+        position = part.end
+    assert position == completed.length
     samples = np.concatenate(
         [soundfile.read(path, dtype="int16")[0] for path in sorted(tmp_path.glob("*.wav"))]
     )

@@ -112,6 +112,44 @@ def test_what_was_written_is_all_there_with_its_spans_and_events(
         assert (file.getnframes(), file.getframerate(), file.getnchannels()) == (250, 8_000, 1)
 
 
+@pytest.mark.parametrize(
+    ("old_id", "session_id", "track"), [("8f3a", "8f3a", 1), ("8f3a_3", "8f3a", 3)]
+)
+def test_an_older_journal_names_session_and_track_by_its_id(
+    tmp_path: pathlib.Path, old_id: str, session_id: str, track: int
+) -> None:
+    leave_unfinished(tmp_path)
+    path = tmp_path / "a.journal"
+    first, *rest = path.read_text().splitlines(keepends=True)
+    begin = json.loads(first) | {"id": old_id}
+    del begin["session_id"], begin["track"]
+    path.write_text("".join([json.dumps(begin) + "\n", *rest]))
+    found = read_journal(path).info
+    assert found is not None
+    assert (found.id, found.session_id, found.track) == (old_id, session_id, track)
+    (recovered,) = recover(tmp_path).recovered
+    assert recovered.info == found
+    assert json.loads((tmp_path / "a.json").read_text())["track"] == track
+
+
+def test_the_journal_keeps_session_and_track(tmp_path: pathlib.Path) -> None:
+    leave_unfinished(tmp_path)
+    assert read_journal(tmp_path / "a.journal").info == info(MONO)
+
+
+async def test_a_recovered_recording_has_all_its_parts(tmp_path: pathlib.Path) -> None:
+    store = FolderStore(str(tmp_path), PartOptions(rotate_s=0.0125))
+    writer = store.create(info(MONO))
+    writer.append([np.ones((250, 1), dtype="<i2")], SampleKind.RECEIVED)
+    store.close()
+    (recovered,) = recover(tmp_path).recovered
+    assert [(part.number, part.start, part.length) for part in recovered.parts] == [
+        (1, 0, 100), (2, 100, 100), (3, 200, 50),
+    ]  # fmt: skip
+    assert (recovered.location, recovered.length) == (str(tmp_path / "a.wav"), 250)
+    assert (recovered.info, recovered.end_reason) == (info(MONO), "recovered")
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_files_cut_off_anywhere_are_recovered(

@@ -41,7 +41,8 @@ from domain.recording.naming import part_name, slug, split_part_name
 
 _RESCAN_S = 5.0
 _REST = 20
-"""After a scan there is none for so many times as long as it took."""
+"""After a scan, the next one waits for this many times its duration."""
+_DELAY_S = 0.25
 _CLOSE_S = 1.0
 _log = logging.getLogger("gapless")
 
@@ -65,7 +66,7 @@ class FolderCatalogue:
         self._scan: threading.Thread | None = None
         self._next_scan = 0.0  # monotonic seconds
         self._seen_ns: int | None = None  # the folder's time of modification at the last scan
-        self._is_closed = False
+        self._closing = threading.Event()
         self._left: set[str] = set()  # unfinished files that were logged
 
     # -- what a store tells ----------------------------------------------------------------------
@@ -201,7 +202,7 @@ class FolderCatalogue:
             self._index.drop_part(row.name, part.number)
 
     def close(self) -> None:
-        self._is_closed = True
+        self._closing.set()
         with self._lock:
             scan = self._scan
         if scan is not None:
@@ -249,6 +250,10 @@ class FolderCatalogue:
     def _scan_folder(self) -> None:
         began = time.monotonic()
         try:
+            # the page that has noticed the change comes first, unless it waits for this scan
+            if self._index.is_complete and self._closing.wait(_DELAY_S):
+                return
+            began = time.monotonic()
             self.scan()
         except Exception:
             _log.exception("the recordings in %s cannot be listed", self._folder)
@@ -270,14 +275,14 @@ class FolderCatalogue:
                 self._refresh(*key)
         unknown.sort(key=_by_key)  # neighbours in the index: half the time
         for start in range(0, len(unknown), BATCH):
-            if self._is_closed:
+            if self._closing.is_set():
                 return False
             self._index.add(list(self._new_rows(unknown[start : start + BATCH])))
             time.sleep(PAUSE_S)
         for key in known.keys() - listed.keys():
             if not known[key]:  # the file of a live part may not have been made yet
                 self._refresh(*key)
-        return not self._is_closed
+        return not self._closing.is_set()
 
     def _new_rows(
         self, parts: Sequence[tuple[tuple[str, int], ListedPart]]
