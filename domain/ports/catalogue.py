@@ -120,8 +120,8 @@ class OpenedRecording(Protocol):
     def read_samples(self, start: int, length: int) -> Samples:
         """Samples of shape (n, channels) in the recording's format, Opus decoded.
 
-        There are fewer than `length` only at the end. Raises `InputUnreadable` when packets and
-        ledger do not fit.
+        There are fewer than `length` only at the end. Raises `InputUnreadable` when packets have
+        no ledger, or one that does not fit.
         """
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from adapters.codec.decoders import make_decoder
 from adapters.storage.folder.index import INDEX
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.renderer import render_recording
-from domain.errors import RecordingUnknown
+from domain.errors import InputUnreadable, RecordingUnknown
 from domain.ports.catalogue import CatalogueQuery
 from domain.recording.ledger import Container, SampleKind
 from domain.recording.recording import EndReason
@@ -196,6 +196,20 @@ async def test_what_is_put_into_the_folder_by_hand_shows_up(
         opened_folder.catalogue.ledger("talk")
     opened_folder.catalogue.remove("talk")
     assert not (folder / "talk.wav").exists()
+
+
+async def test_packets_without_a_ledger_are_listed_and_served_but_not_decoded(
+    opened_folder: Rig, folder: pathlib.Path
+) -> None:
+    opened_folder.container = Container.OGG
+    await opened_folder.record(1)
+    (folder / f"{info(1).name}.json").unlink()
+    entry = opened_folder.catalogue.entry(info(1).id)
+    assert (entry.length, entry.seconds) == (9600, 0.2)
+    with closing(opened_folder.catalogue.open(info(1).id)) as opened:
+        assert opened.read_bytes(0, 4) == b"OggS"
+        with pytest.raises(InputUnreadable):
+            opened.read_samples(0, 100)
 
 
 async def test_what_is_taken_out_of_the_folder_by_hand_is_gone_at_once(

@@ -10,6 +10,7 @@ import numpy as np
 
 from adapters.storage.ogg.decoding import decode_range
 from adapters.storage.wav.header import whole_header
+from domain.errors import InputUnreadable
 from domain.ports.catalogue import CatalogueEntry, RecordingState
 from domain.recording.completed import CompletedPart
 from domain.recording.ledger import Ledger
@@ -121,7 +122,8 @@ class OpenedOgg:
             begin, end = max(position, opened.part.start), min(stop, opened.part.end)
             if begin >= end:
                 continue
-            assert opened.ledger is not None
+            if opened.ledger is None:
+                raise InputUnreadable(f"the ledger of {opened.part.location} cannot be read")
             pieces.append(silence(audio_format, begin - position))
             pieces.append(
                 decode_range(
