@@ -6,6 +6,7 @@ import functools
 import random
 import secrets
 import urllib.parse
+from dataclasses import dataclass
 
 from adapters.capture.paced import FileCapture, ToneCapture
 from adapters.codec.decoders import make_decoder
@@ -48,13 +49,20 @@ from entrypoints.version import VERSION
 # -- the server --------------------------------------------------------------------------------
 
 
-def build_storage(settings: ServerSettings, node: NodeId) -> tuple[RecordingStore, Catalogue]:
-    """A store and the catalogue of what it keeps."""
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A store, and the catalogue of what it keeps."""
+
+    store: RecordingStore
+    catalogue: Catalogue
+
+
+def build_storage(settings: ServerSettings, node: NodeId) -> Storage:
     if settings.storage == "memory":
         memory = MemoryStore(
             limit_bytes=settings.memory_mb << 20, limit_bytes_each=settings.memory_each_mb << 20
         )
-        return memory, MemoryCatalogue(memory)
+        return Storage(memory, MemoryCatalogue(memory))
     options = PartOptions(
         min_free_bytes=settings.min_free_mb << 20,
         rf64=settings.large_files == "rf64",
@@ -62,7 +70,7 @@ def build_storage(settings: ServerSettings, node: NodeId) -> tuple[RecordingStor
     )
     catalogue = FolderCatalogue(settings.recordings, make_decoder)
     store = FolderStore(settings.recordings, options, owns=node.owns, catalogue=catalogue)
-    return store, catalogue
+    return Storage(store, catalogue)
 
 
 def build_server_transport(

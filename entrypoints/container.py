@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 from dependency_injector import containers, providers
 
 from adapters.codec.decoders import make_decoder
@@ -33,8 +31,8 @@ class ServerContainer(containers.DeclarativeContainer):
     spawner = providers.Singleton(BackgroundTasks)
     placement = providers.Singleton(builders.build_placement, node, counts, sockets)
     storage = providers.Singleton(builders.build_storage, settings, node)
-    store = providers.Callable(operator.itemgetter(0), storage)
-    catalogue = providers.Callable(operator.itemgetter(1), storage)
+    store = storage.provided.store
+    catalogue = storage.provided.catalogue
     transport = providers.Singleton(builders.build_server_transport, settings, clock, spawner)
     sessions = providers.Singleton(
         builders.build_sessions,

@@ -16,6 +16,7 @@ WRITE_INTERVAL_S = 0.65
 """The most sound that a killed process loses of what it has received, if the disk keeps up."""
 _POLL_S = 0.04
 _CLOSE_S = 0.5
+_HANGS_S = 2.0
 
 
 class DiskThread:
@@ -30,6 +31,7 @@ class DiskThread:
         self._later: deque[tuple[float, Callable[[], None]]] = deque()  # with the time to run at
         self._wake = threading.Event()
         self._closed = False
+        self._done = 0  # calls
         self._thread = threading.Thread(target=self._run, name="gapless-disk", daemon=True)
         self._thread.start()
 
@@ -50,18 +52,26 @@ class DiskThread:
             self._later.append((time.monotonic() + WRITE_INTERVAL_S, call))
 
     def close(self) -> bool:
-        """Let the queued calls finish and end the thread; False when the disk hangs too long."""
+        """Let the queued calls finish and end the thread; False when the disk hangs.
+
+        The disk hangs when it takes longer than `_HANGS_S` over one call.
+        """
         self._closed = True
         self._wake.set()
-        self._thread.join(_CLOSE_S)
+        done = -1
+        while self._thread.is_alive() and done != self._done:
+            done = self._done
+            self._thread.join(_HANGS_S)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._closed or self._urgent or self._later:
             if self._urgent:
                 self._urgent.popleft()()
+                self._done += 1
             elif self._later and (self._closed or self._later[0][0] <= time.monotonic()):
                 self._later.popleft()[1]()
+                self._done += 1
             else:
                 self._wake.wait(_POLL_S if self._later else WRITE_INTERVAL_S)
                 self._wake.clear()
