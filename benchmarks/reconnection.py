@@ -29,8 +29,8 @@ async def networks() -> dict[str, list[Outcome]]:
         f"everything lost for {seconds} s": lambda seconds=seconds: outage(seconds)
         for seconds in OUTAGES_S
     }
-    wanted["media lost for ever: ICE restart"] = lambda: outage(10, http=False)
-    wanted["media lost for ever: new connection"] = lambda: outage(10, http=False, restarts=False)
+    wanted["media lost for good: ICE restart"] = lambda: outage(10, http=False)
+    wanted["media lost for good: new connection"] = lambda: outage(10, http=False, restarts=False)
     wanted["NAT rebinding, three times"] = rebinding
     results = await asyncio.gather(*(many(make) for make in wanted.values()))
     return dict(zip(wanted, results, strict=True))
@@ -74,12 +74,12 @@ make bench
 *Recovery* is the time from the moment when a path exists again (the network is back, the new server
 listens, the new address is up) to the first packet that arrives over it; if media is lost for good,
 it counts from the loss. *Length* is the error of the recording's length against what the client
-sent. *Hole* is the error of the position where sound resumes, against the first packet that got
+sent. *Gap* is the error of the position where sound resumes, against the first packet that got
 through. Both are the worst of the runs. Processes print lengths in tenths of a second: an error
 within that counts as 0.
 
 """
-COLUMNS = ("what happened", "runs", "recovery: median", "worst", "length", "hole")
+COLUMNS = ("what happened", "runs", "recovery: median", "worst", "length", "gap")
 
 
 def row(name: str, outcomes: list[Outcome]) -> str:
@@ -87,7 +87,7 @@ def row(name: str, outcomes: list[Outcome]) -> str:
     cells = (
         name, str(len(outcomes)), f"{statistics.median(recovery):.2f} s", f"{max(recovery):.2f} s",
         f"{max(outcome.length_error_ms for outcome in outcomes):.1f} ms",
-        f"{max(outcome.hole_error_ms for outcome in outcomes):.1f} ms",
+        f"{max(outcome.gap_error_ms for outcome in outcomes):.1f} ms",
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
@@ -105,7 +105,7 @@ def main() -> None:
         statistics.median(recovery) > MEDIAN_S
         or max(recovery) > WORST_S
         or max(outcome.length_error_ms for outcome in everything) > TOLERANCE_MS
-        or max(outcome.hole_error_ms for outcome in everything) > TOLERANCE_MS
+        or max(outcome.gap_error_ms for outcome in everything) > TOLERANCE_MS
     ):
         sys.exit("a recording resumed too late, or its length is wrong")
 

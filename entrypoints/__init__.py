@@ -1,1 +1,1 @@
-"""Where everything is put together: container, configuration, commands."""
+"""Puts everything together: settings, builders, container, commands."""

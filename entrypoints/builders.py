@@ -1,4 +1,4 @@
-"""How each part is built from the settings: the one module that names every adapter."""
+"""Builds each component from the settings. This is the one module that names every adapter."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class Storage:
 
 
 def build_storage(settings: ServerSettings, node: NodeId) -> Storage:
+    """Build a store and the catalogue of its recordings."""
     if settings.storage == "memory":
         memory = MemoryStore(
             limit_bytes=settings.memory_mb << 20, limit_bytes_each=settings.memory_each_mb << 20
@@ -151,7 +152,7 @@ def build_signaling_server(
 
 
 def build_capture(settings: ClientSettings) -> CaptureBackend:
-    # PortAudio is not everywhere: its backends are imported when they are chosen
+    # PortAudio may be missing, so import its backends only when they are chosen
     match settings.capture:
         case "sounddevice":
             from adapters.capture.sounddevice_backend import SoundDeviceCapture
@@ -189,7 +190,7 @@ def build_publisher(
     events: EventPublisher,
     progress_interval_s: float,
 ) -> Publisher:
-    """A publisher for one session; nothing of it is shared but what it is given."""
+    """Build a publisher for one session."""
     uplink = Uplink(
         transport=transport,
         signaling=HttpSignaling(server=settings.server, token=settings.token),
@@ -238,7 +239,7 @@ def build_publisher(
 
 
 def _loopback_of(host: str) -> tuple[str, ...]:
-    """The loopback address to gather candidates on, if the host is this machine."""
+    """Return the loopback address to gather candidates on, if the host is this machine."""
     if not is_loopback(host):
         return ()
     return ("::1",) if ":" in host else ("127.0.0.1",)

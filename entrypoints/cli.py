@@ -52,16 +52,16 @@ def main() -> None:
     On the machine with the microphone:
       gapless devices
       gapless stream --server http://RECORDER:8080 --token SECRET --name kitchen
-    What is recorded, and how whole it is:
+    To check how complete recordings are:
       gapless verify ~/recordings/*.wav
-    WAVs from packets that were stored as they came (gapless serve --storage opus):
+    To decode recordings of `gapless serve --storage opus` to WAVs:
       gapless render ~/recordings/*.opus
-    On one machine, to see it work:
+    To try everything on one machine:
       gapless demo
 
     Every option is also an environment variable (--port is GAPLESS_PORT) and a line in the TOML
-    file named by --config (port = 8080). The command line wins over the environment, that over
-    the file. Exit codes: 0 done, 1 the work failed, 2 wrong usage.
+    file named by --config (port = 8080). The command line overrides the environment, which
+    overrides the file. Exit codes: 0 done, 1 the work failed, 2 wrong usage.
     """
     log_to_terminal()
 

@@ -1,7 +1,7 @@
-"""Where settings come from: command line over environment over TOML file over defaults.
+"""Reads settings: the command line overrides the environment, then the TOML file, then defaults.
 
-Every value is read and checked here, whatever its source, and an error names the setting and
-where its value came from.
+Every value is parsed here, whatever its source. An error names the setting and the source of its
+value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CONFIG_VARIABLE = "GAPLESS_CONFIG"
 S = TypeVar("S", ServerSettings, ClientSettings)
 
 KNOWN = {item.name for kind in (ServerSettings, ClientSettings) for item in fields(kind)}
-"""Names of all settings: a file may serve both commands."""
+"""Names of all settings of both commands: one file may hold the settings of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,10 @@ def resolve(
     environ: Mapping[str, str],
     config_file: str | None,
 ) -> S:
-    """Put the settings of one command together.
+    """Collect the settings of one command.
 
-    `command_line` maps names to what was given, None for what was not. Raises `SettingInvalid`.
+    `command_line` maps names to values; None for options that were not given. Raises
+    `SettingInvalid`.
     """
     given: dict[str, _Given] = {}
     path = config_file or environ.get(CONFIG_VARIABLE)
@@ -68,7 +69,7 @@ def resolve(
 
 
 def given_type(hint: Any) -> Any:
-    """The type that a setting has where it is given: X for X | None."""
+    """Return the type of a setting that is given: X for X | None."""
     if isinstance(hint, types.UnionType):
         return next(option for option in typing.get_args(hint) if option is not types.NoneType)
     return hint
@@ -80,7 +81,7 @@ def _from_file(path: str) -> dict[str, _Given]:
     except OSError as error:
         raise SettingInvalid("config", f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingInvalid("config", f"{path} is no TOML: {error}") from error
+        raise SettingInvalid("config", f"{path} is not valid TOML: {error}") from error
     for name in table:
         if name not in KNOWN:
             raise SettingInvalid(name, "there is no such setting", origin=path)
@@ -100,7 +101,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
 
 
 def _read(name: str, entry: _Given, hint: Any) -> Any:
-    """The value as the type that its setting has."""
+    """Convert a value to the type of its setting."""
     try:
         return _READERS[given_type(hint)](entry.value)
     except SettingInvalid as error:
@@ -111,28 +112,30 @@ def _read(name: str, entry: _Given, hint: Any) -> Any:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{type(value).__name__} is no text")  # it may be a secret
+        raise TypeError(
+            f"{type(value).__name__} is not text"
+        )  # do not show the value: it may be a secret
     return value
 
 
 def _whole_number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{value!r} is no whole number")
+        raise TypeError(f"{value!r} is not a whole number")
     try:
         return int(value)
     except ValueError:
-        raise ValueError(f"{value!r} is no whole number") from None
+        raise ValueError(f"{value!r} is not a whole number") from None
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     try:
         number = float(value)
     except ValueError:
-        raise ValueError(f"{value!r} is no number") from None
+        raise ValueError(f"{value!r} is not a number") from None
     if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return number
 
 
@@ -150,17 +153,17 @@ def _truth(value: Any) -> bool:
 def _port_range(value: Any) -> PortRange:
     first, dash, last = _text(value).partition("-")
     if not (first.strip().isdigit() and (not dash or last.strip().isdigit())):
-        raise ValueError(f"{value!r} is no range of ports such as 50000-50999")
+        raise ValueError(f"{value!r} is not a range of ports such as 50000-50999")
     return PortRange(int(first), int(last if dash else first))
 
 
 def _ice_servers(value: Any) -> tuple[IceServer, ...]:
-    """Addresses with commas between them, or RTCIceServer objects (in text: as JSON)."""
+    """Read URLs separated by commas, or RTCIceServer objects (as JSON in text)."""
     if isinstance(value, str):
         text = value.strip()
         value = json.loads(text) if text.startswith("[") else text.split(",")
     if not isinstance(value, list | tuple):
-        raise TypeError(f"{value!r} is no list of servers")
+        raise TypeError(f"{value!r} is not a list of servers")
     return tuple(server for item in value for server in _ice_server(item))
 
 
@@ -168,10 +171,10 @@ def _ice_server(item: Any) -> list[IceServer]:
     if isinstance(item, str):
         return [IceServer(item.strip())] if item.strip() else []
     if not isinstance(item, dict) or not item.keys() <= {"urls", "username", "credential"}:
-        raise TypeError("a server has urls, and it may have username and credential, no more")
+        raise TypeError("a server has urls, optionally username and credential, and nothing else")
     username, credential = item.get("username"), item.get("credential")
     if not all(isinstance(value, str | None) for value in (username, credential)):
-        raise TypeError("a username and a credential are texts")  # which are not shown
+        raise TypeError("username and credential have to be text")  # do not show them
     urls = item.get("urls", [])
     return [
         IceServer(_text(url), username, credential)

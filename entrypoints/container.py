@@ -1,4 +1,4 @@
-"""What each command is made of, wired together. Tests override what they replace."""
+"""Wires the objects of each command together. Tests override the providers that they replace."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from entrypoints.settings import ClientSettings, ServerSettings
 
 
 class ServerContainer(containers.DeclarativeContainer):
-    """What `gapless serve` is made of."""
+    """The objects of `gapless serve`."""
 
     settings: providers.Dependency[ServerSettings] = providers.Dependency(ServerSettings)
     events: providers.Dependency[EventPublisher] = providers.Dependency()
     node = providers.Object(NodeId())
     """Which of a server's worker processes this is."""
     counts = providers.Object([0])
-    """How many sessions each worker has."""
+    """The number of sessions of each worker."""
     sockets: providers.Object[str | None] = providers.Object(None)
-    """The folder of the sockets by which workers reach each other; None: there is one process."""
+    """Folder of the Unix sockets through which workers reach each other; None for one process."""
 
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
@@ -48,12 +48,12 @@ class ServerContainer(containers.DeclarativeContainer):
 
 
 class ClientContainer(containers.DeclarativeContainer):
-    """What `gapless stream` and `gapless devices` are made of."""
+    """The objects of `gapless stream` and `gapless devices`."""
 
     settings: providers.Dependency[ClientSettings] = providers.Dependency(ClientSettings)
     events: providers.Dependency[EventPublisher] = providers.Dependency()
     progress_interval_s = providers.Object(0.1)
-    """The time from one `SoundSent` to the next."""
+    """Interval between two `SoundSent` events."""
 
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
@@ -72,7 +72,7 @@ class ClientContainer(containers.DeclarativeContainer):
 
 
 class ToolsContainer(containers.DeclarativeContainer):
-    """What `gapless verify`, `gapless recover` and `gapless render` are made of."""
+    """The objects of `gapless verify`, `gapless recover` and `gapless render`."""
 
     inspector = providers.Singleton(FolderInspector)
     recovery = providers.Singleton(FolderRecovery)

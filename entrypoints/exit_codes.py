@@ -1,4 +1,4 @@
-"""The exit code that a command ends with, by the error that ended it."""
+"""Maps the error that ended a command to the exit code of the process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from domain.errors import (
 FAILED = 1
 """The command's work failed."""
 WRONG_USAGE = 2
-"""The command cannot work as it was called: a setting, a device or an input file is wrong."""
+"""The command was called wrongly: a setting, a device or an input file is wrong."""
 
 _WRONG_USAGE = (SettingInvalid, BackendMissing, NoSuchDevice, InputUnreadable)
 

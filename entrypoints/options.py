@@ -1,4 +1,4 @@
-"""Command-line options made from the settings: declared once, shown everywhere."""
+"""Makes the command-line options from the settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ S = TypeVar("S", ServerSettings, ClientSettings)
 def settings_options(
     kind: type[S], *, only: Collection[str] | None = None
 ) -> Callable[[Callable[[S], None]], Callable[..., None]]:
-    """Give a command the settings of `kind` (or `only` some) as options; call it with them all."""
+    """Add the settings of `kind` (or `only` some) as options; pass all settings to the command."""
 
     def decorate(command: Callable[[S], None]) -> Callable[..., None]:
         def run(config: str | None, **command_line: Any) -> None:
@@ -40,7 +40,7 @@ def settings_options(
 
 
 def _option(item: dataclasses.Field[Any], hint: Any) -> Callable[[F], F]:
-    """Values stay text: they are read in one place, whatever their source."""
+    """Make an option. Its value stays text, because `config` parses the values of all sources."""
     flag = f"--{item.name.replace('_', '-')}"
     choices = item.metadata["choices"]
     text = item.metadata["help"]

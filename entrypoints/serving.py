@@ -1,4 +1,4 @@
-"""One process that serves: what `gapless serve` does, alone or as one of several workers."""
+"""Runs a server in this process, alone or as one of several workers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from entrypoints.settings import ServerSettings
 
 TICK_S = 0.25
 GC_THRESHOLDS = 5_000, 20, 100
-"""Packets on their way to the disk are thousands of young objects, and none of them is garbage."""
+"""Packets that wait for the disk are thousands of young objects, none of which is garbage."""
 SWITCH_S = 0.0005
-"""Python's own 5 ms, each time it asks for the interpreter's lock, would leave the thread that
-writes seconds behind a busy event loop."""
+"""Interval after which a thread that waits for the GIL gets it. With Python's default of 5 ms, the
+writing thread would fall seconds behind a busy event loop."""
 SHUTDOWN_S = 4.5
-"""Recordings are complete within 5 s of SIGTERM."""
+"""Time limit of the shutdown, so that recordings are complete within 5 s of SIGTERM."""
 
 
 def make_container(
@@ -34,7 +34,7 @@ def make_container(
     counts: SessionCounts | None = None,
     sockets: str | None = None,
 ) -> ServerContainer:
-    """Make the container of a server; with a `node`, that of one of its workers."""
+    """Make the container of a server, or of one of its workers if `node` is given."""
     container = ServerContainer(settings=settings, events=events)
     if node is not None:
         container.node.override(providers.Object(node))
@@ -46,20 +46,21 @@ def make_container(
 async def serve_here(
     container: ServerContainer, *, listening: Callable[[str], None], stop: asyncio.Event
 ) -> None:
-    """Take offers and record until `stop` is set; `listening` is told the address."""
+    """Accept offers and record until `stop` is set; `listening` is called with the server's URL."""
     store, sessions, signaling = container.store(), container.sessions(), container.signaling()
     placement = container.placement()
     store.check()
     if placement.here is None:
-        # first the port: a second server on it must not touch what the first one records; who has
-        # started several workers has it already, and nobody else's requests should wait for us
+        # Bind the port before recovery: a second server on the same port must fail before it
+        # touches the recordings of the first. The parent of several workers has reserved the port
+        # already; a worker binds later, so that no request waits for its recovery.
         await signaling.bind()
     try:
-        # nobody may ask for a session before it is known which there are
+        # recover before answering requests: they may be for sessions that are recovered here
         sessions.recover()
         await placement.open()
         address = await signaling.start()
-        # what is there by now stays: the collector need not look through it again and again
+        # these objects live as long as the process: exempt them from garbage collection
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -82,6 +83,6 @@ async def serve_here(
 
 
 def at_signals(call: Callable[[], None]) -> None:
-    """Call at SIGINT and at SIGTERM, instead of what Python does."""
+    """Call `call` at SIGINT and SIGTERM, instead of Python's own handling."""
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, call)

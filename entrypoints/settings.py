@@ -1,7 +1,7 @@
-"""Everything that can be set: names, defaults, help and limits, each in one place.
+"""Declares every setting once: name, default, help text and limits.
 
-A settings object that exists is valid: the constructors raise `SettingInvalid`. Where values come
-from (flags, environment, file) is not this module's business.
+A settings object is always valid, because its constructor raises `SettingInvalid`. The module
+`config` reads the values from flags, environment and file.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def _setting(
     high: float = math.inf,
     is_secret: bool = False,
 ) -> Any:
-    """A field with what the command line, the documentation and the validation need.
+    """Declare a setting with its help text, and its choices or limits.
 
-    The `repr` of the settings leaves a secret out.
+    The `repr` of the settings leaves out secrets.
     """
     return field(
         default=default,
@@ -48,7 +48,7 @@ def _check_limits(settings: Any) -> None:
         if value is None:
             continue
         if meta["choices"] and value not in meta["choices"]:
-            raise SettingInvalid(item.name, f"{value!r} is none of {', '.join(meta['choices'])}")
+            raise SettingInvalid(item.name, f"{value!r} is not one of {', '.join(meta['choices'])}")
         if isinstance(value, int | float) and not meta["low"] <= value <= meta["high"]:
             limits = f"between {meta['low']:g} and {meta['high']:g}"
             if meta["high"] == math.inf:
@@ -61,70 +61,75 @@ class ServerSettings:
     """Settings of `gapless serve`."""
 
     host: str = _setting("127.0.0.1", "Address to listen on.")
-    port: int = _setting(8080, "TCP port to listen on; 0 takes a free one.", low=0, high=65535)
+    port: int = _setting(8080, "TCP port to listen on; 0 picks a free port.", low=0, high=65535)
     recordings: str = _setting("recordings", "Folder for the recordings.")
     storage: str = _setting(
         "wav",
-        "What recordings are kept as; opus: packets as they come, for `gapless render`.",
+        "Where and how to store recordings; opus stores packets undecoded, for `gapless render`.",
         choices=("wav", "opus", "memory"),
     )
     token: str | None = _setting(
-        None, "Clients must show this token; needed beyond loopback.", is_secret=True
+        None, "Token that clients must send; required unless the host is loopback.", is_secret=True
     )
-    allow_anyone: bool = _setting(False, "Serve beyond loopback without a token.")
-    tls_cert: str | None = _setting(None, "Certificate chain (PEM): serve HTTPS.")
+    allow_anyone: bool = _setting(
+        False, "Allow any client to record without a token, from other machines, too."
+    )
+    tls_cert: str | None = _setting(None, "Certificate chain (PEM), to serve HTTPS.")
     tls_key: str | None = _setting(None, "Private key (PEM) of --tls-cert.")
     ice_servers: tuple[IceServer, ...] = _setting(
-        (), "STUN and TURN servers, for this server and its clients."
+        (), "STUN and TURN servers that this server and its clients use."
     )
     turn_secret: str | None = _setting(
         None,
-        "Secret shared with the TURN servers: clients get credentials of their own.",
+        "Secret shared with the TURN servers, to give each client its own credentials.",
         is_secret=True,
     )
     turn_ttl_s: float = _setting(
-        43_200.0, "How long those credentials are good for.", low=60, high=7 * 86_400
+        43_200.0, "How long the TURN credentials of a client are valid.", low=60, high=7 * 86_400
     )
     ice_policy: str = _setting(
         "all", "relay: media goes through TURN servers only.", choices=("all", "relay")
     )
-    udp_ports: PortRange | None = _setting(  # noqa: RUF009 (it is a field, as all of them)
-        None, "UDP ports for media, as 50000-50999; one for each address of each session."
+    udp_ports: PortRange | None = _setting(  # noqa: RUF009 (it is a dataclass field)
+        None,
+        "UDP ports for media, such as 50000-50999; a session needs one for each local address.",
     )
     inactivity_timeout_s: float = _setting(
-        30.0, "End a session that has brought no packet for so long.", low=0.5, high=86_400
+        30.0, "End a session that has received no packet for this long.", low=0.5, high=86_400
     )
     connect_timeout_s: float = _setting(
-        15.0, "Drop a session that has no media path by then.", low=0.5, high=600
+        15.0, "Drop a session that has no media path after this long.", low=0.5, high=600
     )
     reorder_hold_s: float = _setting(
-        0.2, "Wait so long for packets that come out of order.", low=0, high=10
+        0.2, "How long to wait for packets that arrive out of order.", low=0, high=10
     )
     max_gap_s: float = _setting(
-        60.0, "Longest silence to fill in when timestamps jump.", low=1, high=86_400
+        60.0, "Longest gap to fill with silence when timestamps jump.", low=1, high=86_400
     )
-    fec: bool = _setting(True, "Ask publishers for forward error correction (Opus).")
-    dtx: bool = _setting(False, "Ask publishers to send next to nothing while it is silent.")
+    fec: bool = _setting(True, "Ask publishers to send forward error correction (Opus).")
+    dtx: bool = _setting(False, "Ask publishers to send almost nothing during silence (DTX).")
     bitrate: int | None = _setting(
         None, "Opus bit rate to ask publishers for, in bit/s.", low=6_000, high=510_000
     )
-    stereo: bool = _setting(False, "Ask publishers for two channels, also of a mono microphone.")
-    min_free_mb: int = _setting(64, "Refuse new recordings when less is free on the disk.", low=0)
+    stereo: bool = _setting(False, "Ask publishers for two channels, even from a mono microphone.")
+    min_free_mb: int = _setting(
+        64, "Refuse new recordings when the disk has less free space.", low=0
+    )
     large_files: str = _setting(
         "parts",
-        "Past 4 GiB (12 h of mono) go on in a new part, or as RF64 in the same file.",
+        "Beyond 4 GiB (12 h of mono), begin a new part, or continue the file as RF64.",
         choices=("parts", "rf64"),
     )
     rotate_s: float | None = _setting(
-        None, "Begin a new part after so much time, exact to the sample.", low=1
+        None, "Begin a new part after this much time, exact to the sample.", low=1
     )
-    memory_mb: int = _setting(256, "Most that --storage memory keeps in all.", low=1)
-    memory_each_mb: int = _setting(64, "Most that it keeps of one recording.", low=1)
+    memory_mb: int = _setting(256, "Memory limit of --storage memory for all recordings.", low=1)
+    memory_each_mb: int = _setting(64, "Memory limit of --storage memory for one recording.", low=1)
     max_sessions: int = _setting(
-        500, "Most sessions at one time, divided among the workers.", low=1
+        500, "Maximum number of sessions, divided among the workers.", low=1
     )
     workers: int = _setting(
-        1, "Processes that share the load; one for each core.", low=1, high=MAX_NODES
+        1, "Processes that share the load; use one for each core.", low=1, high=MAX_NODES
     )
 
     def __post_init__(self) -> None:
@@ -135,14 +140,14 @@ class ServerSettings:
         if self.token is not None and not self.token:
             raise SettingInvalid("token", "is empty")
         if self.max_sessions < self.workers:
-            raise SettingInvalid("max_sessions", "each worker needs one at least")
+            raise SettingInvalid("max_sessions", "each worker needs at least one session")
         if not self.turn_secret:
             _check_turn_credentials(self.ice_servers)
         if not (self.token or self.allow_anyone or is_loopback(self.host)):
             raise SettingInvalid(
                 "token",
                 f"{self.host} can be reached from other machines: set a token, "
-                "or say --allow-anyone to record whoever comes",
+                "or allow any client with --allow-anyone",
             )
 
 
@@ -156,30 +161,32 @@ class ClientSettings:
         "Where the sound comes from.",
         choices=("sounddevice", "pyaudio", "file", "tone"),
     )
-    device: str | None = _setting(None, "Input device, by name or number; see `gapless devices`.")
-    input: str | None = _setting(None, "The file to stream, with --capture file.")
+    device: str | None = _setting(
+        None, "Name or number of the input device; see `gapless devices`."
+    )
+    input: str | None = _setting(None, "File to stream with --capture file.")
     rate: int = _setting(48_000, "Sample rate of the capture in Hz.", low=8_000, high=384_000)
     channels: int = _setting(1, "1 for mono, 2 for stereo.", low=1, high=2)
-    duration: float | None = _setting(None, "Stop after so many seconds.", low=0.02)
-    name: str = _setting("", "What to call the recording.")
-    token: str | None = _setting(None, "Token that the server asks for.", is_secret=True)
+    duration: float | None = _setting(None, "Stop after this many seconds.", low=0.02)
+    name: str = _setting("", "Name of the recording.")
+    token: str | None = _setting(None, "Token to send to the server.", is_secret=True)
     bitrate: int = _setting(64_000, "Opus bit rate in bit/s.", low=6_000, high=510_000)
     complexity: int = _setting(
-        6, "How much work Opus makes of it: from 0 to 10, the most.", low=0, high=10
+        6, "Opus complexity, from 0 (least CPU) to 10 (best quality).", low=0, high=10
     )
-    fec: bool = _setting(True, "Carry each frame again, coarsely, in the next packet.")
+    fec: bool = _setting(True, "Repeat each frame in the next packet at lower quality (Opus FEC).")
     expected_loss: int = _setting(
-        10, "Packet loss in percent that FEC is made for.", low=0, high=100
+        10, "Packet loss that FEC should cope with, in percent.", low=0, high=100
     )
-    dtx: bool = _setting(False, "Send next to nothing while it is silent.")
+    dtx: bool = _setting(False, "Send almost nothing during silence (DTX).")
     application: str = _setting(
         "voip", "What Opus is tuned for.", choices=("voip", "audio", "lowdelay")
     )
     queue_s: float = _setting(
-        2.0, "Sound that may wait between capture and encoder.", low=0.1, high=60
+        2.0, "How much captured sound may wait for the encoder.", low=0.1, high=60
     )
     ice_servers: tuple[IceServer, ...] = _setting(
-        (), "STUN and TURN servers; without any, those that the server names."
+        (), "STUN and TURN servers; by default those that the server recommends."
     )
     ice_policy: str = _setting(
         "all", "relay: media goes through TURN servers only.", choices=("all", "relay")
@@ -189,6 +196,6 @@ class ClientSettings:
         _check_limits(self)
         _check_turn_credentials(self.ice_servers)
         if not self.server.startswith(("http://", "https://")):
-            raise SettingInvalid("server", f"{self.server!r} is no http:// or https:// address")
+            raise SettingInvalid("server", f"{self.server!r} is not an http:// or https:// address")
         if self.capture == "file" and not self.input:
-            raise SettingInvalid("input", "--capture file needs the file to stream")
+            raise SettingInvalid("input", "--capture file needs a file to stream")

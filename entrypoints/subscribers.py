@@ -1,4 +1,4 @@
-"""Who hears of events."""
+"""Connects subscribers to events."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from adapters.events.dispatcher import EventDispatcher
 from domain.ports.events import Subscriber
 
 NO_EVENTS = EventDispatcher(())
-"""Nobody hears of what is published here."""
+"""A publisher without subscribers."""
 
 
 @contextlib.contextmanager
 def events_for(*subscribers: Subscriber) -> Iterator[EventDispatcher]:
-    """A publisher for subscribers, which get what is still waiting when the block is left."""
+    """Provide a publisher; when the block is left, subscribers get the events that still wait."""
     dispatcher = EventDispatcher(subscribers)
     try:
         yield dispatcher

@@ -1,4 +1,4 @@
-"""What a person sees: a live line on a terminal, plain lines in a pipe."""
+"""Shows events to a person: a live line on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ from domain.session.session import SessionState
 from domain.sound.levels import FLOOR_DBFS
 
 _METER_WIDTH = 24
-_REDRAW_S = 0.1  # the pace at which an eye follows a meter
+_REDRAW_S = 0.1  # fast enough for the eye to follow the meter
 _PLAIN_S = 5.0
 
 
 def clock_time(seconds: float) -> str:
-    """``1:02:03.4``, hours only where there are any."""
+    """Format a duration as ``1:02:03.4``, or as ``02:03.4`` below an hour."""
     minutes, rest = divmod(round(seconds, 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:02d}:{rest:04.1f}"
 
 
 def meter(rms_dbfs: float, peak_dbfs: float) -> str:
-    """A bar for the RMS with a mark at the peak, from -60 to 0 dBFS."""
+    """Draw the RMS as a bar with a mark at the peak, from -60 to 0 dBFS."""
 
     def column(level: float) -> int:
         return max(0, min(_METER_WIDTH, round((level + 60) / 60 * _METER_WIDTH)))
@@ -66,7 +66,7 @@ def meter(rms_dbfs: float, peak_dbfs: float) -> str:
 
 
 class StreamView:
-    """Shows what a client does."""
+    """Shows the events of a client."""
 
     def __init__(self, *, server: str) -> None:
         self._server = server
@@ -96,7 +96,7 @@ class StreamView:
                 self._say("sending the rest")
 
     def close(self) -> None:
-        """Leave the cursor on a line of its own."""
+        """End the live line."""
         if self._is_drawn:
             _write("\n")
 
@@ -122,12 +122,12 @@ class StreamView:
 
 
 class ServerView:
-    """Shows what a server does, a line for each event."""
+    """Shows the events of a server, one line each."""
 
     def handle(self, event: Event) -> None:
         match event:
             case SessionOpened(session_id, name):
-                # the name comes from outside: a terminal must not take it for commands
+                # the client chose the name: it must not send control characters to the terminal
                 shown = "".join(character for character in name if character.isprintable())
                 self._say(session_id, "session opened" + (f" by {shown!r}" if shown else ""))
             case SessionStateChanged(session_id, SessionState.SILENT):
@@ -167,28 +167,30 @@ class ServerView:
             case ShutdownStarted():
                 _write("completing recordings\n")
             case EventsDropped(count):
-                _write(f"gapless: {count} lines are missing here: the terminal was too slow\n")
+                _write(
+                    f"gapless: {count} lines are missing here, because the terminal was too slow\n"
+                )
 
     def _say(self, session_id: str, line: str, *, error: bool = False) -> None:
         _write(f"{session_id}  {line}\n", error=error)
 
 
 def _of(track: int) -> str:
-    """Names a track, if a session may have others."""
+    """Return a prefix that names the track; empty for track 1."""
     return "" if track == 1 else f"track {track}: "
 
 
 def _write(text: str, *, error: bool = False) -> None:
-    """Write to the terminal or pipe; nobody need be there to read it.
+    """Write to the terminal or pipe, even if nobody reads from it.
 
-    Straight to the descriptor: a stream whose reader hangs would keep its lock, and the
-    interpreter waits for that lock when the process ends.
+    Writes to the descriptor instead of the stream. A write that hangs would hold the stream's
+    lock, and the interpreter waits for that lock when the process ends.
     """
     stream = sys.stderr if error else sys.stdout
     with contextlib.suppress(OSError, ValueError):
         try:
             descriptor = stream.fileno()
-        except io.UnsupportedOperation:  # it is no file, as in tests
+        except io.UnsupportedOperation:  # the stream has no descriptor, as in tests
             stream.write(text)
             return
         stream.flush()
@@ -198,7 +200,7 @@ def _write(text: str, *, error: bool = False) -> None:
 
 
 def log_to_terminal() -> None:
-    """Warnings and worse go to stderr, a line each; what a terminal cannot show is shown as "?"."""
+    """Log warnings and errors to stderr; show characters that it cannot encode as "?"."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -1,8 +1,7 @@
-"""A server that is several processes, one for each core, which listen on one port together.
+"""Runs a server as several processes, one for each core, that listen on the same port.
 
-The process that was started does not listen. It runs one worker process for each part of the
-sessions and replaces a worker that dies; the new one resumes the recordings of the old one, whose
-clients reconnect.
+The process that was started does not listen. It runs the worker processes and replaces a
+worker that dies. The new worker resumes the recordings of the old one when its clients reconnect.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from entrypoints.terminal import ServerView, log_to_terminal
 RESTART_S, MAX_RESTART_S = 0.5, 8.0
 """The delay before a worker that died is replaced; it doubles while workers die early."""
 STEADY_S = 30.0
-"""A worker that ran for so long did not die early."""
+"""A worker that ran for at least this long did not die early."""
 KILL_S = SHUTDOWN_S + 1.5
-"""A worker that has not ended so long after it was told to is killed."""
+"""A worker that has not ended this long after it was told to is killed."""
 _PROCESSES = multiprocessing.get_context("spawn")
 
 
@@ -46,8 +45,8 @@ async def serve_with_workers(
     listening: Callable[[str], None],
     stop: asyncio.Event,
 ) -> None:
-    """Serve until `stop` is set; raises what a server of one process raises."""
-    # errors in the settings are reported once, here
+    """Serve until `stop` is set; raises the same errors as a server of one process."""
+    # check the settings here, so that an error is reported once and not by every worker
     container = make_container(settings, events)
     container.signaling()
     container.store().check()
@@ -96,7 +95,7 @@ def _settings_of_worker(settings: ServerSettings, port: int, number: int) -> Ser
 
 
 class _Worker:
-    """One of the workers, over all processes that run it one after the other."""
+    """One worker, which several processes may run one after another."""
 
     def __init__(
         self,
@@ -117,7 +116,7 @@ class _Worker:
         """The URL of the first process once it listens, or the reason why it does not."""
 
     async def run(self) -> None:
-        """Run a process, and another when it dies, until `stop`."""
+        """Run a process, and start another whenever it dies, until `stop` is called."""
         delay = RESTART_S
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -204,8 +203,8 @@ def _complete(future: asyncio.Future[None]) -> None:
 def _reserved(host: str, port: int) -> Iterator[int]:
     """Reserve a port on which the workers can listen together.
 
-    Other programs can only listen on it if they ask to share it, too. Raises `PortInUse` or
-    `SettingInvalid`.
+    Another program can listen on it only if it asks to share the port, too. Raises `PortInUse`
+    or `SettingInvalid`.
     """
     try:
         reserved = _bind(host, port)
@@ -220,7 +219,9 @@ def _reserved(host: str, port: int) -> Iterator[int]:
 def _bind(host: str, port: int) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, *_, address in found if port else ():
-        with socket.socket(family, kind) as probe:  # without SO_REUSEPORT: is the port in use?
+        with socket.socket(
+            family, kind
+        ) as probe:  # binding without SO_REUSEPORT fails if the port is in use
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

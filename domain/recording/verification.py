@@ -23,7 +23,7 @@ class FileFacts:
     ledger: object
     """The parsed JSON of the ledger; None when it is missing or cannot be parsed."""
     problems: Sequence[str] = ()
-    """What is wrong with the files themselves."""
+    """What is wrong with the files, whatever the ledger says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Verdict:
         return not self.problems
 
     def as_json(self) -> dict[str, Any]:
-        """One object of `gapless verify --json` (stable)."""
+        """Return the object that `gapless verify --json` prints (stable format)."""
         return {
             "file": self.path,
             "ok": self.ok,
@@ -80,7 +80,7 @@ def verify(facts: FileFacts, limits: Limits) -> Verdict:
         reason = facts.ledger.get("end_reason")
         end_reason = reason if isinstance(reason, str) else None
     elif facts.ledger is not None:
-        problems.append("the ledger is no JSON object")
+        problems.append("the ledger is not a JSON object")
     samples = totals(spans)
     gap = longest_gap(spans)
     if facts.format is not None:
@@ -145,5 +145,5 @@ def _limit_problems(
             problems.append(f"{share:.2%} is {kind.value}, more than {limit:.2%}")
     gap_s = gap.length / audio_format.sample_rate_hz if gap else 0.0
     if gap_s > limits.gap_s:
-        problems.append(f"the longest hole is {gap_s:.3f} s, more than {limits.gap_s:g} s")
+        problems.append(f"the longest gap is {gap_s:.3f} s, more than {limits.gap_s:g} s")
     return problems

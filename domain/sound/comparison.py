@@ -25,7 +25,7 @@ class Comparison:
     """Correlation over the overlapping part; 1.0 means the same shape."""
     level_difference_db: float
     """RMS level of the received signal relative to the sent one, over the overlapping part."""
-    longest_hole: int
+    longest_gap: int
     """Longest run of samples below -80 dBFS in the received signal where the sent one has sound."""
 
 
@@ -43,7 +43,7 @@ def compare(sent: Mono, received: Mono, *, sample_rate_hz: int) -> Comparison:
         delay=delay,
         correlation=float(np.dot(a, b)) / norm if norm else 0.0,
         level_difference_db=10 * float(np.log10(np.dot(b, b) / np.dot(a, a))),
-        longest_hole=_longest_hole(a, b, window=sample_rate_hz // 200),
+        longest_gap=_longest_gap(a, b, window=sample_rate_hz // 200),
     )
 
 
@@ -55,14 +55,14 @@ def _delay(sent: Mono, received: Mono) -> int:
     return lag if lag < len(received) else lag - size
 
 
-def _longest_hole(sent: Mono, received: Mono, *, window: int) -> int:
+def _longest_gap(sent: Mono, received: Mono, *, window: int) -> int:
     """Return the longest run of windows where received is below -80 dBFS and sent above -60."""
     count = len(sent) // window
     shape = (count, window)
     loud = np.abs(sent[: count * window]).reshape(shape).max(axis=1) > 10 ** (-60 / 20)
     dead = np.abs(received[: count * window]).reshape(shape).max(axis=1) < 10 ** (-80 / 20)
     longest = run = 0
-    for hole in loud & dead:
-        run = run + 1 if hole else 0
+    for is_gap in loud & dead:
+        run = run + 1 if is_gap else 0
         longest = max(longest, run)
     return longest * window

@@ -1,4 +1,4 @@
-"""`gapless demo`: the main job, for real, in two processes on this machine."""
+"""`gapless demo`: records speech from a client process in a server process on this machine."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class _DemoFailed(GaplessError):
     help="Folder for the recording.",
 )  # fmt: skip
 def demo(recordings: str) -> None:
-    """Record ten seconds of speech, from one process to another, and compare.
+    """Record ten seconds of speech on this machine, and compare.
 
-    Starts a server on loopback, streams speech to it through the whole WebRTC stack (Opus, ICE,
-    DTLS-SRTP) and shows what was recorded and how it compares with what was sent.
+    Starts a server on loopback and streams speech to it through the whole WebRTC stack (Opus, ICE,
+    DTLS-SRTP). Then compares the recording with the speech that was sent.
     """
     with importlib.resources.as_file(
         importlib.resources.files("entrypoints") / "assets" / "speech.flac"
@@ -47,7 +47,7 @@ def demo(recordings: str) -> None:
 
 
 def _record(speech: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """Run a server and a client as processes; return the recording that appeared."""
+    """Run a server and a client as processes; return the new recording."""
     server = _start("serve", "--port", "0", "--recordings", str(folder), stdout=subprocess.PIPE)
     try:
         address = _address_of(server)
@@ -67,11 +67,13 @@ def _record(speech: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     recorded = set(folder.glob("*.wav")) - before
     if not recorded:
         raise _DemoFailed(f"no recording appeared in {folder}")
-    return max(recorded)  # the latest, should there be one of an earlier demo that was killed
+    return max(
+        recorded
+    )  # the latest: the server may also have recovered one of an earlier demo that was killed
 
 
 def _start(*arguments: str, stdout: int | None = None) -> subprocess.Popen[str]:
-    # what is set in this shell is meant for real servers, not for the demo
+    # ignore the settings in this environment: they are meant for real servers
     environ = {
         key: value for key, value in os.environ.items() if not key.startswith(ENVIRONMENT_PREFIX)
     }
@@ -85,7 +87,7 @@ def _start(*arguments: str, stdout: int | None = None) -> subprocess.Popen[str]:
 
 def _address_of(server: subprocess.Popen[str]) -> str:
     assert server.stdout is not None
-    for line in server.stdout:  # it may tell first what it has found
+    for line in server.stdout:  # lines about recovered recordings may come first
         if _LISTENING in line:
             return line.partition(_LISTENING)[2].split()[0]
     raise _DemoFailed("the server did not start")
@@ -107,7 +109,7 @@ def _report(speech: pathlib.Path, recording: pathlib.Path) -> None:
         ("length", f"{len(received) / rate:.3f} s ({difference_s * 1000:+.1f} ms against sent)"),
         ("correlation", f"{result.correlation:.3f} after alignment (1 is the same shape)"),
         ("level", f"{result.level_difference_db:+.2f} dB against sent"),
-        ("holes", f"longest {result.longest_hole / rate * 1000:.0f} ms"),
+        ("gaps", f"longest {result.longest_gap / rate * 1000:.0f} ms"),
     ]
     click.echo()
     _table(rows)
@@ -115,10 +117,10 @@ def _report(speech: pathlib.Path, recording: pathlib.Path) -> None:
         abs(difference_s) <= _MAX_LENGTH_S
         and result.correlation >= _MIN_CORRELATION
         and abs(result.level_difference_db) <= _MAX_LEVEL_DB
-        and result.longest_hole == 0
+        and result.longest_gap == 0
     )
     if not good:
-        raise _DemoFailed("the recording is not what was sent")
+        raise _DemoFailed("the recording differs from what was sent")
     click.echo("\nWhat was sent is what was recorded.")
 
 

@@ -15,8 +15,8 @@ from entrypoints.subscribers import NO_EVENTS
 def devices(settings: ClientSettings) -> None:
     """List the input devices.
 
-    The number or the name (or a part of it that fits one device) goes behind --device. The
-    default is marked with *.
+    Pass the number or the name of a device to `gapless stream --device`. Part of the name is
+    enough if it fits only one device. The default device is marked with *.
 
     \b
     Examples:
@@ -26,7 +26,7 @@ def devices(settings: ClientSettings) -> None:
     container = ClientContainer(settings=settings, events=NO_EVENTS)
     found = container.capture().devices()
     if not found:
-        click.echo("no input device")
+        click.echo("no input devices found")
     for device in found:
         mark = "*" if device.is_default else " "
         click.echo(

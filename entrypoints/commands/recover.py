@@ -15,10 +15,10 @@ from entrypoints.terminal import ServerView
 def recover(folder: str) -> None:
     """Complete the recordings that a killed server has left in DIR.
 
-    Every NAME.wav.part becomes a NAME.wav that plays everywhere, and every NAME.opus.part becomes
-    a NAME.opus, each with its ledger. Nothing is overwritten, and nothing is deleted but
-    unfinished output of `gapless render`. Recordings that a running server writes are left alone.
-    Doing it again changes nothing. `gapless serve` does the same when it starts.
+    Every NAME.wav.part becomes a valid NAME.wav, and every NAME.opus.part becomes a valid
+    NAME.opus, each with its ledger. Nothing is overwritten. Only unfinished output of `gapless
+    render` is deleted. Recordings that a running server is writing are left alone. Running the
+    command again changes nothing. `gapless serve` also recovers recordings when it starts.
 
     \b
     Example:

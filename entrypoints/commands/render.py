@@ -16,15 +16,15 @@ from entrypoints.terminal import clock_time
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--output", "folder", metavar="DIR", type=click.Path(file_okay=False),
-    help="Folder for the WAVs; without it they lie beside the files, as NAME-rendered.wav.",
+    help="Folder for the WAVs; by default they are written beside the files as NAME-rendered.wav.",
 )  # fmt: skip
 def render(files: tuple[str, ...], folder: str | None) -> None:
-    """Make WAVs from Opus recordings (gapless serve --storage opus).
+    """Decode Opus recordings (gapless serve --storage opus) to WAVs.
 
-    Decodes the packets, and rebuilds and conceals what was lost, as the server does when it
-    stores WAVs: the samples and their ledger are the same. The Opus files stay as they are, and
-    nothing is replaced. When a file cannot be rendered, an error is shown and the next one
-    follows. Rendering is some hundred times faster than real time.
+    Decodes the packets, and recovers and conceals losses, exactly as the server does when it
+    stores WAVs: samples and ledger are the same. The Opus files are not changed, and no file is
+    overwritten. If a file cannot be rendered, an error is shown and the next file is rendered.
+    Rendering is some hundred times faster than real time.
 
     \b
     Examples:
@@ -38,7 +38,7 @@ def render(files: tuple[str, ...], folder: str | None) -> None:
     for file in files:
         try:
             rendered = renderer.render(file, folder)
-        except GaplessError as error:  # the other files may be fine
+        except GaplessError as error:  # go on with the other files
             click.echo(f"gapless: {error}", err=True)
             exit_code = max(exit_code, exit_code_of(error))
         else:

@@ -22,10 +22,10 @@ from entrypoints.workers import serve_with_workers
 def serve(settings: ServerSettings) -> None:
     """Receive streams and record them.
 
-    Listens for clients (gapless stream, WHIP publishers at /whip, or whatever can POST an offer)
-    and writes a WAV for each, or with --storage opus the packets as they come. Ctrl-C or SIGTERM
-    completes all recordings first; what a server that was killed has left is gone on with, or
-    completed.
+    Listens for clients: `gapless stream`, WHIP publishers at /whip, or any program that can POST
+    an offer. Writes a WAV for each track, or with --storage opus a file of undecoded packets.
+    Ctrl-C or SIGTERM completes all recordings and ends the server. Recordings of a server that
+    was killed are resumed when their clients reconnect; otherwise they are completed.
 
     \b
     Examples:
@@ -42,7 +42,7 @@ def serve(settings: ServerSettings) -> None:
 
 
 def _allow_files() -> None:
-    """As many descriptors as this process may have: a session takes about ten."""
+    """Raise the limit of open files to the maximum: a session needs about ten."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -21,9 +21,9 @@ from entrypoints.terminal import StreamView, clock_time
 def stream(settings: ClientSettings) -> None:
     """Stream a microphone (or a file, or a tone) to a server.
 
-    Streams until Ctrl-C, the end of the file, or --duration; what was captured is sent before it
-    ends. A server that is not there is waited for; one that is lost is looked for, and the same
-    recording goes on, silent for as long as it took.
+    Streams until Ctrl-C, the end of the file, or --duration. All captured sound is sent before the
+    command ends. Waits for a server that is not available yet. If the connection is lost, the
+    client reconnects and the same recording continues, with silence for the time of the outage.
 
     \b
     Examples:
@@ -44,7 +44,7 @@ def stream(settings: ClientSettings) -> None:
     safe = "" if summary.safe_s is None else f", {clock_time(summary.safe_s)} safe on the server"
     click.echo(f"done: {clock_time(summary.seconds)} streamed{safe}")
     if summary.lost_s:
-        click.echo(f"{summary.lost_s:.1f} s could not be taken from the device and are silent")
+        click.echo(f"{summary.lost_s:.1f} s were lost at the device and are silent")
 
 
 async def _stream(publisher: Publisher) -> StreamSummary:
@@ -56,7 +56,7 @@ async def _stream(publisher: Publisher) -> StreamSummary:
         if publisher.streaming and not stopping:
             stopping = True
             publisher.stop()
-        else:  # there is nothing to save yet, or somebody does not want to wait for it
+        else:  # there is nothing to save yet, or this is the second signal
             running.cancel()
 
     for signal_number in (signal.SIGINT, signal.SIGTERM):

@@ -16,7 +16,7 @@ from entrypoints.terminal import clock_time
 
 
 class _Fraction(click.ParamType[float]):
-    """A fraction of a recording: ``1%`` or ``0.01``."""
+    """A fraction of a recording, such as ``1%`` or ``0.01``."""
 
     name = "SHARE"
 
@@ -29,17 +29,25 @@ class _Fraction(click.ParamType[float]):
         except ValueError:
             fraction = -1.0
         if not 0 <= fraction <= 1:
-            self.fail(f"{text!r} is no share such as 1% or 0.01", param, ctx)
+            self.fail(f"{text!r} is not a share such as 1% or 0.01", param, ctx)
         return fraction
 
 
 @click.command("verify")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
-@click.option("--max-recovered", type=_Fraction(), default=1.0, help="Most that may be rebuilt.")
-@click.option("--max-concealed", type=_Fraction(), default=1.0, help="Most that may be concealed.")
-@click.option("--max-silence", type=_Fraction(), default=1.0, help="Most that may be missing.")
-@click.option("--max-gap", type=float, metavar="SECONDS", help="Longest hole allowed.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs."
+)
+@click.option(
+    "--max-recovered", type=_Fraction(), default=1.0, help="Largest share that may be recovered."
+)
+@click.option(
+    "--max-concealed", type=_Fraction(), default=1.0, help="Largest share that may be concealed."
+)
+@click.option(
+    "--max-silence", type=_Fraction(), default=1.0, help="Largest share that may be silence."
+)
+@click.option("--max-gap", type=float, metavar="SECONDS", help="Longest gap allowed.")
 def verify_command(
     files: tuple[str, ...],
     as_json: bool,
@@ -52,7 +60,7 @@ def verify_command(
 
     Checks length, spans, hash and header. Prints how much was received, recovered or concealed,
     how much is silence or DTX (the sender paused on purpose), and where the longest gap is.
-    Exit code 0 when all recordings are sound and within the limits, 1 otherwise.
+    The exit code is 0 if all recordings are valid and within the limits, and 1 otherwise.
 
     \b
     Examples:
@@ -94,7 +102,7 @@ def _text(verdict: Verdict) -> str:
         if verdict.longest_gap is not None:
             gap = verdict.longest_gap
             lines.append(
-                f"  longest hole {gap.length / rate:.3f} s at {clock_time(gap.start / rate)}"
+                f"  longest gap {gap.length / rate:.3f} s at {clock_time(gap.start / rate)}"
             )
     if verdict.end_reason is not None:
         lines.append(f"  ended      {verdict.end_reason}")

@@ -103,14 +103,14 @@ def test_a_certificate_that_is_none(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "env", "said"),
     [
-        (("serve", "--port", "x"), {}, "port: 'x' is no whole number (from --port)"),
+        (("serve", "--port", "x"), {}, "port: 'x' is not a whole number (from --port)"),
         (("serve",), {"GAPLESS_STORAGE": "tape"}, "(from GAPLESS_STORAGE)"),
         (("serve",), {"GAPLESS_PROT": "1"}, "prot: there is no such setting"),
         (("serve", "--config", "/no/file"), {}, "config: cannot read /no/file"),
         (("serve", "--host", "0.0.0.0"), {}, "token: 0.0.0.0 can be reached"),
-        (("stream", "--capture", "tape"), {}, "capture: 'tape' is none of"),
+        (("stream", "--capture", "tape"), {}, "capture: 'tape' is not one of"),
         (("stream", "--capture", "file"), {}, "input: --capture file needs"),
-        (("stream", "--server", "ftp://x"), {}, "server: 'ftp://x' is no http://"),
+        (("stream", "--server", "ftp://x"), {}, "server: 'ftp://x' is not an http://"),
     ],
 )
 def test_a_wrong_setting(arguments: tuple[str, ...], env: dict[str, str], said: str) -> None:

@@ -45,7 +45,7 @@ async def test_the_recording_matches_the_microphone(tmp_path: pathlib.Path) -> N
     result = compare(looped, middle, sample_rate_hz=rate)
     assert result.correlation >= 0.90
     assert abs(result.level_difference_db) <= 1
-    assert result.longest_hole == 0
+    assert result.longest_gap == 0
 
 
 async def test_losses_are_recovered_from_redundancy(

@@ -64,7 +64,7 @@ def test_what_is_spoken_is_what_is_recorded(
     result = compare(speech[: seconds * rate], recorded, sample_rate_hz=rate)
     assert result.correlation >= 0.90
     assert abs(result.level_difference_db) <= 1
-    assert result.longest_hole == 0
+    assert result.longest_gap == 0
     assert not any("lost" in line for line in client.lines), client.lines
 
 

@@ -20,7 +20,7 @@ TOLERANCE_MS = 40
 
 def assert_whole(outcome: Outcome) -> None:
     assert outcome.length_error_ms <= TOLERANCE_MS
-    assert outcome.hole_error_ms <= TOLERANCE_MS
+    assert outcome.gap_error_ms <= TOLERANCE_MS
 
 
 @pytest.mark.timeout(120)

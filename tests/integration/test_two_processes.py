@@ -29,7 +29,7 @@ def assert_same_sound(sent: pathlib.Path, recording: pathlib.Path) -> None:
     result = compare(original, recorded, sample_rate_hz=rate)
     assert result.correlation >= 0.90
     assert abs(result.level_difference_db) <= 1
-    assert result.longest_hole == 0
+    assert result.longest_gap == 0
 
 
 def test_speech_arrives_whole(tmp_path: pathlib.Path) -> None:

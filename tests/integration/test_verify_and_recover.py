@@ -35,7 +35,7 @@ def test_a_sound_recording_is_told_in_words(recordings: pathlib.Path) -> None:
     text = "\n".join(lines)
     assert "received    40.000%  0.013 s" in text
     assert "silence     20.000%" in text
-    assert "longest hole 0.019 s at 00:00.0" in text
+    assert "longest gap 0.019 s at 00:00.0" in text
     assert "ended      recovered" in text
 
 

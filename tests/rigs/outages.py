@@ -79,8 +79,8 @@ class Outcome:
     """Time from when a path exists again to the first packet that arrives over it."""
     length_error_ms: float
     """Error of the recording's length against what the client sent."""
-    hole_error_ms: float
-    """Error of where sound resumes, against the first packet that arrived; 0 without a hole."""
+    gap_error_ms: float
+    """Error of where sound resumes, against the first packet that arrived; 0 without a gap."""
     kinds: tuple[str, ...]
     """The kinds of the spans longer than 200 ms."""
 
@@ -172,12 +172,12 @@ def _outcome(
     return Outcome(
         recovery_s,
         length_error / RATE * 1000,
-        _hole_error(spans, network) / RATE * 1000,
+        _gap_error(spans, network) / RATE * 1000,
         _kinds(spans),
     )
 
 
-def _hole_error(spans: list[dict[str, Any]], network: Network) -> float:
+def _gap_error(spans: list[dict[str, Any]], network: Network) -> float:
     """Compare the longest silence with the longest stretch of lost packets, in samples."""
     log = network.log
     silences = [span for span in spans if span["kind"] == "silence"]

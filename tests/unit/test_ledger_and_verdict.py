@@ -165,7 +165,7 @@ SPAN = {"start": 0, "length": 5000, "kind": "received"}
             {},
             "span 1 is of the same kind",
         ),
-        ([], {}, "no JSON object"),
+        ([], {}, "not a JSON object"),
         (written(), {"problems": ["broken"]}, "broken"),
     ],
 )

@@ -48,14 +48,14 @@ def test_a_delayed_copy_is_found_and_is_the_same(delay: int) -> None:
     assert result.delay == delay
     assert result.correlation == pytest.approx(1)
     assert result.level_difference_db == pytest.approx(-6.02, abs=0.01)
-    assert result.longest_hole == 0
+    assert result.longest_gap == 0
 
 
 def test_a_hole_is_seen() -> None:
     sent = noise(1)
     received = sent.copy()
     received[20_000:24_800] = 0
-    assert 4_320 <= compare(sent, received, sample_rate_hz=RATE).longest_hole <= 4_800
+    assert 4_320 <= compare(sent, received, sample_rate_hz=RATE).longest_gap <= 4_800
 
 
 def test_other_sound_does_not_correlate() -> None:
