@@ -59,8 +59,11 @@ JUDGES: dict[str, tuple[str, ...]] = {
         "tests/unit/test_ledger_and_verdict.py",
     ),
     "domain/recording/recording.py": (*_RECORDING, *_SESSIONS),
-    "domain/recording/ledger.py": (*_RECORDING, *_SESSIONS),
-    "domain/session/session.py": _SESSIONS,
+    "domain/recording/ledger.py": (
+        "tests/unit/test_ledgers_stay_small_and_true.py",
+        "tests/unit/test_ledger_and_verdict.py",
+    ),
+    "domain/session/session.py": ("tests/unit/test_sessions_end_in_one_way.py", *_SESSIONS),
     "domain/services/client/publisher.py": _CLIENT,
     "domain/services/client/uplink.py": (
         "tests/unit/test_the_way_to_the_server_is_kept.py",

@@ -65,6 +65,18 @@ def test_packets_keep_a_session_alive_and_nothing_else_does() -> None:
     assert live.due(now=160.0) is SessionInput.INACTIVITY_DEADLINE_PASSED
 
 
+def test_what_changes_the_state_is_told_and_what_does_not_is_not() -> None:
+    live = session()
+    assert live.connected(now=100.0)
+    assert not live.connected(now=101.0)
+    assert live.active_at == 100.0
+    assert live.packet_received(now=102.0)
+    assert not live.packet_received(now=103.0)
+    assert live.active_at == 103.0
+    assert not live.connected(now=104.0)
+    assert live.active_at == 103.0
+
+
 def test_a_session_that_brings_nothing_any_more_is_seen_to_be_silent() -> None:
     live = session()
     live.connected(now=100.0)
@@ -85,6 +97,18 @@ def test_an_interrupted_session_waits_for_its_client_and_then_is_recovered() -> 
     due = found.due(now=130.0)
     assert due is SessionInput.NEVER_RESUMED
     assert END_REASONS[due] is EndReason.RECOVERED
+
+
+def test_deadlines_are_met_to_the_moment() -> None:
+    live = session()
+    live.packet_received(now=100.0)
+    assert live.due(now=101.999) is None
+    assert live.due(now=102.0) is SessionInput.PACKETS_CEASED
+    assert live.due(now=129.999) is SessionInput.PACKETS_CEASED
+    assert live.due(now=130.0) is SessionInput.INACTIVITY_DEADLINE_PASSED  # though unseen till now
+    live.handle(SessionInput.PACKETS_CEASED)
+    assert live.due(now=129.999) is None
+    assert live.due(now=130.0) is SessionInput.INACTIVITY_DEADLINE_PASSED
 
 
 def test_an_event_after_the_end_changes_nothing() -> None:
