@@ -165,6 +165,16 @@ def test_the_stream_may_not_be_further_ahead_than_in_one_process(more: int, beli
         assert placement.gap == 0
 
 
+@pytest.mark.parametrize(("more", "believed"), [(0, True), (1, False)])
+def test_after_a_break_only_sound_of_this_process_counts(more: int, believed: bool) -> None:
+    line = taken_up(5)
+    assert goes_on(line, 5 + LEAD - HALF, now=LONG_AGO)  # 12 s
+    line.restart()
+    assert not goes_on(line, 0, now=LONG_AGO)
+    # a second of sound since the anchor at 10 s, and two seconds of lead: up to 13 s
+    assert goes_on(line, HALF + HALF + more, now=LONG_AGO) is believed
+
+
 def test_a_stream_that_half_the_numbers_are_missing_of_is_another_one() -> None:
     line = taken_up(2**31)
     assert not goes_on(line, 960, now=LONG_AGO + 1)
