@@ -37,6 +37,17 @@ def test_what_is_cut_off_or_damaged_is_read_or_refused(name: str) -> None:
             TARGETS[name](bytes(damaged))
 
 
+@pytest.mark.parametrize("name", ["offer", "answer", "fragment"])
+def test_a_line_that_comes_again_and_again_takes_no_time_out_of_proportion(name: str) -> None:
+    lines = {line for seed in SEEDS[name] for line in seed.splitlines(keepends=True)}
+    for line in sorted(lines):
+        seed = SEEDS[name][-1]
+        for times in (900, (99_000 - len(seed)) // len(line)):  # lines and bytes are limited
+            started_at = time.thread_time()
+            TARGETS[name](seed + line * times)
+            assert time.thread_time() - started_at < SOON_S, line
+
+
 def test_what_crashed_once_is_read_or_refused_in_time() -> None:
     for crash in sorted(CRASHES.glob("*/*")):
         started_at = time.thread_time()

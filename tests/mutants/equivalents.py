@@ -33,4 +33,5 @@ def read_equivalents() -> dict[tuple[str, ...], str]:
 
 def describe(mutant: Mutant) -> str:
     """A mutant as the file has it, but for the reason."""
-    return f"{mutant.module}  {mutant.where}\n- {mutant.before}\n+ {mutant.after}"
+    lines = f"{mutant.module}  {mutant.where}", f"- {mutant.before}", f"+ {mutant.after}"
+    return "\n".join(map(str.rstrip, lines))

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from adapters.storage.memory import MemoryStore
-from domain.errors import OfferRejected
+from domain.errors import OfferRejected, SessionUnknown
+from domain.events import RecordingInterrupted
 from domain.ports.storage import InterruptedRecording, Recovery
 from domain.recording.ledger import Container, RecordingInfo, SampleKind
 from domain.recording.recording import Anchor, EndReason
 from domain.rtp.packets import RtpPacket
+from domain.session.ice import IceCandidate
 from domain.session.session import SessionState, digest_of
 from domain.sound.formats import AudioFormat
 from tests.fakes.media import packet, payload
@@ -87,6 +89,22 @@ async def test_what_was_written_within_the_longest_gap_is_asked_for() -> None:
     assert server.store.asked_since == EPOCH - datetime.timedelta(seconds=60)
     assert server.sessions.states()["interrupted"] == 1
     assert server.sessions.session_of(SECRET) == "session"
+
+
+async def test_what_was_found_is_told() -> None:
+    server = restarted(tracks=2)
+    told = [event for event in server.seen.events if isinstance(event, RecordingInterrupted)]
+    assert [(event.info.name, event.length) for event in told] == [
+        ("name 1", BEFORE), ("name 2", BEFORE),
+    ]  # fmt: skip
+
+
+async def test_before_its_client_is_back_a_session_has_no_connection() -> None:
+    server = restarted()
+    with pytest.raises(SessionUnknown):
+        server.sessions.add_candidate("session", IceCandidate("candidate:1", "0", 0))
+    with pytest.raises(SessionUnknown):
+        server.sessions.connection_of(SECRET)
 
 
 async def test_the_stream_goes_on_where_its_timestamps_say() -> None:

@@ -9,12 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from domain.errors import OfferRejected, RecordingIncomplete, ServerFull, StorageFailed
+from domain.errors import (
+    OfferRejected,
+    RecordingIncomplete,
+    ServerFull,
+    SessionUnknown,
+    StorageFailed,
+)
+from domain.events import RecordingCompleted
 from domain.ports.media import MediaSink
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.services.server.answers import Accepted
 from domain.services.server.delivery import DECODED_TOGETHER
+from domain.session.ice import IceCandidate
 from tests.fakes.media import FakeConnection, PlainDecoder, packet
 from tests.unit.test_sessions_are_recorded import Server, values
 
@@ -239,6 +247,47 @@ async def test_sessions_are_decoded_twelve_at_a_time_and_then_stored(server: Ser
     assert steps == [(12, 12), (12, 12), (6, 6)]
 
 
+async def test_a_single_packet_does_not_wait_for_others(server: Server) -> None:
+    await flowing(server, 1)
+    turns = Turns(server)
+    sink_of(server, 1).packets_received(0, arriving(server, 1))
+    assert len(turns) == 1
+    turns.run()
+    assert recorded(server, 0) == 2 * 960
+    assert len(turns) == 0
+
+
+async def test_what_a_take_over_releases_is_decoded_though_all_else_has_been(
+    server: Server,
+) -> None:
+    await flowing(server, 2)
+    await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
+    sink_of(server, 1).packets_received(0, arriving(server, 3))  # waits for 1 and 2
+    turns = Turns(server)
+    sink_of(server, 2).packets_received(0, arriving(server, 1))  # decoding is due before
+    sink_of(server, 3).packets_received(0, arriving(server, 4))
+    turns.run()
+    assert [recorded(server, n) for n in range(2)] == [4 * 960, 2 * 960]
+
+
+async def test_a_take_over_needs_no_old_connection(server: Server) -> None:
+    await flowing(server, 1)
+    await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
+    turns = Turns(server)
+    sink_of(server, 2).packets_received(0, arriving(server, 1, 2))
+    sink_of(server, 1).connection_closed()
+    turns.run()
+    assert server.seen.failures == []
+    await server.sessions.shut_down()
+    assert len(server.only_recording) == 3 * 960
+
+
+def recorded(server: Server, number: int) -> int:
+    """Samples of a session that are on their way to the store."""
+    live = list(server.sessions._sessions.values())[number]
+    return live.tracks[0]._recorder._recording.length
+
+
 async def test_a_fault_while_decoding_ends_its_session_and_no_other(server: Server) -> None:
     await flowing(server, 3)
 
@@ -407,6 +456,26 @@ async def test_a_recording_that_cannot_be_completed_is_told_and_all_is_released(
         await server.sessions.delete(session)
 
 
+async def test_a_session_without_sound_has_no_seconds_and_no_recording(server: Server) -> None:
+    session = await server.offer("desk")
+    assert server.seen.opened == ["desk"]
+    assert await server.sessions.delete(session) == 0.0
+    assert server.store.recordings == {}
+
+
+async def test_a_session_that_is_being_completed_takes_no_candidates(server: Server) -> None:
+    session = await server.offer()
+    server.receive(packet(1))
+    deleting = asyncio.ensure_future(server.sessions.delete(session))
+    while server.sessions.session_count:
+        await asyncio.sleep(0)
+    with pytest.raises(SessionUnknown):
+        server.sessions.add_candidate(session, IceCandidate("candidate:1", "0", 0))
+    with pytest.raises(SessionUnknown):
+        await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
+    await deleting
+
+
 # -- several tracks --------------------------------------------------------------------------------
 
 
@@ -424,6 +493,10 @@ async def test_each_track_is_a_recording_with_its_number(server: Server) -> None
     stored = sorted(server.store.recordings.values(), key=lambda item: item.info.track)
     assert [item.info.track for item in stored] == [1, 2]
     assert [len(item.samples) for item in stored] == [10 * 960, 20 * 960]
+    completed = [event for event in server.seen.events if isinstance(event, RecordingCompleted)]
+    assert [(event.track, event.recording.length) for event in completed] == [
+        (1, 10 * 960), (2, 20 * 960),
+    ]  # fmt: skip
 
 
 async def test_a_connection_with_fewer_tracks_serves_those_that_it_has(server: Server) -> None:
