@@ -73,10 +73,16 @@ JUDGES: dict[str, tuple[str, ...]] = {
     "domain/services/server/answers.py": _SERVER,
     "domain/services/server/delivery.py": _SERVER,
     "domain/services/server/live_session.py": _SERVER,
-    "domain/services/server/track_processor.py": _SERVER,
+    "domain/services/server/track_processor.py": (
+        "tests/unit/test_a_track_becomes_a_recording.py",
+        *_SERVER,
+    ),
     "domain/services/server/track_receiver.py": (
         "tests/unit/test_a_track_is_received_in_order.py",
         *_SERVER,
     ),
-    "domain/services/server/track_recorder.py": _SERVER,
+    "domain/services/server/track_recorder.py": (
+        "tests/unit/test_a_track_becomes_a_recording.py",
+        *_SERVER,
+    ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -363,6 +364,62 @@ async def test_a_take_over_reads_the_old_connection_first_and_happens_once(serve
     assert server.seen.resumed == [2]
     await server.sessions.shut_down()
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(7))))
+
+
+async def test_a_take_over_that_comes_after_the_end_does_nothing(server: Server) -> None:
+    await flowing(server, 1)
+    await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
+    turns = Turns(server)
+    sink_of(server, 2).packets_received(0, arriving(server, 1))
+    server.clock.advance(30)
+    server.sessions.tick()
+    turns.run()
+    await server.spawned.join()
+    assert server.seen.ended == [EndReason.INACTIVE]
+    assert server.seen.resumed == []
+    assert [item.closed for item in server.transport.connections] == [1, 1]
+
+
+async def test_a_connection_that_closes_before_its_packets_are_taken_ends_behind_them(
+    server: Server,
+) -> None:
+    await flowing(server, 1)
+    await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
+    turns = Turns(server)
+    sink_of(server, 2).packets_received(0, arriving(server, 1, 2))
+    sink_of(server, 2).connection_closed()
+    assert server.sessions.session_count == 1
+    turns.run()
+    await server.spawned.join()
+    assert server.seen.ended == [EndReason.CLOSED]
+    assert len(server.only_recording) == 3 * 960
+
+
+async def test_a_reconnection_is_dated_by_the_first_that_came_of_it(server: Server) -> None:
+    await flowing(server, 1)
+    await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
+    turns = Turns(server)
+    first, second, third = arriving(server, 1, 2, 3)
+    at = server.clock.now
+    for batch in ([first, replace(second, arrived=at + 1)], [replace(third, arrived=at + 2)]):
+        sink_of(server, 2).packets_received(0, batch)
+    turns.run()
+    await server.sessions.shut_down()
+    (stored,) = server.store.recordings.values()
+    (noted,) = [event for event in stored.ledger["events"] if event["type"] == "reconnected"]
+    when = server.clock.utc() + datetime.timedelta(seconds=1)
+    assert noted["at"] == when.isoformat(timespec="microseconds")
+
+
+async def test_the_latest_connection_is_the_one_that_is_spoken_of(server: Server) -> None:
+    await flowing(server, 1)
+    await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
+    old, new = server.transport.connections
+    assert server.sessions.connection_of(_secret(server, 0)) is new
+    sink_of(server, 1).connection_closed()
+    assert old.closed == 0
+    assert sink_of(server, 1).reception_reports() == ()
+    assert server.sessions.connection_of(_secret(server, 0)) is new
 
 
 async def test_the_latest_packet_of_a_read_keeps_a_session_alive(server: Server) -> None:
