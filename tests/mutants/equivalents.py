@@ -27,7 +27,8 @@ def read_equivalents() -> dict[tuple[str, ...], str]:
         head, before, after, *reason = lines
         module, _, where = head.partition("  ")
         assert before[0] == "-" and after[0] == "+" and reason, f"not a mutant: {block}"
-        reasons[module, where, before[1:].strip(), after[1:].strip()] = " ".join(reason)
+        before, after = (" ".join(line[1:].split()) for line in (before, after))
+        reasons[module, where, before, after] = " ".join(reason)
     return reasons
 
 

@@ -120,7 +120,7 @@ def _difference(lines: list[str], mutated: list[str]) -> tuple[str, str]:
 
 
 def _joined(lines: list[str]) -> str:
-    return " ".join(stripped for line in lines if (stripped := line.strip()))
+    return " ".join(" ".join(lines).split())
 
 
 def _enclosing(tree: ast.Module, line: int) -> str:

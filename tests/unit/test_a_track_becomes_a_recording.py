@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from adapters.storage.memory import MemoryStore
+from domain.events import PartCompleted
+from domain.ports.codec import DecoderFactory
 from domain.ports.storage import InterruptedRecording
+from domain.recording.completed import CompletedPart
 from domain.recording.ledger import Container, RecordingInfo, SampleKind
 from domain.recording.recording import EndReason
 from domain.rtp.packets import RtpPacket
@@ -18,7 +21,7 @@ from domain.services.server.track_recorder import TrackIdentity
 from domain.session.policy import SessionPolicy
 from domain.sound.formats import AudioFormat
 from tests.fakes.events import SeenByServer
-from tests.fakes.media import OPUS, PCMU, packet, payload, plain_decoder
+from tests.fakes.media import OPUS, PCMU, PlainDecoder, packet, payload, plain_decoder
 from tests.fakes.time import EPOCH, FakeClock
 
 CODECS = {OPUS.payload_type: OPUS, PCMU.payload_type: PCMU}
@@ -27,12 +30,12 @@ CODECS = {OPUS.payload_type: OPUS, PCMU.payload_type: PCMU}
 class Track:
     """A processor with everything around it; packets come twenty milliseconds apart."""
 
-    def __init__(self, **policy: object) -> None:
+    def __init__(self, *, decoders: DecoderFactory = plain_decoder, **policy: object) -> None:
         self.store, self.seen, self.clock = MemoryStore(), SeenByServer(), FakeClock()
         self.processor = AudioTrackProcessor(
             TrackIdentity(session_id="session", client_name="desk", resume_digest="digest"),
             SessionPolicy(**policy),  # type: ignore[arg-type]
-            decoders=plain_decoder,
+            decoders=decoders,
             store=self.store,
             clock=self.clock,
             events=self.seen,
@@ -55,6 +58,12 @@ class Track:
         (stored,) = self.store.recordings.values()
         assert completed.length == len(stored.samples)
         return stored.ledger
+
+
+class ConcealingDecoder(PlainDecoder):
+    def conceal(self, length: int) -> int:
+        self._gathered.append(np.zeros((length, 1), "<i2"))
+        return length
 
 
 def pcmu(n: int, *, ssrc: int = 1) -> RtpPacket:
@@ -234,6 +243,43 @@ async def test_an_interrupted_recording_is_gone_on_with_once_packets_come() -> N
     track.connect()
     track.receive(*(packet(n) for n in range(20)))
     ledger = await track.end()
+    parts = [event for event in track.seen.events if isinstance(event, PartCompleted)]
+    assert [event.is_last for event in parts] == [True]
     told = events(ledger)
     assert told["reconnected"]["attempt"] == 1  # of the connection that serves
     assert told["discontinuity"]["fill_samples"] == pytest.approx(4 * 48_000, abs=1000)
+
+
+async def test_nothing_is_guessed_from_one_source_to_the_next() -> None:
+    track = Track(decoders=lambda _codec, audio_format: ConcealingDecoder(audio_format))
+    track.connect()
+    track.receive(*(packet(n) for n in range(20)), replace(packet(20), payload=b"bad"))
+    track.receive(*(packet(n, ssrc=2) for n in range(25, 45)))
+    ledger = await track.end()
+    kinds = ledger["spans"]
+    assert isinstance(kinds, list)
+    assert "concealed" not in [span["kind"] for span in kinds]
+
+
+async def test_the_senders_clock_is_told_at_the_end() -> None:
+    track = Track()
+    track.connect()
+    track.receive(*(packet(n) for n in range(2000)))
+    ledger = await track.end()
+    assert events(ledger)["clock"]["skew_ppm"] == pytest.approx(0.0, abs=1.0)
+
+
+async def test_each_part_is_told_when_it_is_complete_and_the_last_one_as_such() -> None:
+    track = Track()
+    track.connect()
+    track.receive(*(packet(n) for n in range(20)))
+    writer = track.processor._recorder._writer
+    assert writer is not None
+    assert writer.part_completed is not None
+    writer.part_completed(CompletedPart(1, "part 1", 0, 960))  # as a store that splits would
+    await track.end()
+    told = [event for event in track.seen.events if isinstance(event, PartCompleted)]
+    assert [(event.session_id, event.track, event.is_last) for event in told] == [
+        ("session", 1, False), ("session", 1, True),
+    ]  # fmt: skip
+    assert told[1].part.length == 20 * 960
