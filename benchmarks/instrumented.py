@@ -13,13 +13,13 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dependency_injector import providers
 
-from domain.ports.storage import RecordingStore, RecordingWriter
-from domain.recording.completed import CompletedPart, CompletedRecording
+from domain.ports.storage import PartCompletedCall, RecordingStore, RecordingWriter
+from domain.recording.completed import CompletedRecording
 from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import EndReason
 from domain.services.client.publisher import FRAME_SAMPLES
@@ -40,11 +40,11 @@ class TimedWriter:
         self._times = times
 
     @property
-    def part_completed(self) -> Callable[[CompletedPart], None]:
+    def part_completed(self) -> PartCompletedCall:
         return self._writer.part_completed
 
     @part_completed.setter
-    def part_completed(self, call: Callable[[CompletedPart], None]) -> None:
+    def part_completed(self, call: PartCompletedCall) -> None:
         self._writer.part_completed = call
 
     @property

@@ -210,6 +210,18 @@ class SoundSent:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The stream is over, and the server has confirmed it or could not be asked."""
+
+    seconds: float
+    """Sound sent."""
+    lost_s: float
+    """Sound lost before it could be sent."""
+    safe_s: float | None
+    """Length of the completed recording, if the server reported it."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceEnded:
     """The source has ended; the sound that is left is being sent."""
 
@@ -252,5 +264,6 @@ ClientEvent: TypeAlias = (
     | MicrophoneReturned
     | SoundSent
     | SourceEnded
+    | StreamEnded
 )
 Event: TypeAlias = ServerEvent | ClientEvent | EventsDropped

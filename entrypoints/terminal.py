@@ -6,8 +6,12 @@ import contextlib
 import io
 import logging
 import os
+import queue
+import select
 import shutil
 import sys
+import threading
+import time
 
 from domain.events import (
     CaptureStarted,
@@ -33,6 +37,7 @@ from domain.events import (
     SoundSent,
     SourceEnded,
     StreamConnected,
+    StreamEnded,
     StreamInterrupted,
     StreamResumed,
     TrackStarted,
@@ -44,6 +49,9 @@ from domain.sound.levels import FLOOR_DBFS
 _METER_WIDTH = 24
 _REDRAW_S = 0.1  # fast enough for the eye to follow the meter
 _PLAIN_S = 5.0
+_LOG_CAPACITY = 1000
+_FLUSH_S = 1.0
+_log = logging.getLogger("gapless")
 
 
 def clock_time(seconds: float) -> str:
@@ -70,7 +78,7 @@ class StreamView:
 
     def __init__(self, *, server: str) -> None:
         self._server = server
-        self._live = sys.stdout.isatty()
+        self._live = sys.stdout is not None and sys.stdout.isatty()
         self.progress_interval_s = _REDRAW_S if self._live else _PLAIN_S
         self._is_drawn = False
 
@@ -94,11 +102,23 @@ class StreamView:
                 self._show_progress(event)
             case SourceEnded():
                 self._say("sending the rest")
+            case StreamEnded():
+                self._show_summary(event)
+            case EventsDropped(count):
+                self._say(f"{count} lines are missing here: the terminal was too slow")
 
     def close(self) -> None:
-        """End the live line."""
+        """Leave the cursor on a line of its own."""
         if self._is_drawn:
             _write("\n")
+            self._is_drawn = False
+
+    def _show_summary(self, ended: StreamEnded) -> None:
+        self.close()
+        safe = "" if ended.safe_s is None else f", {clock_time(ended.safe_s)} safe on the server"
+        self._say(f"done: {clock_time(ended.seconds)} streamed{safe}")
+        if ended.lost_s:
+            self._say(f"{ended.lost_s:.1f} s were lost at the device and are silent")
 
     def _show_progress(self, sent: SoundSent) -> None:
         levels = sent.levels
@@ -147,7 +167,8 @@ class ServerView:
             case RecordingFailed(session_id, track, error):
                 self._say(session_id, f"{_of(track)}failed: {error}", error=True)
             case SessionFailed(session_id, error):
-                self._say(session_id, f"failed: {error}", error=True)
+                self._say(session_id, f"failed: {error!r}", error=True)
+                _log.error("session %s failed", session_id, exc_info=error)
             case SessionEnded(session_id, reason):
                 self._say(session_id, f"session ended: {reason.value}")
             case RecordingRecovered(recording):
@@ -181,22 +202,58 @@ def _of(track: int) -> str:
 
 
 def _write(text: str, *, error: bool = False) -> None:
-    """Write to the terminal or pipe, even if nobody reads from it.
+    """Write to the terminal or pipe; nobody need be there to read it.
 
-    Writes to the descriptor instead of the stream. A write that hangs would hold the stream's
-    lock, and the interpreter waits for that lock when the process ends.
+    The text goes straight to the descriptor: a stream whose reader hangs would keep its lock, and
+    the interpreter waits for that lock when the process ends.
     """
     stream = sys.stderr if error else sys.stdout
+    if stream is None:  # closed before this process began
+        return
     with contextlib.suppress(OSError, ValueError):
         try:
             descriptor = stream.fileno()
-        except io.UnsupportedOperation:  # the stream has no descriptor, as in tests
+        except io.UnsupportedOperation:  # not a file, as in tests
             stream.write(text)
             return
         stream.flush()
         data = text.encode(stream.encoding or "utf-8", errors="replace")
         while data:
-            data = data[os.write(descriptor, data) :]
+            try:
+                data = data[os.write(descriptor, data) :]
+            except BlockingIOError:  # another program made the terminal non-blocking
+                select.select([], [descriptor], [])
+
+
+class _TerminalLog(logging.Handler):
+    """Writes records to standard error in a thread of its own.
+
+    A reader of standard error that hangs then holds up nobody. Records are dropped while more
+    than `_LOG_CAPACITY` wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: queue.Queue[str] = queue.Queue(_LOG_CAPACITY)
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(self.format(record))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="gapless-log", daemon=True)
+            self._thread.start()
+
+    def flush(self) -> None:
+        """Wait until everything is written, for at most `_FLUSH_S`."""
+        deadline = time.monotonic() + _FLUSH_S
+        while self._lines.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(_FLUSH_S / 100)
+
+    def _run(self) -> None:
+        while True:
+            _write(self._lines.get() + "\n", error=True)
+            self._lines.task_done()
 
 
 def log_to_terminal() -> None:
@@ -204,4 +261,6 @@ def log_to_terminal() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    logging.basicConfig(level=logging.WARNING, format="gapless: %(levelname)s: %(message)s")
+    handler = _TerminalLog()
+    handler.setFormatter(logging.Formatter("gapless: %(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from adapters.storage.digest import Digest
 from domain.errors import StorageFailed, StorageFull
-from domain.ports.storage import Recovery
+from domain.ports.storage import PartCompletedCall, Recovery, ignore_part
 from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.ledger import Ledger, LedgerEvent, RecordingInfo, SampleKind, document
 from domain.recording.recording import EndReason
@@ -84,7 +84,7 @@ class MemoryRecording:
         self.failure: StorageFailed | None = None
         self.is_nameless = False
         """Whether another recording has its name."""
-        self.part_completed: Callable[[CompletedPart], None] = lambda _part: None
+        self.part_completed: PartCompletedCall = ignore_part
         self.completed: CompletedRecording | None = None
         self.held_bytes = 0
         self._store = store
@@ -144,7 +144,7 @@ class MemoryRecording:
         self.completed = CompletedRecording(self.info, (part,), length, reason.value, ended_at)
         self._store.recordings[name] = self
         del self._store.live[name]
-        self.part_completed(part)
+        self.part_completed(part, True)
         return self.completed
 
     def _add(self, piece: Sound, kind: SampleKind) -> None:

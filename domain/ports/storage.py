@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from domain.errors import StorageFailed
 from domain.events import (
@@ -20,6 +20,13 @@ from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.recording import Anchor, EndReason
 from domain.sound.pieces import Sound
 
+PartCompletedCall: TypeAlias = Callable[[CompletedPart, bool], None]
+"""Told of a part that is complete, and whether it is the last one of its recording."""
+
+
+def ignore_part(_part: CompletedPart, _is_last: bool) -> None:
+    """Nobody wants to know of a part."""
+
 
 class RecordingWriter(Protocol):
     """Writes one recording and its ledger. Only `finish` waits.
@@ -28,7 +35,7 @@ class RecordingWriter(Protocol):
     recording keeps its length, and an `overflow` event says where.
     """
 
-    part_completed: Callable[[CompletedPart], None]
+    part_completed: PartCompletedCall
     """Called on the event loop when a part is complete, for the last part before `finish` returns.
 
     It does nothing unless it is set, which has to happen before the first `append`.

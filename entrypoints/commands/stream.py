@@ -8,12 +8,12 @@ import signal
 import click
 
 from domain.errors import ConnectionFailed
-from domain.services.client.publisher import Publisher, StreamSummary
+from domain.services.client.publisher import Publisher
 from entrypoints.container import ClientContainer
 from entrypoints.options import settings_options
 from entrypoints.settings import ClientSettings
 from entrypoints.subscribers import events_for
-from entrypoints.terminal import StreamView, clock_time
+from entrypoints.terminal import StreamView
 
 
 @click.command()
@@ -38,16 +38,12 @@ def stream(settings: ClientSettings) -> None:
             container = ClientContainer(
                 settings=settings, events=events, progress_interval_s=view.progress_interval_s
             )
-            summary = asyncio.run(_stream(container.publisher()))
+            asyncio.run(_stream(container.publisher()))
     finally:
         view.close()
-    safe = "" if summary.safe_s is None else f", {clock_time(summary.safe_s)} safe on the server"
-    click.echo(f"done: {clock_time(summary.seconds)} streamed{safe}")
-    if summary.lost_s:
-        click.echo(f"{summary.lost_s:.1f} s were lost at the device and are silent")
 
 
-async def _stream(publisher: Publisher) -> StreamSummary:
+async def _stream(publisher: Publisher) -> None:
     running = asyncio.ensure_future(publisher.run())
     stopping = False
 
@@ -62,7 +58,7 @@ async def _stream(publisher: Publisher) -> StreamSummary:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, interrupt)
     try:
-        return await running
+        await running
     except asyncio.CancelledError:
         when = "the recording was complete" if stopping else "the connection was made"
         raise ConnectionFailed(f"stopped before {when}") from None

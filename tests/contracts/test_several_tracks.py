@@ -19,10 +19,11 @@ from adapters.transport.demultiplexer import MAX_SOURCES, TrackDemultiplexer
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.sdp.codecs import OpusPreferences
 from adapters.transport.sdp.descriptions import AudioTrack, LocalTransport
-from adapters.transport.sdp.parsing import MAX_TRACKS, MID_URI, parse_offer
+from adapters.transport.sdp.parsing import MID_URI, parse_offer
 from adapters.transport.sdp.writing import write_answer
 from adapters.transport.server import WebRtcServerTransport
 from domain.ports.signaling import ServerConnection
+from domain.recording.naming import MAX_TRACKS
 from domain.rtp.packets import RtpPacket, write_rtp
 from domain.rtp.reports import ReceptionReport, ReceptionStatistics
 from domain.sound.detection import CodecParameters

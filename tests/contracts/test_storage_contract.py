@@ -221,8 +221,8 @@ async def test_two_recordings_of_one_name_do_not_share_a_file(opened: Opened) ->
 
 async def test_a_completed_recording_says_what_and_where_it_is(opened: Opened) -> None:
     writer = opened.create("a")
-    seen: list[CompletedPart] = []
-    writer.part_completed = seen.append
+    seen: list[tuple[CompletedPart, bool]] = []
+    writer.part_completed = lambda part, is_last: seen.append((part, is_last))
     writer.append(opened.sound(ramp(4800)), SampleKind.RECEIVED)
     writer.append_silence(4800, SampleKind.SILENCE)
     completed = await writer.finish(EndReason.INACTIVE, ENDED)
@@ -230,7 +230,7 @@ async def test_a_completed_recording_says_what_and_where_it_is(opened: Opened) -
     assert (completed.length, completed.seconds) == (9600, 0.2)
     assert (completed.end_reason, completed.ended_at) == ("inactive", ENDED)
     assert completed.parts == (CompletedPart(1, completed.location, 0, 9600),)
-    assert seen == list(completed.parts)
+    assert seen == [(completed.parts[0], True)]
     assert len(opened.read(completed.location)[1]) == 9600
 
 
@@ -433,7 +433,8 @@ async def test_each_part_is_announced_when_it_is_complete(
     seen: list[CompletedPart] = []
     is_seen = asyncio.Event()
 
-    def completed(part: CompletedPart) -> None:
+    def completed(part: CompletedPart, is_last: bool) -> None:
+        assert is_last == is_finishing
         assert len(opened.read(part.location)[1]) == part.length
         assert ledger_of(store, part.location)["end_reason"] == "continued" or is_finishing
         seen.append(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import signal
@@ -51,6 +52,24 @@ def wait_until_healthy(url: str) -> None:
             time.sleep(0.05)
 
 
+def decline_a_track(url: str) -> None:
+    """Make an offer of which one audio m-line is declined."""
+    media = [
+        *("m=audio 9 UDP/TLS/RTP/SAVPF 111", "c=IN IP4 0.0.0.0", "a=sendonly", "a=rtcp-mux"),
+        *("a=rtpmap:111 opus/48000/2", "a=setup:actpass", "a=ice-ufrag:abcd"),
+        *("a=ice-pwd:" + "x" * 22, "a=fingerprint:sha-256 " + ":".join(["AA"] * 32)),
+    ]
+    lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0"]
+    sdp = "\r\n".join([*lines, *media, "a=mid:0", *media, "a=mid:1"]) + "\r\n"
+    request = urllib.request.Request(
+        f"{url}/offer",
+        data=json.dumps({"sdp": sdp, "type": "offer"}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=WAIT_S) as response:
+        assert response.status == 200
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_server_whose_terminal_hangs_records_and_ends(
     tmp_path: pathlib.Path, workers: int
@@ -70,6 +89,7 @@ def test_a_server_whose_terminal_hangs_records_and_ends(
         os.close(writing)
         url = f"http://127.0.0.1:{port}"
         wait_until_healthy(url)
+        decline_a_track(url)  # which is logged
         command = ("stream", "--server", url, "--capture", "tone", "--duration", "1")
         with gapless(*command) as client:
             assert client.end() == 0, client.errors

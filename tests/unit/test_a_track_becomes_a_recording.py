@@ -276,7 +276,8 @@ async def test_each_part_is_told_when_it_is_complete_and_the_last_one_as_such() 
     writer = track.processor._recorder._writer
     assert writer is not None
     assert writer.part_completed is not None
-    writer.part_completed(CompletedPart(1, "part 1", 0, 960))  # as a store that splits would
+    # as a store that splits would
+    writer.part_completed(CompletedPart(1, "part 1", 0, 960), False)
     await track.end()
     told = [event for event in track.seen.events if isinstance(event, PartCompleted)]
     assert [(event.session_id, event.track, event.is_last) for event in told] == [

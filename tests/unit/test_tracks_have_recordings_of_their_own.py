@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,12 @@ def samples(server: Server, track: int) -> np.ndarray:
         if stored.info.track == track
     ]
     return found
+
+
+def ledgers(server: Server) -> list[dict[str, Any]]:
+    """Of all tracks, in their order."""
+    stored = sorted(server.store.recordings.values(), key=lambda item: item.info.track)
+    return [item.ledger for item in stored]
 
 
 async def offer(server: Server, sdp: str = "v=0 two tracks", resume: str | None = None) -> str:
@@ -160,17 +167,55 @@ async def test_reports_are_about_every_track(server: Server) -> None:
 
 async def test_one_recording_that_cannot_be_kept_costs_no_other() -> None:
     server = Server()
-    server.store = MemoryStore(limit_bytes_each=20 * 1920)
+    server.store = MemoryStore(limit_bytes_each=50 * 1920)
     server.sessions._store = server.store
     session = await offer(server)
     speak(server, range(15))
-    speak(server, range(15, 40), tracks=(1,))
+    speak(server, range(15, 60), tracks=(1,))
+    server.sessions.tick()
+    failed = [event for event in server.seen.events if isinstance(event, RecordingFailed)]
+    assert [event.track for event in failed] == [2]
+    speak(server, range(40, 45), tracks=(0,))
+    with pytest.raises(RecordingIncomplete):
+        await server.sessions.delete(session)
+    assert server.seen.ended == [EndReason.DELETED]
+    assert [ledger["end_reason"] for ledger in ledgers(server)] == ["deleted", "storage failed"]
+    assert len(samples(server, 1)) == 45 * 960
+    assert len(samples(server, 2)) == 50 * 960
+    assert [event for event in server.seen.events if isinstance(event, RecordingFailed)] == failed
+
+
+async def test_a_session_whose_recordings_have_all_failed_is_over() -> None:
+    server = Server()
+    server.store = MemoryStore(limit_bytes_each=20 * 1920)
+    server.sessions._store = server.store
+    await offer(server)
+    speak(server, range(40))
     server.sessions.tick()
     await server.spawned.join()
     assert server.seen.ended == [EndReason.STORAGE_FAILED]
-    failed = [event for event in server.seen.events if isinstance(event, RecordingFailed)]
-    assert [event.track for event in failed] == [2]
-    assert len(samples(server, 1)) == 15 * 960
-    assert len(samples(server, 2)) == 20 * 960
-    with pytest.raises(RecordingIncomplete):
-        await server.sessions.delete(session)
+
+
+async def test_all_tracks_end_at_the_same_time(server: Server) -> None:
+    session = await offer(server)
+    speak(server, range(20))
+    end = server.sessions._sessions[session].tracks[0].end
+
+    async def slowly(*arguments: Any, **named: Any) -> Any:
+        server.clock.advance(3.0)  # a slow disk
+        return await end(*arguments, **named)
+
+    server.sessions._sessions[session].tracks[0].end = slowly  # type: ignore[method-assign]
+    await server.sessions.delete(session)
+    first, second = ledgers(server)
+    assert first["ended_at"] == second["ended_at"]
+
+
+async def test_reports_are_about_what_the_connection_carries(server: Server) -> None:
+    await offer(server)
+    speak(server, range(5))
+    await offer(server, "v=0 one", server.resume)  # type: ignore[attr-defined]
+    speak(server, range(5, 10), tracks=(0,))
+    sink = server.transport.connections[1].sink
+    assert sink is not None
+    assert [report.ssrc for report in sink.reception_reports()] == [1]

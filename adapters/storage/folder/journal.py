@@ -27,7 +27,7 @@ from domain.recording.ledger import (
     describe,
     timestamp,
 )
-from domain.recording.naming import split_recording_id
+from domain.recording.naming import MAX_TRACKS, split_recording_id
 from domain.sound.formats import AudioFormat, SampleFormat
 
 VERSION = 1
@@ -229,10 +229,13 @@ def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
     `TypeError` or `ValueError`.
     """
     session_id, track = split_recording_id(str(entry["id"]))
+    track = int(entry.get("track", track))
+    if not 1 <= track <= MAX_TRACKS:
+        raise ValueError(f"a session has no track {track}")
     return RecordingInfo(
         id=str(entry["id"]),
         session_id=str(entry.get("session_id", session_id)),
-        track=int(entry.get("track", track)),
+        track=track,
         name=str(entry["name"]),
         format=AudioFormat(
             int(entry["sample_rate_hz"]),

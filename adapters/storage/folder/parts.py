@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import pathlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from adapters.storage.folder.disk import SyncThread
@@ -18,6 +18,7 @@ from adapters.storage.folder.journal import Before, FoundJournal
 from adapters.storage.folder.part import Part, PartOptions
 from adapters.storage.folder.summary import earlier_parts
 from domain.ports.catalogue import PartRegister
+from domain.ports.storage import PartCompletedCall, ignore_part
 from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.naming import part_name, split_part_name
@@ -50,7 +51,7 @@ class RecordingParts:
         self._anchor: LedgerEvent | None = None
         self._part: Part | None = None
         self._completed: list[CompletedPart] = []
-        self.part_completed: Callable[[CompletedPart], None] = lambda _part: None
+        self.part_completed: PartCompletedCall = ignore_part
         """Called for each part that is complete, in the disk's thread."""
 
     @classmethod
@@ -212,7 +213,7 @@ class RecordingParts:
         self._completed.append(completed)
         if self._register is not None:
             self._register.complete(self._info, completed, end_reason=reason, ended_at=ended_at)
-        self.part_completed(completed)
+        self.part_completed(completed, reason != CONTINUED)
 
     def _announce(self) -> None:
         if self._register is not None:

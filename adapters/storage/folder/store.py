@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import pathlib
@@ -18,7 +19,8 @@ from adapters.storage.folder.recovery import list_unfinished, names_of, recover
 from adapters.storage.folder.writer import FolderWriter
 from domain.errors import StorageFailed, StorageFull
 from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
-from domain.recording.ledger import LedgerEvent, RecordingInfo
+from domain.recording.ledger import Container, LedgerEvent, RecordingInfo
+from domain.recording.naming import session_in
 from domain.recording.recording import Anchor
 
 
@@ -65,9 +67,12 @@ class FolderStore:
 
     def recover(self, *, resumable_since: datetime.datetime) -> Recovery:
         interrupted: list[InterruptedRecording] = []
+        resumable: set[str] = set()
 
         def resume(files: RecordingFiles, found: FoundJournal) -> bool:
-            if (recording := self._resume(files, found, resumable_since)) is None:
+            if (session_in(files.name) or files.name) not in resumable:
+                return False
+            if (recording := self._resume(files, found)) is None:
                 return False
             interrupted.append(recording)
             return True
@@ -77,6 +82,12 @@ class FolderStore:
         if names is None:
             names = list_unfinished(self._folder)
         names = {name for name in names if self._owns(name)}
+        # a session is resumed with all its tracks, also with those that were silent
+        resumable |= {
+            session_in(name) or name
+            for name in names
+            if self._written_at(name) >= resumable_since.timestamp()
+        }
         found = recover(self._folder, names, resume)
         if catalogue is not None:
             catalogue.recovered(names | names_of(found))
@@ -107,9 +118,16 @@ class FolderStore:
                 writer.abandon()
         sync.close()
 
-    def _resume(
-        self, files: RecordingFiles, found: FoundJournal, resumable_since: datetime.datetime
-    ) -> InterruptedRecording | None:
+    def _written_at(self, name: str) -> float:
+        """When an unfinished file was last written; 0 without one."""
+        written_at = 0.0
+        for container in Container:
+            with contextlib.suppress(OSError):
+                part = RecordingFiles(self._folder, name, container).part
+                written_at = max(written_at, part.stat().st_mtime)
+        return written_at
+
+    def _resume(self, files: RecordingFiles, found: FoundJournal) -> InterruptedRecording | None:
         """Reopen a recording whose client may reconnect; None when it has to be completed.
 
         Raises `BlockingIOError` when another process is still writing it.
@@ -119,7 +137,7 @@ class FolderStore:
             return None
         modified = files.part.stat().st_mtime
         written_at = datetime.datetime.fromtimestamp(modified, tz=datetime.UTC)
-        if written_at < resumable_since or not RecordingParts.is_last(files):
+        if not RecordingParts.is_last(files):
             return None
         _, sync = self._started()
         try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from adapters.storage.folder.disk import DiskThread
 from adapters.storage.folder.parts import RecordingParts
 from domain.errors import StorageFailed
+from domain.ports.storage import PartCompletedCall, ignore_part
 from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.ledger import LedgerEvent, SampleKind
 from domain.recording.recording import EndReason
@@ -46,24 +47,24 @@ class FolderWriter:
         self._overflow = 0  # samples left out at the end of what there is so far
         self._steps: deque[_Write | Callable[[], None]] = deque()
         self._is_scheduled = False
-        self._part_completed: Callable[[CompletedPart], None] = lambda _part: None
+        self._part_completed: PartCompletedCall = ignore_part
         self._completed: CompletedRecording | None = None
         self.failure: StorageFailed | None = None
         self.is_finished = False
         """Whether nothing is done with the recording any more, complete or not."""
 
     @property
-    def part_completed(self) -> Callable[[CompletedPart], None]:
+    def part_completed(self) -> PartCompletedCall:
         return self._part_completed
 
     @part_completed.setter
-    def part_completed(self, call: Callable[[CompletedPart], None]) -> None:
+    def part_completed(self, call: PartCompletedCall) -> None:
         self._part_completed = call
         loop = asyncio.get_running_loop()
 
-        def completed(part: CompletedPart) -> None:
+        def completed(part: CompletedPart, is_last: bool) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(call, part)
+                loop.call_soon_threadsafe(call, part, is_last)
 
         self._recording.part_completed = completed
 

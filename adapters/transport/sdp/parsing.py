@@ -18,11 +18,11 @@ from adapters.transport.sdp.descriptions import (
     RemoteDescription,
 )
 from domain.errors import CandidateRejected, OfferRejected
+from domain.recording.naming import MAX_TRACKS
 from domain.session.ice import are_ice_credentials
 
 MAX_SDP_BYTES = 100_000
 MAX_SDP_LINES = 1000
-MAX_TRACKS = 16
 MAX_SSRCS = 16
 """Announced sources of one m-line that are remembered."""
 MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from domain.errors import CaptureError, DeviceLost, GaplessError
-from domain.events import CaptureStarted, MicrophoneLost, MicrophoneReturned, SoundSent, SourceEnded
+from domain.events import (
+    CaptureStarted,
+    MicrophoneLost,
+    MicrophoneReturned,
+    SoundSent,
+    SourceEnded,
+    StreamEnded,
+)
 from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
 from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import Encoder, Resampler
@@ -135,6 +142,7 @@ class Publisher:
         if failure is not None:
             raise failure
         seconds = self._end / RTP_RATE_HZ
+        self._events.publish(StreamEnded(seconds, self._lost_s, safe_s))
         return StreamSummary(self._uplink.session_id, seconds, self._lost_s, safe_s)
 
     @property

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from domain.ports.clock import Spawner
 from domain.rtp.packets import RtpPacket
 from domain.rtp.reports import ReceptionReport
-from domain.services.server.live_session import Effect, LiveSession, SessionConnection
+from domain.services.server.live_session import (
+    Effect,
+    LiveSession,
+    ServiceEffect,
+    SessionConnection,
+    TakeOver,
+)
 
 DECODED_TOGETHER = 12
 """Sessions whose packets are decoded in one go: some milliseconds, then others have a turn."""
@@ -21,23 +28,23 @@ class Delivery:
     """
 
     def __init__(
-        self, spawner: Spawner, apply: Callable[[LiveSession, Sequence[Effect]], None]
+        self, spawner: Spawner, apply: Callable[[LiveSession, Sequence[ServiceEffect]], None]
     ) -> None:
         """`apply` carries out what a session has decided, apart from a take-over."""
         self._spawner = spawner
         self._apply = apply
-        self._undecoded: list[LiveSession] = []
+        self._undecoded: dict[LiveSession, None] = {}  # in order, each once
 
     def received(
         self,
         live: LiveSession,
         connection: SessionConnection,
-        track: int,
+        index: int,
         packets: Sequence[RtpPacket],
     ) -> None:
-        """A connection has brought packets."""
+        """A connection has brought packets of its track with that index."""
         try:
-            effects = live.received(connection, track, packets)
+            effects = live.received(connection, index, packets)
         except Exception as error:
             effects = live.fail(error)
         if effects:
@@ -56,9 +63,15 @@ class Delivery:
 
     def apply(self, live: LiveSession, effects: Sequence[Effect]) -> None:
         """Carry out what a session has decided."""
-        self._apply(live, effects)
+        others: list[ServiceEffect] = []
+        for effect in effects:
+            if isinstance(effect, TakeOver):
+                self._take_over_soon(live, effect.connection)
+            else:
+                others.append(effect)
+        self._apply(live, others)
 
-    def take_over_soon(self, live: LiveSession, connection: SessionConnection) -> None:
+    def _take_over_soon(self, live: LiveSession, connection: SessionConnection) -> None:
         """Let a connection take over, once nothing is being delivered.
 
         The old connection's packets may lie unread in its socket, and come first.
@@ -66,9 +79,9 @@ class Delivery:
         self._spawner.soon(lambda: self._take_over(live, connection))
 
     def _take_over(self, live: LiveSession, connection: SessionConnection) -> None:
-        if (serving := live.serving) is not None and not live.is_over:
-            serving.connection.read_pending()
         try:
+            if (serving := live.serving) is not None and not live.is_over:
+                serving.connection.read_pending()
             effects = live.take_over(connection)
         except Exception as error:
             effects = live.fail(error)
@@ -76,13 +89,14 @@ class Delivery:
         self._decode_soon(live)
 
     def _decode_soon(self, live: LiveSession) -> None:
-        self._undecoded.append(live)
+        self._undecoded[live] = None
         if len(self._undecoded) == 1:
             self._spawner.soon(self._decode)
 
     def _decode(self) -> None:
-        together = self._undecoded[:DECODED_TOGETHER]
-        del self._undecoded[:DECODED_TOGETHER]
+        together = list(itertools.islice(self._undecoded, DECODED_TOGETHER))
+        for live in together:
+            del self._undecoded[live]
         for step in (LiveSession.decode, LiveSession.store):
             for live in together:
                 try:

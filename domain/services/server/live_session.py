@@ -6,7 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from domain.events import ServerEvent, SessionFailed, SessionResumed, SessionStateChanged
+from domain.events import (
+    RecordingFailed,
+    ServerEvent,
+    SessionFailed,
+    SessionResumed,
+    SessionStateChanged,
+)
 from domain.ports.clock import Work
 from domain.ports.signaling import ServerConnection
 from domain.ports.storage import InterruptedRecording
@@ -26,7 +32,7 @@ class SessionConnection:
     connect_deadline: float
     is_connected: bool = False
     held: list[tuple[int, Sequence[RtpPacket]]] = field(default_factory=list)
-    """Packets by track that came before the connection took over."""
+    """Packets, with the index of their track, that came before the connection took over."""
     was_closed: bool = False
     """It was closed while packets were held."""
 
@@ -52,15 +58,17 @@ class End:
     cause: SessionInput
 
 
-Effect: TypeAlias = TakeOver | Release | End | ServerEvent
-"""What is to be done; events are to be published."""
+ServiceEffect: TypeAlias = Release | End | ServerEvent
+"""What the service has to do; events are to be published."""
+Effect: TypeAlias = TakeOver | ServiceEffect
+"""What is to be done."""
 
 
 class LiveSession:
     """A session, its tracks, and the connections that feed them.
 
-    There are two connections at most: the one that serves, and one that takes over with its
-    first packet. From then on packets of the old one do not count.
+    One connection serves. The latest one takes over with its first packet; from then on packets
+    of older ones do not count. An offer replaces a connection that has brought nothing yet.
     """
 
     def __init__(
@@ -81,6 +89,7 @@ class LiveSession:
         self._connect_timeout_s = connect_timeout_s
         self._serving: SessionConnection | None = None
         self._connection_count = 0  # connections that have served, this one included
+        self._failed: set[int] = set()  # tracks whose failure was told
         self._is_faulty = False
 
     @property
@@ -125,30 +134,32 @@ class LiveSession:
 
     def established(self, connection: SessionConnection, *, now: float) -> Sequence[Effect]:
         """A connection has a media path."""
+        if connection not in self.connections:
+            return ()
         connection.is_connected = True
         return self._state_changed() if self.session.connected(now=now) else ()
 
     def received(
-        self, connection: SessionConnection, track: int, packets: Sequence[RtpPacket]
+        self, connection: SessionConnection, index: int, packets: Sequence[RtpPacket]
     ) -> Sequence[Effect]:
-        """A connection has brought packets; `track` is the index of the track."""
+        """A connection has brought packets of its track with that index."""
         if self.is_over:
             return ()
         if connection is not self._serving:
-            return self._received_first(connection, track, packets)
-        return self._received(track, packets)
+            return self._received_first(connection, index, packets)
+        return self._received(index, packets)
 
     def take_over(self, connection: SessionConnection) -> Sequence[Effect]:
         """Let a connection serve; the packets that it has brought come first."""
-        if self.is_over or connection not in self.connections:
+        if self.is_over or connection not in self.connections or not connection.held:
             return ()
         effects: list[Effect] = []
         for old in self.connections[: self.connections.index(connection)]:
             effects += self._drop(old)
         effects += self._serve(connection)
         held, connection.held = connection.held, []
-        for track, packets in held:
-            effects += self._received(track, packets)
+        for index, packets in held:
+            effects += self._received(index, packets)
         if connection.was_closed:
             effects += self.closed(connection)
         return effects
@@ -179,9 +190,12 @@ class LiveSession:
 
     def expire(self, *, now: float) -> Sequence[Effect]:
         """Apply the deadlines that have passed."""
-        if any(track.failure is not None for track in self.tracks):
-            return (End(SessionInput.STORAGE_FAILED),)
         effects: list[Effect] = []
+        for number, track in enumerate(self.tracks, start=1):
+            if track.failure is not None:
+                effects += self.failed(number, track.failure)
+        if self._failed and all(track.failure for track in self.tracks if track.has_begun):
+            return (*effects, End(SessionInput.STORAGE_FAILED))
         if self.session.state is not SessionState.CONNECTING:
             for connection in list(self.connections):
                 if self._is_useless(connection) and now >= connection.connect_deadline:
@@ -211,29 +225,39 @@ class LiveSession:
         self._is_faulty = True
         return (SessionFailed(self.session.id, error), End(SessionInput.FAILED))
 
+    def failed(self, number: int, error: Exception) -> Sequence[Effect]:
+        """The recording of a track cannot be written any more; that is told once."""
+        if number in self._failed:
+            return ()
+        self._failed.add(number)
+        return (RecordingFailed(self.session.id, number, error),)
+
     def reception_reports(self, connection: SessionConnection) -> Sequence[ReceptionReport]:
         """What the next receiver report on a connection says."""
         if connection is not self._serving or self.session.state is SessionState.ENDED:
             return ()
-        reports = [track.reception_report() for track in self.tracks]
+        carried = self.tracks[: len(connection.connection.tracks)]
+        reports = [track.reception_report() for track in carried]
         return [report for report in reports if report is not None]
 
     def _received_first(
-        self, connection: SessionConnection, track: int, packets: Sequence[RtpPacket]
+        self, connection: SessionConnection, index: int, packets: Sequence[RtpPacket]
     ) -> Sequence[Effect]:
         """Packets of a connection that does not serve: it takes over, unless a later one has."""
         if connection not in self.connections:
             return ()
         if not self.can_use(connection.connection):
             return self._drop(connection)
-        connection.held.append((track, packets))
-        if self._serving is None:
+        is_first_of_any = self._serving is None and not any(c.held for c in self.connections)
+        connection.held.append((index, packets))
+        self.session.active_at = packets[-1].arrived
+        if is_first_of_any:
             return self.take_over(connection)
         return (TakeOver(connection),) if len(connection.held) == 1 else ()
 
-    def _received(self, track: int, packets: Sequence[RtpPacket]) -> Sequence[Effect]:
+    def _received(self, index: int, packets: Sequence[RtpPacket]) -> Sequence[Effect]:
         is_news = self.session.packet_received(now=packets[-1].arrived)
-        self.tracks[track].packets_received(packets)
+        self.tracks[index].packets_received(packets)
         return self._state_changed() if is_news else ()
 
     def _serve(self, connection: SessionConnection) -> Sequence[Effect]:
@@ -254,7 +278,7 @@ class LiveSession:
 
     def _is_useless(self, connection: SessionConnection) -> bool:
         """Whether it need not be kept: one that serves is there, or it is not connected."""
-        if connection is self._serving:
+        if connection is self._serving or connection.held:
             return False
         return not connection.is_connected or self._serving is not None
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from domain.errors import OfferRejected, RecordingIncomplete, ServerFull, SessionUnknown
 from domain.events import (
     RecordingCompleted,
-    RecordingFailed,
     SessionEnded,
     SessionOpened,
 )
@@ -19,16 +20,16 @@ from domain.ports.codec import DecoderFactory
 from domain.ports.events import EventPublisher
 from domain.ports.signaling import ServerConnection, ServerTransport
 from domain.ports.storage import InterruptedRecording, RecordingStore
+from domain.recording.naming import client_name_in
 from domain.recording.recording import EndReason
 from domain.services.server.answers import Accepted, Answers
 from domain.services.server.delivery import Delivery, DeliverySink
 from domain.services.server.live_session import (
-    Effect,
     End,
     LiveSession,
     Release,
+    ServiceEffect,
     SessionConnection,
-    TakeOver,
 )
 from domain.services.server.track_processor import AudioTrackProcessor
 from domain.services.server.track_recorder import TrackIdentity
@@ -167,8 +168,7 @@ class SessionService:
             live = self._sessions.get(session_id)
             if live is None:
                 raise SessionUnknown("there is no such session, or it is over")
-            for item in list(live.connections):
-                await item.connection.drain()
+            await self._all([item.connection.drain() for item in live.connections], name="drain")
             self._end(live, SessionInput.DELETED)
             assert live.finished is not None
             await live.finished
@@ -186,19 +186,16 @@ class SessionService:
         read_until = now - self._transport.max_read_delay_s
         for live in list(self._sessions.values()):
             self._delivery.release_overdue(live, now=read_until)
-            self._apply(live, live.expire(now=now))
+            self._delivery.apply(live, live.expire(now=now))
 
     async def shut_down(self) -> None:
         """Take no more offers, complete all recordings and release everything."""
         self._closing = True
         # packets in flight still belong to the recordings
-        drains = [
-            self._spawner.spawn(item.connection.drain(), name="drain")
-            for live in self._sessions.values()
-            for item in live.connections
+        connections = [
+            item.connection for live in self._sessions.values() for item in live.connections
         ]
-        for drain in drains:
-            await drain
+        await self._all([connection.drain() for connection in connections], name="drain")
         for live in list(self._sessions.values()):
             self._end(live, SessionInput.SHUT_DOWN)
         await self._spawner.join()
@@ -238,7 +235,7 @@ class SessionService:
     def _add_connection(self, live: LiveSession, connection: ServerConnection, offer: str) -> None:
         now = self._clock.monotonic()
         added, effects = live.add_connection(connection, offer=offer, now=now)
-        self._apply(live, effects)
+        self._delivery.apply(live, effects)
         connection.start(DeliverySink(self._delivery, live, added))
 
     def _open(self, session_id: str, name: str, resume: str) -> LiveSession:
@@ -262,7 +259,7 @@ class SessionService:
             session = Session(
                 id=info.session_id,
                 resume_digest=info.resume_digest,
-                name="",
+                name=client_name_in(info.name),
                 connect_deadline=now,
                 inactivity_timeout_s=self._policy.inactivity_timeout_s,
                 state=SessionState.INTERRUPTED,
@@ -315,11 +312,9 @@ class SessionService:
 
     # -- what sessions decide ------------------------------------------------------------------
 
-    def _apply(self, live: LiveSession, effects: Sequence[Effect]) -> None:
+    def _apply(self, live: LiveSession, effects: Sequence[ServiceEffect]) -> None:
         for effect in effects:
             match effect:
-                case TakeOver(connection):
-                    self._delivery.take_over_soon(live, connection)
                 case Release(connection):
                     self._release(connection)
                 case End(cause):
@@ -341,26 +336,53 @@ class SessionService:
             )
 
     async def _finish(self, live: LiveSession, reason: EndReason) -> None:
-        session = live.session
-        failure: Exception | None = None
-        seconds = 0.0
-        for number, track in enumerate(live.tracks, start=1):
-            try:
-                completed = await track.end(reason, now=self._clock.monotonic())
-                if completed is not None:
-                    seconds = max(seconds, completed.seconds)
-                    self._events.publish(RecordingCompleted(session.id, number, completed))
-                error: Exception | None = track.failure
-            except Exception as raised:
-                error = raised
-            if error is not None:
-                failure = failure or error
-                self._events.publish(RecordingFailed(session.id, number, error))
+        session, now = live.session, self._clock.monotonic()
+        ending = _Ending()
+        await self._all(
+            [
+                self._end_track(live, number, reason, now=now, ending=ending)
+                for number in range(1, len(live.tracks) + 1)
+            ],
+            name="end track",
+        )
+        await self._all([item.connection.close() for item in live.connections], name="close")
+        self._outcomes[session.id] = _Outcome(
+            session.resume_digest,
+            ending.seconds,
+            ending.failure,
+            self._clock.monotonic() + _OUTCOME_S,
+        )
+        del self._sessions[session.id]
+        self._events.publish(SessionEnded(session.id, reason))
+
+    async def _end_track(
+        self, live: LiveSession, number: int, reason: EndReason, *, now: float, ending: _Ending
+    ) -> None:
+        track = live.tracks[number - 1]
         try:
-            for connection in live.connections:
-                await connection.connection.close()
-        finally:
-            until = self._clock.monotonic() + _OUTCOME_S
-            self._outcomes[session.id] = _Outcome(session.resume_digest, seconds, failure, until)
-            del self._sessions[session.id]
-            self._events.publish(SessionEnded(session.id, reason))
+            completed = await track.end(reason, now=now)
+            if completed is not None:
+                ending.seconds = max(ending.seconds, completed.seconds)
+                self._events.publish(RecordingCompleted(live.session.id, number, completed))
+            error: Exception | None = track.failure
+        except Exception as raised:
+            error = raised
+        if error is not None:
+            ending.failure = ending.failure or error
+            self._delivery.apply(live, live.failed(number, error))
+
+    async def _all(self, work: Sequence[Coroutine[Any, Any, None]], *, name: str) -> None:
+        """Do work side by side, and wait for its end; what fails is logged."""
+        for started in [self._spawner.spawn(item, name=name) for item in work]:
+            with contextlib.suppress(Exception):
+                await started
+
+
+@dataclass(slots=True)
+class _Ending:
+    """What becomes of a session's recordings."""
+
+    seconds: float = 0.0
+    """Of the longest one."""
+    failure: Exception | None = None
+    """The first one."""

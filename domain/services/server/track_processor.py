@@ -65,6 +65,11 @@ class AudioTrackProcessor:
         """Packets that could not be used, by the reason."""
         return self._receiver.rejected + self._recorder.rejected
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a recording."""
+        return self._recorder.codec_name is not None
+
     def resume(self, interrupted: InterruptedRecording) -> None:
         """Continue a recording whose process was killed, as soon as packets come."""
         self._recorder.resume(interrupted)

@@ -90,7 +90,6 @@ class TrackRecorder:
         self._recording = Recording(max_gap_s=max_gap_s)
         self._info: RecordingInfo | None = None
         self._writer: RecordingWriter | None = None
-        self._is_finishing = False
         # each clock is read once: dates then advance as steadily as monotonic time does
         self._utc_origin = clock.utc()
         self._origin = clock.monotonic()
@@ -124,13 +123,13 @@ class TrackRecorder:
         codec = self.codec
         for item in items:
             if isinstance(item, RtpPacket):
-                if codec is None or self._reconstructor is None:
+                if self._reconstructor is None:
                     try:
                         codec = self._begin(item)
                     except PayloadInvalid:
                         self.rejected["payload"] += 1
                         continue
-                if item.payload_type != codec.payload_type:
+                if codec is None or item.payload_type != codec.payload_type:
                     # it was received before the first packet decided the codec
                     self.rejected["payload type"] += 1
                     item = Lost(1)
@@ -180,13 +179,12 @@ class TrackRecorder:
     async def _finish(
         self, writer: RecordingWriter, reason: EndReason, ended_at: datetime.datetime
     ) -> CompletedRecording:
-        self._is_finishing = True
         return await writer.finish(reason, ended_at)
 
-    def _part_completed(self, part: CompletedPart) -> None:
+    def _part_completed(self, part: CompletedPart, is_last: bool) -> None:
         identity = self._identity
         self._events.publish(
-            PartCompleted(identity.session_id, identity.track, part, is_last=self._is_finishing)
+            PartCompleted(identity.session_id, identity.track, part, is_last=is_last)
         )
 
     def _break_off(self, item: Restarted | SourceChanged | ConnectionChanged) -> None:
