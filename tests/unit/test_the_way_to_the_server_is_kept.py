@@ -99,6 +99,7 @@ class Signaling(FakeSignaling):
         self.restart_error: Exception | None = None
         self.candidate_error: Exception | None = None
         self.delete_errors: list[Exception] = []
+        self.delete_takes_s = 0.0
         self._link = link
 
     async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
@@ -123,6 +124,8 @@ class Signaling(FakeSignaling):
 
     async def delete(self, session_id: str) -> float | None:
         self._link.did("delete")
+        if self.delete_takes_s:
+            await self._link.clock.sleep(self.delete_takes_s)
         if self.delete_errors:
             raise self.delete_errors.pop(0)
         return await super().delete(session_id)
@@ -304,6 +307,23 @@ async def test_a_way_is_dead_when_no_packet_arrives_for_as_long(link: Link) -> N
         assert await link.until("resumed") <= 2 * LOOK_S + 3 * STEP_S
 
 
+@pytest.mark.parametrize("how", ["silent", "deaf"])
+async def test_a_way_is_dead_at_the_first_look_after_that(link: Link, how: str) -> None:
+    async with connected(link=link) as connection:
+        for _ in range(8):  # from look to look
+            await link.clock.step()
+        began = link.clock.now
+        if how == "silent":
+            connection.die()
+        else:
+            connection.is_deaf = True
+            link.send()
+        while link.seen.states == ["connected"]:
+            await link.clock.step()
+            await turns()
+        assert link.clock.now - began == DEAD_S
+
+
 async def test_a_way_is_not_dead_as_long_as_reports_move_on(link: Link) -> None:
     async with connected(link=link) as connection:
         connection.is_deaf = True
@@ -466,6 +486,29 @@ async def test_the_old_way_carries_on_when_it_is_back_first(link: Link) -> None:
         assert link.seen.states[-1] == "resumed"
 
 
+async def test_the_old_way_carries_on_whatever_is_being_tried(link: Link) -> None:
+    stuck = Connection(link, fail=ConnectionFailed("no path"))
+    slow = Connection(link, takes_s=1000)
+    async with connected(Connection(link), stuck, slow, link=link) as connection:
+        connection.die()
+        while len(link.opened) < 3:
+            await link.run(STEP_S)
+        connection.revive()
+        assert await link.until("resumed") <= 4 * STEP_S
+        assert slow.closed == [False]
+
+
+async def test_a_connection_that_is_just_made_is_released_with_all_else(link: Link) -> None:
+    slow = Connection(link, takes_s=1.03)
+    async with connected(Connection(link), slow, link=link) as connection:
+        connection.is_open = link.is_sending = False
+        while not slow.is_open:
+            await link.clock.step()
+            await turns()
+    assert slow.closed == [False]
+    assert connection.closed == [True]
+
+
 async def test_a_pause_between_attempts_ends_when_the_old_way_is_back(link: Link) -> None:
     async with connected(link=link) as connection:
         connection.die()
@@ -524,7 +567,10 @@ async def test_at_the_end_the_session_is_deleted_and_its_seconds_are_told(link: 
         assert link.signaling.deleted == ["session 1"]
 
 
-@pytest.mark.parametrize(("reported", "waits"), [(0, False), (1, False), (-1, True), (-300, True)])
+@pytest.mark.parametrize(
+    ("reported", "waits"),
+    [(0, False), (1, False), (-1, True), (-200, True), (-300, True), (-20_000, True)],
+)
 @pytest.mark.parametrize("last", [100, 65_534, 0, 40_000])
 async def test_the_last_packet_is_waited_for(
     link: Link, last: int, reported: int, waits: bool
@@ -608,6 +654,17 @@ async def test_a_server_that_is_gone_at_the_end_is_asked_for_ten_seconds(link: L
         # pauses of 0.25, 0.5, 1, 2 and 4 s; another one would end behind the tenth second
         assert took == pytest.approx(7.75)
         assert link.count("delete") == 6
+
+
+@pytest.mark.parametrize(("each_s", "count"), [(0.3125, 6), (0.5, 5)])
+async def test_no_pause_ends_behind_the_tenth_second(link: Link, each_s: float, count: int) -> None:
+    """The fifth pause takes four seconds, and ends after 9.3 or after 10.25 s."""
+    async with connected(link=link):
+        link.signaling.delete_errors = [ServerUnreachable("gone")] * 100
+        link.signaling.delete_takes_s = each_s
+        await link.passes(link.uplink.close())
+        assert isinstance(link.result, EndUnconfirmed)
+        assert link.count("delete") == count
 
 
 async def test_the_pauses_at_the_end_begin_with_the_shortest(link: Link) -> None:
