@@ -24,11 +24,11 @@ soak: $(VENV)/dev ## Run the tests that take long: a hundred kills, a thousand s
 	$(BIN)/python -m pytest -m soak -s
 
 .PHONY: mutants
-mutants: $(VENV)/mutants ## See whether the tests notice mistakes that are put into the code
+mutants: $(VENV)/mutants ## Test the tests: mutate the code and count the mutants that no test notices
 	$(BIN)/python -m tests.mutants --sample $(or $(SAMPLE),120) --seed $(or $(SEED),1)
 
 .PHONY: fuzz
-fuzz: $(VENV)/fuzz ## Feed what reads foreign bytes for SECONDS=60 each; crashes become tests
+fuzz: $(VENV)/fuzz ## Fuzz each parser of bytes from outside for SECONDS=60; keep the crashes as tests
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
 .PHONY: bench

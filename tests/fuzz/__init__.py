@@ -1,1 +1,1 @@
-"""Fuzzing: what a stranger, a network or a damaged disk can feed us. `make fuzz` runs it."""
+"""Fuzzing of everything that parses bytes from peers, clients or disks. `make fuzz` runs it."""

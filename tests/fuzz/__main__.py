@@ -1,4 +1,4 @@
-"""Fuzzes every target for a while; what crashes is made small and kept for `make test`."""
+"""Fuzz every target for a while. Inputs that crash it are minimized and kept for `make test`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fuzz.targets import TARGETS
 
 CRASHES = pathlib.Path(__file__).parent / "crashes"
 CORPUS = pathlib.Path(".cache/fuzz")
-"""What has led to code not seen before is kept, so that the next run begins where this one ends."""
+"""Inputs that reached new code are kept, so that the next run continues from them."""
 _SLOW_S = 2
 _MAX_BYTES = 8192
 
@@ -31,12 +31,12 @@ def main() -> int:
         if crash is not None:
             crashed.append(crash)
     for crash in crashed:
-        print(f"crashes, and is kept for the tests: {crash}")
+        print(f"an input that crashes its parser was kept: {crash}")
     return 1 if crashed else 0
 
 
 def _fuzz(name: str, seconds: int) -> pathlib.Path | None:
-    """Run libFuzzer on a target; what it crashes on, made small."""
+    """Run libFuzzer on a target; return the file with a minimized crash, if there is one."""
     corpus, found = CORPUS / name / "corpus", CORPUS / name / "found"
     for folder in (corpus, found):
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def _fuzz(name: str, seconds: int) -> pathlib.Path | None:
 
 
 def _minimize(name: str, data: bytes) -> bytes:
-    """Leave out whatever the crash does not need."""
+    """Remove all bytes that the crash does not need."""
     wanted = _trouble(name, data)
     if wanted is None:
         return data
@@ -82,7 +82,7 @@ def _minimize(name: str, data: bytes) -> bytes:
 
 
 def _trouble(name: str, data: bytes) -> object:
-    """What goes wrong with it: the exception's type, or that it takes too long."""
+    """The type of the exception that the input causes, or "slow", or None."""
     started_at = time.thread_time()
     try:
         TARGETS[name](data)

@@ -1,4 +1,4 @@
-"""Fuzzes one target until the time is over or it crashes; libFuzzer ends the process then."""
+"""Fuzz one target until the time is over or it crashes. libFuzzer then exits the process."""
 
 from __future__ import annotations
 

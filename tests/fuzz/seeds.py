@@ -1,4 +1,4 @@
-"""What the fuzzer begins with: real data, made by the code that writes it."""
+"""The initial inputs of the fuzzer: valid data, made by the code that writes it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What reads bytes that we did not write, each with the errors that it may raise.
-
-The names of the code under test are imported here and nowhere else.
-"""
+"""The parsers of bytes from outside, each with the errors that it may raise."""
 
 from __future__ import annotations
 
@@ -33,11 +30,11 @@ from domain.rtp.redundancy import split_red
 
 @dataclass(frozen=True)
 class Target:
-    """One reader of foreign bytes."""
+    """A parser, called with arbitrary bytes."""
 
     run: Callable[[bytes], None]
     allowed: tuple[type[Exception], ...] = ()
-    """The documented errors; any other exception is a crash."""
+    """The documented errors. Any other exception is a crash."""
 
     def __call__(self, data: bytes) -> None:
         with suppress(*self.allowed):
@@ -79,7 +76,7 @@ def rtcp(data: bytes) -> None:
 
 
 def stun(data: bytes) -> None:
-    """Datagrams, each behind two bytes with its length. None of them may raise."""
+    """Datagrams, each with its length in two bytes before it. None may raise an error."""
     datagrams = []
     while data:
         length = int.from_bytes(data[:2], "big")
@@ -116,7 +113,7 @@ def ogg(data: bytes) -> None:
             if found is not None:
                 assert found.open_size <= found.size <= len(candidate)
                 assert found.length == position
-                # what is whole can be gone on with
+                # a writer can append to a damaged file
                 found.writer.silence(4800)
                 found.writer.end()
 
@@ -172,7 +169,7 @@ def _file(data: bytes) -> Iterator[int]:
 
 
 def _with_checksums(data: bytes) -> bytes:
-    """The same with the checksums of its pages put right; no fuzzer would ever guess one."""
+    """The data with correct page checksums, which a fuzzer cannot guess."""
     fixed, at = bytearray(data), 0
     while (at := data.find(b"OggS", at)) >= 0 and at + 27 <= len(data):
         lacing_end = at + 27 + data[at + 26]

@@ -1,6 +1,6 @@
-"""Whatever a stranger sends is read or refused, and soon: the fuzzer's seeds and what it found.
+"""Arbitrary bytes are parsed or refused, in bounded time: the fuzzer's seeds and what it found.
 
-`make fuzz` looks for more; what crashes is kept in `tests/fuzz/crashes`.
+`make fuzz` searches for more, and keeps inputs that crash a parser in `tests/fuzz/crashes`.
 """
 
 from __future__ import annotations

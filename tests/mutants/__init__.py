@@ -1,1 +1,1 @@
-"""Mutation testing: do the tests notice when the code is wrong? `make mutants` asks them."""
+"""Mutation testing: puts small mistakes into the code and checks that a test fails."""

@@ -1,4 +1,4 @@
-"""Makes mutants, lets the tests judge them, and prints the score and who survived."""
+"""Test the tests: mutate the code, run the tests, print the score and the surviving mutants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.mutants.judging import Judge, prepare
 from tests.mutants.modules import JUDGES
 from tests.mutants.mutation import Mutant, sample
 
-_LOOK_S = 0.02
+_POLL_S = 0.02
 
 
 def main() -> int:
@@ -26,15 +26,14 @@ def main() -> int:
         if arguments.only and arguments.only not in module:
             continue
         mutants = sample(module, count=arguments.sample or None, seed=arguments.seed)
-        open_ = [mutant for mutant in mutants if mutant.key not in equivalents]
+        judged = [mutant for mutant in mutants if mutant.key not in equivalents]
         started_at = time.monotonic()
-        survivors = _survivors(module, tests, open_, processes=arguments.processes)
-        killed, judged = len(open_) - len(survivors), len(open_)
-        killed_of_all, judged_of_all = killed_of_all + killed, judged_of_all + judged
-        equivalent = len(mutants) - judged
+        survivors = _survivors(module, tests, judged, processes=arguments.processes)
+        killed = len(judged) - len(survivors)
+        killed_of_all, judged_of_all = killed_of_all + killed, judged_of_all + len(judged)
         print(
-            f"{module}: {_score(killed, judged)}, {killed} of {judged} killed, "
-            f"{equivalent} equivalent, {time.monotonic() - started_at:.0f} s",
+            f"{module}: {_score(killed, len(judged))}, {killed} of {len(judged)} killed, "
+            f"{len(mutants) - len(judged)} equivalent, {time.monotonic() - started_at:.0f} s",
             flush=True,
         )
         for survivor in sorted(survivors, key=lambda mutant: mutant.line):
@@ -47,23 +46,27 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("--sample", type=int, default=120, help="mutants per module; 0: all")
-    parser.add_argument("--seed", type=int, default=1, help="which ones those are")
-    parser.add_argument("--least", type=float, default=85, help="the score to reach, in percent")
-    parser.add_argument("--only", help="modules with this in their path")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--sample", type=int, default=120, help="mutants per module; 0 takes all")
+    parser.add_argument("--seed", type=int, default=1, help="selects the sample")
+    parser.add_argument(
+        "--least", type=float, default=85, help="the score that is required, in percent"
+    )
+    parser.add_argument("--only", help="only modules with this text in their path")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="test runs in parallel"
+    )
     return parser.parse_args()
 
 
 def _survivors(
     module: str, tests: Sequence[str], mutants: Sequence[Mutant], *, processes: int
 ) -> list[Mutant]:
-    healthy = Judge(module, None, tests, timeout_s=300)
-    while (failed := healthy.is_killed()) is None:
-        time.sleep(_LOOK_S)
+    original = Judge(module, None, tests, timeout_s=300)
+    while (failed := original.is_killed()) is None:
+        time.sleep(_POLL_S)
     if failed:
-        sys.exit(f"the tests of {module} fail without any mutant:\n{healthy.output()}")
-    timeout_s = 10 + 5 * healthy.took_s
+        sys.exit(f"the tests of {module} fail without a mutation:\n{original.output()}")
+    timeout_s = 10 + 5 * original.took_s
     survivors: list[Mutant] = []
     waiting: Iterator[Mutant] = iter(mutants)
     judges: list[tuple[Mutant, Judge]] = []
@@ -72,7 +75,7 @@ def _survivors(
             judges.append((mutant, Judge(module, mutant.source, tests, timeout_s=timeout_s)))
         if not judges:
             return survivors
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
         for mutant, judge in list(judges):
             if (killed := judge.is_killed()) is not None:
                 judges.remove((mutant, judge))

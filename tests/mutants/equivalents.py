@@ -1,11 +1,11 @@
-"""Mutants that no test can tell from the code, each with the reason why.
+"""Equivalent mutants: they behave like the original code, so no test can fail.
 
-`equivalents.txt` holds blocks with an empty line between them, as `make mutants` prints survivors:
+`equivalents.txt` holds one block for each, as `make mutants` prints survivors, with the reason:
 
     domain/rtp/order.py  ReorderBuffer.poll
-    - the line as it is
-    + the line as the mutant has it
-    Why nobody can tell.
+    - the original line
+    + the mutated line
+    Why they behave alike.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILE = Path(__file__).with_suffix(".txt")
 
 
 def read_equivalents() -> dict[tuple[str, ...], str]:
-    """The reasons by the mutants' keys."""
+    """The reasons by `Mutant.key`."""
     reasons: dict[tuple[str, ...], str] = {}
     for block in FILE.read_text().strip().split("\n\n"):
         lines = [line for line in block.splitlines() if not line.startswith("#")]
@@ -33,6 +33,6 @@ def read_equivalents() -> dict[tuple[str, ...], str]:
 
 
 def describe(mutant: Mutant) -> str:
-    """A mutant as the file has it, but for the reason."""
+    """A mutant as the file describes it, without a reason."""
     lines = f"{mutant.module}  {mutant.where}", f"- {mutant.before}", f"+ {mutant.after}"
     return "\n".join(map(str.rstrip, lines))

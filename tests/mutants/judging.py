@@ -1,4 +1,4 @@
-"""Runs the tests on a mutant, in a process of its own that has only that to do."""
+"""Runs tests on a mutant in a forked process. Forking saves the time of importing libraries."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ import hypothesis
 import pytest
 
 _LIBRARIES = ("numpy", "aiohttp", "av", "cffi")
-"""What tests import and no mutant is part of: loaded once, before the processes are made."""
+"""Imported once, before forking. No module of ours may be among them, or a mutant has no effect."""
 _MEMORY = 4 << 30
-"""Bytes; a mutant that never stops asking for more has to be stopped."""
+"""The limit of a process in bytes: a mutant may allocate without end."""
 _PROFILE = "mutants"
 _OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", f"--hypothesis-profile={_PROFILE}")
 _OPTIONS += ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # Hypothesis is loaded already
 
 
 def prepare() -> None:
-    """Load what all judges need. Hypothesis finds the same examples every time."""
+    """Import the libraries, and make Hypothesis generate the same examples in every run."""
     for name in _LIBRARIES:
         importlib.import_module(name)
     hypothesis.settings.register_profile(
@@ -37,12 +37,12 @@ def prepare() -> None:
         deadline=None,
         derandomize=True,
         database=None,
-        phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),  # nobody reads the example
+        phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),  # no shrinking
     )
 
 
 class Judge:
-    """A process that runs tests on one mutant; without one, on the code as it is."""
+    """A process that runs tests on one mutant, or on the original code if `source` is None."""
 
     def __init__(
         self, module: str, source: str | None, tests: Sequence[str], *, timeout_s: float
@@ -64,7 +64,7 @@ class Judge:
                 os._exit(code)
 
     def is_killed(self) -> bool | None:
-        """Whether the tests have noticed; None while they run. Never to end is noticed, too."""
+        """Whether a test failed, or the time ran out; None while the tests run."""
         pid, status = os.waitpid(self._pid, os.WNOHANG)
         if pid == 0:
             if time.monotonic() - self._started_at < self._timeout_s:
@@ -76,7 +76,7 @@ class Judge:
         return os.waitstatus_to_exitcode(status) != 0
 
     def output(self) -> str:
-        """What pytest has said."""
+        """The output of pytest."""
         self._output.seek(0)
         return self._output.read().decode(errors="replace")
 
@@ -92,7 +92,7 @@ class Judge:
 
 
 class _MutantFinder(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
-    """Gives out a mutant where its module is imported. The file on the disk stays as it is."""
+    """Imports a module from a mutant's source. The file on disk is not changed."""
 
     def __init__(self, module: str, source: str) -> None:
         self._name = module.removesuffix(".py").replace("/", ".")

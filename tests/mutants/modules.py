@@ -1,6 +1,8 @@
 """The modules that decide what is recorded, and the tests that judge their mutants.
 
-Only fast tests may judge: a mutant should take about a second. Put the likeliest killers first.
+Only fast tests are listed, because each of them runs for each mutant: together they should take
+about a second. The tests that kill most mutants come first, because a run ends with the first
+failure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the source of a module to its mutants."""
+"""Makes the mutants of a module, with the operators of Cosmic Ray and our own."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from tests.mutants.operators import Place, operators
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one mistake."""
+    """A module with one mutation."""
 
     module: str
     """The path of its file."""
     line: int
     where: str
-    """The function or class that the mistake is in; empty for the module itself."""
+    """The qualified name of the mutated function or class; empty at module level."""
     before: str
     after: str
-    """The lines that differ, each without the blanks around it."""
+    """The lines that differ, with single spaces."""
     source: str
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """Names the mutant as long as its line stays the same, wherever that moves to."""
+        """Identifies the mutant. It does not change when other lines are added or removed."""
         return self.module, self.where, self.before, self.after
 
 
 def sample(module: str, *, count: int | None, seed: int) -> list[Mutant]:
-    """So many of a module's mutants, chosen by chance; all of them without a count."""
+    """A random sample of a module's mutants, in order; all of them if `count` is None."""
     source = Path(module).read_text()
     places = sorted(_places(source))
     random.Random(f"{seed} {module}").shuffle(places)
@@ -50,7 +50,7 @@ def sample(module: str, *, count: int | None, seed: int) -> list[Mutant]:
 
 
 def _places(source: str) -> Iterator[tuple[Place, str, int]]:
-    """All that operators can change, but for what has no effect when the program runs."""
+    """Every place that an operator can mutate, except for those without effect at run time."""
     idle = list(_idle_places(ast.parse(source)))
     parsed = get_ast(source)
     for name, operator in operators().items():
@@ -65,7 +65,7 @@ def _places(source: str) -> Iterator[tuple[Place, str, int]]:
 
 
 def _idle_places(tree: ast.Module) -> Iterator[Place]:
-    """Annotations, and what is written for the type checker: `assert`, aliases, `frozen=True`."""
+    """Annotations, assertions, type aliases, and the arguments of decorators of classes."""
     for node in ast.walk(tree):
         idle: list[ast.expr | ast.stmt | None] = []
         match node:
@@ -82,17 +82,11 @@ def _idle_places(tree: ast.Module) -> Iterator[Place]:
         for item in idle:
             if item is not None:
                 assert item.end_lineno is not None and item.end_col_offset is not None
-                # a decorator begins one character earlier, with its @
-                start = (item.lineno, max(0, item.col_offset - 1))
-                yield (
-                    start,
-                    (item.end_lineno + 1, 0)
-                    if isinstance(node, ast.ClassDef)
-                    else (
-                        item.end_lineno,
-                        item.end_col_offset,
-                    ),
-                )
+                # a decorator begins with its @ and includes the end of the line
+                is_decorator = isinstance(node, ast.ClassDef)
+                start = (item.lineno, item.col_offset - is_decorator)
+                end = (item.end_lineno, item.end_col_offset)
+                yield start, (item.end_lineno + 1, 0) if is_decorator else end
 
 
 def _mutant(module: str, source: str, place: Place, name: str, occurrence: int) -> Mutant | None:
@@ -111,7 +105,7 @@ def _mutant(module: str, source: str, place: Place, name: str, occurrence: int) 
 
 
 def _difference(lines: list[str], mutated: list[str]) -> tuple[str, str]:
-    """The lines that differ, one mistake being in one place."""
+    """The lines that differ; they are consecutive, since there is one mutation."""
     while lines and mutated and lines[0] == mutated[0]:
         lines, mutated = lines[1:], mutated[1:]
     while lines and mutated and lines[-1] == mutated[-1]:
@@ -124,7 +118,7 @@ def _joined(lines: list[str]) -> str:
 
 
 def _enclosing(tree: ast.Module, line: int) -> str:
-    """The dotted name of the innermost definition around a line."""
+    """The qualified name of the innermost definition that contains a line."""
     names: list[str] = []
     body: list[ast.stmt] = tree.body
     while True:

@@ -1,4 +1,4 @@
-"""The mutation operators: Cosmic Ray's, as far as they are worth their time, and two of our own."""
+"""The mutation operators: a selection of those of Cosmic Ray, and two of our own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OTHERS += "RemoveDecorator ZeroIterationForLoop"
 
 
 class RemoveStatement(Operator):
-    """Leaves out a call, or an assignment to an attribute, an item or (`+=`) a variable."""
+    """Removes a call, or an assignment to an attribute or an item, or an augmented assignment."""
 
     def mutation_positions(self, node: Any) -> Iterator[Place]:
         if node.type == "simple_stmt" and _is_removable(node.children[0]):
@@ -44,7 +44,7 @@ class RemoveStatement(Operator):
 def _is_removable(statement: Any) -> bool:
     try:
         (node,) = ast.parse(statement.get_code().strip()).body
-    except SyntaxError:  # outside a function, `return` and `await` are none
+    except SyntaxError:  # such as a `return` without its function
         return False
     match node:
         case ast.Expr(ast.Call() | ast.Await()) | ast.AugAssign() | ast.Delete():
@@ -55,7 +55,7 @@ def _is_removable(statement: Any) -> bool:
 
 
 class HalveNumber(Operator):
-    """Cosmic Ray moves a number by one, which hardly matters to a limit of a hundred."""
+    """Halves a number. Cosmic Ray changes it by one, which hardly matters to a limit of 100."""
 
     def mutation_positions(self, node: Any) -> Iterator[Place]:
         if is_number(node) and abs(ast.literal_eval(node.value)) >= 4:
@@ -73,7 +73,7 @@ class HalveNumber(Operator):
 
 @functools.cache
 def operators() -> dict[str, Operator]:
-    """All operators by name. Those that differ from each other in nothing but luck are left out."""
+    """The operators by name. Of similar replacements of an operator, one or two are selected."""
     names = [f"ReplaceBinaryOperator_{pair}" for pair in _BINARY.split()]
     names += [f"ReplaceComparisonOperator_{pair}" for pair in _COMPARISON.split()]
     names += [f"ReplaceUnaryOperator_{pair}" for pair in _UNARY.split()]
