@@ -1,1 +1,1 @@
-"""What Gapless knows about sound, streams and recordings: pure, without I/O, clocks or threads."""
+"""Rules for sound, streams and recordings: pure, without I/O, clocks or threads."""

@@ -1,7 +1,6 @@
-"""Every error that Gapless raises on purpose, in one tree that says who is at fault.
+"""All errors that Gapless raises on purpose; the class of an error says who is at fault.
 
-The adapters and entry points decide by an error's class what to answer to a peer, and with which
-exit code a command ends.
+Adapters map the class to an answer for the peer, entry points map it to an exit code.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ class GaplessError(Exception):
 
 
 class SettingInvalid(GaplessError):
-    """A setting has a value that cannot work.
+    """The value of a setting is invalid.
 
     `name` is the setting; `origin` is where the value came from (a flag, a variable, a file).
     """
@@ -44,12 +43,14 @@ class NoSuchDevice(CaptureError):
 
     def __init__(self, wanted: str | None, available: Sequence[str]) -> None:
         what = f"no input device {wanted!r}" if wanted else "no default input device"
-        listing = "; there are: " + ", ".join(available) if available else "; there is none at all"
+        listing = (
+            "; there are: " + ", ".join(available) if available else "; no input devices were found"
+        )
         super().__init__(what + listing)
 
 
 class DeviceUnusable(CaptureError):
-    """The device is there, but it cannot be opened: taken, or it refuses the format."""
+    """The device exists but cannot be opened: it is busy, or it refuses the format."""
 
 
 class DeviceLost(CaptureError):
@@ -72,14 +73,14 @@ class PayloadInvalid(GaplessError):
 
 
 class PacketInvalid(GaplessError):
-    """Bytes that are no RTP packet."""
+    """The bytes are not a valid RTP packet."""
 
 
 class CodecUnavailable(GaplessError):
     """The library that implements a codec cannot be loaded."""
 
 
-# -- the other end ------------------------------------------------------------------------------
+# -- the peer -----------------------------------------------------------------------------------
 
 
 class PeerError(GaplessError):
@@ -135,23 +136,23 @@ class QueryInvalid(PeerError):
 
 
 class NoRelay(PeerError):
-    """Media is to go through a TURN server, and there is none that serves us."""
+    """Media has to go through a TURN server, but none can be used."""
 
 
 class ServerUnreachable(GaplessError):
-    """Nobody answers at the server's address."""
+    """No server answers at the address."""
 
 
 class WrongServer(ServerUnreachable):
-    """Who answers at the address is not the server that is meant."""
+    """Another server than Gapless answers at the address."""
 
 
 class SessionOver(GaplessError):
-    """The server has ended the session, and said so."""
+    """The server has ended the session and told the client."""
 
 
 class Refusal(enum.Enum):
-    """What a refusal means for asking again."""
+    """Whether it makes sense to repeat a request that was refused."""
 
     FINAL = "final"
     """The server itself has refused, and would refuse again."""
@@ -162,7 +163,7 @@ class Refusal(enum.Enum):
 
 
 class ServerRefused(GaplessError):
-    """A request was answered with a refusal; the message has the reason that was given."""
+    """A request was refused; the message has the reason that the server gave."""
 
     def __init__(self, refusal: Refusal, message: str) -> None:
         self.refusal = refusal

@@ -1,4 +1,4 @@
-"""What has happened, for whoever wants to know. Services publish; subscribers may not interfere."""
+"""Events: what has happened. Services publish them, and subscribers cannot interfere."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class SessionOpened:
 
     session_id: str
     name: str
-    """What the client calls itself: text from outside, of any content."""
+    """The name that the client gave: text from outside, which may have any content."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStateChanged:
-    """A session got a media path, brings packets, or has ceased to bring any."""
+    """A session has a media path now, receives packets now, or receives none any more."""
 
     session_id: str
     state: SessionState
@@ -34,7 +34,7 @@ class SessionStateChanged:
 
 @dataclass(frozen=True, slots=True)
 class SessionResumed:
-    """Another connection serves a session."""
+    """Another connection serves the session from now on."""
 
     session_id: str
     connection: int
@@ -72,7 +72,7 @@ class RecordingCompleted:
 
 @dataclass(frozen=True, slots=True)
 class RecordingFailed:
-    """A recording could not be written to its end."""
+    """A recording could not be written completely."""
 
     session_id: str
     track: int
@@ -81,7 +81,7 @@ class RecordingFailed:
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """There was a fault in this program while it served a session."""
+    """An internal error ended a session."""
 
     session_id: str
     error: Exception
@@ -97,7 +97,7 @@ class SessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class RecordingRecovered:
-    """A recording that an earlier process left unfinished is complete."""
+    """A recording that an earlier process left unfinished is complete now."""
 
     recording: CompletedRecording
 
@@ -113,7 +113,7 @@ class RecordingInterrupted:
 
 @dataclass(frozen=True, slots=True)
 class RecordingBusy:
-    """An unfinished recording is left alone: another process writes it."""
+    """An unfinished recording was left alone, because another process writes it."""
 
     location: str
 
@@ -131,12 +131,12 @@ class ServerStarted:
 
     url: str
     workers: int
-    """Processes that share the load; 1 if there is one process."""
+    """The number of processes that share the load."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """A process that shares the load has died; another one is started in its place."""
+    """A worker process has died; another one is started in its place."""
 
     number: int
     reason: str
@@ -152,19 +152,19 @@ class ShutdownStarted:
 
 @dataclass(frozen=True, slots=True)
 class CaptureStarted:
-    """The source delivers; the connection is being made."""
+    """The source delivers sound; the client connects."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamConnected:
-    """The media path is there; sound is being sent."""
+    """There is a media path; sound is being sent."""
 
     session_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class RetryScheduled:
-    """The server could not be reached; it will be tried again after a while."""
+    """The server could not be reached; the client will try again after a delay."""
 
     reason: str
     delay_s: float
@@ -198,14 +198,14 @@ class MicrophoneReturned:
 
 @dataclass(frozen=True, slots=True)
 class SoundSent:
-    """What was sent since the last event of this kind."""
+    """Sound was sent since the last event of this type."""
 
     seconds: float
     """Sound sent since the stream began."""
     levels: Levels
-    """Of the sound since the last event of this kind."""
+    """Levels of the sound since the last event of this type."""
     lost_s: float
-    """Sound lost before it could be sent, since the stream began: the device had gone, or its
+    """Sound lost before it could be sent, since the stream began: the device was gone, or its
     buffer was not read in time."""
 
 
@@ -231,7 +231,7 @@ class SourceEnded:
 
 @dataclass(frozen=True, slots=True)
 class EventsDropped:
-    """A subscriber was too slow, and missed this many events before the next one."""
+    """A subscriber was too slow and missed `count` events before the next one."""
 
     count: int
 

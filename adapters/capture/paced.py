@@ -126,7 +126,7 @@ class FileCapture:
 
     async def open(self, request: CaptureRequest) -> AudioSource:
         if request.path is None:
-            raise InputUnreadable("no input file was named")
+            raise InputUnreadable("no input file was given")
         return FileSource(request.path)
 
 

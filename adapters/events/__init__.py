@@ -1,1 +1,1 @@
-"""Events on their way to subscribers."""
+"""Delivers events to subscribers."""

@@ -14,7 +14,7 @@ from domain.ports.events import Subscriber
 _log = logging.getLogger("gapless")
 
 CAPACITY = 1000
-"""Events that may wait for a subscriber; beyond that the oldest are dropped."""
+"""Events that may wait for a subscriber. When more wait, the oldest are dropped."""
 CLOSE_S = 1.0
 
 
@@ -34,7 +34,7 @@ class EventDispatcher:
             queue.put(event)
 
     def close(self) -> None:
-        """Deliver what waits, for at most `CLOSE_S`. Events published later are lost."""
+        """Deliver the waiting events, for at most `CLOSE_S`. Events published later are lost."""
         deadline = time.monotonic() + CLOSE_S
         for queue in self._queues:
             queue.end()
@@ -43,7 +43,7 @@ class EventDispatcher:
 
 
 class _SubscriberQueue:
-    """What waits for one subscriber, and the thread that delivers it."""
+    """The events that wait for one subscriber, and the thread that delivers them."""
 
     def __init__(self, subscriber: Subscriber, capacity: int) -> None:
         self._subscriber = subscriber
@@ -52,7 +52,7 @@ class _SubscriberQueue:
         self._dropped = 0
         self._is_ended = False
         self._changed = threading.Condition()
-        # a daemon: a subscriber that hangs does not keep the process alive
+        # a daemon thread, so that a subscriber that hangs does not keep the process alive
         self._thread = threading.Thread(
             target=self._deliver, name=f"gapless-{type(subscriber).__name__}", daemon=True
         )
@@ -82,11 +82,11 @@ class _SubscriberQueue:
                 self._subscriber.handle(event)
             except Exception:
                 _log.exception(
-                    "%s failed over %s", type(self._subscriber).__name__, type(event).__name__
+                    "%s failed to handle %s", type(self._subscriber).__name__, type(event).__name__
                 )
 
     def _next(self) -> Event | None:
-        """Wait for the next event; None at the end."""
+        """Wait for the next event; return None at the end."""
         with self._changed:
             while not self._waiting and not self._is_ended:
                 self._changed.wait()

@@ -1,1 +1,1 @@
-"""HTTP, both sides."""
+"""HTTP: the server, and the client's signaling."""

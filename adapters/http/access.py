@@ -1,4 +1,4 @@
-"""The one place that decides who may do what."""
+"""Decides who may do what; no other module does."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from domain.session.roles import ALL_ROLES, Role, is_allowed
 class Access:
     """Decides which roles a request has, and which web pages may send one.
 
-    With tokens, the roles of a request are those of its bearer token. Without, every request has
-    all of them; on a loopback address the request's host name has to be a loopback name, too.
+    If there are tokens, a request has the roles of its bearer token. Otherwise every request has
+    all roles. On a loopback address its host name then has to be a loopback name, too.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Access:
         A path or method that does not exist needs a token, but no role. OPTIONS needs none:
         browsers send no token with a CORS preflight. Raises `Unauthorized` or `NotAllowed`.
         """
-        # A foreign page can have a DNS name of its own point at this machine (DNS rebinding).
+        # A foreign page can let its own DNS name point at this machine (DNS rebinding).
         if self._needs_loopback_name and not is_loopback(_host_name(request)):
             raise Unauthorized("without a token this server answers to loopback names only")
         route = route_of(request)
@@ -56,12 +56,13 @@ class Access:
             for token, roles in self._tokens.items():
                 if hmac.compare_digest(token, given):
                     return roles
-        raise Unauthorized("a bearer token is needed, and this is not the one")
+        raise Unauthorized("a bearer token is needed, and this one is wrong")
 
     def allows_page(self, origin: str) -> bool:
         """Return whether web pages of an origin may use this server from a browser.
 
-        With tokens any page may, since it has to know one; without, pages of this machine may.
+        If there are tokens, any page may, since it has to know one. Otherwise only pages of this
+        machine may.
         """
         return self._allows_all_pages or _is_loopback_origin(origin)
 

@@ -1,4 +1,4 @@
-"""Bodies of requests: with a limit of size and time, as text or as JSON."""
+"""Reads bodies of requests, with a limit on size and time, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ async def read_body(request: web.Request) -> bytes:
 
 
 async def read_text(request: web.Request, content_type: str) -> str:
-    """Read a body that has to be of a media type.
+    """Read a body that must have a media type.
 
     Raises `HTTPUnsupportedMediaType`, and what `read_body` raises.
     """
-    # A foreign web page cannot send these types without asking the server first (CORS).
+    # A web page of another origin cannot send these types without a CORS preflight.
     if request.content_type != content_type:
         headers = {f"Accept-{request.method.title()}": content_type}
         raise web.HTTPUnsupportedMediaType(
@@ -62,7 +62,7 @@ async def read_json(request: web.Request) -> dict[str, Any]:
 
 
 async def peek_json(request: web.Request) -> dict[str, Any]:
-    """Read what may be a JSON object; returns an empty one for anything else.
+    """Read a JSON object; return an empty one for anything else.
 
     Raises what `read_body` raises.
     """

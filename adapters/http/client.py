@@ -60,7 +60,7 @@ class HttpSignaling:
                 ),
             )
         except (ValueError, KeyError, TypeError, AttributeError, SettingInvalid) as error:
-            raise WrongServer(f"{self._server} is no Gapless server") from error
+            raise WrongServer(f"{self._server} is not a Gapless server") from error
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         body = {
@@ -84,13 +84,13 @@ class HttpSignaling:
         try:
             return sdpfrag.parse_fragment(_checked(response).text).ice
         except CandidateRejected as error:
-            raise WrongServer(f"{self._server} is no Gapless server: {error}") from error
+            raise WrongServer(f"{self._server} is not a Gapless server: {error}") from error
 
     async def delete(self, session_id: str) -> float | None:
         response = await self._call("DELETE", f"/sessions/{session_id}")
         if response.status == 404:
             return None
-        if response.status == 500:  # the server's own word that the recording has failed
+        if response.status == 500:  # the server itself says that the recording has failed
             raise _refused(response, Refusal.FINAL)
         try:
             return float(_checked(response).headers[headers.SECONDS])
@@ -103,11 +103,11 @@ class HttpSignaling:
             self._session = None
 
     async def _drop_connections(self) -> None:
-        """Close the HTTP connections: in an outage they may be over a network that is gone."""
+        """Close the HTTP connections: after an outage they may belong to a network that is gone."""
         await self.close()
 
     async def _call(self, method: str, path: str, **request: Any) -> _Response:
-        """Send a request, with arguments as aiohttp takes them; any status is returned.
+        """Send a request, with the arguments of aiohttp; return the response, whatever its status.
 
         Raises `ServerUnreachable` or `WrongServer`.
         """
@@ -138,7 +138,7 @@ class HttpSignaling:
 
 
 def _checked(response: _Response) -> _Response:
-    """Return a response that is a success. Raises `ServerRefused` for others."""
+    """Return a successful response. Raises `ServerRefused` for any other."""
     if response.status >= 300:
         raise _refused(response, refusal_of(response.status))
     return response

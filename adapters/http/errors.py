@@ -52,7 +52,7 @@ _HEADERS: Mapping[type[PeerError], Mapping[str, str]] = {
 _KEPT_HEADERS = ("Allow", "Accept-Patch", "Accept-Post")
 
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504, 507)
-"""Statuses of a server or a gateway that is busy, full, or being restarted."""
+"""Statuses of a server or gateway that is busy, full or restarting."""
 
 
 @web.middleware
@@ -70,11 +70,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         resource = request.match_info.route.resource
         where = resource.canonical if resource is not None else "a request"
         _log.exception("%s %s failed", request.method, where)
-        return _answer(500, "there is a fault in the server; its log has more", {})
+        return _answer(500, "internal error of the server; see its log", {})
 
 
 def refusal_of(status: int) -> Refusal:
-    """Return what a status that is not a success means for a client."""
+    """Return what an error status means for a client."""
     if status in _TEMPORARY:
         return Refusal.TEMPORARY
     # a captive portal redirects; gateways have 5xx statuses of their own

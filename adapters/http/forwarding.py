@@ -22,7 +22,10 @@ _NOT_FORWARDED = {
 
 
 class Forwarder:
-    """Forwards what the routes' `session_key` and the placement say belongs to another node."""
+    """Forwards a request if the placement finds its session on another node.
+
+    The `session_key` of the route reads from the request which session it is for.
+    """
 
     def __init__(self, placement: Placement, nodes: NodeClient) -> None:
         self._placement = placement
@@ -32,8 +35,8 @@ class Forwarder:
     async def forward(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Handle a request here or forward it; raises `NodeUnavailable`.
 
-        A request that has been forwarded is handled here in any case, so that none goes around.
-        A request that does not say which session it is for is malformed, and any node can say so.
+        A forwarded request is always handled here, so that it cannot go around in circles. A
+        request that does not name its session is malformed; any node can refuse it.
         """
         route = route_of(request)
         if (
@@ -61,7 +64,7 @@ class Forwarder:
             ) as answer:
                 response = web.Response(status=answer.status, body=await answer.read())
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise NodeUnavailable("a worker of this server is being started again") from error
+            raise NodeUnavailable("a worker of this server is being restarted") from error
         response.headers.clear()
         response.headers.extend(_forwarded(answer.headers.items()))
         return response

@@ -1,4 +1,4 @@
-"""``/health``: whether the server serves, and how many sessions it has."""
+"""``/health``: the status of the server and the number of its sessions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NODE_S = 2.0
 
 
 class HealthDoor:
-    """Answers everybody, also without a token: load balancers and monitors ask."""
+    """Answers without a token, because load balancers and monitors ask."""
 
     def __init__(
         self, service: SessionService, *, version: str, placement: Placement, nodes: NodeClient
@@ -35,7 +35,7 @@ class HealthDoor:
         return [Route("GET", "/health", self._health, role=None)]
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
-        """Count the sessions of all nodes; asked by another node, those of this one."""
+        """Count the sessions of all nodes, or only those of this node if another node asks."""
         sessions = self._service.session_count
         states = Counter(self._service.states())
         if not is_from_node(request):

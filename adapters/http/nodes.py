@@ -34,7 +34,7 @@ class NodeClient:
 
 
 def is_from_node(request: web.Request) -> bool:
-    """Return whether another node sent a request: only nodes can reach the Unix socket."""
+    """Return whether a request came over the Unix socket, which only other nodes can reach."""
     assert request.transport is not None
     arrived = request.transport.get_extra_info("socket")
     return arrived is not None and arrived.family == socket.AF_UNIX

@@ -93,7 +93,7 @@ async def _key_in_path(request: web.Request) -> SessionKey | None:
 
 
 def check_name(name: Any) -> str:
-    """Return the client's name for its recording; raises `OfferRejected` for anything else."""
+    """Check the name that a client gives its recording; raises `OfferRejected` if it is invalid."""
     if not isinstance(name, str) or len(name) > MAX_NAME_CHARACTERS:
         raise OfferRejected(f"name has to be text of at most {MAX_NAME_CHARACTERS} characters")
     return name

@@ -14,7 +14,7 @@ from domain.session.roles import Role
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 KeyReader = Callable[[web.Request], Awaitable[SessionKey | None]]
-"""Returns None for a malformed request, without refusing it: that is for the handler."""
+"""Returns None for a malformed request; the handler then refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class Route:
     path: str
     handler: Handler
     role: Role | None
-    """The role that a request needs; None: the route is public."""
+    """The role that a request needs; None if the route is public."""
     accepts: str | None = None
     """The media type of a request's body."""
     session_key: KeyReader | None = None
-    """Reads which session a request is for; None: any node can answer it."""
+    """Reads which session a request is for; None if any node can answer."""
 
 
 DECLARED = web.AppKey("declared", dict[web.AbstractRoute, Route])

@@ -1,4 +1,4 @@
-"""The server's side of HTTP: listens, and puts the application together."""
+"""The server's side of HTTP: makes the application, and listens."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class SignalingServer:
         return self._address
 
     async def start(self) -> str:
-        """Begin to answer requests, and return the server's URL; calls `bind` if nobody has."""
+        """Begin to answer requests; call `bind` if that was not done. Return the server's URL."""
         if self._server is None:
             await self.bind()
         self._open.set()

@@ -114,7 +114,9 @@ def _check_precondition(request: web.Request, connection: ServerConnection) -> N
     tags = {tag.strip() for line in given for tag in line.split(",")}
     # RFC 9725's example has the star in quotes; no entity-tag of ours is a star
     if not tags & {"*", '"*"', _etag(connection.ice_tag)}:
-        raise web.HTTPPreconditionFailed(text="ICE has been restarted since: the tag is old")
+        raise web.HTTPPreconditionFailed(
+            text="ICE has been restarted since then: the tag is outdated"
+        )
 
 
 def _link(server: IceServer) -> str:

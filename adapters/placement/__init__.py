@@ -1,1 +1,1 @@
-"""Where sessions live: in one process, or in one of several."""
+"""Finds the process in which a session lives."""

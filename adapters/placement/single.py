@@ -1,4 +1,4 @@
-"""A server that is one process."""
+"""Placement for a server of one process."""
 
 from __future__ import annotations
 

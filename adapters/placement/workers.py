@@ -1,8 +1,8 @@
-"""A server that is several processes of one machine.
+"""Placement for a server of several processes on one machine.
 
 Workers reach each other through Unix sockets in a folder that only they can read. Each has two:
-``N.http`` takes requests, ``N.offers`` assigns offers. Whoever asks the latter sends an offer's
-digest and gets the number of the offer's worker, as one byte.
+``N.http`` takes requests, ``N.offers`` assigns offers: it receives the
+digest of an offer and returns the number of the offer's worker, as one byte.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ class WorkerPlacement:
                 finally:
                     writer.close()
         except (OSError, EOFError) as error:  # TimeoutError is an OSError
-            raise NodeUnavailable("a worker of this server is being started again") from error
+            raise NodeUnavailable("a worker of this server is being restarted") from error
         return number
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one question of another worker; if it goes away or is silent, forget it."""
+        """Answer one question of another worker; give up if that worker is silent or gone."""
         try:
             async with asyncio.timeout(ANSWER_S):
                 digest = await reader.readexactly(_DIGEST_BYTES)

@@ -1,4 +1,4 @@
-"""Places in a list of recordings that is sorted by time and name."""
+"""Cursors: positions in a list of recordings that is sorted by time and name."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from domain.errors import QueryInvalid
 
 
 def milliseconds(moment: datetime.datetime) -> int:
-    """Since 1970, rounded down as in the names of recordings."""
+    """Return the milliseconds since 1970, rounded down as in the names of recordings."""
     since = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     return since // datetime.timedelta(milliseconds=1)
 
 
 def write_cursor(started_ms: int, name: str) -> str:
-    """The cursor for what follows a recording."""
+    """Make the cursor of the page that follows a recording."""
     return base64.urlsafe_b64encode(f"{started_ms} {name}".encode()).decode()
 
 
 def read_cursor(cursor: str) -> tuple[int, str]:
-    """Time and name of the recording. Raises `QueryInvalid`."""
+    """Return time and name of a cursor's recording. Raises `QueryInvalid`."""
     try:
         started_ms, name = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ", 1)
         return int(started_ms), name
     except (ValueError, binascii.Error) as error:
-        raise QueryInvalid("this is no cursor of a page") from error
+        raise QueryInvalid("the cursor is invalid") from error

@@ -41,7 +41,7 @@ class Digest:
 
     @property
     def sha256(self) -> str:
-        """In hexadecimal."""
+        """The hash in hexadecimal."""
         return self._hash.hexdigest()
 
     @property
@@ -121,7 +121,7 @@ class GrowingDigest:
 def digest_of(
     descriptor: int, offset: int, size: int, audio_format: AudioFormat | None = None
 ) -> Digest:
-    """The digest of `size` bytes of a file that begin at `offset`. Raises `OSError`."""
+    """Return the digest of `size` bytes of a file from `offset` on. Raises `OSError`."""
     digest = Digest(audio_format)
     digest.read(descriptor, offset, size)
     return digest

@@ -18,7 +18,7 @@ class MediaFile(Protocol):
 
     @property
     def data_offset(self) -> int:
-        """Where the sound begins, in bytes."""
+        """Offset of the sound in bytes."""
 
     @property
     def reading(self) -> threading.Thread | None:

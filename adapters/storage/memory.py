@@ -21,23 +21,23 @@ from domain.sound.pieces import Sound
 
 
 class MemoryStore:
-    """Keeps recordings by their names, up to a limit in all and for each."""
+    """Keeps recordings by name, with a limit for all together and for each."""
 
     def __init__(self, *, limit_bytes: int = 1 << 30, limit_bytes_each: int = 1 << 30) -> None:
         self.recordings: dict[str, MemoryRecording] = {}
-        """Those that are complete, by name."""
+        """Complete recordings by name."""
         self.live: dict[str, MemoryRecording] = {}
-        """Those that are being written, by name."""
+        """Live recordings by name."""
         self._limit_bytes = limit_bytes
         self._limit_bytes_each = limit_bytes_each
         self._used_bytes = 0
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """Memory is always there."""
+        """Do nothing: memory can always be written."""
 
     def recover(self, *, resumable_since: datetime.datetime) -> Recovery:
-        """The recordings of a process end with it."""
+        """Find nothing: recordings in memory do not outlive their process."""
         return Recovery()
 
     def check_room(self) -> None:
@@ -59,10 +59,10 @@ class MemoryStore:
             self.create(info)
 
     def close(self) -> None:
-        """What was recorded can still be read."""
+        """Do nothing: the recordings can still be read."""
 
     def reserve(self, size: int, *, held: int) -> bool:
-        """Ask for `size` bytes, for a recording that holds some already."""
+        """Reserve `size` bytes for a recording that already holds some."""
         with self._lock:
             if self._used_bytes + size > self._limit_bytes or held + size > self._limit_bytes_each:
                 return False
@@ -71,13 +71,13 @@ class MemoryStore:
 
     def remove(self, recording: MemoryRecording) -> None:
         """Forget a complete recording, and free its memory."""
-        with self._lock:  # it is called in another thread than the rest
+        with self._lock:  # other methods run in another thread
             if self.recordings.pop(recording.info.name, None) is not None:
                 self._used_bytes -= recording.held_bytes
 
 
 class MemoryRecording:
-    """One recording, and the writer of it."""
+    """One recording and its writer."""
 
     def __init__(self, store: MemoryStore, info: RecordingInfo) -> None:
         self.info = info
@@ -94,12 +94,12 @@ class MemoryRecording:
 
     @property
     def length(self) -> int:
-        """Samples per channel so far."""
+        """Samples per channel recorded so far."""
         return self._ledger.length
 
     @property
     def samples(self) -> Samples:
-        """A copy of all samples so far, of shape (n, channels)."""
+        """A copy of all samples recorded so far, shape (n, channels)."""
         return np.concatenate([silence(self.info.format, 0), *self._pieces])
 
     @property

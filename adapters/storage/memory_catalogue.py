@@ -34,14 +34,14 @@ class MemoryCatalogue:
         end_reason: str,
         ended_at: datetime.datetime,
     ) -> None:
-        """Nothing to do: the store has the recording, which knows that it is complete."""
+        """Do nothing: the recording in the store knows that it is complete."""
 
     def withdraw(self, info: RecordingInfo, *, number: int) -> None:
         self._store.live.pop(info.name, None)
 
     def page(self, query: CatalogueQuery) -> CataloguePage:
         if query.limit < 1:
-            raise QueryInvalid(f"a page of {query.limit} recordings")
+            raise QueryInvalid(f"a page cannot have {query.limit} recordings")
         before = None if query.before is None else read_cursor(query.before)
         found = sorted(
             (
@@ -77,7 +77,7 @@ class MemoryCatalogue:
         """Nothing to release."""
 
     def _all(self) -> list[MemoryRecording]:
-        # a recording that is completed meanwhile is in both for a moment, never in none
+        # a recording that is being completed is in both for a moment, and never in neither
         found = {recording.info.name: recording for recording in list(self._store.live.values())}
         for recording in list(self._store.recordings.values()):
             found[recording.info.name] = recording
@@ -91,7 +91,7 @@ class MemoryCatalogue:
 
 
 class OpenedMemory:
-    """A recording in memory, as it was when it was opened."""
+    """A recording in memory, with the samples that it had when it was opened."""
 
     def __init__(self, recording: MemoryRecording) -> None:
         samples = recording.samples

@@ -141,7 +141,7 @@ class _Connection:
         now, reference = self._clock.monotonic(), self._reference
         if reference is None or _seconds(reference, packet) >= now - self._reference_at:
             self._reference, self._reference_at = packet, now
-        # reports are sent from this thread: a session of libsrtp is for one thread at a time
+        # send reports from this thread: a libsrtp session may be used by one thread at a time
         if now - self._reported_at >= REPORT_INTERVAL_S:
             self._report(now)
             self._reference, self._reference_at, self._reported_at = packet, now, now
@@ -149,8 +149,8 @@ class _Connection:
     def _report(self, now: float) -> None:
         """Send a sender report: what was sent, and which RTP timestamp belongs to this moment.
 
-        Packets may be late, after a stall or from a device that delivers large blocks, but never
-        early. So the least delayed packet since the previous report tells the timestamp.
+        Packets may be late (after a stall, or from a device with large blocks) but never early. So
+        the timestamp is derived from the least delayed packet since the previous report.
         """
         assert self._reference is not None
         since = round((now - self._reference_at) * RTP_RATE_HZ)
@@ -178,7 +178,7 @@ class _Connection:
             candidates.put_nowait(None)
 
     def _media_received(self, datagrams: Sequence[Datagram]) -> None:
-        """Receive what the server sends, which is its reports."""
+        """Receive reports of the server."""
         unprotector = self._transport.unprotector
         if unprotector is None:
             return
@@ -205,10 +205,10 @@ def _parse(answer_sdp: str) -> RemoteDescription:
     try:
         answer = parse_answer(answer_sdp)
     except OfferRejected as error:
-        raise ConnectionFailed(f"the server's answer is of no use: {error}") from error
+        raise ConnectionFailed(f"the server's answer cannot be used: {error}") from error
     codec = answer.tracks[0].codecs.get(OPUS_PAYLOAD_TYPE)
     if codec is None or codec.name != "opus":
-        raise ConnectionFailed("the server did not take Opus")
+        raise ConnectionFailed("the server did not accept Opus")
     return answer
 
 

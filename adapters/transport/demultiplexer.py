@@ -1,4 +1,4 @@
-"""Which track an RTP packet belongs to, where several share a transport (RFC 9143 § 9.2)."""
+"""Assigns RTP packets to tracks that share a transport (RFC 9143 § 9.2)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from adapters.transport.sdp.descriptions import AudioTrack
 from domain.rtp.packets import RtpPacket, header_extension
 
 MAX_SOURCES = 1024
-"""Sources that are remembered. A peer that exceeds it makes older ones be forgotten."""
+"""Sources that are remembered. If a peer has more, the oldest are forgotten."""
 
 
 class TrackDemultiplexer:
@@ -30,9 +30,9 @@ class TrackDemultiplexer:
         }
 
     def track_of(self, packet: RtpPacket, data: bytes) -> int | None:
-        """The index of a packet's track, or None; `data` is the packet as bytes.
+        """Return the index of a packet's track, or None; `data` is the packet as bytes.
 
-        Learns from the mid and the payload type which track a source belongs to.
+        Learns the track of a source from the mid and the payload type.
         """
         track: int | None
         if self._mid_extension is not None and (mid := header_extension(data, self._mid_extension)):

@@ -1,8 +1,8 @@
 """The server's end of a connection. RTP is taken before aiortc's jitter buffer.
 
-aiortc's `RTCRtpReceiver` drops the packets that wait in front of a gap, and ends at an RTCP BYE. So
-it is not used: each SRTP packet goes from the socket through libsrtp to the sink in one synchronous
-step, in the order of arrival, in a batch with the others that were read together.
+aiortc's `RTCRtpReceiver` drops the packets that wait in front of a hole, and ends at an RTCP BYE.
+So it is not used. Each SRTP packet goes from the socket through libsrtp to the sink in one
+synchronous step, in the order of arrival, in a batch with the others that were read together.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class WebRtcServerTransport:
             if not candidates:
                 why = "; ".join(transport.ice.problems)
                 if self._options.relay_only:
-                    raise NoRelay(why or "no TURN server is named")
-                raise ServerFull(why or "there is no address to be reached at")
+                    raise NoRelay(why or "no TURN server is configured")
+                raise ServerFull(why or "this server has no address for clients to reach")
         except BaseException:
             await transport.close()
             raise
@@ -111,9 +111,9 @@ class WebRtcServerTransport:
         return _Connection(offer, transport, answer, self._clock, self._spawner, self._reports)
 
     def _current_certificate(self) -> RTCCertificate:
-        """The certificate for all connections of a day: clients may recognize the server by it.
+        """Return the certificate for all connections of a day; clients may recognize the server.
 
-        To make one for each would delay the media of other connections by milliseconds.
+        Making one for each connection would delay the media of others by milliseconds.
         """
         now = self._clock.monotonic()
         if self._certificate is None or now >= self._certificate[1]:
@@ -156,9 +156,9 @@ class _Connection:
         )
         self.answer_sdp = answer
         self.rejected = 0
-        """Packets that were no valid SRTP."""
+        """Packets that are not valid SRTP."""
         self.unassigned = 0
-        """Packets that belong to none of several tracks."""
+        """Packets that cannot be assigned to a track."""
 
     @property
     def ice_tag(self) -> str:

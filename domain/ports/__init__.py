@@ -1,1 +1,1 @@
-"""What the domain needs from outside: small protocols, each with what happens at its edges."""
+"""Ports: small protocols for what the domain needs from outside."""

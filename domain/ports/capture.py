@@ -19,7 +19,7 @@ class InputDevice:
     index: int
     name: str
     channels: int
-    """The most channels it can deliver."""
+    """Maximum number of channels."""
     default_rate_hz: int
     is_default: bool
 

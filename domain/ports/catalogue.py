@@ -14,20 +14,20 @@ from domain.sound.formats import Samples
 
 
 class RecordingState(enum.Enum):
-    """What becomes of a recording; more states may follow."""
+    """Whether a recording is complete; more states may follow."""
 
     LIVE = "live"
-    """It is being written, or waits for its client or for recovery."""
+    """The recording is being written, or waits for its client or for recovery."""
     COMPLETE = "complete"
-    """Nothing is added to it any more."""
+    """Nothing is added to the recording any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueQuery:
-    """Which recordings a page shows."""
+    """Selects the recordings of a page."""
 
     limit: int = 50
-    """Entries on the page, at least 1."""
+    """Maximum number of entries on the page; at least 1."""
     before: str | None = None
     """The cursor of the page before this one; None for the newest recordings."""
     name: str = ""
@@ -46,13 +46,13 @@ class CatalogueEntry:
     info: RecordingInfo
     state: RecordingState
     parts: tuple[CompletedPart, ...]
-    """In their order. The last part of a live recording is as long as it was when it was read."""
+    """In order. The last part of a live recording has the length that it had when it was read."""
     size: int
-    """Bytes of all parts on the disk, or in memory."""
+    """Size of all parts in bytes."""
     end_reason: str | None = None
     """None for a live recording, and for one without a ledger."""
     ended_at: datetime.datetime | None = None
-    """UTC; None as above."""
+    """UTC; None as for `end_reason`."""
 
     @property
     def length(self) -> int:
@@ -72,18 +72,18 @@ class CataloguePage:
     next: str | None = None
     """The cursor for the page that follows; None on the last page.
 
-    It stays valid while recordings come and go: pages that follow each other list every recording
-    once, and leave out those that began after the first page was read."""
+    It stays valid while recordings are added and removed. Consecutive pages list every recording
+    once, without those that began after the first page was read."""
 
 
 class PartRegister(Protocol):
-    """Learns of each part from the store that writes it, in the thread that writes.
+    """Keeps track of the parts that a store writes. The store calls it in its writing thread.
 
-    These calls never raise: the catalogue must not cost a recording any samples.
+    The calls never raise, because a fault of the catalogue must not damage a recording.
     """
 
     def announce(self, info: RecordingInfo, *, number: int, start: int) -> None:
-        """A part begins. `info` is the recording's; `start` counts from its beginning."""
+        """Add a part that begins now, `start` samples after its recording began."""
 
     def complete(
         self,
@@ -93,17 +93,17 @@ class PartRegister(Protocol):
         end_reason: str,
         ended_at: datetime.datetime,
     ) -> None:
-        """A part and its ledger have their final names."""
+        """Note that a part is complete: the part and its ledger have their final names."""
 
     def withdraw(self, info: RecordingInfo, *, number: int) -> None:
-        """A part that was announced could not be begun, or was discarded."""
+        """Remove an announced part that could not be begun, or that was discarded."""
 
 
 class OpenedRecording(Protocol):
-    """A recording opened for reading, as it was when it was opened.
+    """A recording opened for reading, with the samples that it had when it was opened.
 
-    Parts are read as one recording. Where a part is missing, samples are silence. The calls read
-    from the disk: make them in a thread. It can still be read after it was removed.
+    Parts are read as one recording; a missing part reads as silence. The calls read from the disk,
+    so make them in a thread. The recording can still be read after it was removed.
     """
 
     @property
@@ -112,13 +112,13 @@ class OpenedRecording(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes that can be read: one WAV, or one chained Ogg stream (RFC 3533 § 4)."""
+        """Size in bytes of one WAV, or of one chained Ogg stream (RFC 3533 § 4)."""
 
     def read_bytes(self, start: int, length: int) -> bytes:
-        """Bytes of the recording as one file; fewer than `length` only at its end."""
+        """Return bytes of the recording as one file; fewer than `length` only at its end."""
 
     def read_samples(self, start: int, length: int) -> Samples:
-        """Samples of shape (n, channels) in the recording's format, Opus decoded.
+        """Return samples of shape (n, channels) in the recording's format; Opus is decoded.
 
         There are fewer than `length` only at the end. Raises `InputUnreadable` when packets have
         no ledger, or one that does not fit.
@@ -131,20 +131,20 @@ class OpenedRecording(Protocol):
 class Catalogue(PartRegister, Protocol):
     """Lists, opens and removes recordings.
 
-    All calls may wait for the disk: do not make them on the event loop.
+    All calls may wait for the disk, so do not make them on the event loop.
     """
 
     def page(self, query: CatalogueQuery) -> CataloguePage:
-        """Recordings, newest first. Raises `QueryInvalid` for a cursor that is none."""
+        """Return recordings, newest first. Raises `QueryInvalid` for an invalid cursor."""
 
     def entry(self, recording_id: str) -> CatalogueEntry:
-        """One recording. Raises `RecordingUnknown`."""
+        """Return one recording. Raises `RecordingUnknown`."""
 
     def ledger(self, recording_id: str) -> Mapping[str, Any]:
-        """The ledger of a recording, all parts joined: positions count from its beginning.
+        """Return the ledger of all parts; positions count from the beginning of the recording.
 
-        `sha256` and `levels` belong to a file: they are None where there are several, and while
-        the recording is live. Raises `RecordingUnknown`, also when there is no readable ledger.
+        `sha256` and `levels` describe one file. They are None if there are several parts, and
+        while the recording is live. Raises `RecordingUnknown`, also if no ledger can be read.
         """
 
     def open(self, recording_id: str) -> OpenedRecording:
@@ -154,7 +154,7 @@ class Catalogue(PartRegister, Protocol):
         """Delete the files of a complete recording and their ledgers.
 
         Raises `RecordingUnknown`, `RecordingLive`, or `StorageFailed` when a file cannot be
-        deleted; removing it again then deletes the rest.
+        deleted; another call then deletes the rest.
         """
 
     def close(self) -> None:

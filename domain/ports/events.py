@@ -1,4 +1,4 @@
-"""Where events go."""
+"""Ports for publishing events and subscribing to them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class EventPublisher(Protocol):
     def publish(self, event: Event) -> None:
         """Hand an event over; returns at once and never raises. May be called in any thread.
 
-        Subscribers get events in the order of their publication, later, and cannot hold up or
-        harm whoever publishes.
+        Subscribers get events later, in the order of publication. They can neither delay nor
+        disturb the publisher.
         """
 
 
 class Subscriber(Protocol):
-    """Wants to know what happens."""
+    """Receives events."""
 
     def handle(self, event: Event) -> None:
-        """Take an event. It may block, and it may raise: nobody else notices."""
+        """Handle an event. The call may block or raise without affecting others."""

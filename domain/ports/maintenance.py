@@ -1,4 +1,4 @@
-"""What the commands for recordings need: to inspect, recover and render them."""
+"""Ports of the commands that inspect, recover and render recordings."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ class RecordingRenderer(Protocol):
 
         In another `folder` the WAV keeps the recording's name; without a folder it is written
         beside the recording as NAME-rendered. Nothing is replaced. Raises `InputUnreadable` when
-        the recording is not sound or holds no packets, and `StorageFailed`.
+        the recording is not valid or holds no packets, and `StorageFailed`.
         """

@@ -1,4 +1,4 @@
-"""Media, seen from each end. Nothing here depends on how a connection was negotiated."""
+"""Ports for media at both ends, whatever protocol negotiated the connection."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ class RemoteTrack:
 
 
 class MediaSink(Protocol):
-    """What a server's connection delivers to. All of it is called on the event loop."""
+    """Receives what a server connection delivers. Every method is called on the event loop."""
 
     def connection_established(self, *, now: float) -> None:
-        """The media path is there and secure; `now` in monotonic seconds."""
+        """Note that the media path works and is secure; `now` is in monotonic seconds."""
 
     def packets_received(self, track: int, packets: Sequence[RtpPacket]) -> None:
-        """Authenticated RTP packets of a track, in the order of arrival; at least one.
+        """Receive authenticated RTP packets of a track, in the order of arrival; at least one.
 
         `track` is the index in `MediaConnection.tracks`.
         """
 
     def connection_closed(self) -> None:
-        """The peer closed the connection, or none could be made. Called at most once.
+        """Note that the peer closed the connection, or that it failed. Called at most once.
 
-        A lost path is not a close: packets just cease.
+        A lost path is not a close: packets just stop.
         """
 
     def reception_reports(self) -> Sequence[ReceptionReport]:
-        """What the next receiver report says, at most one entry for each source.
+        """Return the content of the next receiver report, at most one entry for each source.
 
         Empty when there is nothing to report yet.
         """
@@ -55,9 +55,9 @@ class MediaConnection(Protocol):
         """Connect in the background and deliver to `sink`."""
 
     def read_pending(self) -> None:
-        """Deliver the packets that have arrived and were not read yet.
+        """Read and deliver the packets that wait in the socket.
 
-        Not to be called while a connection is delivering.
+        Do not call it while a connection is delivering.
         """
 
     async def drain(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a session lives, in a server that consists of several nodes."""
+"""Port that finds the node of a session, in a server of several nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Node:
     """Another process or machine that belongs to this server."""
 
     address: str
-    """Where the node takes requests; the adapter that sends them knows how to read it."""
+    """Where the node accepts requests, in a form that the sending adapter understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +33,27 @@ SessionKey: TypeAlias = KnownSession | NewOffer
 
 
 class Placement(Protocol):
-    """Says which node a session lives on. Every node of a server has one, and they agree."""
+    """Finds the node on which a session lives. The placements of all nodes agree."""
 
     @property
     def here(self) -> Node | None:
-        """How the others reach this node; None if there are no others."""
+        """How other nodes reach this node; None if there are no others."""
 
     def others(self) -> Sequence[Node]:
         """Return the other nodes of this server."""
 
     async def node_of(self, key: SessionKey) -> Node | None:
-        """Return the node of a session; None: this node, which also gets unknown sessions.
+        """Return the node of a session; None means this node, which also gets unknown sessions.
 
         A new offer gets the node with the fewest sessions; the same offer again gets the same
         node. Raises `NodeUnavailable` when the node that has to be asked does not answer.
         """
 
     def report(self, sessions: int) -> None:
-        """Tell the others how many sessions this node has; call a few times a second."""
+        """Tell other nodes how many sessions this node has; call it a few times a second."""
 
     async def open(self) -> None:
-        """Begin to answer the other nodes; call before requests are served."""
+        """Begin to answer other nodes; call it before requests are served."""
 
     async def close(self) -> None:
         """Stop answering the other nodes. May be called without `open`, and twice."""

@@ -62,7 +62,7 @@ class ClientConnection(MediaSender, Protocol):
 
     @property
     def offer_sdp(self) -> str:
-        """The offer. Its candidates follow through `connect`."""
+        """The offer, without candidates: `connect` sends them."""
 
     @property
     def ice_tag(self) -> str:
@@ -93,7 +93,7 @@ class ClientConnection(MediaSender, Protocol):
 
 class ClientTransport(Protocol):
     def open(self) -> ClientConnection:
-        """A new connection with an offer of its own."""
+        """Make a connection with its own offer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +109,10 @@ class Answer:
 
 
 class SignalingClient(Protocol):
-    """Raises `ServerUnreachable` when nobody answers and `ServerRefused` for a refusal.
+    """Sends signaling to a server.
 
-    The implementation decides which kind of `Refusal` an answer is.
+    Calls raise `ServerUnreachable` when no server answers, and `ServerRefused` when it refuses.
+    The implementation decides which kind of `Refusal` that is.
     """
 
     async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
@@ -126,7 +127,7 @@ class SignalingClient(Protocol):
         """Restart the ICE session that `ice_tag` names; return the server's description."""
 
     async def delete(self, session_id: str) -> float | None:
-        """End the session; one that is over already is no error.
+        """End the session. If it is over already, that is not an error.
 
         Returns the length of the complete recording, in seconds, if the server knows it. Raises
         `ServerRefused` with `Refusal.FINAL` when the recording has failed.

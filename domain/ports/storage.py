@@ -31,14 +31,14 @@ def ignore_part(_part: CompletedPart, _is_last: bool) -> None:
 class RecordingWriter(Protocol):
     """Writes one recording and its ledger. Only `finish` waits.
 
-    When the store cannot keep up, it leaves samples out: silence takes their place, so that the
-    recording keeps its length, and an `overflow` event says where.
+    When the store cannot keep up, it writes silence instead of samples, so that the recording
+    keeps its length. An `overflow` event says where.
     """
 
     part_completed: PartCompletedCall
     """Called on the event loop when a part is complete, for the last part before `finish` returns.
 
-    It does nothing unless it is set, which has to happen before the first `append`.
+    By default it does nothing. Set it before the first `append`.
     """
 
     @property
@@ -46,7 +46,7 @@ class RecordingWriter(Protocol):
         """The first error; nothing is written after it."""
 
     def append(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
-        """Add sound in the recording's format; returns at once. Do not change it afterwards."""
+        """Add sound in the recording's format; returns at once. Do not change it later."""
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
         """Add `length` samples of silence; returns at once."""
@@ -57,9 +57,9 @@ class RecordingWriter(Protocol):
     async def finish(self, reason: EndReason, ended_at: datetime.datetime) -> CompletedRecording:
         """Complete the recording and its ledger.
 
-        After a failure, what was written before it is completed, and the end reason is
-        `EndReason.STORAGE_FAILED`. Raises `StorageFailed` when not even that is possible, or when
-        the name was taken.
+        After a failure, the samples written before it become a complete recording with the end
+        reason `EndReason.STORAGE_FAILED`. Raises `StorageFailed` when that is impossible, too, or
+        when the name was taken.
         """
 
 
@@ -73,26 +73,26 @@ class InterruptedRecording:
     ended_at: datetime.datetime
     """UTC, when the last sample was written."""
     anchor: Anchor | None
-    attempts: int
-    """Connections that have served it."""
+    connections: int
+    """Number of connections that have served it."""
     writer: RecordingWriter
     """Continues behind the last sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was found of recordings that were not finished."""
+    """The unfinished recordings that were found, and what became of them."""
 
     recovered: list[CompletedRecording] = field(default_factory=list)
-    """Those that are complete now, each with all its parts."""
+    """Recordings that are complete now, each with all its parts."""
     failed: list[StorageFailed] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
-    """Those that another process is still writing."""
+    """Recordings that another process is still writing."""
     interrupted: list[InterruptedRecording] = field(default_factory=list)
     """Recordings that can be resumed. Finish them if no client reconnects."""
 
     def events(self) -> Iterator[ServerEvent]:
-        """What has happened to each of them."""
+        """Return an event for each of them."""
         for recording in self.recovered:
             yield RecordingRecovered(recording)
         for interrupted in self.interrupted:
@@ -123,7 +123,7 @@ class RecordingStore(Protocol):
         """Begin a recording. If its name exists, the new recording fails, not the old one."""
 
     def close(self) -> None:
-        """Release what the store holds.
+        """Release the store's resources.
 
-        Recordings that are not finished stay as a killed process leaves them.
+        Unfinished recordings stay as a killed process would leave them.
         """

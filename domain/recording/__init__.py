@@ -1,1 +1,1 @@
-"""One recording: reconstruction, timeline, ledger, and whether it is sound."""
+"""One recording: reconstruction, timeline, ledger and verification."""

@@ -27,11 +27,11 @@ class CompletedPart:
 
 @dataclass(frozen=True, slots=True)
 class CompletedRecording:
-    """A recording to which nothing is added any more."""
+    """A complete recording, with all its parts."""
 
     info: RecordingInfo
     parts: tuple[CompletedPart, ...]
-    """In their order, at least one."""
+    """In order; at least one."""
     length: int
     """Samples per channel, from the beginning to the end of the last part."""
     end_reason: str

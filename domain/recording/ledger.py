@@ -24,9 +24,9 @@ class SampleKind(enum.Enum):
     RECEIVED = "received"
     """Decoded from the packet that carried it."""
     RECOVERED = "recovered"
-    """Its packet was lost; rebuilt from redundancy in another one (in-band FEC, RED)."""
+    """Its packet was lost; rebuilt from redundancy in another packet (in-band FEC, RED)."""
     CONCEALED = "concealed"
-    """Its packet was lost; guessed by the decoder from what came before."""
+    """Its packet was lost; the decoder extrapolated the sound before it."""
     SILENCE = "silence"
     """No sound is known for this time."""
     DTX = "dtx"
@@ -44,7 +44,7 @@ _CODES = {kind: code for code, kind in enumerate(_KINDS)}
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A run of samples of one kind; in samples per channel."""
+    """A run of samples of one kind; `start` and `length` are in samples per channel."""
 
     start: int
     length: int
@@ -98,7 +98,7 @@ class Ledger:
         return True
 
     def spans(self) -> Iterator[Span]:
-        """All spans in order."""
+        """Return all spans in order."""
         for index, start in enumerate(self._starts):
             last = index + 1 == len(self._starts)
             end = self.length if last else self._starts[index + 1]
@@ -113,7 +113,7 @@ class Ledger:
 
 
 def totals(spans: Sequence[Span]) -> dict[SampleKind, int]:
-    """Samples of each kind."""
+    """Return the number of samples of each kind."""
     sums = dict.fromkeys(SampleKind, 0)
     for span in spans:
         sums[span.kind] += span.length
@@ -121,7 +121,7 @@ def totals(spans: Sequence[Span]) -> dict[SampleKind, int]:
 
 
 def longest_gap(spans: Sequence[Span]) -> Span | None:
-    """The longest run without a received or recovered sample, DTX not counted; None if none."""
+    """Return the longest run of concealed samples and silence; None if there is none."""
     missing = (SampleKind.CONCEALED, SampleKind.SILENCE)
     longest = run = None
     for span in spans:
@@ -138,7 +138,7 @@ def longest_gap(spans: Sequence[Span]) -> Span | None:
 
 
 class Container(enum.Enum):
-    """The file format of a recording; the value is the ending of the file's name."""
+    """The file format of a recording; the value is the file name extension."""
 
     WAV = "wav"
     """PCM: each packet was decoded when it arrived."""
@@ -148,24 +148,24 @@ class Container(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RecordingInfo:
-    """What is known of a recording when it begins."""
+    """The facts about a recording that are known when it begins."""
 
     id: str
-    """The recording's, see `naming.recording_id`."""
+    """The id of the recording, see `naming.recording_id`."""
     name: str
-    """Made by the server, unique, safe as a file name."""
+    """Made by the server; unique, and safe as a file name."""
     format: AudioFormat
     codec: str
     started_at: datetime.datetime
-    """UTC, of the first sample."""
+    """When the first sample was recorded, UTC."""
     resume_digest: str = ""
     """SHA-256 (hex) of the secret with which its client may resume it; not in the ledger."""
     container: Container = Container.WAV
     is_rendering: bool = False
-    """Whether it is made from another recording, and can be made again; not in the ledger."""
+    """Whether it is rendered from another recording, which can be repeated; not in the ledger."""
     session_id: str = field(kw_only=True)
     track: int = field(default=1, kw_only=True)
-    """Counts the session's tracks from 1."""
+    """Number of the track in the session, from 1."""
 
 
 def document(
@@ -177,11 +177,11 @@ def document(
     sha256: str | None,
     loudness: Loudness | None = None,
 ) -> dict[str, Any]:
-    """The ledger as it is written beside its recording (the stable format, version 1).
+    """Return the ledger as it is written beside its recording (stable format, version 1).
 
-    `sha256` is the hash of the PCM data in the file, or of the whole file where that holds
-    packets; `loudness` is of decoded sound. A recording that is still being written has no end
-    and no hash yet.
+    `sha256` is the hash of the PCM data in the file, or of the whole file if it holds packets.
+    `loudness` is only known for decoded sound. A recording that is being written has neither an
+    end nor a hash.
     """
     left_out = []
     if ledger.events_left_out:
@@ -204,7 +204,7 @@ def document(
 
 
 def describe(info: RecordingInfo) -> dict[str, Any]:
-    """The part of a ledger that is known from the start."""
+    """Return the fields of a ledger that are known from the beginning."""
     return {
         "id": info.id,
         "track": info.track,
@@ -219,5 +219,5 @@ def describe(info: RecordingInfo) -> dict[str, Any]:
 
 
 def timestamp(moment: datetime.datetime) -> str:
-    """RFC 3339 in UTC, to the microsecond."""
+    """Format a time as RFC 3339 in UTC, to the microsecond."""
     return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds")

@@ -1,4 +1,4 @@
-"""Names of recordings: made by the server, sorted by time, safe as file names."""
+"""Names of recordings: the server makes them, they sort by time, and they are safe file names."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _NAME = re.compile(
 
 
 def slug(text: str) -> str:
-    """At most `MAX_SLUG` of a-z, 0-9 and single hyphens; empty when nothing is left.
+    """Reduce text to at most `MAX_SLUG` characters a-z, 0-9 and single hyphens; may be empty.
 
-    Nothing else that a client sends gets near a file system.
+    This is the only text of a client that gets into a file name.
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:MAX_SLUG].strip("-")
 
 
 def recording_id(session_id: str, track: int) -> str:
-    """The id of the recording of a session's track; tracks count from 1."""
+    """Return the id of the recording of a track; tracks count from 1."""
     return session_id if track == 1 else f"{session_id}_{track}"
 
 
 def split_recording_id(text: str) -> tuple[str, int]:
-    """The session's id and the track in a recording's id."""
+    """Return the session id and the track number of a recording id."""
     session_id, separator, track = text.rpartition("_")
     return (session_id, int(track)) if separator and _is_number(track) else (text, 1)
 
@@ -37,7 +37,7 @@ def split_recording_id(text: str) -> tuple[str, int]:
 def recording_name(
     *, started_at: datetime.datetime, client_name: str, session_id: str, track: int = 1
 ) -> str:
-    """``20261122T101500123Z-kitchen-8f3a…``: UTC to the millisecond, slug, recording id."""
+    """Make a name such as ``20261122T101500123Z-kitchen-8f3a…``: UTC, slug, recording id."""
     utc = started_at.astimezone(datetime.UTC)
     stamp = f"{utc:%Y%m%dT%H%M%S}{utc.microsecond // 1000:03d}Z"
     return "-".join(part for part in (stamp, slug(client_name), recording_id(session_id, track))
@@ -45,7 +45,7 @@ def recording_name(
 
 
 def read_recording_name(name: str) -> tuple[datetime.datetime, str] | None:
-    """When the recording of this name began, and its id; None for names that are not ours."""
+    """Return the start and the id of a recording by its name; None for foreign names."""
     found = _NAME.fullmatch(name)
     if found is None:
         return None
@@ -72,13 +72,13 @@ def session_in(name: str) -> str | None:
 
 
 def part_name(name: str, number: int) -> str:
-    """The name of a part's file, without its ending; the first part has the recording's name."""
-    # an underscore sorts behind the dot of the first part's name, a hyphen would not
+    """Return a part's file name without extension; the first part has the recording's name."""
+    # an underscore sorts after the dot in the first part's file name; a hyphen would sort before
     return name if number == 1 else f"{name}_part{number:03d}"
 
 
 def split_part_name(name: str) -> tuple[str, int]:
-    """The recording's name, and the number of the part."""
+    """Return the recording's name and the number of the part."""
     base, _, number = name.rpartition("_part")
     return (base, int(number)) if base and _is_number(number) else (name, 1)
 

@@ -164,7 +164,7 @@ class ReorderBuffer:
             self._note_passed(item)
             self._next += 1
         if slots:
-            self._starting = False  # a hole behind what went through is a loss
+            self._starting = False  # a hole after a packet that passed is a loss
         for sequence in [at for at in self._copies if at < self._next]:
             del self._copies[sequence]
         return slots

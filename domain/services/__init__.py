@@ -1,1 +1,1 @@
-"""What the program does, in terms of the ports."""
+"""Services: they use the domain's rules and the ports to stream and to record."""

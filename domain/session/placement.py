@@ -1,11 +1,11 @@
 """How the nodes of a server divide its sessions among themselves.
 
 The id and the secret of a session begin with the number of its node, in hex. If a server starts
-again with another number of nodes, the remainder of the division by it tells which node has a
-session of before.
+again with another number of nodes, an older session belongs to the node whose number is the
+remainder of the division by that number.
 
-A new offer is assigned to the node with the fewest sessions. One node decides that for an offer;
-the offer's digest says which one.
+A new offer is assigned to the node with the fewest sessions. The digest of the offer determines
+which node makes that decision.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class NodeId:
     count: int = 1
 
     def owns(self, name: str) -> bool:
-        """Return whether a session is this node's, by its id, secret, or recording's name.
+        """Return whether this node has a session, given its id, its secret or a recording's name.
 
         The name of a recording ends with the id of its session.
         """
         return node_number_of(name.rpartition("-")[2], self.count) == self.number
 
     def mark(self, secret: str) -> str:
-        """Put this node's number in the place of the first digits of a hexadecimal secret."""
+        """Replace the first digits of a hexadecimal secret by this node's number."""
         return f"{self.number:0{_DIGITS}x}{secret[_DIGITS:]}"
 
 
@@ -50,7 +50,7 @@ def node_number_of(id_or_secret: str, count: int) -> int:
 
 
 def digest_of_offer(sdp: str) -> bytes:
-    """Return the 32 bytes by which nodes speak of an offer."""
+    """Return the 32 bytes that identify an offer among nodes."""
     return hashlib.sha256(sdp.encode(errors="surrogatepass")).digest()
 
 
@@ -62,7 +62,7 @@ def assigner_of(digest: bytes, count: int) -> int:
 class SessionCounts(Protocol):
     """The number of sessions by node, in memory that all nodes share.
 
-    Every number is read and written at once.
+    Each number is read and written atomically.
     """
 
     def __len__(self) -> int: ...
@@ -75,8 +75,8 @@ class SessionCounts(Protocol):
 class OfferAssigner:
     """Assigns offers to nodes.
 
-    An offer that is sent again, since its answer was lost, gets the same node. The latest ten
-    thousand offers are remembered.
+    A client may send an offer again because the answer was lost. It then gets the same node. The
+    latest ten thousand offers are remembered.
     """
 
     def __init__(self, counts: SessionCounts) -> None:
@@ -84,7 +84,7 @@ class OfferAssigner:
         self._assigned: OrderedDict[bytes, int] = OrderedDict()
 
     def node_for(self, digest: bytes) -> int:
-        """Return the number of an offer's node; if none is running, of one that is not."""
+        """Return the number of an offer's node, even if no node is running."""
         node = self._assigned.get(digest)
         if node is None:
             node = min(range(len(self._counts)), key=self._counts.__getitem__)

@@ -1,4 +1,4 @@
-"""How many sessions there may be, and how long they wait."""
+"""Limits and deadlines of sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bearer of a token may do."""
+"""Roles: what the bearer of a token may do."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ ALL_ROLES = frozenset(Role)
 
 
 def is_allowed(roles: Set[Role], needed: Role) -> bool:
-    """Return whether somebody with these roles may do what needs a role."""
+    """Return whether these roles include the needed one."""
     return needed in roles or Role.ADMIN in roles

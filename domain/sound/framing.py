@@ -54,15 +54,15 @@ class Framer:
 
     def _bridge(self, position: int) -> list[AudioFrame]:
         """Complete the current frame with silence and advance towards `position`."""
-        hole = position - self._start - self._pending_length
+        gap = position - self._start - self._pending_length
         frames: list[AudioFrame] = []
         if self._pending_length:
-            filler = min(hole, self.frame_samples - self._pending_length)
+            filler = min(gap, self.frame_samples - self._pending_length)
             self._append(silence(self.format, filler))
-            hole -= filler
+            gap -= filler
             frames = self._whole_frames()
         if not self._pending_length:
-            self._start += hole
+            self._start += gap
         return frames
 
     def _append(self, samples: Samples) -> None:

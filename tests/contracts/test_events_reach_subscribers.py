@@ -73,7 +73,7 @@ def test_one_that_raises_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFix
         events.close()
     assert listener.heard == numbered(3)
     assert [record.message for record in caplog.records] == [
-        "Raising failed over SessionOpened"
+        "Raising failed to handle SessionOpened"
     ] * 3
 
 

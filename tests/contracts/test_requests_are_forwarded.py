@@ -45,7 +45,7 @@ async def pair() -> AsyncIterator[Pair]:
     with tempfile.TemporaryDirectory() as folder:  # names of Unix sockets have to be short
         here, there = Node(f"{folder}/here"), Node(f"{folder}/there")
         keys = (KnownSession("there"), NewOffer("new"))
-        gone = {KnownSession("gone"): NodeUnavailable("its worker is being started again")}
+        gone = {KnownSession("gone"): NodeUnavailable("its worker is being restarted")}
         placement = FakePlacement(here, there, dict.fromkeys(keys, there) | gone)
         own, others = FakeSessions(recording=2), FakeSessions(recording=3, interrupted=1)
         first = http_server(own, placement=placement)
@@ -132,7 +132,7 @@ async def test_a_node_that_is_gone_is_told_and_comes_back(pair: Pair) -> None:
     for path in ("/sessions/there", "/sessions/gone"):
         status, text, headers = await pair.send("DELETE", path)
         assert (status, headers["Retry-After"]) == (503, "5")
-        assert "is being started again" in text
+        assert "is being restarted" in text
     assert (await pair.send("DELETE", "/sessions/here"))[0] == 204
 
 

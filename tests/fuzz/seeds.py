@@ -177,7 +177,7 @@ def _journals() -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "journal"
         anchor = {"rtp_timestamp": 5, "ssrc": 7, "at": _AT.isoformat()}
-        before = Before(samples=10, attempts=2, anchor=LedgerEvent("anchor", 3, anchor))
+        before = Before(samples=10, connections=2, anchor=LedgerEvent("anchor", 3, anchor))
         journal = Journal.create(path, info, data_offset=80, before=before)
         journal.span(0, SampleKind.RECEIVED)
         journal.event(LedgerEvent("anchor", 0, anchor))

@@ -121,7 +121,7 @@ def ogg(data: bytes) -> None:
 def journal(data: bytes) -> None:
     with _file(data) as descriptor:
         found = read_journal(pathlib.Path(f"/proc/self/fd/{descriptor}"))
-    assert found.attempts is not None
+    assert found.connections is not None
     found.last_sample_at(48_000)
     found.position(sound=1000, length=48_000)
     ledger = found.ledger(48_000)

@@ -83,7 +83,7 @@ async def test_two_restarts_leave_no_sample_out_of_place(
     second = Process(tmp_path, clock, options)  # nobody comes back before it is killed, too
     assert second.interrupted is not None
     assert second.interrupted.length == 100 * 960
-    assert second.interrupted.attempts == 1
+    assert second.interrupted.connections == 1
     second.store.close()
     clock.advance(4.0)
     third = Process(tmp_path, clock, options)
@@ -91,7 +91,7 @@ async def test_two_restarts_leave_no_sample_out_of_place(
     third.kill()
     fourth = Process(tmp_path, clock, options)
     assert fourth.interrupted is not None
-    assert fourth.interrupted.attempts == 2
+    assert fourth.interrupted.connections == 2
     fourth.receive(range(560, 600), ssrc=ssrc)
     completed = await fourth.end()
     assert [part.location for part in completed.parts] == sorted(map(str, tmp_path.glob("*.wav")))

@@ -56,7 +56,7 @@ class Killed(MemoryStore):
         writer = self.create(info)
         writer.append([np.full((BEFORE, 1), 9, "<i2")], SampleKind.RECEIVED)
         anchor = Anchor(position=0, rtp_timestamp=0, ssrc=1)
-        return InterruptedRecording(info, BEFORE, ended_at, anchor, attempts=3, writer=writer)
+        return InterruptedRecording(info, BEFORE, ended_at, anchor, connections=3, writer=writer)
 
 
 def restarted(*, down_s: float = 5.0, tracks: int = 1, codec: str = "opus") -> Server:
@@ -170,8 +170,8 @@ async def test_a_client_that_comes_back_again_is_counted_on() -> None:
     await server.sessions.delete("session")
     (stored,) = server.store.recordings.values()
     assert server.seen.resumed == [4, 5]
-    attempts = [e["attempt"] for e in stored.ledger["events"] if e["type"] == "reconnected"]
-    assert attempts == [4, 5]
+    connections = [e["attempt"] for e in stored.ledger["events"] if e["type"] == "reconnected"]
+    assert connections == [4, 5]
 
 
 async def test_every_track_is_taken_up() -> None:

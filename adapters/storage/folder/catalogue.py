@@ -1,4 +1,4 @@
-"""The catalogue of a folder of recordings, by an index of it."""
+"""The catalogue of a folder of recordings, which uses an index."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ _log = logging.getLogger("gapless")
 class FolderCatalogue:
     """A `Catalogue` of the WAV and Opus files in one folder.
 
-    Files that were added or removed by hand are noticed by the folder's time of modification, when
-    a page is read: a thread then lists the folder, at most every `rescan_s` seconds.
+    When a page is read, the folder's modification time tells whether files were added or removed by
+    hand. If so, a thread lists the folder, at most every `rescan_s` seconds.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class FolderCatalogue:
         self._closing = threading.Event()
         self._left: set[str] = set()  # unfinished files that were logged
 
-    # -- what a store tells ----------------------------------------------------------------------
+    # -- PartRegister --------------------------------------------------------------------------
 
     def announce(self, info: RecordingInfo, *, number: int, start: int) -> None:
         part = PartRow(number, info.container.value, is_live=True, start=start)
@@ -102,7 +102,7 @@ class FolderCatalogue:
         with _harmless("withdrawn"):
             self._refresh(info.name, number)
 
-    # -- what recovery asks ----------------------------------------------------------------------
+    # -- for recovery --------------------------------------------------------------------------
 
     def unfinished(self) -> set[str] | None:
         """The names of all unfinished parts; None when only a listing of the folder tells."""
@@ -112,7 +112,7 @@ class FolderCatalogue:
         return None
 
     def recovered(self, names: Iterable[str]) -> None:
-        """Bring parts that may have been recovered up to date; names are without endings."""
+        """Update parts that may have been recovered; names have no extension."""
         with _harmless("recovered"):
             for name in names:
                 self._refresh(*split_part_name(name))
@@ -137,7 +137,7 @@ class FolderCatalogue:
 
     def page(self, query: CatalogueQuery) -> CataloguePage:
         if query.limit < 1:
-            raise QueryInvalid(f"a page of {query.limit} recordings")
+            raise QueryInvalid(f"a page cannot have {query.limit} recordings")
         is_live = RecordingState.LIVE in query.states
         is_complete = RecordingState.COMPLETE in query.states
         if not (is_live or is_complete) or not self._notice_changes():
@@ -191,8 +191,8 @@ class FolderCatalogue:
         try:
             for part in row.parts:
                 files = files_of(self._folder, row.name, part.number, Container(part.container))
-                # the sound last: as long as it is there, the recording is listed, and can be
-                # removed again
+                # delete the sound last: as long as it exists, the recording is listed, and
+                # `remove` can be called again
                 for path in (files.journal, files.ledger_part, files.ledger, files.recording):
                     path.unlink(missing_ok=True)
             sync_folder(self._folder)
@@ -224,7 +224,10 @@ class FolderCatalogue:
     # -- changes by others -----------------------------------------------------------------------
 
     def _notice_changes(self) -> bool:
-        """Start a scan if the folder has changed, wait for the first; False without a folder."""
+        """Start a scan if the folder has changed, and wait for the first scan.
+
+        Returns False if there is no folder.
+        """
         try:
             modified_ns = self._folder.stat().st_mtime_ns
         except OSError:
@@ -265,7 +268,7 @@ class FolderCatalogue:
         listed: Mapping[tuple[str, int], ListedPart],
         known: Mapping[tuple[str, int], bool],
     ) -> bool:
-        """Bring the index up to date with what was listed; False when the catalogue is closed."""
+        """Update the index from the listing; return False if the catalogue was closed."""
         unknown = []
         for key, part in paced(listed.items()):
             is_live = known.get(key)
@@ -273,7 +276,7 @@ class FolderCatalogue:
                 unknown.append((key, part))
             elif is_live and not part.is_live:
                 self._refresh(*key)
-        unknown.sort(key=_by_key)  # neighbours in the index: half the time
+        unknown.sort(key=_by_key)  # in the order of the index, which halves the time
         for start in range(0, len(unknown), BATCH):
             if self._closing.is_set():
                 return False
@@ -290,11 +293,11 @@ class FolderCatalogue:
         for key, part in parts:
             files = files_of(self._folder, *key, part.container)
             if not part.is_live or self._is_live(files):
-                with contextlib.suppress(OSError):  # it is gone again
+                with contextlib.suppress(OSError):  # the file was deleted meanwhile
                     yield new_row(files, is_live=part.is_live)
 
     def _is_live(self, files: RecordingFiles) -> bool:
-        """Whether a ``.part`` that the index does not know is a recording being written."""
+        """Return whether a ``.part`` that the index does not know is being written."""
         if is_being_written(files.part):
             return not read_journal(files.journal).is_rendering
         self._log_left(files)
@@ -316,7 +319,7 @@ def _by_key(item: tuple[tuple[str, int], ListedPart]) -> tuple[str, int]:
 
 
 def _row(info: RecordingInfo) -> RecordingRow:
-    """The row of a recording that a store writes."""
+    """Make the row of a recording that a store writes."""
     described = {**describe(info), "session_id": info.session_id}
     started_ms = milliseconds(info.started_at)
     return RecordingRow(info.name, info.id, started_ms, False, json.dumps(described))
@@ -324,7 +327,7 @@ def _row(info: RecordingInfo) -> RecordingRow:
 
 @contextlib.contextmanager
 def _harmless(what: str) -> Iterator[None]:
-    """The catalogue must not cost a recording any samples."""
+    """Log errors instead of raising them: the catalogue must not damage a recording."""
     try:
         yield
     except Exception:

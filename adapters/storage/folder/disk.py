@@ -1,4 +1,4 @@
-"""The threads that touch the disk, so that a slow disk never stalls the network."""
+"""The threads that access the disk, so that a slow disk never stalls the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 SYNC_INTERVAL_S = 1.0
 WRITE_INTERVAL_S = 0.65
-"""The most sound that a killed process loses of what it has received, if the disk keeps up."""
+"""Delay of writing: a killed process loses at most this much sound, if the disk keeps up."""
 _POLL_S = 0.04
 _CLOSE_S = 0.5
 _HANGS_S = 2.0
@@ -22,8 +22,8 @@ _HANGS_S = 2.0
 class DiskThread:
     """Runs calls one after another: urgent ones first, the others after `WRITE_INTERVAL_S`.
 
-    Waking the thread for each packet of each stream costs more than the work itself; doing all
-    work at once now and then would hold up the event loop.
+    Waking the thread for each packet of each stream would cost more than the work itself. Doing
+    all work together now and then would hold up the event loop.
     """
 
     def __init__(self) -> None:
@@ -81,17 +81,17 @@ class SyncThread:
     """Syncs the file system and measures its free space, once a second.
 
     It has its own thread, so that writing continues while the disk syncs. One call syncs the whole
-    file system: syncing each file makes the file system write its journal once for each recording,
-    which cost as much as everything else that was done with the packets.
+    file system. Syncing each file would make the file system write its journal once for each
+    recording, which cost as much as all other work on the packets.
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
         self._stop = threading.Event()
         self.free_bytes = 0
-        """At the last successful measurement, usually less than a second ago."""
+        """Free space at the last successful measurement, usually less than a second ago."""
         self.is_usable = False
-        """Whether the folder could be measured, and can be written to."""
+        """Whether the free space could be measured and the folder can be written."""
         self._measure()
         self._syncfs = ctypes.CDLL(None).syncfs
         self._thread = threading.Thread(target=self._run, name="gapless-sync", daemon=True)

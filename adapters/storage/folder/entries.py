@@ -1,4 +1,4 @@
-"""From a row of the index and the files it names to an entry of the catalogue."""
+"""Makes catalogue entries from rows of the index and the files that they name."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _OPUS = CodecParameters("opus", 111, 48_000, 2)
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A part whose file is there."""
+    """A part whose file exists."""
 
     row: PartRow
     files: RecordingFiles
     path: pathlib.Path
-    """The file as it is called now."""
+    """The file under its present name."""
     size: int
 
     @property
@@ -47,7 +47,7 @@ class _Found:
 
 
 class EntryReader:
-    """Reads entries, and keeps in the index what it has read of complete parts."""
+    """Reads entries, and stores in the index what it reads about complete parts."""
 
     def __init__(self, folder: pathlib.Path, index: FolderIndex, decoders: DecoderFactory) -> None:
         self._folder = folder
@@ -55,13 +55,15 @@ class EntryReader:
         self._decoders = decoders
 
     def read(self, rows: Sequence[RecordingRow]) -> Sequence[CatalogueEntry | None]:
-        """The entries of recordings; None for one whose files are gone or hold no sound.
+        """Return the entries of recordings; None for one whose files are gone or hold no sound.
 
-        The index forgets such a recording.
+        Such a recording is removed from the index.
         """
         changes: list[Change] = []
         entries = [self._read(row, changes) for row in rows]
-        if changes:  # in one transaction: a page without ledgers in the index has fifty
+        if (
+            changes
+        ):  # one transaction for all of them: there may be one change for each entry of the page
             self._index.put(changes)
         return entries
 
@@ -100,7 +102,7 @@ class EntryReader:
         )
 
     def ledger(self, row: RecordingRow, entry: CatalogueEntry) -> dict[str, Any]:
-        """The ledger of a recording. Raises `OSError` or `ValueError`."""
+        """Return the ledger of a recording. Raises `OSError` or `ValueError`."""
         files = list(self._files_of(row, entry))
         if len(files) == 1 and entry.state is not RecordingState.LIVE:
             return read_document(files[0][1].ledger)
@@ -111,7 +113,7 @@ class EntryReader:
         return join(entry.info, parts, end_reason=entry.end_reason, ended_at=entry.ended_at)
 
     def open(self, row: RecordingRow) -> OpenedWav | OpenedOgg | None:
-        """Open all parts; None when there are none any more."""
+        """Open all parts; return None if there are none any more."""
         (entry,) = self.read([row])
         if entry is None:
             return None
@@ -165,13 +167,13 @@ class EntryReader:
             yield part, files, rows[part.number].is_live
 
     def _ledger(self, files: RecordingFiles, length: int, *, is_live: bool) -> Ledger:
-        """Of one part, from its ledger, or from its journal. Raises `OSError`, `ValueError`."""
+        """Read one part's ledger from its file or journal. Raises `OSError`, `ValueError`."""
         if is_live and not files.ledger.exists():
             return read_journal(files.journal).ledger(length)
         return read_ledger(read_document(files.ledger))
 
     def _find(self, row: RecordingRow, part: PartRow) -> _Found | None:
-        """A part's file; that of a live one may be complete by now, or not made yet."""
+        """Find the file of a part. A live part may be complete by now, or not have a file yet."""
         files = files_of(self._folder, row.name, part.number, Container(part.container))
         for path in (files.part, files.recording) if part.is_live else (files.recording,):
             with contextlib.suppress(OSError):
@@ -179,7 +181,7 @@ class EntryReader:
         return None
 
     def _describe(self, row: RecordingRow, first: _Found) -> RecordingInfo | None:
-        """What a recording is of which the index has only the name; None for no recording."""
+        """Describe a recording of which the index has only the name; None if it is not one."""
         info: RecordingInfo | None = None
         if first.row.is_live:
             info = read_journal(first.files.journal).info
@@ -190,11 +192,11 @@ class EntryReader:
         info = info or self._describe_file(row, first)
         if info is None or info.container is not first.files.container:
             return None
-        # a rendering has the id of what it was made from
+        # a rendering has the id of its original, so use its name
         return replace(info, name=row.name, id=row.id)
 
     def _describe_file(self, row: RecordingRow, first: _Found) -> RecordingInfo | None:
-        """The file has neither journal nor ledger."""
+        """Describe a recording by its file alone: it has neither journal nor ledger."""
         container = first.files.container
         with contextlib.suppress(OSError):
             descriptor = open_for_reading(first.path)
@@ -218,11 +220,13 @@ class EntryReader:
         return None
 
     def _measure(self, info: RecordingInfo, found: _Found) -> _Found:
-        """Length and end of a part, from the index as long as its ledger has not changed."""
+        """Return length and end of a part; the index has them until the ledger changes."""
         if found.row.is_live:
             length = _measure_file(found.path, info)
             start = found.row.start
-            if start == 0 and found.row.number > 1:  # found by its name: the journal knows
+            if (
+                start == 0 and found.row.number > 1
+            ):  # the index knows only its name; the journal knows the start
                 start = read_journal(found.files.journal).before.samples
             return replace(found, row=replace(found.row, length=length, start=start))
         try:
@@ -270,7 +274,7 @@ def _measure_file(path: pathlib.Path, info: RecordingInfo) -> int:
 
 
 def _open_either(files: RecordingFiles, *, is_live: bool) -> int | None:
-    """A part's file by the name that it has now: it may be renamed at this moment."""
+    """Open the file of a part under either name, because it may be renamed at this moment."""
     paths: Sequence[pathlib.Path] = (files.recording,)
     if is_live:
         paths = (files.part, files.recording)

@@ -1,4 +1,4 @@
-"""The files of a recording: their names, and the steps from unfinished to finished."""
+"""The files of a recording: their names, and the steps that complete them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class RecordingFiles:
     """The paths of a recording's files.
 
-    `final` is its name when it is complete, if `name` is taken by then.
+    `final` is its name after completion, if another recording has taken `name`.
     """
 
     folder: pathlib.Path
@@ -51,18 +51,18 @@ class RecordingFiles:
 
     @property
     def exist(self) -> bool:
-        """Whether there is any of them."""
+        """Return whether any of the files exists."""
         files = (self.part, self.journal, self.recording, self.ledger, self.ledger_part)
         return any(file.exists() for file in files)
 
 
 def create_private(path: pathlib.Path) -> int:
-    """Make a new file that only its owner can read (0600). Raises `FileExistsError`."""
+    """Create a file that only its owner can read (0600). Raises `FileExistsError`."""
     return os.open(path, _CREATE, 0o600)
 
 
 def rename_without_replacing(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Rename a file. Raises `FileExistsError` when there is a `target`."""
+    """Rename a file. Raises `FileExistsError` if `target` exists."""
     try:
         target.hardlink_to(source)
     except OSError as error:
@@ -70,7 +70,7 @@ def rename_without_replacing(source: pathlib.Path, target: pathlib.Path) -> None
             raise
         if target.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
-        # a file system without hard links; names are unique, so no other process makes this file
+        # no hard links on this file system; names are unique, so no other process creates it
         source.rename(target)
     else:
         source.unlink()
@@ -79,14 +79,14 @@ def rename_without_replacing(source: pathlib.Path, target: pathlib.Path) -> None
 def complete(files: RecordingFiles, ledger: Mapping[str, Any]) -> None:
     """Turn ``.part`` and journal into recording and ledger, in steps that recovery can repeat.
 
-    The ``.part`` has to be complete and synced. A process can be killed after any step: once the
-    recording is there, so is its ledger, at least as ``.json.part``. Raises `FileExistsError`
-    instead of replacing anything.
+    The ``.part`` has to be complete and synced. The process may be killed after any step. As soon
+    as the recording exists, its ledger exists, too, at least as ``.json.part``. Raises
+    `FileExistsError` instead of replacing anything.
     """
     if files.ledger.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.ledger))
     with contextlib.suppress(FileNotFoundError):
-        files.ledger_part.unlink()  # of a process that was killed here
+        files.ledger_part.unlink()  # a process was killed at this point
     text = json.dumps(ledger, separators=(",", ":"), ensure_ascii=False) + "\n"
     _write_synced(files.ledger_part, text.encode())
     if files.part.exists():
@@ -99,16 +99,16 @@ def _write_synced(path: pathlib.Path, data: bytes) -> None:
     descriptor = create_private(path)
     try:
         written = 0
-        while written < len(data):  # a disk that is almost full takes a part
+        while written < len(data):  # an almost full disk may write only a part
             written += os.write(descriptor, data[written:])
         os.fsync(descriptor)
     finally:
-        with contextlib.suppress(OSError):  # what was synced stays
+        with contextlib.suppress(OSError):  # what was synced is safe
             os.close(descriptor)
 
 
 def publish_ledger(files: RecordingFiles) -> None:
-    """The last steps: give the ledger its name, and delete the journal."""
+    """Do the last steps: give the ledger its final name, and delete the journal."""
     rename_without_replacing(files.ledger_part, files.ledger)
     sync_folder(files.folder)
     with contextlib.suppress(FileNotFoundError):

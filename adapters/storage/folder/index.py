@@ -39,25 +39,25 @@ class FolderIndex:
         self._lock = threading.RLock()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        self._generation = 0  # connections of earlier ones are not used any more
-        self._identity: tuple[int, int] | None = None  # of the file that is open
+        self._generation = 0  # SQLite connections of earlier generations are not used
+        self._identity: tuple[int, int] | None = None  # device and inode of the open file
         self._memory: sqlite3.Connection | None = None
 
     @property
     def exists(self) -> bool:
-        """Whether there is an index in the folder."""
+        """Return whether the folder has an index."""
         return self._path.exists()
 
     @property
     def is_complete(self) -> bool:
-        """Whether the index has been filled from a listing, and has missed nothing since."""
+        """Whether the index was filled from a listing and has missed no recording since."""
         if self._memory is None and (self._folder / STALE).exists():
             return False
         return self.fact("filled") == 1
 
     @property
     def is_on_disk(self) -> bool:
-        """Whether it outlives this process."""
+        """Whether the index is a file, which outlives this process."""
         return self._memory is None
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class FolderIndex:
         return self._read(tables.find, recording_id)
 
     def parts(self, *, live_only: bool = False) -> dict[tuple[str, int], bool]:
-        """All parts by name and number, and whether they are live."""
+        """Return whether each part is live, by name and number."""
         statement = (
             "SELECT name, number, parts.is_live FROM parts JOIN recordings ON key = recording"
         )
@@ -105,7 +105,7 @@ class FolderIndex:
         return int(rows[0][0]) if rows else None
 
     def put_filled(self, folder_ns: int) -> None:
-        """All recordings are indexed that were in the folder when it was modified, at this time."""
+        """Note that the index is complete for the folder as of this modification time."""
         for fact in (("filled", 1), ("folder_ns", folder_ns)):
             self._write(tables.execute, "INSERT OR REPLACE INTO facts VALUES (?, ?)", *fact)
         if self._memory is None:
@@ -129,7 +129,7 @@ class FolderIndex:
             self._mark_stale()
 
     def _run(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do something in a transaction, in memory when the file cannot be used."""
+        """Run a transaction; fall back to an index in memory if the file cannot be used."""
         for _ in range(3):
             generation = self._generation
             try:
@@ -138,7 +138,7 @@ class FolderIndex:
                 self._fall_back(error)
             except sqlite3.DatabaseError as error:
                 self._replace(error, generation)
-        self._fall_back(sqlite3.DatabaseError("it is damaged again and again"))
+        self._fall_back(sqlite3.DatabaseError("it is damaged repeatedly"))
         return self._transact(self._connection(), begin, work)
 
     def _transact(
@@ -157,7 +157,7 @@ class FolderIndex:
             return result
 
     def _connection(self) -> sqlite3.Connection:
-        """The connection of the calling thread. Raises `sqlite3.Error` or `OSError`."""
+        """Return the SQLite connection of this thread. Raises `sqlite3.Error` or `OSError`."""
         if self._memory is not None:
             return self._memory
         if self._identity is not None and _identity(self._path) != self._identity:
@@ -185,10 +185,10 @@ class FolderIndex:
             return connection
 
     def _replace(self, error: sqlite3.Error, generation: int) -> None:
-        """The file is damaged: begin with an empty one."""
+        """Replace a damaged file by an empty index."""
         with self._lock:
             if generation != self._generation:
-                return  # another thread has done that
+                return  # another thread has replaced it
             _log.warning("the index of %s is rebuilt: %s", self._folder, error)
             damaged = self._identity
             self._forget_connections()
@@ -197,11 +197,15 @@ class FolderIndex:
                     _delete(self._path)
 
     def _fall_back(self, error: Exception) -> None:
-        """The file cannot be used: keep an index in memory from now on."""
+        """Keep the index in memory from now on, because the file cannot be used."""
         with self._lock:
             if self._memory is not None:
                 return
-            _log.warning("there is no index of %s on the disk: %s", self._folder, error)
+            _log.warning(
+                "the index of %s is kept in memory, because the file cannot be used: %s",
+                self._folder,
+                error,
+            )
             self._mark_stale()
             self._forget_connections()
             self._memory = sqlite3.connect(
@@ -223,9 +227,9 @@ class FolderIndex:
 
 
 def _open_file(path: pathlib.Path) -> sqlite3.Connection:
-    """Open the index, and make it where there is none. Raises `sqlite3.Error` and `OSError`."""
+    """Open the index; create it if there is none. Raises `sqlite3.Error` and `OSError`."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    os.close(os.open(path, flags, 0o600))  # private, and no link to another file
+    os.close(os.open(path, flags, 0o600))  # only the owner can read it; do not follow a link
     connection = sqlite3.connect(
         path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
     )
@@ -261,7 +265,7 @@ def _identity(path: pathlib.Path) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Only one process at a time makes, checks or deletes the index."""
+    """Hold the lock under which a process creates, checks or deletes the index."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

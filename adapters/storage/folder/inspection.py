@@ -1,4 +1,4 @@
-"""Reads what a recording on disk really is, for `domain.recording.verification` to judge."""
+"""Reads the facts about a recording on disk, for `domain.recording.verification` to judge."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def inspect_recording(path: str) -> FileFacts:
 def _inspect_wav(path: str, descriptor: int, ledger: object, problems: list[str]) -> FileFacts:
     header = read_header(descriptor)
     if header is None:
-        return FileFacts(path, None, 0, "", ledger, [*problems, "it is no WAV or Opus file"])
+        return FileFacts(path, None, 0, "", ledger, [*problems, "it is not a WAV or Opus file"])
     problems += _header_problems(descriptor, header)
     width = header.format.bytes_per_frame
     size = min(header.data_size, max(0, os.fstat(descriptor).st_size - header.data_offset))
@@ -82,8 +82,8 @@ def _header_problems(descriptor: int, header: WavHeader) -> list[str]:
         missing = header.data_offset + header.data_size - size
         problems.append(f"the file is {missing} bytes shorter than its header says")
     if header.data_size % header.format.bytes_per_frame:
-        problems.append("the data are no whole number of samples")
+        problems.append("the data are not a whole number of samples")
     riff = int.from_bytes(os.pread(descriptor, 4, 4), "little")
     if riff != MAX_RIFF_SIZE and riff + 8 != size:
-        problems.append(f"the header says {riff + 8} bytes, the file has {size}")
+        problems.append(f"the header states {riff + 8} bytes, the file has {size}")
     return problems

@@ -2,7 +2,7 @@
 
 Lines of JSON: first what the recording is, then ``{"span": [start, kind]}`` where a span begins
 (the last one lasts to the end of the file), ``{"event": {...}}``, ``{"reopened": length}`` where
-another process has continued, and ``{"end": {...}}`` when the recording is being completed. A line
+another process resumed, and ``{"end": {...}}`` when the recording is being completed. A line
 is written before the samples that it describes.
 """
 
@@ -90,23 +90,23 @@ class Journal:
         data = line.encode()
         # one call, so that a killed process leaves whole lines, except perhaps the last
         if os.write(self.descriptor, data) != len(data):
-            raise OSError("a line of the journal was cut off")
+            raise OSError("a line of the journal was truncated")
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What precedes the part that a journal belongs to, in the same recording."""
+    """The state of a recording before the part of this journal."""
 
     samples: int = 0
-    """Per channel."""
-    attempts: int = 1
-    """Connections that have served it."""
+    """Samples per channel in earlier parts."""
+    connections: int = 1
+    """Number of connections that have served the recording."""
     anchor: LedgerEvent | None = None
-    """The latest, at its position in the whole recording."""
+    """The latest anchor, with its position in the whole recording."""
 
     def as_json(self) -> dict[str, Any]:
         anchor = None if self.anchor is None else self.anchor.as_json()
-        return {"samples": self.samples, "attempts": self.attempts, "anchor": anchor}
+        return {"samples": self.samples, "attempts": self.connections, "anchor": anchor}
 
 
 @dataclass(slots=True)
@@ -123,19 +123,19 @@ class FoundJournal:
 
     @property
     def anchor(self) -> LedgerEvent | None:
-        """The latest anchor, at its position in the whole recording."""
+        """The latest anchor, with its position in the whole recording."""
         for event in reversed(self.events):
             if event.type == "anchor":
                 return replace(event, position=event.position + self.before.samples)
         return self.before.anchor
 
     @property
-    def attempts(self) -> int:
-        """Connections that have served the recording."""
-        return self.before.attempts + sum(event.type == "reconnected" for event in self.events)
+    def connections(self) -> int:
+        """Number of connections that have served the recording."""
+        return self.before.connections + sum(event.type == "reconnected" for event in self.events)
 
     def last_sample_at(self, length: int) -> datetime.datetime | None:
-        """When the last of `length` samples (of the whole recording) arrived.
+        """Return when the last of `length` samples (of the whole recording) arrived.
 
         Counted from the latest anchor: the modification time changes whenever the file is touched.
         """
@@ -154,7 +154,7 @@ class FoundJournal:
         return self.info is not None and self.info.is_rendering
 
     def position(self, *, sound: int, length: int) -> int:
-        """The position that a recording has reached; the arguments are what its file holds.
+        """Return the position that a recording has reached, given what its file holds.
 
         `sound` counts the samples of packets, `length` all samples. A file of packets can be up
         to 119 samples shorter than its recording: no packet can express the rest of a gap, and
@@ -171,12 +171,12 @@ class FoundJournal:
         return length
 
     def forget_behind(self, length: int) -> None:
-        """Drop what lies behind the end of the file: it was announced, but never written."""
+        """Drop entries after the end of the file: their samples were never written."""
         self.starts = [(start, kind) for start, kind in self.starts if start < length]
         self.events = [event for event in self.events if event.position <= length]
 
     def ledger(self, length: int) -> Ledger:
-        """The ledger of a file that was found to hold `length` samples."""
+        """Make the ledger of a file that holds `length` samples."""
         ledger = Ledger()
         for index, (start, kind) in enumerate(self.starts):
             last = index + 1 == len(self.starts)
@@ -185,8 +185,7 @@ class FoundJournal:
                 ledger.add(SampleKind.SILENCE, min(start, length) - ledger.length)
             ledger.add(kind, min(end, length) - ledger.length)
         if ledger.length < length:
-            # no journal, or it does not reach so far: the samples were received, nothing else is
-            # known of them
+            # no journal entry covers these samples: they were received, and nothing else is known
             ledger.add(SampleKind.RECEIVED, length - ledger.length)
         ledger.events = [event for event in self.events if event.position <= length]
         return ledger
@@ -254,7 +253,7 @@ def _before(entry: Mapping[str, Any]) -> Before:
     anchor = entry.get("anchor")
     return Before(
         samples=int(entry.get("samples", 0)),
-        attempts=int(entry.get("attempts", 1)),
+        connections=int(entry.get("attempts", 1)),
         anchor=None if anchor is None else read_event(anchor),
     )
 

@@ -1,4 +1,4 @@
-"""The ledgers of a recording's parts, and one ledger for all of them."""
+"""Reads the ledgers of parts, and joins them to one."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from domain.recording.ledger import Ledger, RecordingInfo, SampleKind, document
 
 
 def read_document(path: pathlib.Path) -> dict[str, Any]:
-    """A ledger as it is in its file. Raises `OSError` or `ValueError`."""
+    """Read the JSON object of a ledger. Raises `OSError` or `ValueError`."""
     try:
         found = json.loads(path.read_bytes())
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return found
 
 
 def read_ledger(entry: Mapping[str, Any]) -> Ledger:
-    """The spans and events of a document. Raises `ValueError`."""
+    """Read the spans and events of a ledger's JSON object. Raises `ValueError`."""
     ledger = Ledger()
     try:
         for span in entry["spans"]:
@@ -43,7 +43,7 @@ def join(
     end_reason: str | None,
     ended_at: datetime.datetime | None,
 ) -> dict[str, Any]:
-    """The ledger of a recording from those of its parts, each with the position of its start."""
+    """Join the ledgers of parts to one; each comes with the position at which its part starts."""
     whole = Ledger()
     for start, ledger in parts:
         whole.add(SampleKind.SILENCE, start - whole.length)  # a part that is missing

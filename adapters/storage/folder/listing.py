@@ -1,4 +1,4 @@
-"""What the names in a folder tell of its recordings."""
+"""Finds recordings by the names of the files in a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from domain.recording.ledger import Container
 from domain.recording.naming import part_name, read_recording_name, split_part_name
 
 BATCH = 1000
-"""Names that are looked at, or rows that are added, before other threads have their turn."""
+"""Names or rows that are processed before a pause for other threads."""
 PAUSE_S = 0.002
 _T = TypeVar("_T")
 _ENDINGS = {f".{container.value}": (container, False) for container in Container}
@@ -27,17 +27,17 @@ _ALL = tuple(_ENDINGS)
 
 @dataclass(frozen=True, slots=True)
 class ListedPart:
-    """A file of sound."""
+    """A file that holds the sound of a part."""
 
     container: Container
     is_live: bool
-    """Whether it is not complete, by its name."""
+    """Whether its name says that it is unfinished."""
 
 
 def list_parts(folder: pathlib.Path) -> dict[tuple[str, int], ListedPart]:
-    """The files of sound in a folder, by recording and number. Raises `OSError`."""
+    """Return the files of parts in a folder, by recording and number. Raises `OSError`."""
     found: dict[tuple[str, int], ListedPart] = {}
-    # three times as fast as iterdir, with 100,000 names
+    # three times as fast as iterdir with 100,000 names
     for name in paced(os.listdir(folder)):  # noqa: PTH208
         if not name.endswith(_ALL) or name.startswith("."):
             continue
@@ -50,7 +50,7 @@ def list_parts(folder: pathlib.Path) -> dict[tuple[str, int], ListedPart]:
 
 
 def paced(items: Iterable[_T]) -> Iterator[_T]:
-    """All items, with a pause now and then: the event loop has packets to process."""
+    """Yield all items with pauses, in which the event loop can process packets."""
     for number, item in enumerate(items, 1):
         yield item
         if number % BATCH == 0:
@@ -58,12 +58,12 @@ def paced(items: Iterable[_T]) -> Iterator[_T]:
 
 
 def files_of(folder: pathlib.Path, name: str, number: int, container: Container) -> RecordingFiles:
-    """The files of a part."""
+    """Return the files of a part."""
     return RecordingFiles(folder, part_name(name, number), container)
 
 
 def new_row(files: RecordingFiles, *, is_live: bool) -> RecordingRow:
-    """The row for a part of which nothing but the name is known. Raises `OSError`."""
+    """Make the row of a part of which only the name is known. Raises `OSError`."""
     name, number = split_part_name(files.name)
     known = read_recording_name(name)
     if known is None:
@@ -76,7 +76,7 @@ def new_row(files: RecordingFiles, *, is_live: bool) -> RecordingRow:
 
 
 def refresh_part(folder: pathlib.Path, index: FolderIndex, name: str, number: int) -> None:
-    """Bring a part in the index up to date by its files. Raises `OSError`."""
+    """Update the row of a part from its files. Raises `OSError`."""
     for container in Container:
         files = files_of(folder, name, number, container)
         # live if the index knows it; otherwise it waits for recovery. A process that is killed in
@@ -91,7 +91,7 @@ def refresh_part(folder: pathlib.Path, index: FolderIndex, name: str, number: in
 
 
 def is_being_written(path: pathlib.Path) -> bool:
-    """Whether a process holds the lock of a ``.part``."""
+    """Return whether a process holds the lock of a ``.part``."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a file of sound is by itself, without ledger or journal."""
+"""Reads format and length from a file of sound, without ledger or journal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from domain.sound.formats import AudioFormat
 
 
 def open_for_reading(path: pathlib.Path) -> int:
-    """A descriptor. Raises `OSError`."""
+    """Open a file and return its descriptor. Raises `OSError`."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def read_format(descriptor: int, container: Container) -> AudioFormat | None:
-    """The format of a file; None for one that is no recording. Raises `OSError`."""
+    """Return the format of a file; None if it is not a recording. Raises `OSError`."""
     if container is Container.OGG:
         found = read_file(descriptor)
         return None if found is None else AudioFormat(48_000, found.channels)
@@ -27,7 +27,7 @@ def read_format(descriptor: int, container: Container) -> AudioFormat | None:
 
 
 def measure(descriptor: int, container: Container, audio_format: AudioFormat) -> int:
-    """Samples per channel, also of a file that is being written. Raises `OSError`."""
+    """Count samples per channel, also in a file that is being written. Raises `OSError`."""
     if container is Container.OGG:
         page = find_last_page(descriptor)
         return 0 if page is None else page.granule
@@ -40,6 +40,6 @@ def measure(descriptor: int, container: Container, audio_format: AudioFormat) ->
 
 
 def data_offset_of(descriptor: int, container: Container) -> int:
-    """Where the PCM data of a WAV begin; 0 for packets. Raises `OSError`."""
+    """Return the offset of PCM data in a WAV; 0 for packets. Raises `OSError`."""
     header = read_header(descriptor) if container is Container.WAV else None
     return 0 if header is None else header.data_offset

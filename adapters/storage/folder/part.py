@@ -30,9 +30,9 @@ from domain.recording.ledger import (
 from domain.sound.pieces import Sound
 
 RESERVE_BYTES = 4 << 20
-"""Recordings end when less is free: it is enough to complete them and write their ledgers."""
+"""Recordings end when less space is free. It is enough to write all ledgers."""
 MAX_WAV_DATA_BYTES = 2**32 - 2**20
-"""What a WAV can hold, with room for its header: 12 h 25 min of 48 kHz mono s16."""
+"""Maximum size of the data in a WAV: 12 h 25 min of 48 kHz mono s16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +40,17 @@ class PartOptions:
     """How recordings are laid out on disk."""
 
     min_free_bytes: int = 0
-    """No recording begins when less is free."""
+    """No recording begins when less space is free."""
     rf64: bool = False
     """Beyond the size of a WAV, continue as RF64 in the same file instead of in a new part."""
     max_data_bytes: int = MAX_WAV_DATA_BYTES
-    """A new part begins after so many bytes."""
+    """A new part begins after this many bytes."""
     rotate_s: float | None = None
-    """A new part begins after so many seconds, too."""
+    """A new part also begins after this many seconds."""
     reserve_bytes: int = RESERVE_BYTES
 
     def part_samples(self, info: RecordingInfo) -> int | None:
-        """Samples per channel that a part holds; None for no limit."""
+        """Return how many samples per channel a part can hold; None for no limit."""
         limits = []
         if info.container is Container.WAV and not self.rf64:
             limits.append(self.max_data_bytes // info.format.bytes_per_frame)
@@ -83,13 +83,13 @@ class Part:
         sync: SyncThread,
         before: Before,
     ) -> Part:
-        """Make the files of a part. Raises `OSError`, and leaves no file behind then."""
+        """Create the files of a part. Raises `OSError`, and then leaves no file behind."""
         if files.recording.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.recording))
         part = cls(files, info, options, sync)
         part._descriptor = create_private(files.part)
         with part._closed_on_failure(files.part):
-            # recovery sees by the lock that the part is still being written
+            # the lock tells recovery that the part is still being written
             fcntl.flock(part._descriptor, fcntl.LOCK_EX)
             part._media = (
                 OggFile.create(part._descriptor, info)
@@ -110,7 +110,7 @@ class Part:
         options: PartOptions,
         sync: SyncThread,
     ) -> Part:
-        """Continue a part that another process has left, see `RecordingParts.reopen`."""
+        """Reopen a part that another process has left, see `RecordingParts.reopen`."""
         assert found.data_offset is not None
         part = cls(files, info, options, sync)
         part._descriptor = os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -134,7 +134,7 @@ class Part:
 
     @property
     def reading(self) -> threading.Thread | None:
-        """Hashes what was there when the part was reopened; wait for it in another thread."""
+        """The thread that hashes the data of a reopened part; wait for it in another thread."""
         return self._media.reading if self._media is not None else None
 
     def write(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
@@ -156,7 +156,7 @@ class Part:
             write()
         except Exception as error:
             self._ledger.truncate(start)
-            # libsndfile says "System error" without a reason
+            # libsndfile only says "System error"
             if self._disk_is_full():
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
@@ -174,7 +174,7 @@ class Part:
             self._journal.event(event)
 
     def give_up(self, reason: str) -> None:
-        """Note in the ledger why there is no more sound."""
+        """Note in the ledger why the sound ends here."""
         self._ledger.events.append(
             LedgerEvent("storage failed", self._ledger.length, {"reason": reason})
         )
@@ -183,7 +183,7 @@ class Part:
         """Complete the file and publish its ledger. Raises `OSError`."""
         assert self._journal is not None
         assert self._media is not None
-        with contextlib.suppress(OSError):  # on a full disk the ledger has to do without
+        with contextlib.suppress(OSError):  # a full disk may have no room for the last line
             self._journal.end(reason, ended_at)
         digest = self._media.complete(self._ledger.length)
         os.fsync(self._descriptor)
@@ -208,8 +208,8 @@ class Part:
         descriptor, self._descriptor = self._descriptor, -1
         if media is not None:
             media.close()
-        # network file systems may report only at the close that they are full; what has to last
-        # was synced before, and recovery completes the rest
+        # network file systems may report a full disk only at the close; everything important was
+        # synced before, and recovery completes the rest
         if journal is not None:
             with contextlib.suppress(OSError):
                 journal.close()

@@ -47,7 +47,7 @@ class RecordingParts:
         self._limit = options.part_samples(info)
         self._number = 0
         self._before = 0  # samples in the parts before this one
-        self._attempts = 1
+        self._connections = 1
         self._anchor: LedgerEvent | None = None
         self._part: Part | None = None
         self._completed: list[CompletedPart] = []
@@ -63,10 +63,10 @@ class RecordingParts:
         sync: SyncThread,
         register: PartRegister | None = None,
     ) -> RecordingParts:
-        """Continue a recording that another process has left, from its last part.
+        """Resume a recording that another process has left, from its last part.
 
-        Raises `BlockingIOError` when it is still being written, and `ValueError` or `OSError` when
-        it cannot be continued; nothing has been changed then.
+        Raises `BlockingIOError` if it is still being written, and `ValueError` or `OSError` if it
+        cannot be resumed. In each case nothing has been changed.
         """
         info = found.info
         if info is None or found.data_offset is None:
@@ -76,7 +76,7 @@ class RecordingParts:
         whole = replace(info, name=base, started_at=info.started_at - offset)
         parts = cls(files.folder, whole, options, sync, register)
         parts._number, parts._before = number, found.before.samples
-        parts._attempts, parts._anchor = found.attempts, found.anchor
+        parts._connections, parts._anchor = found.connections, found.anchor
         parts._part = Part.reopen(files, info, found, options, sync)
         parts._completed += earlier_parts(files.folder, whole, number)
         parts._announce()
@@ -84,7 +84,7 @@ class RecordingParts:
 
     @staticmethod
     def is_last(files: RecordingFiles) -> bool:
-        """Whether no part follows this one."""
+        """Whether this part is the last one."""
         base, number = split_part_name(files.name)
         return not RecordingFiles(files.folder, part_name(base, number + 1), files.container).exist
 
@@ -98,16 +98,16 @@ class RecordingParts:
 
     @property
     def reading(self) -> threading.Thread | None:
-        """Hashes what was there when it was reopened; wait for it in another thread."""
+        """The thread that hashes the data of a reopened part; wait for it in another thread."""
         return self._part.reading if self._part is not None else None
 
     @property
     def length(self) -> int:
-        """Samples per channel, of all parts."""
+        """Samples per channel of all parts."""
         return self._before + (self._part.length if self._part is not None else 0)
 
     def open(self) -> None:
-        """Make the files of the next part. Raises `OSError`."""
+        """Create the files of the next part. Raises `OSError`."""
         self._number += 1
         offset = datetime.timedelta(seconds=self._before / self._info.format.sample_rate_hz)
         info = replace(
@@ -116,9 +116,9 @@ class RecordingParts:
             started_at=self._info.started_at + offset,
         )
         files = RecordingFiles(self._folder, info.name, info.container)
-        before = Before(self._before, self._attempts, self._anchor)
-        # announced before its files exist: a process that is killed in between leaves no file
-        # that the catalogue does not know
+        before = Before(self._before, self._connections, self._anchor)
+        # announce the part before its files exist: then the catalogue knows every file, even if
+        # the process is killed in between
         self._announce()
         try:
             self._part = Part.create(files, info, self._options, self._sync, before)
@@ -133,7 +133,9 @@ class RecordingParts:
             part = self._part_with_room()
             room = self._limit - part.length if self._limit is not None else None
             taken, rest = (pieces, ()) if room is None else split(pieces, room)
-            if not taken:  # a packet that does not fit: it begins the next part, or fills this one
+            if (
+                not taken
+            ):  # the packet does not fit: it begins the next part, or makes this one longer
                 if part.length:
                     self._begin_next(part)
                     continue
@@ -151,13 +153,13 @@ class RecordingParts:
     def note(self, event: LedgerEvent) -> None:
         """Add an event; its position counts from the beginning of the recording."""
         assert self._part is not None
-        self._attempts += event.type == "reconnected"
+        self._connections += event.type == "reconnected"
         if event.type == "anchor":
             self._anchor = event
         self._part.note(replace(event, position=max(0, event.position - self._before)))
 
     def give_up(self, reason: str) -> None:
-        """Keep what could be written, and note why there is no more."""
+        """Keep what was written, and note why the sound ends here."""
         if self._part is not None:
             self._part.give_up(reason)
 
@@ -167,7 +169,7 @@ class RecordingParts:
             self._finish_part(self._part, self._number, self._before, reason, ended_at)
 
     def completed(self, reason: str, ended_at: datetime.datetime) -> CompletedRecording | None:
-        """The parts that are complete; None when there are none."""
+        """The complete parts as a recording; None if there are none."""
         if not self._completed:
             return None
         parts = tuple(self._completed)
@@ -179,13 +181,13 @@ class RecordingParts:
             self._part.close()
 
     def discard(self) -> None:
-        """Delete the part that is not complete, as if it had never been."""
+        """Delete the unfinished part."""
         if self._part is not None:
             self._part.discard()
             self._withdraw()
 
     def _part_with_room(self) -> Part:
-        """The part that gets the next sample."""
+        """Return the part for the next sample; begin another one if this one is full."""
         assert self._part is not None
         if self._limit is not None and self._part.length >= self._limit:
             self._begin_next(self._part)
@@ -196,7 +198,7 @@ class RecordingParts:
         self._before += full.length
         seconds = self._before / self._info.format.sample_rate_hz
         cut_at = self._info.started_at + datetime.timedelta(seconds=seconds)
-        # the next part first: if it cannot be made, this part notes the reason and is the last
+        # create the next part first: if that fails, this part notes the reason and is the last one
         try:
             self.open()
         except BaseException:

@@ -1,4 +1,4 @@
-"""Recordings of a folder opened for reading, live or complete, their parts as one."""
+"""Reads recordings of a folder, live or complete, with all parts as one."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from domain.sound.formats import Samples, silence
 
 @dataclass(frozen=True, slots=True)
 class OpenedPart:
-    """The file of a part, as it was when it was opened."""
+    """The file of a part, with the size that it had when it was opened."""
 
     part: CompletedPart
     descriptor: int
     size: int
-    """Bytes of the whole file."""
+    """Size of the file in bytes."""
     data_offset: int = 0
-    """Where PCM data begin; not used for packets."""
+    """Offset of the PCM data; not used for packets."""
     ledger: Ledger | None = None
-    """Which samples have packets; not used for PCM."""
+    """Spans, which tell the samples that have packets; not used for PCM."""
 
 
 class OpenedWav:
-    """PCM from one file, or from several as if they were one."""
+    """PCM from the files of all parts, read as one file."""
 
     def __init__(self, entry: CatalogueEntry, parts: Sequence[OpenedPart]) -> None:
         self.entry = entry
@@ -43,7 +43,7 @@ class OpenedWav:
         self._data_size = entry.length * self._width
         one = len(parts) == 1 and parts[0].part.start == 0
         self._as_it_is = one and entry.state is not RecordingState.LIVE
-        # the header of a file that grows is not the one of what it held a moment ago
+        # make a header for the size at opening: the header in a growing file changes
         self._header = whole_header(entry.info.format, self._data_size)
         padded = self._data_size + self._data_size % 2
         self.size = parts[0].size if self._as_it_is else len(self._header) + padded
@@ -69,7 +69,7 @@ class OpenedWav:
         _close(parts)
 
     def _read(self, start: int, stop: int) -> bytes:
-        """PCM data by their bytes; silent where a part is missing."""
+        """Read bytes of the PCM data; a missing part reads as silence."""
         pieces, position = [], start
         for opened in self._parts:
             begin = max(position, opened.part.start * self._width)
@@ -87,11 +87,11 @@ class OpenedWav:
     def _silence(self, size: int) -> bytes:
         audio_format = self.entry.info.format
         frame = pack(silence(audio_format, 1), audio_format.sample_format)
-        return frame[:1] * size  # every byte of silence is the same in every format
+        return frame[:1] * size  # in every format all bytes of silence are equal
 
 
 class OpenedOgg:
-    """Opus packets from one file, or from several as a chained stream."""
+    """Opus packets from the files of all parts, read as a chained stream."""
 
     def __init__(
         self,

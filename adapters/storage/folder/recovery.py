@@ -1,8 +1,8 @@
-"""Completes what a process that died has left: recordings with ledgers.
+"""Completes the recordings that a killed process has left unfinished.
 
-Nothing is deleted or overwritten but what recovery itself replaces, and renderings that are not
-complete. Recovery can be interrupted and repeated at any point: each step looks at the files that
-are there, and the steps are those of `complete`.
+Only files that recovery itself replaces, and unfinished renderings, are deleted or overwritten.
+Recovery can be interrupted and repeated at any point: it does the steps of `complete`, and each
+step looks at the files that exist.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _UNFINISHED = (*_PARTS.values(), ".journal", ".json.part")
 
 
 Resume = Callable[[RecordingFiles, FoundJournal], bool]
-"""Continues an unfinished recording instead of completing it; False when it cannot."""
+"""Resumes an unfinished recording instead of completing it; returns False if it cannot."""
 
 
 class FolderRecovery:
-    """Recovers folders, for `gapless recover`. It lists the folder, whatever an index says."""
+    """Recovers folders for `gapless recover`. It always lists the folder and uses no index."""
 
     def recover(self, folder: str) -> Recovery:
         path = pathlib.Path(folder)
@@ -57,11 +57,13 @@ def recover(
 ) -> Recovery:
     """Complete the unfinished recordings in a folder.
 
-    `names` are those of the unfinished files, without their endings; without them the folder is
-    listed. Raises `StorageFailed` when it cannot be.
+    `names` are the unfinished files without extensions; without `names` the folder is listed.
+    Raises `StorageFailed` if the folder cannot be read.
     """
     result = Recovery()
-    recovered: dict[str, CompletedRecording] = {}  # by name: the last part knows the earlier ones
+    recovered: dict[
+        str, CompletedRecording
+    ] = {}  # by name; the last part of a recording includes the earlier ones
     if names is None:
         names = list_unfinished(folder)
     for name in sorted(names):
@@ -73,7 +75,7 @@ def recover(
         except BlockingIOError:
             result.busy.append(str(files.part))
         except Exception as error:
-            # whatever is wrong with this one, the others are recovered
+            # whatever is wrong with this recording, recover the others
             result.failed.append(StorageFailed(f"cannot recover {files.part}: {error}"))
         else:
             if found is not None:
@@ -83,7 +85,7 @@ def recover(
 
 
 def list_unfinished(folder: pathlib.Path) -> set[str]:
-    """The names of unfinished files without their endings. Raises `StorageFailed`."""
+    """Return the unfinished files without extensions. Raises `StorageFailed`."""
     try:
         with os.scandir(folder) as entries:
             return {
@@ -97,12 +99,12 @@ def list_unfinished(folder: pathlib.Path) -> set[str]:
 
 
 def names_of(found: Recovery) -> set[str]:
-    """The names that recovered parts have now, without their endings."""
+    """Return the present names of recovered parts, without extensions."""
     return {pathlib.Path(part.location).stem for item in found.recovered for part in item.parts}
 
 
 def _container(files: RecordingFiles, journal: FoundJournal) -> Container:
-    """What the journal says; without a journal, what is in the folder."""
+    """Return the container that the journal states or, without a journal, the files show."""
     if journal.info is not None:
         return journal.info.container
     others = [replace(files, container=container) for container in Container]
@@ -132,14 +134,14 @@ def _recover_one(
             _discard(files)
             return None
         if files.recording.exists() or files.ledger.exists():
-            files = _beside(files)  # another recording has the name: keep both
+            files = _beside(files)  # another recording has this name: keep both
         return _complete(files, descriptor, journal)
     finally:
         os.close(descriptor)
 
 
 def _lock(files: RecordingFiles) -> int | None:
-    """Open and lock the file under the name that it has now; None when there is none.
+    """Open and lock the file under its present name; None if there is no file.
 
     Raises `BlockingIOError` when another process is still writing or completing it.
     """
@@ -161,13 +163,13 @@ def _lock(files: RecordingFiles) -> int | None:
 
 
 def _discard(files: RecordingFiles) -> None:
-    """Remove a rendering that is not complete: it can be made again."""
+    """Delete an unfinished rendering, which can be repeated."""
     for path in (files.ledger_part, files.part, files.journal):
         path.unlink(missing_ok=True)
 
 
 def _do_last_steps(files: RecordingFiles, journal: FoundJournal) -> CompletedRecording | None:
-    """Without a ``.part``, only the last steps of `complete` can be missing."""
+    """Do the last steps of `complete`: without a ``.part`` only these can be missing."""
     if files.recording.exists() and files.ledger_part.exists() and not files.ledger.exists():
         summary = read_summary(files.ledger_part)
         if summary is None:
@@ -224,7 +226,7 @@ def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> 
 
 
 def _of_part(files: RecordingFiles, summary: LedgerSummary, before: int) -> CompletedRecording:
-    """The recording that ends with a part that is complete now; `before` samples precede it."""
+    """Make the recording that ends with this completed part; `before` samples precede the part."""
     name, number = split_part_name(files.final or files.name)
     info = summary.info
     started_at = info.started_at - datetime.timedelta(seconds=before / info.format.sample_rate_hz)
@@ -235,7 +237,7 @@ def _of_part(files: RecordingFiles, summary: LedgerSummary, before: int) -> Comp
 
 
 def _beside(files: RecordingFiles) -> RecordingFiles:
-    """The same unfinished files, to be completed under a name that is not taken."""
+    """Return the same unfinished files with a final name that is free."""
     number = 2
     while RecordingFiles(files.folder, f"{files.name}-{number}", files.container).exist:
         number += 1

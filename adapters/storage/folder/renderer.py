@@ -1,4 +1,4 @@
-"""Makes a WAV from an Opus file that holds packets as they arrived."""
+"""Renders an Opus file of received packets to a WAV."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPUS = CodecParameters("opus", 111, 48_000, 2)
 
 
 class FolderRenderer:
-    """Renders recordings into folders."""
+    """Renders Opus recordings to WAVs in a folder."""
 
     def __init__(self, decoders: DecoderFactory) -> None:
         self._decoders = decoders
@@ -54,7 +54,7 @@ def render_recording(
     facts = inspect_recording(str(path))
     verdict = verify(facts, Limits())
     if not verdict.ok:
-        raise InputUnreadable(f"{path} is not sound: {'; '.join(verdict.problems)}")
+        raise InputUnreadable(f"{path} is not valid: {'; '.join(verdict.problems)}")
     assert isinstance(facts.ledger, dict)
     if facts.ledger.get("container") != Container.OGG.value:
         raise InputUnreadable(f"{path} holds no packets: there is nothing to render")

@@ -1,4 +1,4 @@
-"""Makes the file that a killed process has left valid, as far as its sound was written."""
+"""Makes the file of a killed process valid, with all sound that was written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from adapters.storage.wav.header import (
 from domain.sound.formats import AudioFormat
 
 _ASSUMED_FORMAT = AudioFormat(48_000, 1)
-"""Where header and journal are both lost: what Gapless records most."""
+"""The format to assume if header and journal are both lost: the most common one."""
 _ASSUMED_OFFSET = 44
 
 
@@ -41,13 +41,13 @@ class Repaired:
 
 
 def repair_ogg(descriptor: int, journal: FoundJournal) -> Repaired:
-    """Make the file end with a closing page, behind the last page that is whole.
+    """Write a closing page after the last intact page.
 
-    Raises `ValueError` when the header cannot be read; nothing has been changed then.
+    Raises `ValueError` if the header cannot be read; then nothing has been changed.
     """
     found = find_end(descriptor, journal)
     if found is None:
-        raise ValueError("its header cannot be read, and it is left as it is")
+        raise ValueError("its header cannot be read, so it was not changed")
     length = found.writer.position
     if not found.ended:
         os.ftruncate(descriptor, found.size)
@@ -57,9 +57,9 @@ def repair_ogg(descriptor: int, journal: FoundJournal) -> Repaired:
 
 
 def repair_wav(path: pathlib.Path, descriptor: int, journal: FoundJournal) -> Repaired:
-    """Make the file a WAV with a true header that holds whole samples.
+    """Make the file a WAV of whole samples with a correct header.
 
-    Raises `ValueError` when another program has written it; nothing has been changed then.
+    Raises `ValueError` if another program has written the file; then nothing has been changed.
     """
     header, notes = _find_header(path, descriptor, journal)
     digest = digest_of(descriptor, header.data_offset, header.data_size, header.format)
@@ -72,9 +72,9 @@ def _find_header(
 ) -> tuple[WavHeader, Sequence[str]]:
     found = read_header(descriptor)
     if journal.info is not None and found is not None and found.format != journal.info.format:
-        found = None  # the journal is right: we wrote it, and only once
+        found = None  # trust the journal: its first line is written once and never changed
     if journal.info is None and _is_foreign(path, found):
-        raise ValueError("it is no recording of ours, and it is left as it is")
+        raise ValueError("it is not a recording of Gapless, so it was not changed")
     if found is not None:
         header = _cut_to_size(descriptor, found, keep_trailing=journal.info is None)
         frames = header.data_size // header.format.bytes_per_frame
@@ -90,9 +90,9 @@ def _find_header(
 
 
 def _cut_to_size(descriptor: int, header: WavHeader, *, keep_trailing: bool) -> WavHeader:
-    """Cut the file to whole samples, and make its header say so."""
+    """Truncate the file to whole samples, and write their size into its header."""
     if header.trailing and keep_trailing:
-        return header  # another program's file: chunks behind the data are no sound
+        return header  # chunks after the data are not sound: another program wrote the file
     frames = frames_in(descriptor, header.format, header.data_offset)
     size = frames * header.format.bytes_per_frame
     os.ftruncate(descriptor, header.data_offset + size + size % 2)
@@ -101,7 +101,7 @@ def _cut_to_size(descriptor: int, header: WavHeader, *, keep_trailing: bool) -> 
 
 
 def _is_foreign(path: pathlib.Path, header: WavHeader | None) -> bool:
-    """Whether libsndfile reads sound in the file that we do not read, or read differently."""
+    """Return whether libsndfile reads the file differently than we do."""
     read = _read_by_others(path)
     if read is None or not read[2]:
         return False
@@ -109,9 +109,9 @@ def _is_foreign(path: pathlib.Path, header: WavHeader | None) -> bool:
 
 
 def _read_by_others(path: pathlib.Path) -> tuple[int, int, int] | None:
-    """Rate, channels and frames according to libsndfile; None when it cannot open the file.
+    """Return rate, channels and frames according to libsndfile; None if it cannot open the file.
 
-    A header may be damaged in a place that we do not read.
+    The header may be damaged in a field that we do not read.
     """
     try:
         info = soundfile.info(str(path))

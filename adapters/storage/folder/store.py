@@ -31,9 +31,9 @@ def _owns_all(_name: str) -> bool:
 class FolderStore:
     """A folder of WAV or Opus files, ``NAME.wav.part`` with a journal until they are complete.
 
-    `owns` says of a recording's name whether this process recovers it, where several share the
-    folder. The `catalogue` of the folder learns of each part; without one, recovery lists the
-    folder.
+    `owns` tells by a recording's name whether this process recovers it: several processes may
+    share the folder. The `catalogue` is told about each part. Without a catalogue, recovery lists
+    the folder.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class FolderStore:
 
     @property
     def disk(self) -> DiskThread:
-        """The thread that writes all recordings; it is started when it is needed first."""
+        """The thread that writes all recordings; it is started at its first use."""
         return self._started()[0]
 
     def check(self) -> None:
@@ -130,7 +130,7 @@ class FolderStore:
     def _resume(self, files: RecordingFiles, found: FoundJournal) -> InterruptedRecording | None:
         """Reopen a recording whose client may reconnect; None when it has to be completed.
 
-        Raises `BlockingIOError` when another process is still writing it.
+        Raises `BlockingIOError` if another process is still writing it.
         """
         info = found.info
         if info is None or not info.resume_digest or found.end_reason is not None:
@@ -151,7 +151,7 @@ class FolderStore:
             length=parts.length,
             ended_at=found.last_sample_at(parts.length) or written_at,
             anchor=_anchor(found.anchor),
-            attempts=found.attempts,
+            connections=found.connections,
             writer=self._writer(parts),
         )
 
@@ -170,7 +170,7 @@ class FolderStore:
 
 
 def _anchor(event: LedgerEvent | None) -> Anchor | None:
-    """The anchor that a ledger's event describes."""
+    """Read the anchor from an event of a ledger."""
     if event is None:
         return None
     details = event.details

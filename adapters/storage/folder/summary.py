@@ -1,4 +1,4 @@
-"""The beginning of a ledger file: what a recording is, without its spans and events."""
+"""Reads the beginning of a ledger file, without spans and events."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _HEAD_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class LedgerSummary:
-    """What a ledger says of one file."""
+    """What a ledger says about one part."""
 
     info: RecordingInfo
-    """Of the part: with its name and the time of its first sample."""
+    """Describes the part: its own name, and the time of its first sample."""
     length: int
     """Samples per channel."""
     end_reason: str
@@ -30,10 +30,10 @@ class LedgerSummary:
 
 
 def read_summary(path: pathlib.Path) -> LedgerSummary | None:
-    """Read the beginning of a ledger; None for what is not a ledger. Raises `OSError`."""
+    """Read the beginning of a ledger; None if the file is not a ledger. Raises `OSError`."""
     with path.open("rb") as file:
         text = file.read(_HEAD_BYTES)
-        # spans and events come last, and can be megabytes; inside a string the quotes are escaped
+        # spans and events come last and can be megabytes; quotes inside strings are escaped
         head, separator, _ = text.partition(b',"spans":')
         text = head + b"}" if separator else text + file.read()
     try:
@@ -49,7 +49,7 @@ def read_summary(path: pathlib.Path) -> LedgerSummary | None:
 
 
 def part_start(part: RecordingInfo, started_at: datetime.datetime) -> int:
-    """Where a part begins in a recording that started then; exact up to some hundred kHz."""
+    """Return the position of a part, given the start of its recording; exact below some 100 kHz."""
     seconds = (part.started_at - started_at).total_seconds()
     return max(0, round(seconds * part.format.sample_rate_hz))
 
@@ -57,7 +57,7 @@ def part_start(part: RecordingInfo, started_at: datetime.datetime) -> int:
 def earlier_parts(
     folder: pathlib.Path, info: RecordingInfo, number: int
 ) -> Sequence[CompletedPart]:
-    """The parts of a recording before the one with this number, as their ledgers tell."""
+    """Return the parts of a recording before this number, according to their ledgers."""
     found = []
     for earlier in range(1, number):
         files = RecordingFiles(folder, part_name(info.name, earlier), info.container)

@@ -21,13 +21,13 @@ from domain.recording.recording import EndReason
 from domain.sound.pieces import Sound
 
 QUEUE_S = 30.0
-"""Sound of a recording that may wait for the disk; what exceeds it becomes silence."""
+"""Sound of a recording that may wait for the disk; further sound becomes silence."""
 _ABANDON_S = 0.5
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Write:
-    """A step that writes sound; neighbours of one kind are written together."""
+    """A step that writes sound; consecutive steps of one kind are done together."""
 
     pieces: Sequence[Sound]
     length: int
@@ -35,23 +35,23 @@ class _Write:
 
 
 class FolderWriter:
-    """A `RecordingWriter` whose steps are done in the disk's thread."""
+    """A `RecordingWriter` that queues its steps for the disk's thread."""
 
     def __init__(self, recording: RecordingParts, disk: DiskThread) -> None:
         self._disk = disk
         self._limit = round(QUEUE_S * recording.info.format.sample_rate_hz)
         self._recording = recording
         self._position = recording.length
-        self._queued = 0  # samples; the event loop adds here,
-        self._written = 0  # and the disk's thread here
-        self._overflow = 0  # samples left out at the end of what there is so far
+        self._queued = 0  # samples queued; only the event loop changes this
+        self._written = 0  # samples written; only the disk's thread changes this
+        self._overflow = 0  # samples left out since the last queued step
         self._steps: deque[_Write | Callable[[], None]] = deque()
         self._is_scheduled = False
         self._part_completed: PartCompletedCall = ignore_part
         self._completed: CompletedRecording | None = None
         self.failure: StorageFailed | None = None
         self.is_finished = False
-        """Whether nothing is done with the recording any more, complete or not."""
+        """Whether all work on the recording is done, successful or not."""
 
     @property
     def part_completed(self) -> PartCompletedCall:
@@ -70,11 +70,11 @@ class FolderWriter:
 
     @property
     def waiting(self) -> int:
-        """Steps that the disk's thread has not done yet."""
+        """Number of steps that the disk's thread has not done yet."""
         return len(self._steps)
 
     def begin(self) -> None:
-        """Make the files of a new recording; a process killed from now on leaves them behind."""
+        """Create the files of a new recording."""
         self._do(self._recording.open, at_once=True)
 
     def append(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
@@ -90,7 +90,7 @@ class FolderWriter:
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
         if self._overflow:
-            self._overflow += length  # silence among what was left out is left out, too
+            self._overflow += length  # leave out this silence together with the sound around it
             return
         self._position += length
         self._do(functools.partial(self._recording.write_silence, length, kind))
@@ -110,12 +110,12 @@ class FolderWriter:
         return self._completed
 
     def abandon(self) -> None:
-        """Close the files as they are and leave them to recovery; the disk's thread has ended."""
+        """Close the files and leave them to recovery; call it after the disk's thread has ended."""
         self.is_finished = True
         if (reading := self._recording.reading) is not None:
             reading.join(_ABANDON_S)
             if reading.is_alive():
-                return  # hours of sound: the files close with the process
+                return  # hashing hours of sound takes too long; the files close with the process
         self._recording.abandon()
 
     def _do(self, step: _Write | Callable[[], None], *, at_once: bool = False) -> None:
@@ -126,7 +126,7 @@ class FolderWriter:
             self._disk.submit(self._do_steps, at_once=at_once)
 
     def _end_overflow(self) -> None:
-        """One step for all that was left out, however long the disk stalled."""
+        """Queue one step for everything that was left out."""
         if length := self._overflow:
             self._overflow = 0
             self.note(LedgerEvent("overflow", self._position, {"length": length}))
@@ -146,7 +146,7 @@ class FolderWriter:
                 else:
                     step()
             except Exception as error:
-                # whatever went wrong concerns this recording; the thread serves the others
+                # an error concerns this recording only; the thread also serves others
                 self._fail(error)
 
     def _write(self, first: _Write) -> None:
@@ -174,7 +174,7 @@ class FolderWriter:
     ) -> None:
         self._do_steps()
         if (reading := self._recording.reading) is not None:
-            # hashing hours of sound takes seconds, and the disk's thread has to serve others
+            # wait in another thread: hashing hours of sound takes seconds
             again = functools.partial(self._complete, reason, ended_at, loop, done)
 
             def wait() -> None:

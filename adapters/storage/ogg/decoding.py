@@ -16,10 +16,10 @@ from domain.sound.pieces import EncodedSound
 
 _RATE_HZ = 48_000
 _PREROLL = 19_200
-"""Samples that a decoder is given before those that are wanted: 400 ms.
+"""Samples to decode before the first wanted one: 400 ms.
 
-RFC 7845 § 4.6 asks for 80 ms. Speech then differs by up to 4 % of full scale from what decoding
-the whole file gives; after 400 ms it is 0.1 % (measured)."""
+RFC 7845 § 4.6 recommends 80 ms. After 80 ms, speech still differs by up to 4 % of full scale from
+the result of decoding the whole file; after 400 ms it differs by 0.1 % (measured)."""
 
 
 def decode_range(
@@ -31,9 +31,9 @@ def decode_range(
     start: int,
     stop: int,
 ) -> Samples:
-    """The samples from `start` up to `stop`, of shape (n, channels).
+    """Return the samples from `start` up to `stop`, shape (n, channels).
 
-    Raises `InputUnreadable` when packets and ledger do not fit.
+    Raises `InputUnreadable` if packets and ledger contradict each other.
     """
     samples = silence(audio_format, stop - start)
     base, packets, spans = _select(descriptor, ledger, first=max(0, start - _PREROLL), stop=stop)
@@ -58,7 +58,7 @@ def decode_range(
 def _select(
     descriptor: int, ledger: Ledger, *, first: int, stop: int
 ) -> tuple[int, list[EncodedSound], Sequence[Span]]:
-    """The packets and spans of a range, from its first packet on, whose position is returned too.
+    """Return the position of the first packet of a range, and packets and spans from there on.
 
     The spans count from that packet.
     """

@@ -15,7 +15,7 @@ from domain.errors import PayloadInvalid
 from domain.sound import opus
 
 SHORTEST = 120
-"""Samples of the shortest frame, 2.5 ms."""
+"""Samples of the shortest frame: 2.5 ms."""
 _STEREO = 0x04
 _FULLBAND_20_MS = 31 << 3
 
@@ -33,11 +33,11 @@ class OggOpusWriter:
     ) -> None:  # fmt: skip
         self.serial = serial
         self.number = number
-        """Of the next page."""
+        """The sequence number of the next page."""
         self.granule = granule
         """Samples in the pages made so far."""
         self.owed = owed
-        """Samples of silence that no packet could express yet, see `silence`."""
+        """Samples of silence that no packet could express yet; see `silence`."""
         self._toc = toc
 
     @property
@@ -107,10 +107,10 @@ class OggOpusWriter:
         Raises `ValueError` for a negative number.
         """
         if samples < 0:
-            raise ValueError(f"a gap of {samples} samples")
+            raise ValueError(f"a gap cannot have {samples} samples")
         owed, toc = self.owed + samples, self._toc
         pages = self.append(_gap_packets(owed - owed % SHORTEST, toc))
-        self.owed, self._toc = owed % SHORTEST, toc  # two gaps in a row are like one
+        self.owed, self._toc = owed % SHORTEST, toc  # two gaps in a row count as one
         return pages
 
     def end(self) -> bytes:
@@ -128,7 +128,7 @@ class OggOpusWriter:
 
 
 class AudioPacket(NamedTuple):
-    """An Opus packet, and the samples of the stream that it fills."""
+    """An Opus packet and its place in the stream."""
 
     position: int
     samples: int
@@ -149,7 +149,7 @@ class OggOpusFile:
     size: int
     """Bytes up to the end of the last whole page; the rest is damaged."""
     length: int
-    """Samples in the whole pages."""
+    """Samples in the intact pages."""
     ended: bool
     """Whether there is a closing page."""
     open_size: int
@@ -193,7 +193,7 @@ def read_packets(descriptor: int) -> Iterator[AudioPacket]:
 
 
 def _gap_packets(samples: int, toc: int) -> list[bytes]:
-    """The fewest packets without data that last a multiple of 120 samples (§ 4.1).
+    """Return the fewest packets without data that last `samples`, a multiple of 120 (§ 4.1).
 
     As many frames as possible are like those before; then follow shorter ones of the same mode,
     then the shortest of CELT in the same bandwidth (wideband instead of medium band, which CELT

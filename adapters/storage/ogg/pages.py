@@ -38,7 +38,7 @@ class Page(NamedTuple):
 
 
 def crc(data: bytes) -> int:
-    """The checksum of an Ogg page (RFC 3533 § 6, field 8): polynomial 0x04c11db7, not reflected.
+    """Return the checksum of an Ogg page (RFC 3533 § 6, field 8).
 
     zlib computes the reflected one: it is the same if the bits of each byte and of the result are
     reversed. It also inverts before and after, which Ogg does not.
@@ -108,7 +108,7 @@ def read_pages(descriptor: int) -> Iterator[Page]:
 
 
 def find_last_page(descriptor: int) -> Page | None:
-    """The last whole page, found from the end of the file; None when there is none near it.
+    """Find the last intact page from the end of the file; None if there is none near it.
 
     Raises `OSError`.
     """

@@ -33,7 +33,7 @@ class WavHeader:
     data_size: int
     """Bytes according to the header; the file may hold more or less."""
     ds64_offset: int | None = None
-    """Where an RF64 file keeps its sizes."""
+    """Offset of the chunk with the sizes of an RF64 file."""
     trailing: bool = False
     """Whether other chunks follow the data."""
 
@@ -100,12 +100,12 @@ def header_fits(data_offset: int) -> bool:
 def write_header(
     descriptor: int, audio_format: AudioFormat, data_offset: int, *, large: bool = False
 ) -> WavHeader:
-    """Put a new header in front of data that begin at `data_offset`; its sizes are still 0.
+    """Write a new header before data that begin at `data_offset`; its sizes are still 0.
 
-    A JUNK chunk fills the room beyond the canonical header, see `header_fits`.
+    A JUNK chunk fills the space after the canonical header, see `header_fits`.
     """
     assert header_fits(data_offset)
-    # a file too large for RIFF becomes RF64, if there is room for its sizes
+    # a file too large for RIFF becomes RF64 if its sizes fit into the header
     ds64 = large and data_offset >= CANONICAL_SIZE + _DS64_SIZE + 8
     room = data_offset - CANONICAL_SIZE - (_DS64_SIZE if ds64 else 0)
     os.pwrite(descriptor, _header(audio_format, room, ds64=ds64), 0)
@@ -113,7 +113,7 @@ def write_header(
 
 
 def whole_header(audio_format: AudioFormat, data_size: int) -> bytes:
-    """The header of a WAV, or RF64, that holds so many bytes of data and nothing else."""
+    """Make the header of a WAV or RF64 that holds `size` bytes of data and nothing else."""
     ds64 = data_size > MAX_RIFF_SIZE - CANONICAL_SIZE
     header = bytearray(_header(audio_format, 0, ds64=ds64))
     riff_size = len(header) - 8 + data_size + data_size % 2
@@ -126,7 +126,7 @@ def whole_header(audio_format: AudioFormat, data_size: int) -> bytes:
 
 
 def _header(audio_format: AudioFormat, room: int, *, ds64: bool) -> bytes:
-    """A header whose sizes are 0, with a JUNK chunk of `room` bytes."""
+    """Make a header with sizes of 0 and a JUNK chunk of `room` bytes."""
     tag = _FLOAT if audio_format.sample_format.is_float else _PCM
     width = audio_format.bytes_per_frame
     header = b"RF64\0\0\0\0WAVE" if ds64 else b"RIFF\0\0\0\0WAVE"

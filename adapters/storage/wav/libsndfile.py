@@ -32,7 +32,7 @@ def keep_header_true(file: soundfile.SoundFile) -> None:
     an empty file.
     """
     _command(file, _SFC_SET_UPDATE_HEADER_AUTO, soundfile._snd.SF_TRUE)
-    for _ in range(2):  # the first one does not count the chunks that it writes
+    for _ in range(2):  # the first update does not count the chunks that it writes itself
         _command(file, _SFC_UPDATE_HEADER_NOW, 0)
 
 

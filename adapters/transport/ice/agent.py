@@ -22,8 +22,8 @@ from domain.session.ice import IceServer
 RELEASE_S = 1.0
 """The longest time that `IceAgent.close` waits for a TURN server to confirm the release."""
 MAX_REMOTE_CANDIDATES = 50
-"""The number of checks is quadratic in candidates, and each probes an address that the peer
-chose."""
+"""The number of checks is quadratic in the candidates, and each check goes to an address that the
+peer chose."""
 
 
 class _DiscardingQueue:
@@ -56,7 +56,7 @@ class IceAgent(ConsentingConnection):
 
     @property
     def problems(self) -> Sequence[str]:
-        """Why addresses and servers have given no candidate, where they have not."""
+        """The reasons why addresses and servers gave no candidates."""
         return self._gatherer.problems
 
     async def add_remote(self, candidate: aioice.Candidate | None) -> None:

@@ -17,9 +17,9 @@ def parse_candidate(text: str) -> aioice.Candidate | None:
     try:
         candidate = aioice.Candidate.from_sdp(value)
     except (ValueError, AssertionError, IndexError) as error:
-        raise CandidateRejected(f"no ICE candidate: {text[:100]!r}") from error
+        raise CandidateRejected(f"not an ICE candidate: {text[:100]!r}") from error
     if not 0 <= candidate.port <= 65535 or not 1 <= candidate.component <= 256:
-        raise CandidateRejected(f"no ICE candidate: {text[:100]!r}")
+        raise CandidateRejected(f"not an ICE candidate: {text[:100]!r}")
     # an address with a scope is valid on its own link only, and asyncio raises for some of them
     if candidate.port == 0 or "%" in candidate.host or not candidate.host.isascii():
         return None

@@ -1,4 +1,4 @@
-"""Consent freshness: whether the peer still wants to receive (RFC 7675)."""
+"""Consent freshness: checks that the peer still wants to receive (RFC 7675)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ConsentingConnection(GuardedConnection):
     async def query_consent(self) -> None:
         """Send consent checks until the consent has expired, and close then.
 
-        This replaces aioice's loop, in which each check is a transaction with a timer. And it
-        accepts one more proof of consent: FFmpeg's WHIP muxer answers no checks once it sends
-        media, but goes on to send its own, which are authenticated as well.
+        This replaces aioice's loop, in which each check is a transaction with a timer. It also
+        accepts another proof of consent: FFmpeg's WHIP muxer stops answering checks once it sends
+        media, but it still sends its own checks, which are authenticated as well.
         """
         clock, failures = asyncio.get_running_loop(), 0
         check: ConsentCheck | None = None

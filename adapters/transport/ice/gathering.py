@@ -37,7 +37,7 @@ class CandidateGatherer:
         self._queries: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self.problems: list[str] = []
-        """Why addresses and servers have given no candidate, where they have not."""
+        """The reasons why addresses and servers gave no candidates."""
 
     def bind_host_addresses(
         self, make_protocol: Callable[[], GuardedProtocol]

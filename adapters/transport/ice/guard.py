@@ -1,4 +1,4 @@
-"""What protects aioice from datagrams that strangers send."""
+"""Protects aioice from datagrams that strangers send."""
 
 from __future__ import annotations
 

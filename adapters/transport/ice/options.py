@@ -1,4 +1,4 @@
-"""Where ICE looks for paths."""
+"""Options of ICE."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from domain.session.addresses import PortRange
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IceOptions:
-    """What is the same for all connections of a process."""
+    """The ICE options of all connections of a process."""
 
     loopback: Sequence[str] = ()
-    """Loopback addresses to gather as well, where both ends are on one machine."""
+    """Loopback addresses to gather as well, if both ends are on one machine."""
     relay_only: bool = False
     """Whether only relayed candidates are gathered (the ICE transport policy ``relay``)."""
     ports: PortRange | None = None
@@ -22,4 +22,4 @@ class IceOptions:
     receives_media: bool = True
     """Whether this end receives media, so that coalesced reads pay off."""
     sockets: UdpSockets = field(default_factory=UdpSockets, compare=False)
-    """Reads the sockets of all connections."""
+    """The UDP sockets of all connections."""

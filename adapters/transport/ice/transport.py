@@ -23,9 +23,9 @@ from domain.errors import ConnectionFailed
 from domain.session.ice import IceDescription, IceServer
 
 RESTART_S = 30.0
-"""Time-out of an ICE restart that the peer began. The old path is used on when it fails."""
+"""Time-out of an ICE restart that the peer began. If it fails, the old path stays in use."""
 OWN_RESTART_S = 2.0
-"""Time-out of an ICE restart that this end began; after that it can make a new connection."""
+"""Time-out of an ICE restart that this end began; a new connection can be made after that."""
 LINGER_S = 1.0
 """How long the old path stays open after a restart: the peer may still send on it."""
 _MAX_QUEUED = 64
@@ -45,7 +45,7 @@ class IceTransport:
         self._restarting: asyncio.Task[bool] | None = None
         self._restart_lock = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
-        self._was_lost_meanwhile = False  # the old path, while a restart is going on
+        self._was_lost_meanwhile = False  # whether the old path was lost during a restart
         self._coalesces_reads = False
         self._closing = asyncio.Event()
         self.is_lost = False
@@ -70,7 +70,7 @@ class IceTransport:
 
     @property
     def problems(self) -> Sequence[str]:
-        """Why addresses and servers have given no candidate, where they have not."""
+        """The reasons why addresses and servers gave no candidates."""
         return self._latest.problems
 
     def set_remote(self, username: str, password: str) -> None:

@@ -1,4 +1,4 @@
-"""What offers and answers say, as values."""
+"""The content of offers and answers, as values."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class MediaLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteDescription:
-    """What the other end's description says."""
+    """The content of the other end's description."""
 
     username: str
     password: str
@@ -73,7 +73,7 @@ class RemoteDescription:
     transport_index: int
     """The m-line whose transport the tracks use: the first track's own, or that of its bundle."""
     transport_codecs: Sequence[str]
-    """The codec attributes of that m-line, to be repeated where it is no track."""
+    """The codec attributes of that m-line, to be repeated if it is not a track."""
     unwanted: frozenset[int]
     """Payload types of other m-lines: they may arrive all the same."""
     declined: Mapping[str, int]

@@ -26,8 +26,8 @@ MAX_SDP_LINES = 1000
 MAX_SSRCS = 16
 """Announced sources of one m-line that are remembered."""
 MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
-# aiortc's parser needs quadratic time for some of these attributes. It does not get them: they are
-# either not used at all, or read here.
+# aiortc's parser needs quadratic time for some of these attributes, so they are removed before.
+# They are either not used at all, or read here.
 _WITHHELD = (
     "a=rtcp-fb:",
     "a=ssrc:",
@@ -82,7 +82,7 @@ class _Parser:
         self._directions = directions
 
     def parse(self) -> RemoteDescription:
-        """The first audio m-line, and those that share its transport."""
+        """Parse the first audio m-line, and those that share its transport."""
         offered = [index for index in range(len(self._media)) if self._is_offered(index)]
         if not offered:
             raise OfferRejected("the SDP has no audio to record")
@@ -165,7 +165,7 @@ class _Parser:
         if not (username and password):
             raise OfferRejected("the SDP has no ICE credentials")
         if not are_ice_credentials(username, password):
-            raise OfferRejected("the SDP's ICE credentials are none")
+            raise OfferRejected("the SDP's ICE credentials are invalid")
         fingerprints = [
             item
             for item in (media.dtls.fingerprints if media.dtls else [])

@@ -38,7 +38,7 @@ def write_answer(
     """The answer that accepts the offer's tracks and declines everything else.
 
     The m-line that describes the tracks' transport cannot be declined either (RFC 9143 § 7.3). If
-    it is no track, its packets are dropped.
+    it is not a track, its packets are dropped.
     """
     setup = "passive" if offer.dtls_role == "server" else "active"
     # repeated for each accepted m-line of the bundle: RFC 9143 § 7.1.3 asks for it once, but aiortc

@@ -26,9 +26,9 @@ LOW_LATENCY = ReadTiming(interval_s=0.005, poll_interval_s=0.0, delay_s=0.0175, 
 COALESCED = ReadTiming(interval_s=0.02, poll_interval_s=0.1, delay_s=0.295, reschedules=True)
 """While the thread is busy: a read returns about fifteen packets of a stream.
 
-A killed process loses what waits in its sockets, as it loses what is not written yet. Together that
-may be one second. Servicing a socket costs more per packet than writing to disk, so that sockets
-get a third of it.
+A killed process loses the packets in its sockets, and the samples that are not written yet.
+Together they may be one second. Servicing a socket costs more per packet than writing to disk, so
+sockets get a third of that second.
 """
 MAX_READ_DELAY_S = 0.42
 """The longest time that a datagram waits to be read; a little more than `COALESCED` needs."""

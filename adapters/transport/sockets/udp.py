@@ -1,6 +1,6 @@
 """The UDP sockets of a process. Reads of sockets that carry media are coalesced.
 
-asyncio wakes up for each datagram. That costs more than all other work on a packet but decoding,
+asyncio wakes up for each datagram. That costs more than all other work on a packet except decoding,
 and servicing a socket once costs as much as three or four of its packets. So all sockets that carry
 media are one event source (an epoll object), which is polled now and then, and each socket is read
 some time after its first datagram has arrived: the busier the thread, the later. Network cards

@@ -1,1 +1,1 @@
-"""What the client does with a source of sound."""
+"""The client: streams a source of sound over an uplink."""

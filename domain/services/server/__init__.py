@@ -1,1 +1,1 @@
-"""What the server does with sessions and tracks."""
+"""The server: its sessions, and their tracks."""

@@ -1,4 +1,4 @@
-"""Offers on their way to an answer: the same offer sent again gets the same answer."""
+"""Remembers answers, so that an offer that is sent again gets the same answer."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Accepted:
 
     session_id: str
     resume: str = field(repr=False)
-    """The secret with which the session can be resumed and its connection be reached."""
+    """The secret that opens the session: to resume it, and to reach its connection."""
     answer_sdp: str = field(repr=False)
     ice_tag: str
     """Names the ICE session of the answer."""
     ice_servers: Sequence[IceServer]
-    """What the client may use to find a path."""
+    """STUN and TURN servers for the client."""
 
 
 class Answers:
-    """Answers by the digests of their offers, as long as the connections live."""
+    """Answers by the digests of their offers, kept as long as their connections exist."""
 
     def __init__(self, spawner: Spawner) -> None:
         self._spawner = spawner
@@ -34,9 +34,9 @@ class Answers:
     async def get(
         self, offer: str, answer: Callable[[], Coroutine[Any, Any, Accepted]]
     ) -> Accepted:
-        """The answer to an offer, made by `answer` the first time. Raises what that raised.
+        """Return the answer to an offer; `answer` makes it the first time. Raises its errors.
 
-        It is made in the background: a client that gives up waiting may ask again for it.
+        `answer` runs in the background, so that a client that gives up waiting can ask again.
         """
         pending = self._pending.get(offer)
         if pending is None:
@@ -52,7 +52,7 @@ class Answers:
         return pending.accepted
 
     def forget(self, offer: str) -> None:
-        """The same offer again is a new one."""
+        """Forget an offer: if it is sent again, it counts as a new one."""
         self._pending.pop(offer, None)
 
     async def _make(
@@ -67,12 +67,12 @@ class Answers:
             pending.error = error
             del self._pending[offer]
         finally:
-            pending.done = None  # the answer is kept as long as the connection, the work is not
+            pending.done = None  # keep the answer, but release the work
 
 
 class _Pending:
     def __init__(self) -> None:
         self.done: Awaitable[None] | None = None
-        """What to wait for, while there is neither an answer nor an error."""
+        """The work that makes the answer; None once there is an answer or an error."""
         self.accepted: Accepted | None = None
         self.error: Exception | None = None

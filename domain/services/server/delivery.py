@@ -1,4 +1,4 @@
-"""The way of packets at the server: from a connection into order, to the decoder, to the store."""
+"""Takes packets from connections to their sessions, to the decoders, and to the store."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from domain.services.server.live_session import (
 )
 
 DECODED_TOGETHER = 12
-"""Sessions whose packets are decoded in one go: some milliseconds, then others have a turn."""
+"""Sessions that are decoded without a break. It takes some milliseconds; then other work runs."""
 
 
 class Delivery:
-    """Takes what connections deliver to their sessions, and sessions' packets to the store.
+    """Passes packets from connections to sessions, and sound from sessions to the store.
 
     Decoding is coalesced: the sessions that have packets at the end of an iteration of the event
     loop are decoded together, then stored together, which keeps the processor's caches warm.
@@ -30,7 +30,7 @@ class Delivery:
     def __init__(
         self, spawner: Spawner, apply: Callable[[LiveSession, Sequence[ServiceEffect]], None]
     ) -> None:
-        """`apply` carries out what a session has decided, apart from a take-over."""
+        """`apply` carries out the effects of a session, except a take-over."""
         self._spawner = spawner
         self._apply = apply
         self._undecoded: dict[LiveSession, None] = {}  # in order, each once
@@ -42,7 +42,7 @@ class Delivery:
         index: int,
         packets: Sequence[RtpPacket],
     ) -> None:
-        """A connection has brought packets of its track with that index."""
+        """Pass packets of a connection to its session; `index` is that of their track in it."""
         try:
             effects = live.received(connection, index, packets)
         except Exception as error:
@@ -62,7 +62,7 @@ class Delivery:
             self._decode_soon(live)
 
     def apply(self, live: LiveSession, effects: Sequence[Effect]) -> None:
-        """Carry out what a session has decided."""
+        """Carry out effects that a session has returned."""
         others: list[ServiceEffect] = []
         for effect in effects:
             if isinstance(effect, TakeOver):
@@ -72,9 +72,9 @@ class Delivery:
         self._apply(live, others)
 
     def _take_over_soon(self, live: LiveSession, connection: SessionConnection) -> None:
-        """Let a connection take over, once nothing is being delivered.
+        """Let a connection take over as soon as no packets are being delivered.
 
-        The old connection's packets may lie unread in its socket, and come first.
+        Packets of the old connection may still wait in its socket. They are read first.
         """
         self._spawner.soon(lambda: self._take_over(live, connection))
 
@@ -108,7 +108,7 @@ class Delivery:
 
 
 class DeliverySink:
-    """The sink of one connection: adds whose connection it is."""
+    """The sink of one connection: adds the session and the connection to each call."""
 
     def __init__(
         self,

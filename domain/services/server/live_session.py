@@ -1,4 +1,4 @@
-"""A session with its connections and tracks. It decides, and returns what is to be done."""
+"""A session with its connections and tracks. It decides, and returns effects."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class SessionConnection:
 
     connection: ServerConnection
     offer: str
-    """The digest of the offer that it answers."""
+    """The digest of the offer that this connection answers."""
     connect_deadline: float
     is_connected: bool = False
     held: list[tuple[int, Sequence[RtpPacket]]] = field(default_factory=list)
-    """Packets, with the index of their track, that came before the connection took over."""
+    """Packets that arrived before the connection took over, with the index of their track."""
     was_closed: bool = False
-    """It was closed while packets were held."""
+    """Whether it was closed before it took over, while its packets were held."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakeOver:
-    """Read what the serving connection still has, then let this one take over."""
+    """Read the packets of the serving connection, then let this connection take over."""
 
     connection: SessionConnection
 
@@ -78,13 +78,13 @@ class LiveSession:
         *,
         connect_timeout_s: float,
     ) -> None:
-        """`new_track` makes the processor of the track with that number."""
+        """`new_track` makes the processor of the track with a number."""
         self.session = session
         self.tracks: list[AudioTrackProcessor] = [new_track(1)]
         self.connections: list[SessionConnection] = []
         """Oldest first."""
         self.finished: Work | None = None
-        """Done when everything of the session is released, once it has ended."""
+        """The work that ends the session; it is done when everything is released."""
         self._new_track = new_track
         self._connect_timeout_s = connect_timeout_s
         self._serving: SessionConnection | None = None
@@ -103,17 +103,17 @@ class LiveSession:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is recorded."""
+        """Whether the session has ended or failed, so that nothing more is recorded."""
         return self._is_faulty or self.session.state is SessionState.ENDED
 
     def resume(self, interrupted: InterruptedRecording, *, track: int) -> None:
         """Continue a recording of this session whose process was killed."""
         self._make_tracks(track)
         self.tracks[track - 1].resume(interrupted)
-        self._connection_count = max(self._connection_count, interrupted.attempts)
+        self._connection_count = max(self._connection_count, interrupted.connections)
 
     def can_use(self, connection: ServerConnection) -> bool:
-        """Whether a connection's codecs can continue what is recorded already."""
+        """Return whether a connection's codecs can continue the recordings."""
         return all(
             track.can_record(remote.codecs)
             for track, remote in zip(self.tracks, connection.tracks, strict=False)
@@ -133,7 +133,7 @@ class LiveSession:
         return added, effects
 
     def established(self, connection: SessionConnection, *, now: float) -> Sequence[Effect]:
-        """A connection has a media path."""
+        """Note that a connection has a media path."""
         if connection not in self.connections:
             return ()
         connection.is_connected = True
@@ -142,7 +142,7 @@ class LiveSession:
     def received(
         self, connection: SessionConnection, index: int, packets: Sequence[RtpPacket]
     ) -> Sequence[Effect]:
-        """A connection has brought packets of its track with that index."""
+        """Process packets of a connection; `index` is that of their track in it."""
         if self.is_over:
             return ()
         if connection is not self._serving:
@@ -150,7 +150,7 @@ class LiveSession:
         return self._received(index, packets)
 
     def take_over(self, connection: SessionConnection) -> Sequence[Effect]:
-        """Let a connection serve; the packets that it has brought come first."""
+        """Let a connection serve, and process the packets that were held for it."""
         if self.is_over or connection not in self.connections or not connection.held:
             return ()
         effects: list[Effect] = []
@@ -165,14 +165,14 @@ class LiveSession:
         return effects
 
     def closed(self, connection: SessionConnection) -> Sequence[Effect]:
-        """The peer has closed a connection, or none could be made.
+        """Note that the peer has closed a connection, or that it failed.
 
-        That ends the session, unless another connection is there.
+        This ends the session, unless it has another connection.
         """
         if connection not in self.connections:
             return ()
         if connection.held:
-            connection.was_closed = True  # its packets come first
+            connection.was_closed = True  # process its packets before closing
             return ()
         was_never_connected = self.session.state is SessionState.CONNECTING
         if len(self.connections) == 1 and (connection.is_connected or was_never_connected):
@@ -180,7 +180,7 @@ class LiveSession:
         return self._drop(connection)
 
     def release_overdue(self, *, now: float) -> bool:
-        """Release packets whose predecessors are overdue; whether there are any."""
+        """Release packets whose predecessors are overdue; return whether there are any."""
         if self.is_over:
             return False
         is_any = False
@@ -209,31 +209,31 @@ class LiveSession:
         return effects
 
     def decode(self) -> None:
-        """Turn what has come into sound."""
+        """Decode the packets that are in order."""
         if not self.is_over:
             for track in self.tracks:
                 track.decode()
 
     def store(self) -> None:
-        """Hand the sound to the store."""
+        """Pass the decoded sound to the store."""
         if not self.is_over:
             for track in self.tracks:
                 track.store()
 
     def fail(self, error: Exception) -> Sequence[Effect]:
-        """There was a fault in this program; it would come again, so nothing more is recorded."""
+        """End the session after an internal error, which would occur again."""
         self._is_faulty = True
         return (SessionFailed(self.session.id, error), End(SessionInput.FAILED))
 
     def failed(self, number: int, error: Exception) -> Sequence[Effect]:
-        """The recording of a track cannot be written any more; that is told once."""
+        """Tell once that the recording of a track cannot be written any more."""
         if number in self._failed:
             return ()
         self._failed.add(number)
         return (RecordingFailed(self.session.id, number, error),)
 
     def reception_reports(self, connection: SessionConnection) -> Sequence[ReceptionReport]:
-        """What the next receiver report on a connection says."""
+        """Return the content of the next receiver report on a connection."""
         if connection is not self._serving or self.session.state is SessionState.ENDED:
             return ()
         carried = self.tracks[: len(connection.connection.tracks)]
@@ -243,7 +243,7 @@ class LiveSession:
     def _received_first(
         self, connection: SessionConnection, index: int, packets: Sequence[RtpPacket]
     ) -> Sequence[Effect]:
-        """Packets of a connection that does not serve: it takes over, unless a later one has."""
+        """Hold packets of a connection that does not serve yet, and let it take over if it may."""
         if connection not in self.connections:
             return ()
         if not self.can_use(connection.connection):
@@ -277,7 +277,7 @@ class LiveSession:
             self.tracks.append(self._new_track(number))
 
     def _is_useless(self, connection: SessionConnection) -> bool:
-        """Whether it need not be kept: one that serves is there, or it is not connected."""
+        """Return whether to drop a connection: it is not connected, or another one serves."""
         if connection is self._serving or connection.held:
             return False
         return not connection.is_connected or self._serving is not None

@@ -1,4 +1,4 @@
-"""The server's sessions: each offer opens or resumes one, each track of one is a recording."""
+"""The server's sessions. An offer opens or resumes a session; each track has a recording."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ from domain.session.turn import IceServerList
 _ID_BYTES = 8
 _RESUME_BYTES = 32
 _OUTCOME_S = 60.0
-"""How long after its end a session can be asked for."""
+"""How long the outcome of a session is kept after its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What became of a session."""
+    """The outcome of a session that has ended."""
 
     resume_digest: str
     seconds: float
-    """Of its longest recording."""
+    """The length of its longest recording."""
     failure: Exception | None
     until: float
-    """Monotonic seconds; it is forgotten then."""
+    """When the outcome is forgotten, in monotonic seconds."""
 
 
 class SessionService:
-    """Takes offers, keeps the sessions, and ends each of them.
+    """Accepts offers, and owns the sessions until they end.
 
-    `tick` has to be called a few times a second: it applies the deadlines.
+    Call `tick` a few times a second: it applies the deadlines.
     """
 
     def __init__(
@@ -87,30 +87,30 @@ class SessionService:
         self._answers = Answers(spawner)
         self._delivery = Delivery(spawner, self._apply)
         self._sessions: dict[str, LiveSession] = {}
-        self._ids: dict[str, str] = {}  # by the digests of the resume secrets
+        self._ids: dict[str, str] = {}  # session ids by the digests of their secrets
         self._outcomes: dict[str, _Outcome] = {}
         self._being_offered = 0
         self._closing = False
 
     @property
     def session_count(self) -> int:
-        """Sessions that have not ended."""
+        """The number of sessions that have not ended."""
         return sum(live.session.state is not SessionState.ENDED for live in self._sessions.values())
 
     @property
     def places_taken(self) -> int:
-        """All sessions, those that are being opened or completed included."""
+        """The number of sessions, including those that are being opened or completed."""
         return len(self._sessions) + self._being_offered
 
     def states(self) -> dict[str, int]:
-        """How many sessions are in each state but the end."""
+        """Return the number of sessions in each state, except ended ones."""
         counts = Counter(live.session.state for live in self._sessions.values())
         return {
             state.value: counts[state] for state in SessionState if state is not SessionState.ENDED
         }
 
     def recover(self) -> None:
-        """Complete what earlier processes have left; resume what clients may come back to.
+        """Complete the recordings of earlier processes, or keep them open for their clients.
 
         Call it before the first offer.
         """
@@ -138,7 +138,10 @@ class SessionService:
         self._find(session_id).latest.add_candidate(candidate)
 
     def connection_of(self, secret: str) -> ServerConnection:
-        """The latest connection of the session that `secret` opens. Raises `SessionUnknown`."""
+        """Return the latest connection of the session that `secret` opens.
+
+        Raises `SessionUnknown`.
+        """
         return self._find(self.session_of(secret)).latest
 
     async def restart_ice(self, secret: str, remote: IceDescription) -> IceDescription:
@@ -151,7 +154,7 @@ class SessionService:
         return await connection.restart_ice(remote, ice_servers=servers)
 
     def session_of(self, secret: str) -> str:
-        """The id of the session that `secret` opens. Raises `SessionUnknown`."""
+        """Return the id of the session that `secret` opens. Raises `SessionUnknown`."""
         session_id = self._ids.get(digest_of(secret))
         if session_id is None:
             raise SessionUnknown("there is no such session, or it is over")
@@ -160,9 +163,9 @@ class SessionService:
     async def delete(self, session_id: str) -> float:
         """End a session as its client asks; return the seconds of its longest recording.
 
-        Returns when the recordings are complete. A client that closes its connection just before
-        may still have packets in flight: they are waited for. The outcome can be asked for a
-        while after the end. Raises `SessionUnknown` after that, and `RecordingIncomplete`.
+        Returns when the recordings are complete, after packets in flight have arrived. If the
+        session has ended already, returns its outcome, which is kept for a while. Raises
+        `SessionUnknown` after that, and `RecordingIncomplete`.
         """
         if session_id not in self._outcomes:
             live = self._sessions.get(session_id)
@@ -182,14 +185,14 @@ class SessionService:
         now = self._clock.monotonic()
         for session_id in [key for key, outcome in self._outcomes.items() if now >= outcome.until]:
             del self._ids[self._outcomes.pop(session_id).resume_digest]
-        # a packet that arrived before then would have been read by now
+        # a packet that arrived before this time has been read by now
         read_until = now - self._transport.max_read_delay_s
         for live in list(self._sessions.values()):
             self._delivery.release_overdue(live, now=read_until)
             self._delivery.apply(live, live.expire(now=now))
 
     async def shut_down(self) -> None:
-        """Take no more offers, complete all recordings and release everything."""
+        """Accept no more offers, complete all recordings and release everything."""
         self._closing = True
         # packets in flight still belong to the recordings
         connections = [
@@ -222,11 +225,11 @@ class SessionService:
                 if live.session.state is SessionState.ENDED:
                     raise SessionUnknown("the session is over")
                 if not live.can_use(connection):
-                    raise OfferRejected("the recording cannot go on with another codec")
+                    raise OfferRejected("the recording cannot continue with another codec")
             if live is None or resume is None:
                 resume = self._new_secret(_RESUME_BYTES)
                 live = self._open(session_id, name, resume)
-        except BaseException:  # nobody else holds it yet
+        except BaseException:  # no session owns the connection yet
             await connection.close()
             raise
         self._add_connection(live, connection, offer)
@@ -327,7 +330,7 @@ class SessionService:
         self._spawner.spawn(connection.connection.close(), name="close connection")
 
     def _end(self, live: LiveSession, cause: SessionInput) -> None:
-        """End a session in the background; does nothing for one that has ended."""
+        """End a session in the background; do nothing if it has ended."""
         if live.session.handle(cause):
             for connection in live.connections:
                 self._answers.forget(connection.offer)

@@ -22,10 +22,10 @@ from domain.sound.formats import AudioFormat
 
 
 class AudioTrackProcessor:
-    """Processes each received packet of a track: a receiver, and the recorder behind it.
+    """Processes each received packet of a track by a receiver and a recorder.
 
-    `packets_received` puts packets in order. `decode` and `store` take what is in order further,
-    in two steps that many tracks take together.
+    `packets_received` puts packets in order. `decode` and `store` process the ordered packets in
+    two steps, so that many tracks can do each step together.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AudioTrackProcessor:
 
     @property
     def failure(self) -> StorageFailed | None:
-        """What keeps the recording from being written, if anything does."""
+        """The error that keeps the recording from being written, if any."""
         return self._recorder.failure
 
     @property
@@ -62,7 +62,7 @@ class AudioTrackProcessor:
 
     @property
     def rejected(self) -> Counter[str]:
-        """Packets that could not be used, by the reason."""
+        """Numbers of packets that could not be used, by reason."""
         return self._receiver.rejected + self._recorder.rejected
 
     @property
@@ -75,43 +75,43 @@ class AudioTrackProcessor:
         self._recorder.resume(interrupted)
 
     def can_record(self, codecs: Mapping[int, CodecParameters]) -> bool:
-        """Whether packets of these codecs can continue what is recorded already."""
+        """Return whether packets of these codecs can continue the recording."""
         recorder = self._recorder
         return recorder.codec_name is None or recorder.find_codec(codecs) is not None
 
     def connect(
         self, codecs: Mapping[int, CodecParameters], *, number: int = 1, now: float
     ) -> None:
-        """The session's `number`th connection serves from now on."""
+        """Expect packets of the session's `number`th connection."""
         recorder = self._recorder
         codec = None if recorder.codec is None else recorder.find_codec(codecs)
         self._receiver.connect(codecs, codec=codec, number=number, now=now)
 
     def packets_received(self, packets: Sequence[RtpPacket]) -> None:
-        """Take packets in the order of arrival, and put them in order."""
+        """Put packets, which come in the order of arrival, into order of sending."""
         if not self._is_ended:
             self._receiver.packets_received(packets)
 
     def poll(self, *, now: float) -> bool:
-        """Release packets whose predecessors are overdue; whether there are any."""
+        """Release packets whose predecessors are overdue; return whether there are any."""
         return self._receiver.poll(now=now)
 
     def decode(self) -> None:
-        """Turn what is in order into sound."""
+        """Decode the packets that are in order."""
         self._recorder.decode(self._receiver.collect())
         if (codec := self._recorder.codec) is not None:
             self._receiver.accept_only(codec)
 
     def store(self) -> None:
-        """Hand the sound to the store."""
+        """Pass the decoded sound to the store."""
         self._recorder.store()
 
     def reception_report(self) -> ReceptionReport | None:
-        """What to report to the sender; None before the first packet."""
+        """Return what to report to the sender; None before the first packet."""
         return self._receiver.reception_report()
 
     async def end(self, reason: EndReason, *, now: float) -> CompletedRecording | None:
-        """Write what still waits and complete the recording; None when there was no sound.
+        """Write all waiting packets and complete the recording; None if there was no sound.
 
         Raises `StorageFailed` when the recording could not be completed.
         """

@@ -25,24 +25,24 @@ class SourceChanged:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionChanged:
-    """Packets of another connection follow; its payload types are its own."""
+    """Packets of another connection follow, with the payload types of that connection."""
 
     codecs: Mapping[int, CodecParameters]
     number: int
-    """Of the connection in its session; the first is 1."""
+    """Number of the connection in its session, from 1."""
     at: float
     """Monotonic seconds."""
 
 
 TrackItem: TypeAlias = Slot | SourceChanged | ConnectionChanged
-"""What a track brings, in order."""
+"""An item of a track, in order: a slot, or a change of source or connection."""
 
 
 class TrackReceiver:
     """Filters a track's packets by payload type and source, and puts them in order.
 
-    Packets that cannot be used are counted in `rejected`; those that arrive too late, twice or
-    out of nowhere in `left_out`.
+    `rejected` counts packets that cannot be used; `left_out` counts late, duplicate and stray
+    packets.
     """
 
     def __init__(self, *, reorder_hold_s: float) -> None:
@@ -65,10 +65,10 @@ class TrackReceiver:
         number: int,
         now: float,
     ) -> None:
-        """Packets of the session's `number`th connection follow; its first source is admitted.
+        """Expect packets of the session's `number`th connection; admit its first source.
 
-        `codec` is the one that the recording is made from, as this connection numbers it; None
-        while that is open.
+        `codec` is the recording's codec with its payload type on this connection; None until the
+        first packet decides the codec.
         """
         if self._codecs:
             self._restart_order()  # the old connection's packets come first
@@ -78,7 +78,7 @@ class TrackReceiver:
         self._items.append(ConnectionChanged(codecs, number, now))
 
     def accept_only(self, codec: CodecParameters) -> None:
-        """The recording is made from this codec; packets of others are rejected from now on."""
+        """Accept only packets of this codec from now on: it is the recording's."""
         self._codec = codec
 
     def packets_received(self, packets: Sequence[RtpPacket]) -> None:
@@ -112,39 +112,39 @@ class TrackReceiver:
             self._pass_on(passed)
 
     def poll(self, *, now: float) -> bool:
-        """Release packets whose predecessors are overdue; whether there are any."""
+        """Release packets whose predecessors are overdue; return whether there are any."""
         due = self._reorder.poll(now=now)
         self._items += due
         return bool(due)
 
     def flush(self) -> None:
-        """Release all packets that still wait: none follow."""
+        """Release all waiting packets, because no more follow."""
         self._items += self._reorder.flush()
 
     def collect(self) -> list[TrackItem]:
-        """What is in order since the last call."""
+        """Return the items that are in order since the last call."""
         items, self._items = self._items, []
         return items
 
     def reception_report(self) -> ReceptionReport | None:
-        """What to report to the sender; None before the first packet."""
+        """Return what to report to the sender; None before the first packet."""
         return self._statistics.report() if self._statistics else None
 
     @property
     def left_out(self) -> Counter[str]:
-        """Packets that arrived too late, twice, or fitted nowhere; without zeros."""
+        """Numbers of late, duplicate and stray packets, by reason, without zeros."""
         return +(self._left_out + self._dropped_by_order())
 
     @property
     def rejected(self) -> Counter[str]:
-        """Packets that could not be used, by the reason."""
+        """Numbers of packets that could not be used, by reason."""
         return self._rejected + self._gate.rejected
 
     def _is_acceptable(self, codec: CodecParameters | None) -> bool:
         return codec is not None and codec.name != "red" and self._codec in (None, codec)
 
     def _restart_order(self) -> None:
-        """What follows is unrelated to what was: sequence numbers say nothing about the gap."""
+        """Begin a new order: what follows has unrelated sequence numbers."""
         self.flush()
         self._left_out += self._dropped_by_order()
         self._reorder = ReorderBuffer(hold_s=self._reorder_hold_s)
@@ -162,7 +162,7 @@ class TrackReceiver:
         self._items.append(SourceChanged(ssrc))
 
     def _pass_on(self, packets: Sequence[RtpPacket]) -> None:
-        """Packets of the current source that are next in order: the usual case."""
+        """Pass on packets of the current source that are next in order: the usual case."""
         assert self._statistics is not None
         self._gate.active_at = packets[-1].arrived
         self._statistics.received(packets)

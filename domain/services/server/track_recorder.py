@@ -1,4 +1,4 @@
-"""One track's recording: packets in order become samples with a place, and go to the store."""
+"""Records one track: decodes ordered packets, places the samples, and stores them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from domain.sound.formats import AudioFormat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackIdentity:
-    """Whose track it is."""
+    """Identifies the track, its session and its client."""
 
     session_id: str
     track: int = 1
@@ -51,12 +51,12 @@ class TrackIdentity:
 class TrackRecorder:
     """Decodes, reconstructs, places on the timeline, and stores.
 
-    Decoding and storing are two steps, so that many tracks can take each of them together:
-    the same code for one track after the other runs with warm caches, twice as fast.
+    Decoding and storing are two steps, so that many tracks can do each step together. The same code
+    then runs for one track after another with warm caches, twice as fast.
 
     The format is detected from the first packet. Packets that cannot be decoded are counted in
-    `rejected`; their time is accounted for like that of packets that never came. With
-    `keep_packets` Opus is stored as it arrives.
+    `rejected`, and their time is accounted for like that of lost packets. With `keep_packets`, Opus
+    packets are stored undecoded.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class TrackRecorder:
         self._keep_packets = keep_packets
         self._codecs: Mapping[int, CodecParameters] = {}
         self.codec: CodecParameters | None = None
-        """The codec that the recording is made from, once a packet has decided it."""
+        """The codec of the recording; None until the first packet decides it."""
         self.format: AudioFormat | None = None
-        """The format of the recording, from then on."""
+        """The format of the recording; None until then."""
         self.rejected: Counter[str] = Counter()
         self._ssrc: int | None = None
         self._connection = 0  # the number of the connection that serves
@@ -96,18 +96,18 @@ class TrackRecorder:
 
     @property
     def failure(self) -> StorageFailed | None:
-        """What keeps the recording from being written, if anything does."""
+        """The error that keeps the recording from being written, if any."""
         return self._writer.failure if self._writer else None
 
     @property
     def codec_name(self) -> str | None:
-        """The name of the codec that the recording is made from, once there is one."""
+        """The name of the recording's codec; None until the first packet decides it."""
         if self._interrupted is not None:
             return self._interrupted.info.codec
         return None if self.codec is None else self.codec.name
 
     def find_codec(self, codecs: Mapping[int, CodecParameters]) -> CodecParameters | None:
-        """The recording's codec among those of a connection."""
+        """Return the recording's codec among those of a connection."""
         return next((item for item in codecs.values() if item.name == self.codec_name), None)
 
     def resume(self, interrupted: InterruptedRecording) -> None:
@@ -115,10 +115,10 @@ class TrackRecorder:
         self._interrupted = interrupted
         self._writer = interrupted.writer
         self._writer.part_completed = self._part_completed
-        self._connection = interrupted.attempts
+        self._connection = interrupted.connections
 
     def decode(self, items: Sequence[TrackItem]) -> None:
-        """The first step: items become runs of sound."""
+        """Decode items to runs of sound (the first step)."""
         ready: list[Slot] = []
         codec = self.codec
         for item in items:
@@ -146,7 +146,7 @@ class TrackRecorder:
         self._reconstruct(ready)
 
     def store(self) -> None:
-        """The second step: runs get their place on the timeline and go to the store."""
+        """Place runs on the timeline and pass them to the store (the second step)."""
         runs, self._runs = self._runs, []
         for run in runs:
             self._apply(self._recording.add(run))
@@ -154,17 +154,17 @@ class TrackRecorder:
     async def end(
         self, reason: EndReason, *, now: float, left_out: Counter[str], rejected: Counter[str]
     ) -> CompletedRecording | None:
-        """Complete the recording; None when there was no sound.
+        """Complete the recording; return None if there was no sound.
 
-        `left_out` and `rejected` count the packets that the receiver has not passed on, by the
-        reason, for the ledger. Raises `StorageFailed` when the recording could not be completed.
+        `left_out` and `rejected` count the packets that the receiver did not pass on, by reason,
+        for the ledger. Raises `StorageFailed` when the recording could not be completed.
         """
-        if self._interrupted is not None:  # the client has not come back
+        if self._interrupted is not None:  # the client has not reconnected
             return await self._end_interrupted(self._interrupted, reason)
         self._note_counts(left_out, rejected, now)
         effects = self._recording.end(reason, now=now)
         self._apply(effects)
-        # after a fault while the store made it, there is a recording but nothing to complete
+        # the store may have failed to create the recording: then there is nothing to complete
         if not effects or self._writer is None:
             return None
         return await self._finish(self._writer, reason, self._utc(now))
@@ -173,7 +173,7 @@ class TrackRecorder:
         self, interrupted: InterruptedRecording, reason: EndReason
     ) -> CompletedRecording:
         if reason is EndReason.SHUTDOWN:
-            reason = EndReason.RECOVERED  # it ended with another process, earlier
+            reason = EndReason.RECOVERED  # it ended earlier, with another process
         return await self._finish(interrupted.writer, reason, interrupted.ended_at)
 
     async def _finish(
@@ -188,7 +188,7 @@ class TrackRecorder:
         )
 
     def _break_off(self, item: Restarted | SourceChanged | ConnectionChanged) -> None:
-        """What follows is not the continuation of what was."""
+        """Break off the stream: what follows does not continue the sound before it."""
         match item:
             case Restarted():
                 self._recording.restart("sequence")
@@ -215,7 +215,7 @@ class TrackRecorder:
             self._runs += self._reconstructor.process(slots)
 
     def _begin(self, packet: RtpPacket) -> CodecParameters:
-        """The first packet decides codec and format. Raises `PayloadInvalid` if it cannot."""
+        """Let the first packet decide codec and format. Raises `PayloadInvalid` if it cannot."""
         codec = self._codecs[packet.payload_type]
         if not packet.payload:
             raise PayloadInvalid("an empty packet")
