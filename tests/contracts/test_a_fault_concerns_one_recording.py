@@ -112,7 +112,7 @@ def assert_sound(location: object) -> None:
 
 
 @pytest.mark.parametrize("ending", [".wav.part", ".json.part"])
-async def test_a_failing_fsync_ends_its_recording_which_is_recovered_later(
+async def test_a_failing_fsync_ends_its_recording_and_recovery_completes_it(
     store: FolderStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     with nothing_stays_open():
@@ -133,7 +133,7 @@ async def test_a_failing_fsync_ends_its_recording_which_is_recovered_later(
     assert names == {f"{info(n).name}.{e}" for n in (1, 2, 3) for e in ("wav", "json")}
 
 
-async def test_a_folder_that_cannot_be_synced_ends_only_what_is_being_completed(
+async def test_a_folder_that_cannot_be_synced_ends_only_recordings_being_completed(
     store: FolderStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with nothing_stays_open():
@@ -151,7 +151,7 @@ async def test_a_folder_that_cannot_be_synced_ends_only_what_is_being_completed(
 
 
 @pytest.mark.parametrize("ending", [".wav.part", ".journal", ".json.part", ""])
-async def test_a_failing_close_costs_nothing_what_was_synced_stays(
+async def test_a_failing_close_loses_nothing_that_was_synced(
     store: FolderStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     with nothing_stays_open():
@@ -196,7 +196,7 @@ async def test_a_failing_statvfs_ends_no_recording_and_refuses_new_ones(
     store.close()
 
 
-async def test_a_write_that_fails_is_told_by_its_own_reason(
+async def test_a_write_that_fails_is_reported_with_its_own_reason(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the disk cannot even be asked whether it is full."""
@@ -225,7 +225,7 @@ def _raise(number: int) -> None:
     raise OSError(number, os.strerror(number))
 
 
-def test_recovery_goes_on_after_a_fault_with_one(
+def test_recovery_continues_after_a_fault_in_one_recording(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def leave() -> None:

@@ -105,7 +105,9 @@ async def test_blocks_follow_each_other_in_the_format_asked_for(
         position = block.end
 
 
-async def test_sound_comes_no_faster_than_it_is_made(kind: str, tmp_path: pathlib.Path) -> None:
+async def test_sound_is_not_delivered_faster_than_real_time(
+    kind: str, tmp_path: pathlib.Path
+) -> None:
     source = await open_source(kind, tmp_path)
     await read(source, RATE // 4)  # what had gathered while the device was opened
     began = time.monotonic()
@@ -124,7 +126,7 @@ async def test_a_stopped_source_ends(kind: str, tmp_path: pathlib.Path) -> None:
     await source.close()
 
 
-async def test_a_source_that_is_cancelled_has_ended(kind: str, tmp_path: pathlib.Path) -> None:
+async def test_a_cancelled_source_has_ended(kind: str, tmp_path: pathlib.Path) -> None:
     source = await open_source(kind, tmp_path)
     entered, left = threading.Event(), threading.Event()
 
@@ -148,7 +150,7 @@ async def test_a_source_that_is_cancelled_has_ended(kind: str, tmp_path: pathlib
     await source.close()
 
 
-async def test_what_goes_wrong_with_a_block_is_raised(kind: str, tmp_path: pathlib.Path) -> None:
+async def test_an_error_of_the_consumer_is_raised(kind: str, tmp_path: pathlib.Path) -> None:
     source = await open_source(kind, tmp_path)
 
     def refuse(block: AudioFrame) -> bool:
@@ -159,9 +161,7 @@ async def test_what_goes_wrong_with_a_block_is_raised(kind: str, tmp_path: pathl
     await source.close()
 
 
-async def test_sound_waits_for_nothing_that_is_done_on_the_loop(
-    kind: str, tmp_path: pathlib.Path
-) -> None:
+async def test_sound_does_not_wait_for_the_event_loop(kind: str, tmp_path: pathlib.Path) -> None:
     source = await open_source(kind, tmp_path)
     await read(source, RATE // 10)  # a device may begin late
     began, came = time.monotonic(), []
@@ -178,13 +178,13 @@ async def test_sound_waits_for_nothing_that_is_done_on_the_loop(
     await source.close()
 
 
-async def test_a_source_is_closed_once_or_twice(kind: str, tmp_path: pathlib.Path) -> None:
+async def test_a_source_can_be_closed_twice(kind: str, tmp_path: pathlib.Path) -> None:
     source = await open_source(kind, tmp_path)
     await source.close()
     await source.close()
 
 
-async def test_a_reader_that_comes_late_misses_time_and_is_told(device_kind: str) -> None:
+async def test_a_late_reader_misses_samples_that_are_counted(device_kind: str) -> None:
     source = await backend_of(device_kind).open(
         CaptureRequest(sample_rate_hz=RATE, channels=1, device="default", queue_s=0.1)
     )
@@ -198,7 +198,7 @@ async def test_a_reader_that_comes_late_misses_time_and_is_told(device_kind: str
     assert 0 < sum(holes) <= source.overrun_samples
 
 
-async def test_a_device_that_is_not_there_is_an_error(device_kind: str) -> None:
+async def test_an_unknown_device_is_an_error(device_kind: str) -> None:
     with pytest.raises(NoSuchDevice, match="there are:"):
         await backend_of(device_kind).open(
             CaptureRequest(sample_rate_hz=RATE, channels=1, device="nobody's")

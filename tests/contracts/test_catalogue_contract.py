@@ -61,12 +61,12 @@ async def test_pages_show_every_recording_once_newest_first(rig: Rig) -> None:
     assert len(rig.catalogue.page(CatalogueQuery(limit=2)).entries) == 2
 
 
-def test_where_nothing_was_recorded_there_is_an_empty_page(rig: Rig) -> None:
+def test_without_recordings_the_page_is_empty(rig: Rig) -> None:
     page = rig.catalogue.page(CatalogueQuery())
     assert (page.entries, page.next) == ((), None)
 
 
-async def test_a_page_says_what_a_recording_is(rig: Rig) -> None:
+async def test_a_page_describes_recordings(rig: Rig) -> None:
     await rig.record(1)
     (entry,) = rig.catalogue.page(CatalogueQuery()).entries
     assert entry.info == replace(info(1), container=rig.container)
@@ -77,7 +77,7 @@ async def test_a_page_says_what_a_recording_is(rig: Rig) -> None:
     assert rig.catalogue.entry(info(1).id) == entry
 
 
-async def test_cursors_stay_where_they_are_while_recordings_come_and_go(rig: Rig) -> None:
+async def test_cursors_stay_valid_while_recordings_are_added_and_removed(rig: Rig) -> None:
     for number in range(6):
         await rig.record(number)
     first = rig.catalogue.page(CatalogueQuery(limit=2))
@@ -111,12 +111,12 @@ async def test_filters_choose_by_name_state_and_time(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "é", "bm8=", "MQ=="])
-def test_a_cursor_that_is_none_is_refused(rig: Rig, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(rig: Rig, cursor: str) -> None:
     with pytest.raises(QueryInvalid):
         rig.catalogue.page(CatalogueQuery(before=cursor))
 
 
-def test_a_page_without_room_is_refused(rig: Rig) -> None:
+def test_a_page_without_entries_is_refused(rig: Rig) -> None:
     with pytest.raises(QueryInvalid):
         rig.catalogue.page(CatalogueQuery(limit=0))
 
@@ -135,7 +135,7 @@ async def test_the_tracks_of_a_session_are_recordings_of_their_own(rig: Rig) -> 
 # -- one recording ------------------------------------------------------------------------------
 
 
-def test_what_is_not_there_is_unknown(rig: Rig) -> None:
+def test_a_missing_recording_is_unknown(rig: Rig) -> None:
     for call in (
         rig.catalogue.entry, rig.catalogue.ledger, rig.catalogue.open, rig.catalogue.remove,
     ):  # fmt: skip
@@ -143,7 +143,7 @@ def test_what_is_not_there_is_unknown(rig: Rig) -> None:
             call("8f3a9c0d12345678")
 
 
-async def test_the_ledger_is_the_one_of_the_recording(rig: Rig) -> None:
+async def test_the_ledger_belongs_to_the_recording(rig: Rig) -> None:
     await rig.record(1)
     ledger = rig.catalogue.ledger(info(1).id)
     assert ledger["spans"] == [{"start": 0, "length": 9600, "kind": "received"}]
@@ -169,7 +169,7 @@ async def test_bytes_and_samples_are_read_from_anywhere(rig: Rig) -> None:
         np.testing.assert_array_equal(samples, ramp(9600))
 
 
-async def test_a_live_recording_can_be_read_as_far_as_it_is_written(rig: Rig) -> None:
+async def test_a_live_recording_can_be_read_up_to_what_is_written(rig: Rig) -> None:
     writer = rig.create(1)
     writer.append(rig.sound(), SampleKind.RECEIVED)
     writer.append_silence(960, SampleKind.SILENCE)
@@ -192,7 +192,7 @@ async def test_a_live_recording_can_be_read_as_far_as_it_is_written(rig: Rig) ->
     assert rig.catalogue.entry(info(1).id).length == 20_160
 
 
-async def test_what_is_removed_is_gone_and_a_live_recording_is_not_removed(rig: Rig) -> None:
+async def test_a_complete_recording_can_be_removed_and_a_live_one_cannot(rig: Rig) -> None:
     await rig.record(1)
     await rig.record(2)
     live = rig.create(3)
@@ -265,7 +265,7 @@ async def test_parts_are_read_as_one(parts: tuple[Rig, Samples]) -> None:
         assert np.abs(difference).max() < 0.02 * np.abs(whole).max()
 
 
-async def test_the_ledger_of_parts_is_one(parts: tuple[Rig, Samples]) -> None:
+async def test_the_ledgers_of_parts_are_joined(parts: tuple[Rig, Samples]) -> None:
     rig, _ = parts
     ledger = rig.catalogue.ledger(info(1).id)
     assert [(s["start"], s["length"], s["kind"]) for s in ledger["spans"]] == [
@@ -277,7 +277,7 @@ async def test_the_ledger_of_parts_is_one(parts: tuple[Rig, Samples]) -> None:
     assert ledger["sha256"] is None
 
 
-async def test_a_part_that_is_missing_is_silent(parts: tuple[Rig, Samples]) -> None:
+async def test_a_missing_part_is_silent(parts: tuple[Rig, Samples]) -> None:
     rig, whole = parts
     pathlib.Path(rig.catalogue.entry(info(1).id).parts[1].location).unlink()
     with closing(rig.catalogue.open(info(1).id)) as opened:
@@ -299,7 +299,7 @@ async def test_all_parts_are_removed(parts: tuple[Rig, Samples]) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1, 959, 19_200, 30_001, 100_000])
-async def test_a_range_of_packets_sounds_as_in_the_whole(
+async def test_a_range_of_packets_decodes_as_in_the_whole_recording(
     tmp_path: pathlib.Path, start: int
 ) -> None:
     rig = open_folder(tmp_path)

@@ -114,7 +114,7 @@ def test_a_decoder_survives_an_empty_packet(case: str) -> None:
 
 @settings(max_examples=300)
 @given(garbage=st.lists(st.binary(max_size=80), max_size=5))
-def test_garbage_costs_only_itself(garbage: list[bytes]) -> None:
+def test_an_invalid_packet_affects_no_other_packet(garbage: list[bytes]) -> None:
     good = opus_packets(speechlike(0.04))
     decoder = make_decoder(OPUS, AudioFormat(RATE, 1))
     length = decoder.decode(good[0])
@@ -130,7 +130,7 @@ def test_garbage_costs_only_itself(garbage: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_was_taken_stays_as_it_is(case: str) -> None:
+def test_collected_sound_does_not_change_later(case: str) -> None:
     codec, encode, _ = CASES[case]
     packets = encode()
     audio_format = detect_format(codec, packets[0])
@@ -145,7 +145,7 @@ def test_what_was_taken_stays_as_it_is(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_decoders_do_not_hear_each_other(case: str) -> None:
+def test_decoders_are_independent(case: str) -> None:
     codec, encode, _ = CASES[case]
     packets = encode()
     audio_format = detect_format(codec, packets[0])
@@ -161,7 +161,7 @@ def test_decoders_do_not_hear_each_other(case: str) -> None:
     np.testing.assert_array_equal(collect(one), expected)
 
 
-def test_the_look_ahead_is_what_decoded_sound_is_late_by() -> None:
+def test_the_look_ahead_equals_the_delay_of_decoded_sound() -> None:
     fine: dict[str, Any] = {"application": "audio", "bitrate": 256_000}
     decoder = make_decoder(OPUS, AudioFormat(RATE, 1))
     wave = speechlike(1)
@@ -173,7 +173,7 @@ def test_the_look_ahead_is_what_decoded_sound_is_late_by() -> None:
     assert abs(result.delay - 312) <= 4  # the encoder's high-pass turns the phase a little
 
 
-def test_dtx_sends_next_to_nothing_while_it_is_silent() -> None:
+def test_dtx_sends_almost_nothing_during_silence() -> None:
     quiet = np.zeros((RATE, 1), dtype="<i2")
     with_dtx = [p for p in opus_packets(quiet, dtx=True) if p]
     assert len(opus_packets(quiet)) == 50
@@ -218,7 +218,7 @@ def test_resampled_sound_keeps_its_length_and_shape(rate: int, sample_format: Sa
     assert abs(result.level_difference_db) < 0.1
 
 
-def test_a_hole_in_the_source_is_a_hole_behind_the_resampler() -> None:
+def test_a_gap_in_the_source_is_a_gap_after_the_resampler() -> None:
     source, target = AudioFormat(24_000, 1), AudioFormat(RATE, 1)
     resampler = PyAvResampler(source, target)
     quiet = np.zeros((2400, 1), dtype="<i2")

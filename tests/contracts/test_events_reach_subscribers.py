@@ -64,7 +64,9 @@ def test_every_subscriber_gets_every_event_in_order() -> None:
     assert first.heard == second.heard == numbered(100)
 
 
-def test_one_that_raises_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_subscriber_that_raises_is_logged_and_disturbs_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     listener = Listener()
     events = EventDispatcher([Raising(), listener])
     with caplog.at_level(logging.ERROR, logger="gapless"):
@@ -77,7 +79,7 @@ def test_one_that_raises_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFix
     ] * 3
 
 
-def test_one_that_hangs_holds_up_neither_the_others_nor_the_end() -> None:
+def test_a_subscriber_that_hangs_delays_neither_others_nor_the_end() -> None:
     hanging, listener = Hanging(), Listener()
     events = EventDispatcher([hanging, listener])
     for event in numbered(50):
@@ -90,7 +92,7 @@ def test_one_that_hangs_holds_up_neither_the_others_nor_the_end() -> None:
     hanging.released.set()
 
 
-def test_one_that_is_slow_misses_the_oldest_and_is_told_how_many() -> None:
+def test_a_slow_subscriber_misses_the_oldest_events_and_is_told_how_many() -> None:
     hanging = Hanging()
     events = EventDispatcher([hanging], capacity=10)
     first, *rest = numbered(31)

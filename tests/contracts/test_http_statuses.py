@@ -54,5 +54,5 @@ async def test_an_error_is_answered_with_its_status_and_headers(kind: type[PeerE
         (Refusal.UNCLEAR, [300, 302, 303, 307, 501, 505, 511, 522, 600]),
     ],
 )
-def test_a_status_says_whether_asking_again_may_help(refusal: Refusal, statuses: list[int]) -> None:
+def test_a_status_says_whether_a_retry_may_help(refusal: Refusal, statuses: list[int]) -> None:
     assert {refusal_of(status) for status in statuses} == {refusal}

@@ -53,7 +53,7 @@ async def left_behind(folder: pathlib.Path, *numbers: int) -> None:
     close(rig)
 
 
-async def test_recovery_finds_by_the_index_what_was_left(
+async def test_recovery_finds_unfinished_recordings_in_the_index(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await left_behind(folder, 1, 2)
@@ -80,7 +80,7 @@ async def test_a_scan_does_not_forget_a_part_whose_file_is_not_made_yet(
     assert catalogue.unfinished() == {info(2).name}
 
 
-async def test_what_was_killed_in_its_last_steps_is_recovered_by_the_index(
+async def test_a_recording_killed_in_its_last_steps_is_recovered_by_the_index(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sound has its name by then, its ledger has not; a scan takes nothing for complete."""
@@ -125,7 +125,9 @@ async def test_gapless_recover_makes_no_index(folder: pathlib.Path) -> None:
     assert not (folder / INDEX).exists()
 
 
-async def test_what_was_left_before_there_was_an_index_is_recovered(folder: pathlib.Path) -> None:
+async def test_recordings_left_before_there_was_an_index_are_recovered(
+    folder: pathlib.Path,
+) -> None:
     await left_behind(folder, 1)
     (folder / INDEX).unlink()
     rig = open_folder(folder)
@@ -156,7 +158,7 @@ async def test_an_unfinished_file_that_nobody_writes_is_logged_once_and_left(
     close(rig)
 
 
-async def test_what_another_process_writes_is_live_until_it_is_complete(
+async def test_recordings_of_other_processes_are_live_until_they_are_complete(
     folder: pathlib.Path,
 ) -> None:
     writer, reader = open_folder(folder), open_folder(folder)

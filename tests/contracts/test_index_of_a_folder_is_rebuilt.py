@@ -106,7 +106,7 @@ async def test_a_damaged_index_is_rebuilt(
         close(rig)
 
 
-async def test_an_index_damaged_while_it_is_used_costs_nothing(
+async def test_an_index_damaged_while_in_use_loses_nothing(
     opened_folder: Rig, folder: pathlib.Path
 ) -> None:
     rig = opened_folder
@@ -153,7 +153,7 @@ async def test_without_an_index_recordings_go_on_and_one_warning_says_so(
     close(rig)
 
 
-async def test_a_disk_without_room_for_the_index_costs_no_sample(
+async def test_a_disk_without_room_for_the_index_loses_no_sample(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = open_folder(folder)
@@ -175,7 +175,7 @@ async def test_a_disk_without_room_for_the_index_costs_no_sample(
     close(rig)
 
 
-async def test_what_is_put_into_the_folder_by_hand_shows_up(
+async def test_files_added_by_hand_are_listed(
     opened_folder: Rig, folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     await opened_folder.record(1)
@@ -212,7 +212,7 @@ async def test_packets_without_a_ledger_are_listed_and_served_but_not_decoded(
             opened.read_samples(0, 100)
 
 
-async def test_what_is_taken_out_of_the_folder_by_hand_is_gone_at_once(
+async def test_files_removed_by_hand_are_no_longer_listed(
     opened_folder: Rig, folder: pathlib.Path
 ) -> None:
     for number in range(6):
@@ -226,9 +226,7 @@ async def test_what_is_taken_out_of_the_folder_by_hand_is_gone_at_once(
         opened_folder.catalogue.entry(info(3).id)
 
 
-async def test_a_ledger_that_has_changed_is_read_again(
-    opened_folder: Rig, folder: pathlib.Path
-) -> None:
+async def test_a_changed_ledger_is_read_again(opened_folder: Rig, folder: pathlib.Path) -> None:
     await opened_folder.record(1)
     path = folder / f"{info(1).name}.json"
     ledger = json.loads(path.read_text())

@@ -99,7 +99,7 @@ def assert_sound(path: pathlib.Path) -> None:
     assert verify(inspect_recording(str(path)), Limits()).problems == []
 
 
-async def test_packets_are_kept_to_the_byte_and_others_can_play_them(
+async def test_packets_are_stored_unchanged_and_other_players_can_play_them(
     tmp_path: pathlib.Path,
 ) -> None:
     recorder = Recorder(tmp_path)
@@ -128,9 +128,7 @@ def losses(seed: int) -> list[Item]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_rendering_gives_what_decoding_at_once_does(
-    tmp_path: pathlib.Path, seed: int
-) -> None:
+async def test_rendering_equals_decoding_at_once(tmp_path: pathlib.Path, seed: int) -> None:
     items = losses(seed)
     recorded = []
     for name, keep in (("wav", False), ("opus", True)):
@@ -171,7 +169,7 @@ async def test_a_reconnection_is_rendered_as_it_would_have_been_decoded(
     np.testing.assert_array_equal(soundfile.read(rendered)[0], soundfile.read(recorded[0])[0])
 
 
-async def test_a_gap_that_is_no_multiple_of_a_frame_costs_no_sample(tmp_path: pathlib.Path) -> None:
+async def test_a_gap_of_a_fraction_of_a_frame_loses_no_sample(tmp_path: pathlib.Path) -> None:
     recorder = Recorder(tmp_path)
     for number, timestamp in enumerate([0, 960, 960 * 3 + 77, 960 * 4 + 77, 960 * 40 + 78]):
         now = recorder.clock.now
@@ -204,7 +202,7 @@ async def test_parts_follow_each_other_at_whole_packets(tmp_path: pathlib.Path) 
     assert [soundfile.info(path).frames for path in paths[:-1]] == [49 * 960] * 4
 
 
-async def test_a_killed_process_leaves_a_file_that_is_gone_on_with(tmp_path: pathlib.Path) -> None:
+async def test_the_file_of_a_killed_process_can_be_resumed(tmp_path: pathlib.Path) -> None:
     first = Recorder(tmp_path)
     first.receive(numbered()[:80])
     first.kill()
@@ -224,7 +222,7 @@ async def test_a_killed_process_leaves_a_file_that_is_gone_on_with(tmp_path: pat
 
 
 @pytest.mark.parametrize("cut", [1, 100, 3000])
-async def test_a_killed_process_leaves_a_file_that_is_recovered(
+async def test_the_file_of_a_killed_process_can_be_recovered(
     tmp_path: pathlib.Path, cut: int
 ) -> None:
     recorder = Recorder(tmp_path)
@@ -241,7 +239,7 @@ async def test_a_killed_process_leaves_a_file_that_is_recovered(
     assert json.loads(path.with_suffix(".json").read_text())["sha256"] == hashed
 
 
-async def test_a_recording_ends_when_its_last_sample_came_whenever_it_is_recovered(
+async def test_a_recovered_recording_ends_at_the_time_of_its_last_sample(
     tmp_path: pathlib.Path,
 ) -> None:
     recorder = Recorder(tmp_path)
@@ -256,7 +254,7 @@ async def test_a_recording_ends_when_its_last_sample_came_whenever_it_is_recover
     assert (ended - began).total_seconds() == pytest.approx(len(SPEECH) * 0.02, abs=0.05)
 
 
-async def test_a_packet_that_stands_for_a_gap_is_none_that_came(tmp_path: pathlib.Path) -> None:
+async def test_a_received_packet_is_never_stored_as_a_gap(tmp_path: pathlib.Path) -> None:
     recorder = Recorder(tmp_path)
     strange = bytes([0xFB, 0x41, 0])
     recorder.receive((n, strange if n == 20 else payload) for n, payload in numbered())
@@ -293,7 +291,7 @@ async def test_a_killed_rendering_is_made_again(
     assert_sound(pathlib.Path(render_recording(path, None, make_decoder).location))
 
 
-async def test_what_is_no_opus_becomes_a_wav_all_the_same(tmp_path: pathlib.Path) -> None:
+async def test_telephone_codecs_are_decoded_to_wavs_in_any_case(tmp_path: pathlib.Path) -> None:
     recorder = Recorder(tmp_path)
     recorder.receive(((n, bytes([0xD5]) * 160) for n in range(50)), payload_type=0, step=160)
     path = await recorder.end()
@@ -301,7 +299,9 @@ async def test_what_is_no_opus_becomes_a_wav_all_the_same(tmp_path: pathlib.Path
     assert_sound(path)
 
 
-async def test_what_cannot_be_rendered_says_why_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
+async def test_a_failed_rendering_gives_the_reason_and_leaves_no_file(
+    tmp_path: pathlib.Path,
+) -> None:
     recorder = Recorder(tmp_path)
     recorder.receive(numbered())
     path = await recorder.end()

@@ -163,7 +163,7 @@ async def test_telephone_codecs_with_their_clocks(name: str, payload_type: int, 
     assert_all_received(stored, len(payloads) * rate // 50)
 
 
-async def test_dtx_is_told_from_loss() -> None:
+async def test_dtx_is_distinguished_from_loss() -> None:
     opus = OpusEncoder(
         channels=1, bitrate=24_000, fec=False, expected_loss_percent=0, dtx=True,
         application="voip", complexity=9,

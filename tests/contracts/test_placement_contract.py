@@ -87,7 +87,7 @@ async def test_closing_twice_is_no_error(nodes: Nodes) -> None:
     await nodes.close()
 
 
-async def test_offers_go_where_there_is_least_to_do(workers: Nodes) -> None:
+async def test_offers_go_to_the_node_with_the_fewest_sessions(workers: Nodes) -> None:
     first, second = workers.placements
     first.report(9)
     second.report(2)
@@ -115,7 +115,7 @@ async def test_an_offer_cannot_be_placed_while_its_assigner_is_gone(workers: Nod
         await first.node_of(offer)
 
 
-async def test_who_asks_for_nothing_disturbs_nobody(workers: Nodes) -> None:
+async def test_a_connection_without_a_question_disturbs_no_other(workers: Nodes) -> None:
     first, second = workers.placements
     assert second.here is not None
     path = str(pathlib.Path(second.here.address).with_suffix(".offers"))

@@ -88,7 +88,7 @@ def test_sender_reports_are_found_anywhere_in_a_compound_packet(ssrc: int) -> No
     assert list(sender_times(bye)) == []
 
 
-def test_a_packet_that_is_cut_off_is_an_error() -> None:
+def test_a_truncated_packet_is_an_error() -> None:
     report = report_of(1)
     first = 4 * (1 + int.from_bytes(report[2:4], "big"))  # the packets of which it is made
     for size in range(1, len(report)):

@@ -76,7 +76,7 @@ def offer(**body: Any) -> dict[str, Any]:
         ("POST", "/whip", {"data": "known", "headers": SDP}, NewOffer("known")),
     ],
 )
-async def test_an_offer_goes_where_its_session_lives_or_will_live(
+async def test_an_offer_goes_to_the_node_that_has_or_gets_its_session(
     pair: Pair, method: str, path: str, request_: Any, key: NewOffer | KnownSession
 ) -> None:
     status, _, _ = await pair.send(method, path, **request_)
@@ -87,7 +87,7 @@ async def test_an_offer_goes_where_its_session_lives_or_will_live(
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
-async def test_what_is_for_a_session_goes_where_it_lives(pair: Pair, where: str) -> None:
+async def test_requests_for_a_session_go_to_its_node(pair: Pair, where: str) -> None:
     sessions = pair.here if where == "here" else pair.there
     candidate = {"id": where, "candidate": "candidate:1"}
     assert (await pair.send("POST", "/ice-candidate", json=candidate))[0] == 204
@@ -101,7 +101,7 @@ async def test_what_is_for_a_session_goes_where_it_lives(pair: Pair, where: str)
     assert pair.placement.asked == [KnownSession(where)] * 5
 
 
-async def test_an_answer_comes_back_as_it_was_given(pair: Pair) -> None:
+async def test_an_answer_is_returned_unchanged(pair: Pair) -> None:
     headers = SDP | {"Origin": "http://localhost"}
     answers = [await pair.send("POST", "/whip", data=sdp, headers=headers) for sdp in ("new", "x")]
     for status, text, got in answers:
@@ -115,7 +115,7 @@ async def test_an_answer_comes_back_as_it_was_given(pair: Pair) -> None:
     assert (status, text) == (404, '{"error": "over"}')
 
 
-async def test_what_says_nothing_of_a_session_is_refused_at_once(pair: Pair) -> None:
+async def test_a_request_that_names_no_session_is_refused_at_once(pair: Pair) -> None:
     for body in ("{", "[]", '{"sdp": 5}', '{"resume": 5, "type": "offer"}'):
         headers = {"Content-Type": "application/json"}
         assert (await pair.send("POST", "/offer", data=body, headers=headers))[0] == 400
@@ -127,7 +127,7 @@ async def test_what_says_nothing_of_a_session_is_refused_at_once(pair: Pair) -> 
     assert pair.placement.asked == []
 
 
-async def test_a_node_that_is_gone_is_told_and_comes_back(pair: Pair) -> None:
+async def test_a_missing_node_is_reported_until_it_is_back(pair: Pair) -> None:
     await pair.other.stop()
     for path in ("/sessions/there", "/sessions/gone"):
         status, text, headers = await pair.send("DELETE", path)

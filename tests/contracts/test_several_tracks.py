@@ -234,7 +234,7 @@ def test_an_announced_source_needs_no_mid() -> None:
     assert track_of(demultiplexer, 6, mid="mid0") == 1  # not negotiated
 
 
-def test_a_payload_type_decides_where_it_belongs_to_one_track_only() -> None:
+def test_a_payload_type_decides_if_only_one_track_has_it() -> None:
     demultiplexer = TrackDemultiplexer(tracks(OPUS, PCMU), mid_extension=EXTENSION)
     assert track_of(demultiplexer, 5, payload_type=111) == 0
     assert track_of(demultiplexer, 6, payload_type=0) == 1
@@ -242,7 +242,7 @@ def test_a_payload_type_decides_where_it_belongs_to_one_track_only() -> None:
     assert track_of(demultiplexer, 6, payload_type=111) is None  # the source is the other track's
 
 
-def test_a_peer_with_countless_sources_takes_no_more_memory() -> None:
+def test_the_number_of_remembered_sources_is_bounded() -> None:
     demultiplexer = TrackDemultiplexer(tracks(OPUS, OPUS), mid_extension=EXTENSION)
     for ssrc in range(MAX_SOURCES + 1):
         assert track_of(demultiplexer, ssrc, mid="mid1") == 1

@@ -123,7 +123,7 @@ async def test_a_recording_that_failed_is_a_final_refusal() -> None:
     await server.stop()
 
 
-async def test_nobody_at_the_address_is_unreachable() -> None:
+async def test_an_address_without_a_server_is_unreachable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         client = HttpSignaling(server=f"http://127.0.0.1:{taken.getsockname()[1]}", token=None)
@@ -132,7 +132,7 @@ async def test_nobody_at_the_address_is_unreachable() -> None:
         await client.close()
 
 
-async def test_over_tls_only_a_certificate_that_is_trusted_will_do(tmp_path: pathlib.Path) -> None:
+async def test_tls_needs_a_trusted_certificate(tmp_path: pathlib.Path) -> None:
     server = http_server(FakeSessions(), tls=self_signed(tmp_path))
     url = await server.start()
     assert url.startswith("https://")

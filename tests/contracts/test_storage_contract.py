@@ -133,7 +133,7 @@ def ramp(length: int, channels: int = 1, start: int = 0) -> Samples:
     return values.astype("<i2").reshape(length, channels)
 
 
-async def test_what_was_appended_is_kept_in_order(opened: Opened) -> None:
+async def test_appended_samples_are_kept_in_order(opened: Opened) -> None:
     writer = opened.create("a")
     for start in range(0, 9600, 960):
         writer.append(opened.sound(ramp(960, start=start)), SampleKind.RECEIVED)
@@ -155,7 +155,7 @@ async def test_silence_is_exactly_as_long_as_it_was(opened: Opened, length: int)
 
 
 @pytest.mark.parametrize("length", [1, 119, 121, 100_001])
-async def test_silence_costs_no_sample_of_the_whole(opened: Opened, length: int) -> None:
+async def test_silence_does_not_change_the_length(opened: Opened, length: int) -> None:
     """In a file of packets the sound behind the silence may come up to 2.5 ms early."""
     writer = opened.create("a")
     writer.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
@@ -174,7 +174,7 @@ async def test_silence_costs_no_sample_of_the_whole(opened: Opened, length: int)
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("sample_format", list(SampleFormat))
 @pytest.mark.parametrize("opened", ["wav", "memory"], indirect=True)
-async def test_every_format_is_kept_as_it_is(
+async def test_every_format_is_stored_unchanged(
     opened: Opened, sample_format: SampleFormat, channels: int
 ) -> None:
     audio_format = AudioFormat(16_000, channels, sample_format)
@@ -219,7 +219,7 @@ async def test_two_recordings_of_one_name_do_not_share_a_file(opened: Opened) ->
     assert len(opened.read(location)[1]) == 120
 
 
-async def test_a_completed_recording_says_what_and_where_it_is(opened: Opened) -> None:
+async def test_a_completed_recording_states_its_parts_and_places(opened: Opened) -> None:
     writer = opened.create("a")
     seen: list[tuple[CompletedPart, bool]] = []
     writer.part_completed = lambda part, is_last: seen.append((part, is_last))
@@ -257,7 +257,7 @@ async def test_a_planted_link_is_not_followed(tmp_path: pathlib.Path) -> None:
     assert victim.read_text() == "precious"
 
 
-async def test_a_recording_that_cannot_be_begun_leaves_nothing(
+async def test_a_recording_that_cannot_be_begun_leaves_no_file(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_journal: Journal, _entry: object) -> None:
@@ -272,7 +272,7 @@ async def test_a_recording_that_cannot_be_begun_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_disk_that_says_at_the_close_that_it_is_full_serves_the_others_on(
+async def test_a_disk_that_is_full_at_the_close_does_not_affect_other_recordings(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close = Journal.close
@@ -291,7 +291,7 @@ async def test_a_disk_that_says_at_the_close_that_it_is_full_serves_the_others_o
     store.close()
 
 
-def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path: pathlib.Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_at_once(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageFailed, match="cannot write recordings to .*file"):
         FolderStore(str(tmp_path / "file")).check()
@@ -307,7 +307,7 @@ def ledger_of(store: RecordingStore, location: str) -> dict[str, Any]:
     return ledger
 
 
-async def test_the_ledger_says_what_every_sample_is(opened: Opened) -> None:
+async def test_the_ledger_states_the_kind_of_every_sample(opened: Opened) -> None:
     writer = opened.create("a")
     writer.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
     writer.append(opened.sound(ramp(240)), SampleKind.RECEIVED)
@@ -336,7 +336,7 @@ async def test_the_ledger_says_what_every_sample_is(opened: Opened) -> None:
     assert ledger["sha256"] == hashlib.sha256(data).hexdigest()
 
 
-async def test_a_recording_without_samples_is_a_recording(opened: Opened) -> None:
+async def test_a_recording_may_have_no_samples(opened: Opened) -> None:
     location = await finish(opened.create("a"))
     assert len(opened.read(location)[1]) == 0
     assert ledger_of(opened.store, location)["spans"] == []
@@ -368,7 +368,7 @@ async def test_memory_has_a_limit_for_each_recording() -> None:
 
 @pytest.mark.parametrize("sample_format", list(SampleFormat))
 @pytest.mark.parametrize("channels", [1, 2])
-async def test_what_is_written_is_verified(
+async def test_written_recordings_pass_verification(
     tmp_path: pathlib.Path, sample_format: SampleFormat, channels: int
 ) -> None:
     store = FolderStore(str(tmp_path))
@@ -384,7 +384,7 @@ async def test_what_is_written_is_verified(
     assert verdict.length == 601
 
 
-async def test_a_recording_too_long_for_a_file_goes_on_in_the_next_to_the_sample(
+async def test_a_recording_too_long_for_a_file_continues_in_the_next_part(
     tmp_path: pathlib.Path,
 ) -> None:
     store = FolderStore(str(tmp_path), PartOptions(max_data_bytes=2000))
@@ -468,7 +468,7 @@ async def test_rf64_is_a_plain_wav_while_it_is_small(tmp_path: pathlib.Path) -> 
     assert verify(inspect_recording(location), Limits()).ok
 
 
-async def test_rf64_holds_what_a_wav_cannot(tmp_path: pathlib.Path) -> None:
+async def test_rf64_holds_more_than_a_wav_can(tmp_path: pathlib.Path) -> None:
     """Just more than 4 GiB in a sparse file: the silence in it takes no room on the disk."""
     options = PartOptions(rf64=True)
     store = FolderStore(str(tmp_path), options)
@@ -492,7 +492,7 @@ async def test_rf64_holds_what_a_wav_cannot(tmp_path: pathlib.Path) -> None:
     pathlib.Path(location).unlink()
 
 
-async def test_bext_and_info_tell_when_and_what(tmp_path: pathlib.Path) -> None:
+async def test_bext_and_info_state_time_and_name(tmp_path: pathlib.Path) -> None:
     store = FolderStore(str(tmp_path))
     started_at = datetime.datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=datetime.UTC)
     writer = store.create(replace(info("a"), started_at=started_at))
@@ -512,7 +512,7 @@ async def test_bext_and_info_tell_when_and_what(tmp_path: pathlib.Path) -> None:
         assert file.date == "2026-01-02T03:04:05.500+00:00"
 
 
-async def test_a_stalled_disk_stalls_nothing_and_what_does_not_fit_is_told(
+async def test_a_stalled_disk_delays_nothing_and_lost_samples_are_noted(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapters.storage.folder.writer.QUEUE_S", 0.1)

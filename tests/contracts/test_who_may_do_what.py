@@ -73,7 +73,7 @@ async def test_a_request_needs_the_role_of_its_route(url: str, method: str, path
                 assert (response.status == 401) is (needed is not None)
 
 
-async def test_what_does_not_exist_is_told_to_bearers_of_a_token_only(url: str) -> None:
+async def test_only_bearers_of_a_token_learn_which_paths_exist(url: str) -> None:
     async with aiohttp.ClientSession() as http:
         for path, status in (("/nothing", 404), ("/offer", 405)):
             async with http.put(url + path) as response:

@@ -20,13 +20,13 @@ SOON_S = 1.0
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_is_whole_is_read(name: str) -> None:
+def test_intact_input_is_read(name: str) -> None:
     for seed in SEEDS[name]:
         TARGETS[name].run(seed)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_is_cut_off_or_damaged_is_read_or_refused(name: str) -> None:
+def test_truncated_or_damaged_input_is_read_or_refused(name: str) -> None:
     dice = random.Random(1)
     for seed in SEEDS[name]:
         for _ in range(100):
@@ -38,7 +38,7 @@ def test_what_is_cut_off_or_damaged_is_read_or_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["offer", "answer", "fragment"])
-def test_a_line_that_comes_again_and_again_takes_no_time_out_of_proportion(name: str) -> None:
+def test_repeated_lines_take_linear_time(name: str) -> None:
     lines = {line for seed in SEEDS[name] for line in seed.splitlines(keepends=True)}
     for line in sorted(lines):
         seed = SEEDS[name][-1]
@@ -48,7 +48,7 @@ def test_a_line_that_comes_again_and_again_takes_no_time_out_of_proportion(name:
             assert time.thread_time() - started_at < SOON_S, line
 
 
-def test_what_crashed_once_is_read_or_refused_in_time() -> None:
+def test_input_that_crashed_once_is_read_or_refused_in_time() -> None:
     for crash in sorted(CRASHES.glob("*/*")):
         started_at = time.thread_time()
         TARGETS[crash.parent.name](crash.read_bytes())

@@ -77,7 +77,7 @@ async def test_everything_works_over_ipv6() -> None:
         assert summary.safe_s == pytest.approx(len(only_recording(server).samples) / 48_000)
 
 
-async def test_candidates_may_be_repeated_late_of_another_session_and_after_the_end() -> None:
+async def test_repeated_late_and_foreign_candidates_are_accepted() -> None:
     async with local_server() as server:
         client = Publishing(server)
         offer = client.connection.offer_sdp

@@ -93,7 +93,7 @@ async def test_an_offer_of_the_wrong_shape_is_refused(
     ],
     ids=["cut off", "a list", "no text", "deep", "not JSON", "huge"],
 )
-async def test_a_body_that_is_no_request_is_refused(
+async def test_a_malformed_body_is_refused(
     server: Local, data: bytes, kind: str, status: int
 ) -> None:
     async with server.http.post(
@@ -118,21 +118,23 @@ async def test_a_bad_candidate_is_refused_and_the_session_lives(
 
 
 @pytest.mark.parametrize("candidate", [None, "", "candidate:1 1 udp 1 192.0.2.9 9 typ host"])
-async def test_candidates_for_nobody_are_refused(server: Local, candidate: str | None) -> None:
+async def test_candidates_for_unknown_sessions_are_refused(
+    server: Local, candidate: str | None
+) -> None:
     status, body = await server.post("/ice-candidate", id="nobody", candidate=candidate)
     assert status == 404
     assert "no such session" in body["error"]
 
 
 @pytest.mark.parametrize("candidate", ["candidate:1 1 udp 1 no.such.host 9 typ host", "", None])
-async def test_candidates_that_lead_nowhere_are_taken(server: Local, candidate: str | None) -> None:
+async def test_unreachable_candidates_are_accepted(server: Local, candidate: str | None) -> None:
     _, answer = await server.post("/offer", sdp=good_offer(server), type="offer")
     for _ in range(2):
         body = {"id": answer["id"], "candidate": candidate, "sdpMid": "0", "sdpMLineIndex": 0}
         assert (await server.post("/ice-candidate", **body))[0] == 204
 
 
-async def test_unknown_paths_and_methods_are_told_so(server: Local) -> None:
+async def test_unknown_paths_and_methods_are_refused(server: Local) -> None:
     async with server.http.get(f"{server.url}/nothing") as response:
         assert response.status == 404
     async with server.http.get(f"{server.url}/offer") as response:
@@ -142,7 +144,7 @@ async def test_unknown_paths_and_methods_are_told_so(server: Local) -> None:
         assert response.status == 404
 
 
-async def test_a_body_that_never_comes_is_given_up(
+async def test_a_body_that_never_arrives_is_given_up(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapters.http.bodies.BODY_S", 0.2)
@@ -157,7 +159,7 @@ async def test_a_body_that_never_comes_is_given_up(
     await writer.wait_closed()
 
 
-async def test_a_token_is_asked_for_everywhere_but_at_health() -> None:
+async def test_every_request_except_health_needs_a_token() -> None:
     async with local_server(token="secret") as server:
         offer = good_offer(server)
         assert (await server.post("/offer", sdp=offer, type="offer"))[0] == 401
@@ -229,7 +231,7 @@ async def test_one_bad_client_does_not_disturb_another(server: Local) -> None:
 
 
 @pytest.mark.parametrize("ending", ["closed", "deleted", "vanished", "never connected"])
-async def test_nothing_of_a_session_stays_behind(ending: str) -> None:
+async def test_a_session_leaves_nothing_behind(ending: str) -> None:
     async with local_server(inactivity_timeout_s=0.5, connect_timeout_s=0.5) as server:
         await server.post("/offer", sdp="warm up", type="offer")
         before = await resources_held()
@@ -250,7 +252,7 @@ async def test_nothing_of_a_session_stays_behind(ending: str) -> None:
         await returns_to(before)
 
 
-async def test_going_down_in_the_middle_leaves_nothing() -> None:
+async def test_a_shutdown_during_a_session_leaves_nothing_behind() -> None:
     async with aiohttp.ClientSession():
         before = await resources_held()
         async with local_server() as server:

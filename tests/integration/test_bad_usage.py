@@ -23,7 +23,7 @@ def failing(*arguments: str, env: dict[str, str] | None = None, code: int) -> st
     return said[0]
 
 
-def test_a_server_that_is_not_there_is_waited_for_until_one_does_not_want_to() -> None:
+def test_a_client_waits_for_its_server_until_ctrl_c() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -63,7 +63,7 @@ def test_a_server_that_refuses(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content"), [("text.wav", b"no audio"), ("empty.wav", b""), ("gone.wav", None)]
 )
-def test_an_input_that_is_no_audio(
+def test_an_input_that_is_not_audio(
     tmp_path: pathlib.Path, name: str, content: bytes | None
 ) -> None:
     path = tmp_path / name
@@ -95,7 +95,7 @@ def test_an_address_of_another_machine(tmp_path: pathlib.Path) -> None:
     assert "host: cannot listen on 203.0.113.9" in failing("serve", *arguments, code=2)
 
 
-def test_a_certificate_that_is_none(tmp_path: pathlib.Path) -> None:
+def test_a_missing_certificate(tmp_path: pathlib.Path) -> None:
     arguments = ("--tls-cert", "/no/cert", "--tls-key", "/no/key", "--recordings", str(tmp_path))
     assert "tls_cert: cannot use /no/cert" in failing("serve", *arguments, code=2)
 
@@ -117,7 +117,7 @@ def test_a_wrong_setting(arguments: tuple[str, ...], env: dict[str, str], said: 
     assert said in failing(*arguments, env=env, code=2)
 
 
-def test_an_option_that_is_none() -> None:
+def test_an_unknown_option() -> None:
     with gapless("serve", "--prot", "1") as process:
         assert process.end() == 2
     assert any("No such option '--prot'" in line for line in process.errors)
@@ -130,7 +130,7 @@ def test_an_option_that_is_none() -> None:
         ("pyaudio", "pyaudio", "apt install portaudio19-dev"),
     ],
 )
-def test_a_backend_that_is_not_installed_says_how_to_get_it(
+def test_a_missing_backend_is_reported_with_how_to_get_it(
     tmp_path: pathlib.Path, backend: str, hidden: str, advice: str
 ) -> None:
     (tmp_path / f"{hidden}.py").write_text("raise ImportError")
@@ -139,7 +139,7 @@ def test_a_backend_that_is_not_installed_says_how_to_get_it(
         assert advice in failing(command, "--capture", backend, env=env, code=2)
 
 
-def test_port_audio_that_is_not_installed_says_how_to_get_it(tmp_path: pathlib.Path) -> None:
+def test_a_missing_port_audio_is_reported_with_how_to_get_it(tmp_path: pathlib.Path) -> None:
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
     env = {"PYTHONPATH": str(tmp_path)}
     assert "apt install libportaudio2" in failing("devices", env=env, code=2)

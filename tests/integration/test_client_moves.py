@@ -12,7 +12,7 @@ from tests.rigs.outages import moved
 pytestmark = pytest.mark.skipif((why := missing()) is not None, reason=str(why))
 
 
-def test_a_client_with_another_address_goes_on_in_the_same_recording(
+def test_a_client_with_another_address_continues_the_same_recording(
     tmp_path: pathlib.Path,
 ) -> None:
     outcome = moved(tmp_path)

@@ -67,7 +67,7 @@ async def test_half_a_second_of_jitter_costs_nothing_when_the_recorder_waits_lon
         assert_exact(await through(server, encode(speech(4)), relay.jitter(0.5)))
 
 
-async def test_others_write_a_shorter_file_from_the_same_packets() -> None:
+async def test_media_recorder_writes_a_shorter_file_from_the_same_packets() -> None:
     packets = encode(speech(SECONDS))
     async with local_server() as server:
         ours, theirs = await asyncio.gather(
@@ -78,7 +78,7 @@ async def test_others_write_a_shorter_file_from_the_same_packets() -> None:
     assert theirs < SECONDS * 0.8
 
 
-async def test_single_losses_are_recovered_and_it_can_be_heard() -> None:
+async def test_single_losses_are_recovered_audibly() -> None:
     spoken = speech(SECONDS)
     async with local_server() as server:
         with_fec, without = await asyncio.gather(

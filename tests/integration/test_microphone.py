@@ -43,7 +43,7 @@ def microphone(tmp_path: pathlib.Path) -> Iterator[rig.Microphone]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_spoken_is_what_is_recorded(
+def test_speech_into_the_microphone_is_recorded(
     tmp_path: pathlib.Path, microphone: rig.Microphone, backend: str
 ) -> None:
     speech, rate = read(SPEECH)
@@ -120,7 +120,7 @@ def test_a_device_that_is_not_there_lists_those_that_are(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_device_that_refuses_says_what_was_asked(
+def test_a_device_that_refuses_is_reported_with_the_requested_format(
     microphone: rig.Microphone, backend: str
 ) -> None:
     microphone.unplug()

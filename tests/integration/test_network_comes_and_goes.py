@@ -24,7 +24,7 @@ def assert_whole(outcome: Outcome) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_outages_are_holes_in_one_recording_and_for_ever_ends_it() -> None:
+async def test_outages_are_gaps_in_one_recording_and_an_endless_one_ends_it() -> None:
     *outcomes, _ = await asyncio.gather(
         *(outage(seconds) for seconds in (2, 10, 25, 29)), outage_for_ever()
     )
@@ -76,14 +76,14 @@ async def test_a_dead_media_path_alone_is_replaced_within_seconds(
         assert events == expected
 
 
-async def test_another_address_of_the_nat_is_no_outage_at_all() -> None:
+async def test_a_nat_rebinding_is_not_an_outage() -> None:
     outcome = await rebinding()
     assert_whole(outcome)
     assert outcome.kinds == ("received",)
 
 
 @pytest.mark.timeout(120)
-async def test_fifty_clients_that_lose_the_network_at_once_all_come_back() -> None:
+async def test_fifty_clients_that_lose_the_network_at_once_all_reconnect() -> None:
     count = 50
     async with local_server() as server, network_before(server.url) as network:
         clients = [Client(network.url, capture=LoopCapture()) for _ in range(count)]

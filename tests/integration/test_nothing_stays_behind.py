@@ -108,7 +108,7 @@ async def run(server: Local, count: int) -> None:
 @pytest.mark.parametrize(
     "count", [42, pytest.param(1001, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 )
-async def test_nothing_of_any_session_stays_behind(
+async def test_sessions_leave_nothing_behind(
     tmp_path: pathlib.Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -32,7 +32,7 @@ def test_speech_is_stored_as_it_came_and_rendered_later(tmp_path: pathlib.Path) 
         assert verifying.end() == 0
 
 
-def test_what_is_rendered_is_what_a_player_hears(tmp_path: pathlib.Path) -> None:
+def test_a_rendering_sounds_like_the_original_in_a_player(tmp_path: pathlib.Path) -> None:
     with serving(tmp_path / "recordings", "--storage", "opus") as server:
         stream(server, "--capture", "tone", "--duration", "2")
         server.process.wait_for("session ended")
@@ -45,7 +45,7 @@ def test_what_is_rendered_is_what_a_player_hears(tmp_path: pathlib.Path) -> None
     assert np.abs(played - rendered).max() < 0.01
 
 
-def test_a_wrong_file_is_told_in_one_line_and_does_not_keep_others_from_it(
+def test_a_wrong_file_is_reported_in_one_line_and_the_others_are_rendered(
     tmp_path: pathlib.Path,
 ) -> None:
     wrong = [tmp_path / "no.opus", tmp_path / "not-there.opus"]

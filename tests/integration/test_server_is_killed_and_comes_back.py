@@ -40,7 +40,7 @@ def pitch(samples: Any, rate: int) -> float:
 
 
 @pytest.mark.parametrize("down_s", [0, 3])
-def test_the_recording_goes_on_in_the_same_file(tmp_path: pathlib.Path, down_s: float) -> None:
+def test_the_recording_continues_in_the_same_file(tmp_path: pathlib.Path, down_s: float) -> None:
     with serving(tmp_path) as first:
         port = port_of(first)
         with gapless("stream", "--server", first.url, *TONE, "--name", "tone") as client:

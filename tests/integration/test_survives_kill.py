@@ -117,7 +117,9 @@ async def test_a_server_that_is_started_again_recovers_by_itself(tmp_path: pathl
         assert verifying.end() == 0, verifying.lines
 
 
-async def test_what_nobody_can_come_back_to_is_recovered_at_once(tmp_path: pathlib.Path) -> None:
+async def test_recordings_that_cannot_be_resumed_are_recovered_at_once(
+    tmp_path: pathlib.Path,
+) -> None:
     await kill_while_recording(tmp_path, seed=1)
     long_ago = time.time() - 3600
     for path in tmp_path.glob("*.part"):

@@ -88,7 +88,7 @@ def test_two_clients_at_once_get_a_recording_each(tmp_path: pathlib.Path) -> Non
     assert lengths == pytest.approx([2, 2], abs=0.02)
 
 
-def test_the_store_is_swapped_by_a_word(tmp_path: pathlib.Path) -> None:
+def test_the_store_is_a_setting(tmp_path: pathlib.Path) -> None:
     with serving(tmp_path / "recordings", "--storage", "memory") as server:
         stream(server, "--capture", "tone", "--duration", "0.5")
         assert "to memory:" in server.process.wait_for("recorded 00:00.5")
@@ -108,7 +108,7 @@ def test_signaling_goes_over_https_with_a_token(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["environment", "file"])
-def test_the_capture_is_swapped_by_a_word(tmp_path: pathlib.Path, source: str) -> None:
+def test_the_capture_backend_is_a_setting(tmp_path: pathlib.Path, source: str) -> None:
     (tmp_path / "gapless.toml").write_text('capture = "tone"\nduration = 0.5\n')
     environ = (
         {"GAPLESS_CAPTURE": "tone", "GAPLESS_DURATION": "0.5"}

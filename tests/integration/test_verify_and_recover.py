@@ -28,7 +28,7 @@ def verified(*arguments: str) -> tuple[int, list[str]]:
     return code, process.lines
 
 
-def test_a_sound_recording_is_told_in_words(recordings: pathlib.Path) -> None:
+def test_the_verdict_on_a_valid_recording_is_text(recordings: pathlib.Path) -> None:
     code, lines = verified(str(recordings / "a.wav"))
     assert code == 0
     assert lines[0].endswith("a.wav: sound")
@@ -39,7 +39,7 @@ def test_a_sound_recording_is_told_in_words(recordings: pathlib.Path) -> None:
     assert "ended      recovered" in text
 
 
-def test_for_programs_it_is_an_object_a_line(recordings: pathlib.Path) -> None:
+def test_the_verdict_for_programs_is_one_object_per_line(recordings: pathlib.Path) -> None:
     code, lines = verified("--json", str(recordings / "a.wav"), str(recordings / "gone.wav"))
     assert code == 1
     sound, gone = map(json.loads, lines)
@@ -91,12 +91,12 @@ def test_a_wav_without_a_ledger_is_not_sound(tmp_path: pathlib.Path) -> None:
     assert any("there is no ledger b.json" in line for line in lines)
 
 
-def test_a_share_that_is_none_is_wrong_usage(recordings: pathlib.Path) -> None:
+def test_an_invalid_share_is_wrong_usage(recordings: pathlib.Path) -> None:
     with gapless("verify", "--max-concealed", "much", str(recordings / "a.wav")) as process:
         assert process.end() == 2
 
 
-def test_a_folder_that_is_not_there_cannot_be_recovered(tmp_path: pathlib.Path) -> None:
+def test_a_missing_folder_cannot_be_recovered(tmp_path: pathlib.Path) -> None:
     with gapless("recover", str(tmp_path / "gone")) as process:
         assert process.end() == 1
     assert process.errors == [

@@ -124,7 +124,7 @@ async def test_two_restarts_leave_no_sample_out_of_place(
     [(EndReason.RECOVERED, "recovered"), (EndReason.SHUTDOWN, "recovered"),
      (EndReason.DELETED, "deleted")],
 )  # fmt: skip
-async def test_what_nobody_came_back_to_is_completed_as_it_was(
+async def test_a_recording_whose_client_does_not_return_is_completed_unchanged(
     tmp_path: pathlib.Path, reason: EndReason, told: str
 ) -> None:
     clock = FakeClock()
@@ -143,7 +143,7 @@ async def test_what_nobody_came_back_to_is_completed_as_it_was(
     assert (ended - started).total_seconds() == pytest.approx(1.0)
 
 
-async def test_another_codec_does_not_go_on_with_what_was_reopened(tmp_path: pathlib.Path) -> None:
+async def test_another_codec_cannot_continue_a_reopened_recording(tmp_path: pathlib.Path) -> None:
     clock = FakeClock()
     first = Process(tmp_path, clock, PartOptions())
     first.receive(range(50))

@@ -140,7 +140,7 @@ async def test_a_bad_offer_is_refused(
             assert response.headers["Accept-Post"] == "application/sdp"
 
 
-async def test_there_is_nothing_to_get(published: Published) -> None:
+async def test_get_has_no_content(published: Published) -> None:
     """§ 4.1: 2xx without content."""
     server = published.server
     for url in (f"{server.url}/whip", published.url):
@@ -152,7 +152,7 @@ async def test_there_is_nothing_to_get(published: Published) -> None:
         assert response.status == 404
 
 
-async def test_other_methods_are_told_which_there_are(published: Published) -> None:
+async def test_other_methods_get_the_list_of_allowed_methods(published: Published) -> None:
     server = published.server
     for method, url, allowed in (
         ("PUT", f"{server.url}/whip", {"GET", "HEAD", "OPTIONS", "POST"}),
@@ -181,7 +181,7 @@ async def test_options_say_what_can_be_posted_and_patched(published: Published) 
         ({"token": "secret"}, "https://example.org", True),
     ],
 )
-async def test_pages_may_use_it_where_that_is_safe(
+async def test_web_pages_may_use_whip_if_that_is_safe(
     settings: dict[str, str], origin: str, allowed: bool
 ) -> None:
     async with local_server(**settings) as server:
@@ -202,7 +202,7 @@ async def test_pages_may_use_it_where_that_is_safe(
             assert response.status in (404, 405)
 
 
-async def test_a_token_is_asked_for_at_every_door() -> None:
+async def test_every_whip_request_needs_a_token() -> None:
     """§ 4.7."""
     async with local_server(token="secret") as server:
         offer = Publishing(server).connection.offer_sdp
@@ -291,7 +291,7 @@ async def test_a_session_is_deleted_and_then_gone(published: Published) -> None:
     assert server.container.sessions().session_count == 0
 
 
-async def test_both_doors_lead_to_the_same_session(published: Published) -> None:
+async def test_whip_and_json_requests_reach_the_same_session(published: Published) -> None:
     secret = published.url.rpartition("/")[2]
     another = Publishing(published.server)
     another.resume = secret

@@ -59,7 +59,9 @@ def owners(clients: list[Publishing]) -> collections.Counter[str]:
     return collections.Counter(client.id[:2] for client in clients)
 
 
-async def test_sessions_are_spread_and_every_request_finds_its_own(tmp_path: pathlib.Path) -> None:
+async def test_sessions_are_spread_and_every_request_reaches_its_session(
+    tmp_path: pathlib.Path,
+) -> None:
     with serving(tmp_path, "--workers", str(WORKERS)) as served:
         async with reaching(served) as server:
             async with connected(server, 12, WORKERS) as clients:
@@ -154,7 +156,7 @@ async def test_several_processes_refuse_what_one_refuses(tmp_path: pathlib.Path)
             await client.close()
 
 
-async def test_who_is_not_authorized_is_told_before_the_body_is_there(
+async def test_a_request_without_a_token_is_refused_before_its_body_arrives(
     tmp_path: pathlib.Path,
 ) -> None:
     with serving(tmp_path, "--workers", "2", "--token", "right") as served:
@@ -214,7 +216,7 @@ def streaming(server: Server) -> Iterator[list[Process]]:
         yield clients
 
 
-async def test_workers_end_with_who_started_them_and_complete_their_recordings(
+async def test_workers_end_with_their_parent_and_complete_their_recordings(
     tmp_path: pathlib.Path,
 ) -> None:
     command = ("serve", "--port", "0", "--recordings", str(tmp_path), "--workers", "2")
@@ -245,7 +247,7 @@ def test_a_port_is_not_shared_with_another_server(tmp_path: pathlib.Path) -> Non
                 assert "in use by another program" in second.errors[-1]
 
 
-def test_settings_that_cannot_work_are_told_once(tmp_path: pathlib.Path) -> None:
+def test_invalid_settings_are_reported_once(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with gapless(
         "serve", "--port", "0", "--recordings", str(tmp_path / "file"), "--workers", "2"

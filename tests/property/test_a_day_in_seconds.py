@@ -48,7 +48,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("ppm", [-200, 200])
-def test_a_day_is_a_day(ppm: float) -> None:
+def test_a_day_has_its_exact_length(ppm: float) -> None:
     dice = random.Random(ppm)
     reorder = ReorderBuffer(hold_s=0.2)
     reconstructor = Reconstructor(Counting(), clock_rate_hz=RATE, sample_rate_hz=RATE, max_gap_s=60)

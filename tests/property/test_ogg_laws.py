@@ -177,7 +177,7 @@ def test_the_length_is_exact_and_every_packet_in_its_place(
 
 
 @given(toc=st.integers(0, 255), samples=st.integers(0, 500_000))
-def test_a_gap_goes_on_as_the_sound_before_it(toc: int, samples: int) -> None:
+def test_a_gap_has_frames_like_the_sound_before_it(toc: int, samples: int) -> None:
     before = bytes((toc & ~3,))
     writer = OggOpusWriter(SERIAL)
     start = writer.header(1) + writer.append([before])
@@ -252,7 +252,7 @@ def test_a_file_with_any_byte_damaged_is_whole_up_to_there() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_what_is_no_ogg_is_none(content: bytes) -> None:
+def test_other_files_are_not_read_as_ogg(content: bytes) -> None:
     for prefix in (b"", b"OggS\0\2", CONTENT[: PAGE_ENDS[0]]):
         with stored(prefix + content) as descriptor:
             assert read_file(descriptor) is None
@@ -317,7 +317,7 @@ def path(tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("pre_skip", [0, LOOK_AHEAD])
 @pytest.mark.parametrize("gap", [None, 0, 1, 119, 120, 959, 960, 33_333, 48_000 * 60 + 7])
-def test_others_read_the_exact_length(
+def test_ffmpeg_and_libopus_read_the_exact_length(
     path: pathlib.Path, channels: int, pre_skip: int, gap: int | None
 ) -> None:
     writer = OggOpusWriter(SERIAL)
@@ -335,7 +335,7 @@ def test_others_read_the_exact_length(
         assert (file.title, sum(len(b) for b in file.blocks(48_000))) == ("Grüße", info.frames)
 
 
-def test_others_read_a_stream_without_sound(path: pathlib.Path) -> None:
+def test_ffmpeg_and_libopus_read_a_stream_without_sound(path: pathlib.Path) -> None:
     for samples in (0, 100, 48_000):
         writer = OggOpusWriter(SERIAL)
         path.write_bytes(writer.header(2) + writer.silence(samples) + writer.end())
@@ -344,7 +344,7 @@ def test_others_read_a_stream_without_sound(path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("gap", [960, 48_000, 48_077, 24_000 + 119])
-def test_the_sound_behind_a_gap_is_where_it_belongs(path: pathlib.Path, gap: int) -> None:
+def test_sound_after_a_gap_is_at_its_position(path: pathlib.Path, gap: int) -> None:
     """Within 2.5 ms, and silent in the gap, for FFmpeg and libopus; what is over is made up for."""
     original = speech(2)[:, 0].astype(float)
     writer = OggOpusWriter(SERIAL)

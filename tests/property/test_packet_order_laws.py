@@ -113,7 +113,7 @@ def test_a_hole_is_given_up_when_the_packet_behind_it_has_waited() -> None:
     assert (buffer.late, buffer.duplicates) == (1, 1)
 
 
-def test_a_copy_stands_in_for_a_packet_only_when_that_is_given_up() -> None:
+def test_a_copy_replaces_a_packet_only_after_it_was_given_up() -> None:
     buffer = started()
     carrier = dataclasses.replace(packet(4, 0.02), copies=[copy(2, 0.02), copy(3, 0.02)])
     assert buffer.push(carrier) == []

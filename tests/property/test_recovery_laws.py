@@ -94,7 +94,7 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
-def test_what_was_written_is_all_there_with_its_spans_and_events(
+def test_everything_written_is_recovered_with_its_spans_and_events(
     unfinished: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     folder = tmp_path / "copy"
@@ -205,7 +205,7 @@ def recovered_or_left_alone(folder: pathlib.Path, content: bytes) -> bool:
     return False
 
 
-def test_a_damaged_time_costs_its_line(tmp_path: pathlib.Path) -> None:
+def test_a_damaged_time_loses_only_its_line(tmp_path: pathlib.Path) -> None:
     leave_unfinished(tmp_path)
     with (tmp_path / "a.journal").open("a") as file:
         anchor = {"type": "anchor", "position": 0, "at": "2024-0x-01T00:00:00+00:00"}
@@ -277,7 +277,7 @@ def test_a_name_that_is_taken_by_another_unfinished_recording_is_not_free(
     assert {p.name for p in tmp_path.glob("*.wav")} == {"a.wav", "a-2.wav", "a-3.wav"}
 
 
-def test_other_peoples_files_are_left_alone(tmp_path: pathlib.Path) -> None:
+def test_foreign_files_are_left_alone(tmp_path: pathlib.Path) -> None:
     telephone = np.zeros(8000)
     soundfile.write(tmp_path / "talk.wav", telephone, 8000, subtype="ULAW")
     (tmp_path / "talk.json").write_text('{"mine": true}')
@@ -291,7 +291,7 @@ def test_other_peoples_files_are_left_alone(tmp_path: pathlib.Path) -> None:
     assert hashes(tmp_path) == before
 
 
-def test_a_journal_that_is_damaged_beyond_measure_costs_only_its_own(
+def test_a_badly_damaged_journal_affects_only_its_recording(
     tmp_path: pathlib.Path,
 ) -> None:
     leave_unfinished(tmp_path)
@@ -302,7 +302,7 @@ def test_a_journal_that_is_damaged_beyond_measure_costs_only_its_own(
 
 
 @pytest.mark.parametrize("step", ["linked", "renamed", "ledger begun", "ledger written"])
-def test_a_recovery_that_was_cut_off_is_gone_on_with(tmp_path: pathlib.Path, step: str) -> None:
+def test_an_interrupted_recovery_can_be_repeated(tmp_path: pathlib.Path, step: str) -> None:
     leave_unfinished(tmp_path)
     shutil.copytree(tmp_path, whole := tmp_path.parent / f"whole {step}")
     recover(whole)
@@ -322,7 +322,7 @@ def test_a_recovery_that_was_cut_off_is_gone_on_with(tmp_path: pathlib.Path, ste
     assert wav.read_bytes() == (whole / "a.wav").read_bytes()
 
 
-async def test_what_is_being_written_is_left_alone(tmp_path: pathlib.Path) -> None:
+async def test_recordings_being_written_are_left_alone(tmp_path: pathlib.Path) -> None:
     store = FolderStore(str(tmp_path))
     writer = store.create(info(MONO))
     writer.append([np.ones((100, 1), dtype="<i2")], SampleKind.RECEIVED)
@@ -338,7 +338,7 @@ async def test_what_is_being_written_is_left_alone(tmp_path: pathlib.Path) -> No
     assert soundfile.info(tmp_path / "a.wav").frames == 100
 
 
-async def test_what_is_just_being_completed_is_left_alone(
+async def test_recordings_being_completed_are_left_alone(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FolderStore(str(tmp_path))

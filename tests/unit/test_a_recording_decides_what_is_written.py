@@ -99,7 +99,7 @@ def test_a_recording_waits_records_and_finishes() -> None:
     assert recording.end(EndReason.DELETED, now=5.0) == []
 
 
-def test_what_ends_before_it_was_opened_has_no_effects_and_stays_ended() -> None:
+def test_a_recording_that_ends_before_it_opens_has_no_effects() -> None:
     recording = Recording(max_gap_s=60)
     recording.change_source(5)
     assert recording.end(EndReason.CLOSED, now=0.0) == []
@@ -153,7 +153,7 @@ def test_a_second_without_anything_is_an_outage(length: int, is_outage: bool) ->
     ]  # fmt: skip
 
 
-def test_a_pause_that_was_meant_is_no_outage() -> None:
+def test_an_intended_pause_is_not_an_outage() -> None:
     recording = opened()
     recording.add(run(0))
     assert shape(recording.add(run(5 * RATE, gap_kind=DTX))) == [
@@ -164,7 +164,7 @@ def test_a_pause_that_was_meant_is_no_outage() -> None:
 # -- overlaps --------------------------------------------------------------------------------------
 
 
-def test_sound_that_is_there_already_is_left_out() -> None:
+def test_sound_that_is_recorded_already_is_left_out() -> None:
     recording = opened()
     recording.add(run(0))
     noted, appended = recording.add(run(600))
@@ -184,7 +184,7 @@ def test_a_packet_that_cannot_be_cut_leaves_silence_behind_the_overlap() -> None
     assert recording.length == 600 + 1920
 
 
-def test_nothing_is_appended_where_nothing_is_left() -> None:
+def test_nothing_is_appended_if_no_sample_is_left() -> None:
     recording = opened()
     recording.add(run(0))
     one: list[Sound] = [EncodedSound(b"only", 960)]
@@ -196,7 +196,7 @@ def test_nothing_is_appended_where_nothing_is_left() -> None:
 # -- breaks ----------------------------------------------------------------------------------------
 
 
-def test_a_break_is_told_first_and_anchored_anew() -> None:
+def test_a_break_is_noted_first_and_anchored_again() -> None:
     recording = opened()
     recording.add(run(0, now=0.02))
     recording.restart("sequence")
@@ -210,7 +210,7 @@ def test_a_break_is_told_first_and_anchored_anew() -> None:
     ]
 
 
-def test_a_break_that_nobody_has_announced_is_one_of_the_timestamps() -> None:
+def test_an_unannounced_break_is_a_break_of_the_timestamps() -> None:
     recording = opened()
     recording.add(run(0, now=0.0))
     recording.restart("sequence")
@@ -247,7 +247,7 @@ def speak(recording: Recording, seconds: int, *, ppm: float, timestamp: int, at:
         recording.add(run(timestamp + second * RATE, length=RATE, now=now))
 
 
-def test_skew_is_told_at_the_end() -> None:
+def test_skew_is_noted_at_the_end() -> None:
     recording = opened()
     speak(recording, 100, ppm=80.26, timestamp=0, at=10.0)
     assert shape(recording.end(EndReason.CLOSED, now=200.0)) == [

@@ -182,7 +182,7 @@ async def test_an_overrun_moves_the_timestamps_on_and_leaves_a_hole_in_the_seque
     assert client.seen.progress[-1].lost_s == 0.1
 
 
-async def test_levels_are_told_at_the_pace_of_whoever_looks() -> None:
+async def test_levels_are_reported_at_the_interval_of_the_view() -> None:
     client = Client(*seconds(60), live=True)
     async with client.started():
         await client.clock.run(2.0)
@@ -257,7 +257,7 @@ async def test_being_cancelled_releases_everything() -> None:
     [ServerUnreachable("nobody"), ServerRefused(Refusal.TEMPORARY, "full")],
     ids=["gone", "full"],
 )
-async def test_a_server_that_is_not_there_is_waited_for_with_the_device_let_go(
+async def test_while_a_client_waits_for_its_server_the_device_is_released(
     error: GaplessError,
 ) -> None:
     client = Client(*seconds(1), live=True, signaling=FakeSignaling(*[error] * 6))
@@ -286,7 +286,7 @@ async def test_sound_from_before_a_slow_connection_is_not_sent_late() -> None:
     client.assert_released()
 
 
-async def test_a_path_that_is_not_found_ends_the_session_on_the_server_and_is_tried_again() -> None:
+async def test_a_session_without_a_path_is_deleted_and_another_one_is_tried() -> None:
     client = Client(block(0, 960))
     failing = FakeClientConnection(client.clock, ConnectionFailed("no path"))
     client.transport = FakeClientTransport(failing, client.connection)
@@ -318,7 +318,7 @@ async def test_a_dead_path_is_noticed_within_three_seconds_and_replaced() -> Non
     client.assert_released()
 
 
-async def test_a_path_that_comes_back_by_itself_carries_on() -> None:
+async def test_a_path_that_recovers_by_itself_stays_in_use() -> None:
     client = Client(*seconds(20), live=True)
     stuck = FakeClientConnection(client.clock, ConnectionFailed("no path"))
     client.transport = FakeClientTransport(client.connection, stuck)
@@ -370,7 +370,7 @@ async def test_an_ice_restart_waits_for_the_server_and_is_tried_once() -> None:
     client.assert_released()
 
 
-async def test_an_ice_restart_that_the_server_has_answered_is_not_broken_off() -> None:
+async def test_an_ice_restart_that_the_server_has_answered_is_not_interrupted() -> None:
     client = Client(*seconds(20), live=True)
     client.connection = FakeClientConnection(client.clock, can_restart=True)
     client.transport = FakeClientTransport(client.connection)
@@ -415,7 +415,7 @@ async def test_an_attempt_that_hangs_is_given_up_for_another() -> None:
     client.assert_released()
 
 
-async def test_a_slow_path_is_given_more_time_by_and_by() -> None:
+async def test_a_slow_path_gets_more_time_with_each_attempt() -> None:
     client = Client(*seconds(60), live=True)
     slow = [FakeClientConnection(client.clock) for _ in range(2)]
     for item in slow:
@@ -442,7 +442,7 @@ async def test_a_slow_path_is_given_more_time_by_and_by() -> None:
     [ServerRefused(Refusal.UNCLEAR, "log in"), WrongServer("another one")],
     ids=str,
 )
-async def test_what_somebody_else_answers_in_an_outage_does_not_end_the_session(
+async def test_answers_of_other_servers_in_an_outage_do_not_end_the_session(
     portal: GaplessError,
 ) -> None:
     client = Client(*seconds(20), live=True, signaling=FakeSignaling(None, portal, portal))
@@ -469,7 +469,7 @@ async def test_a_session_that_is_over_ends_the_client_with_the_servers_words() -
     client.assert_released()
 
 
-async def test_a_server_that_says_goodbye_ends_the_client() -> None:
+async def test_a_close_by_the_server_ends_the_client() -> None:
     client = Client(*seconds(60), live=True)
     async with client.started():
         await client.clock.run(2.0)
@@ -480,7 +480,7 @@ async def test_a_server_that_says_goodbye_ends_the_client() -> None:
     client.assert_released()
 
 
-async def test_a_server_that_is_gone_at_the_end_is_asked_for_a_while() -> None:
+async def test_a_missing_server_is_retried_for_a_while_at_the_end() -> None:
     client = Client(*seconds(60), live=True)
     async with client.started():
         await client.clock.run(2.0)
@@ -495,7 +495,7 @@ async def test_a_server_that_is_gone_at_the_end_is_asked_for_a_while() -> None:
     client.assert_released()
 
 
-async def test_at_the_end_the_server_is_given_time_to_have_the_last_packet() -> None:
+async def test_at_the_end_the_client_waits_for_the_report_of_the_last_packet() -> None:
     client = Client(*seconds(2), live=True)
     send = client.connection.send
 
@@ -516,7 +516,7 @@ async def test_at_the_end_the_server_is_given_time_to_have_the_last_packet() -> 
 # -- the device ----------------------------------------------------------------------------------
 
 
-async def test_a_device_that_comes_back_goes_on_where_the_clock_says() -> None:
+async def test_a_device_that_returns_continues_at_the_position_of_the_clock() -> None:
     client = Client(*seconds(1), DeviceLost("unplugged"), live=True)
     again = FakeSource(MONO, [], client.clock)
     again._script = list(seconds(1))
@@ -544,7 +544,7 @@ async def test_a_device_that_comes_back_goes_on_where_the_clock_says() -> None:
     client.assert_released()
 
 
-async def test_it_is_the_same_device_that_is_waited_for() -> None:
+async def test_the_client_waits_for_the_same_device() -> None:
     client = Client()
     script = [*seconds(1), DeviceLost("unplugged")]
     client.source = FakeSource(MONO, script, device="USB Mic (hw:1,0)")
@@ -558,7 +558,9 @@ async def test_it_is_the_same_device_that_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("length", [48_000, 48_500])
-async def test_what_was_heard_before_a_device_went_is_sent_before_the_silence(length: int) -> None:
+async def test_sound_captured_before_a_device_is_lost_is_sent_before_the_silence(
+    length: int,
+) -> None:
     blocks = [block(start, min(500, length - start)) for start in range(0, length, 500)]
     client = Client(*blocks, DeviceLost("unplugged"), live=True)
     again = FakeSource(MONO, seconds(1))
@@ -570,7 +572,7 @@ async def test_what_was_heard_before_a_device_went_is_sent_before_the_silence(le
     assert sum(len(packet.payload) // 2 for packet in before) >= length + PlainEncoder.look_ahead
 
 
-async def test_a_way_that_is_open_in_one_direction_only_is_dead() -> None:
+async def test_a_path_that_works_in_one_direction_only_is_dead() -> None:
     client = Client(*seconds(20), live=True)
     second = FakeClientConnection(client.clock)
     client.transport = FakeClientTransport(client.connection, second)
@@ -584,7 +586,7 @@ async def test_a_way_that_is_open_in_one_direction_only_is_dead() -> None:
     client.assert_released()
 
 
-async def test_a_device_that_is_slow_to_open_is_no_dead_path() -> None:
+async def test_a_device_that_opens_slowly_is_not_a_dead_path() -> None:
     client = Client(*seconds(1), live=True, signaling=FakeSignaling(ServerUnreachable("nobody")))
     slow = FakeSource(MONO, seconds(1))
     client.capture = FakeCapture(client.source, slow)
@@ -605,7 +607,7 @@ class DeafConnection(FakeClientConnection):
         self.sent.append(packet)
 
 
-async def test_being_cancelled_while_the_end_is_confirmed_says_goodbye() -> None:
+async def test_cancelling_the_confirmation_of_the_end_still_closes_the_connection() -> None:
     client = Client(*seconds(1), live=True)
     client.connection.__class__ = DeafConnection
     async with client.started():
@@ -615,7 +617,7 @@ async def test_being_cancelled_while_the_end_is_confirmed_says_goodbye() -> None
     client.assert_released()
 
 
-async def test_a_gateway_that_is_busy_at_the_end_is_asked_again() -> None:
+async def test_a_busy_gateway_is_retried_at_the_end() -> None:
     client = Client(*seconds(1), live=True)
     async with client.started():
         client.signaling.unreachable = None
@@ -626,7 +628,7 @@ async def test_a_gateway_that_is_busy_at_the_end_is_asked_again() -> None:
         assert (await client.until_done()).safe_s == 1.0
 
 
-async def test_a_recording_that_failed_is_told_at_once() -> None:
+async def test_a_failed_recording_is_reported_at_once() -> None:
     client = Client(*seconds(1))
     failed = ServerRefused(Refusal.FINAL, "the recording could not be completed")
     client.signaling.unreachable_at_end = failed

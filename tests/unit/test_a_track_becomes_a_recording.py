@@ -142,7 +142,7 @@ async def test_an_empty_packet_cannot_be_the_first_and_is_counted() -> None:
     assert events(ledger)["packets left out"]["rejected_payload"] == 1
 
 
-async def test_all_that_was_left_out_is_told_at_the_end() -> None:
+async def test_packets_left_out_are_noted_at_the_end() -> None:
     track = Track()
     track.connect()
     track.receive(*(packet(n) for n in range(20)), packet(19), replace(packet(20), payload=b"bad"))
@@ -155,7 +155,7 @@ async def test_all_that_was_left_out_is_told_at_the_end() -> None:
     }  # fmt: skip
 
 
-async def test_nothing_is_told_where_nothing_was_left_out() -> None:
+async def test_no_counts_are_noted_if_no_packet_was_left_out() -> None:
     track = Track()
     track.connect()
     track.receive(*(packet(n) for n in range(20)))
@@ -200,7 +200,7 @@ async def test_before_the_first_packet_any_codec_can_be_recorded() -> None:
     assert not track.processor.can_record({111: OPUS})
 
 
-async def test_a_sequence_that_begins_anew_is_a_break_at_the_clocks_time() -> None:
+async def test_a_restarted_sequence_is_a_break_placed_by_the_clock() -> None:
     track = Track()
     track.connect()
     track.receive(*(packet(n) for n in range(20)))
@@ -229,7 +229,7 @@ async def test_packets_are_kept_as_they_are_only_where_that_is_wanted_and_opus()
         assert recorder._info.container is container
 
 
-async def test_an_interrupted_recording_is_gone_on_with_once_packets_come() -> None:
+async def test_an_interrupted_recording_is_resumed_with_the_first_packets() -> None:
     track = Track()
     info = RecordingInfo(
         "id", "name", AudioFormat(48_000, 1), "opus", EPOCH, session_id="session"

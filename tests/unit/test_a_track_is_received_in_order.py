@@ -73,7 +73,7 @@ def test_before_that_packets_of_any_codec_pass() -> None:
     assert +receiver.rejected == {}
 
 
-def test_red_is_unwrapped_and_what_it_wraps_has_to_be_acceptable() -> None:
+def test_red_is_unwrapped_and_its_payload_type_is_checked() -> None:
     for known in (True, False):
         receiver = started(known=known)
         in_red = red(3, payload=b"\x60x")  # payload type 96
@@ -86,7 +86,7 @@ def test_red_is_unwrapped_and_what_it_wraps_has_to_be_acceptable() -> None:
         assert receiver.rejected == {"payload type": 2}
 
 
-def test_broken_red_is_rejected_and_costs_no_packet_after_it() -> None:
+def test_broken_red_is_rejected_without_losing_later_packets() -> None:
     receiver = started()
     receiver.packets_received([red(2, payload=b""), red(2, payload=b"\xef"), packet(2)])
     assert receiver.collect() == [packet(2)]
@@ -109,7 +109,7 @@ def test_copies_in_red_stand_in_for_lost_packets() -> None:
 # -- order -----------------------------------------------------------------------------------------
 
 
-def test_packets_pass_in_order_and_holes_are_told() -> None:
+def test_packets_pass_in_order_with_holes_as_losses() -> None:
     receiver = started()
     receiver.packets_received([packet(2), packet(4), packet(3), packet(5), packet(7)])
     assert receiver.collect() == [packet(n) for n in (2, 3, 4, 5)]
@@ -119,14 +119,14 @@ def test_packets_pass_in_order_and_holes_are_told() -> None:
     assert not receiver.poll(now=9.9)
 
 
-def test_a_flush_brings_what_still_waits() -> None:
+def test_a_flush_releases_waiting_packets() -> None:
     receiver = started()
     receiver.packets_received([packet(3)])
     receiver.flush()
     assert receiver.collect() == [Lost(1), packet(3)]
 
 
-def test_what_was_left_out_is_counted_without_zeros() -> None:
+def test_left_out_packets_are_counted_without_zeros() -> None:
     receiver = started()
     assert receiver.left_out == {}
     receiver.packets_received([packet(3)])
@@ -163,7 +163,7 @@ def test_another_connection_brings_its_packets_behind_those_of_the_old_one() -> 
     assert +receiver.rejected == {"payload type": 1}
 
 
-def test_the_same_source_on_another_connection_is_no_other_source() -> None:
+def test_the_same_source_on_another_connection_does_not_change() -> None:
     receiver = started()
     receiver.connect(CODECS, codec=OPUS, number=2, now=7.0)
     receiver.packets_received([packet(50, at=7.0)])

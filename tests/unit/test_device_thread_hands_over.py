@@ -62,7 +62,7 @@ def test_samples_lost_by_the_driver_move_the_position_on() -> None:
     assert (frame.position, queue.overrun_samples) == (130, 30)
 
 
-def test_a_device_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_delivers_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handoff, "STALL_S", 0.01)
     with pytest.raises(DeviceLost):
         Handoff(MONO, queue_s=1).get()

@@ -83,7 +83,7 @@ def speak(server: Server, *numbers: int, track: int = 0, ssrc: int = 1) -> None:
         server.clock.advance(0.02)
 
 
-async def test_what_was_written_within_the_longest_gap_is_asked_for() -> None:
+async def test_recovery_asks_for_recordings_within_the_longest_gap() -> None:
     server = restarted()
     assert isinstance(server.store, Killed)
     assert server.store.asked_since == EPOCH - datetime.timedelta(seconds=60)
@@ -91,7 +91,7 @@ async def test_what_was_written_within_the_longest_gap_is_asked_for() -> None:
     assert server.sessions.session_of(SECRET) == "session"
 
 
-async def test_what_was_found_is_told() -> None:
+async def test_recovery_reports_what_it_found() -> None:
     server = restarted(tracks=2)
     told = [event for event in server.seen.events if isinstance(event, RecordingInterrupted)]
     assert [(event.info.name, event.length) for event in told] == [
@@ -107,7 +107,7 @@ async def test_before_its_client_is_back_a_session_has_no_connection() -> None:
         server.sessions.connection_of(SECRET)
 
 
-async def test_the_stream_goes_on_where_its_timestamps_say() -> None:
+async def test_the_stream_continues_at_its_timestamps() -> None:
     server = restarted(down_s=5.0)
     await resume(server)
     speak(server, *range(300, 350))
@@ -129,7 +129,7 @@ async def test_the_stream_goes_on_where_its_timestamps_say() -> None:
     ]  # fmt: skip
 
 
-async def test_another_source_goes_on_where_the_clock_says() -> None:
+async def test_another_source_continues_at_the_time_of_the_clock() -> None:
     server = restarted(down_s=5.0)
     await resume(server)
     speak(server, *range(40_000, 40_050), ssrc=2)
@@ -141,7 +141,7 @@ async def test_another_source_goes_on_where_the_clock_says() -> None:
     assert broken["reason"] == "source"
 
 
-async def test_time_before_the_first_packet_is_no_pause_that_was_meant() -> None:
+async def test_time_before_the_first_packet_is_not_dtx() -> None:
     server = restarted()
     await resume(server)
     speak(server, *range(60, 100))
@@ -150,7 +150,7 @@ async def test_time_before_the_first_packet_is_no_pause_that_was_meant() -> None
     assert [span["kind"] for span in stored.ledger["spans"]] == ["received", "silence", "received"]
 
 
-async def test_dates_go_on_from_the_first_process() -> None:
+async def test_dates_continue_from_the_first_process() -> None:
     server = restarted()
     await resume(server)
     began = server.clock.utc()
@@ -161,7 +161,7 @@ async def test_dates_go_on_from_the_first_process() -> None:
     assert stored.ledger["ended_at"] == server.clock.utc().isoformat(timespec="microseconds")
 
 
-async def test_a_client_that_comes_back_again_is_counted_on() -> None:
+async def test_connections_are_counted_across_processes() -> None:
     server = restarted()
     await resume(server)
     speak(server, *range(300, 350))
@@ -174,7 +174,7 @@ async def test_a_client_that_comes_back_again_is_counted_on() -> None:
     assert connections == [4, 5]
 
 
-async def test_every_track_is_taken_up() -> None:
+async def test_every_track_is_resumed() -> None:
     server = restarted(tracks=2)
     await resume(server, "v=0 two tracks")
     speak(server, *range(300, 350), track=0)
@@ -187,7 +187,7 @@ async def test_every_track_is_taken_up() -> None:
 
 
 @pytest.mark.parametrize("codec", ["pcmu", "g722"])
-async def test_another_codec_does_not_go_on_with_it(codec: str) -> None:
+async def test_another_codec_cannot_continue_an_interrupted_recording(codec: str) -> None:
     server = restarted(codec=codec)
     if codec == "g722":  # which the connection does not offer at all
         with pytest.raises(OfferRejected, match="codec"):
@@ -206,7 +206,7 @@ async def test_another_codec_does_not_go_on_with_it(codec: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["time", "shutdown"])
-async def test_without_its_client_a_recording_ends_where_it_was_interrupted(how: str) -> None:
+async def test_without_its_client_a_recording_ends_at_the_interruption(how: str) -> None:
     server = restarted(down_s=5.0)
     if how == "time":
         server.clock.advance(29.9)
@@ -226,7 +226,7 @@ async def test_without_its_client_a_recording_ends_where_it_was_interrupted(how:
     assert stored.ledger["ended_at"] == ended_at.isoformat(timespec="microseconds")
 
 
-async def test_a_client_that_deletes_it_without_coming_back_ends_it_by_that() -> None:
+async def test_a_client_can_delete_an_interrupted_session_without_reconnecting() -> None:
     server = restarted()
     await resume(server)
     assert await server.sessions.delete("session") == 1.0
@@ -235,7 +235,7 @@ async def test_a_client_that_deletes_it_without_coming_back_ends_it_by_that() ->
     assert len(stored.samples) == BEFORE
 
 
-async def test_a_connection_of_an_interrupted_session_that_is_up_is_kept() -> None:
+async def test_a_connection_of_an_interrupted_session_with_a_path_is_kept() -> None:
     """It may take the client longer to have sound than to have a path."""
     server = restarted()
     await resume(server)
@@ -250,7 +250,7 @@ async def test_a_connection_of_an_interrupted_session_that_is_up_is_kept() -> No
     assert len(stored.samples) == 1300 * 960
 
 
-async def test_a_connection_of_an_interrupted_session_that_is_never_up_goes() -> None:
+async def test_a_connection_of_an_interrupted_session_without_a_path_is_dropped() -> None:
     server = restarted()
     await resume(server)
     server.clock.advance(14.9)

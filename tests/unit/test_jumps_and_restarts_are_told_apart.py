@@ -231,7 +231,7 @@ def test_a_stray_that_comes_twice_confirms_nothing() -> None:
     assert stream.push(10) == [stream.packet(10)]
 
 
-def test_what_a_restarted_sender_sends_is_measured_anew() -> None:
+def test_packet_length_is_measured_again_after_a_restart() -> None:
     for timestamp in (777 + 20_002, 777 + 20_002 + FAR, 777 + 20_002 + FAR * 960):
         stream = Stream()
         push_all(stream.buffer, foreign([20_000, 20_002]))
@@ -241,7 +241,7 @@ def test_what_a_restarted_sender_sends_is_measured_anew() -> None:
         assert stream.buffer.suspect is far
 
 
-def test_losses_of_before_a_restart_are_not_those_of_after_it() -> None:
+def test_losses_before_a_restart_are_forgotten() -> None:
     stream = Stream(sequence=30_000)
     for n in range(11, 300):
         stream.push(n)
@@ -286,7 +286,7 @@ def copy_of(packet: RtpPacket) -> Recovered:
 
 @pytest.mark.parametrize("start", [0, 65_520, 65_530, 65_535], ids=str)
 @pytest.mark.parametrize("lost", [1, 2, 300, 20_000])
-def test_a_copy_fills_the_hole_that_it_is_of(start: int, lost: int) -> None:
+def test_a_copy_fills_the_hole_of_its_packet(start: int, lost: int) -> None:
     stream = Stream(sequence=start)
     copy = copy_of(stream.packet(9 + lost))
     carrier = replace(stream.packet(10 + lost), copies=[copy])
@@ -295,7 +295,7 @@ def test_a_copy_fills_the_hole_that_it_is_of(start: int, lost: int) -> None:
     assert stream.buffer.poll(now=HOLD_S) == [*missing, copy, carrier]
 
 
-def test_copies_of_what_came_are_let_go() -> None:
+def test_copies_of_received_packets_are_dropped() -> None:
     stream = Stream()
     copies = [copy_of(stream.packet(n)) for n in (10, 11)]
     carrier = replace(stream.packet(12), copies=copies)

@@ -128,7 +128,7 @@ def test_the_ledger_has_the_stable_fields() -> None:
     }
 
 
-def test_a_sound_recording_is_told_in_the_stable_fields() -> None:
+def test_the_verdict_on_a_valid_recording_has_the_stable_fields() -> None:
     verdict = verify(facts(written()), Limits())
     assert verdict.as_json() == {
         "file": "a.wav",
@@ -169,7 +169,7 @@ SPAN = {"start": 0, "length": 5000, "kind": "received"}
         (written(), {"problems": ["broken"]}, "broken"),
     ],
 )
-def test_what_does_not_fit_is_named(ledger: object, found: dict[str, Any], problem: str) -> None:
+def test_contradictions_are_named(ledger: object, found: dict[str, Any], problem: str) -> None:
     verdict = verify(facts(ledger, **found), Limits())
     assert not verdict.ok
     assert any(problem in said for said in verdict.problems), verdict.problems

@@ -46,7 +46,7 @@ def test_a_span_begins_where_the_kind_changes_and_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("length", range(14))
-def test_what_is_added_behind_a_truncation_is_in_its_place(length: int) -> None:
+def test_samples_added_after_a_truncation_are_at_their_position(length: int) -> None:
     ledger, flat = Ledger(), [RECEIVED] * 5 + [SILENCE] * 4 + [DTX] * 3
     for kind in flat:
         ledger.add(kind, 1)
@@ -59,7 +59,7 @@ def test_what_is_added_behind_a_truncation_is_in_its_place(length: int) -> None:
     assert all(a[2] is not b[2] for a, b in itertools.pairwise(spans(ledger)))
 
 
-def test_of_gaps_of_one_length_the_first_is_the_longest() -> None:
+def test_of_equally_long_gaps_the_first_is_reported() -> None:
     found = longest_gap([Span(0, 5, SILENCE), Span(5, 1, RECEIVED), Span(6, 5, SILENCE)])
     assert found == Span(0, 5, SILENCE)
 
@@ -85,7 +85,7 @@ def test_ten_thousand_events_are_kept_and_the_rest_is_counted() -> None:
     assert events[-1] == {"type": "events left out", "position": 77, "count": 3}
 
 
-def test_nothing_is_said_of_events_where_none_was_left_out() -> None:
+def test_the_ledger_mentions_no_events_if_none_was_left_out() -> None:
     ledger = Ledger()
     ledger.note(LedgerEvent("seen", 5, {"count": 2}))
     assert written(ledger)["events"] == [{"type": "seen", "position": 5, "count": 2}]
@@ -94,7 +94,7 @@ def test_nothing_is_said_of_events_where_none_was_left_out() -> None:
 # -- what is written -------------------------------------------------------------------------------
 
 
-def test_a_recording_that_goes_on_has_no_end_yet() -> None:
+def test_a_live_recording_has_no_end_yet() -> None:
     said = written(Ledger())
     assert {key: said[key] for key in ("ended_at", "end_reason", "sha256", "levels")} == {
         "ended_at": None, "end_reason": None, "sha256": None, "levels": None,
@@ -108,5 +108,5 @@ def test_dates_are_utc_to_the_microsecond() -> None:
     assert timestamp(moment) == "2026-01-02T01:04:05.000678+00:00"
 
 
-def test_a_recording_is_no_rendering_and_has_the_first_track_unless_it_is_said() -> None:
+def test_a_recording_is_by_default_no_rendering_and_of_the_first_track() -> None:
     assert (INFO.is_rendering, INFO.track) == (False, 1)

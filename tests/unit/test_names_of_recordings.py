@@ -10,7 +10,7 @@ from domain.recording.naming import MAX_SLUG, recording_name, slug
 
 
 @given(st.text())
-def test_nothing_of_a_strangers_text_but_a_slug_gets_near_the_disk(text: str) -> None:
+def test_only_a_slug_of_a_clients_text_gets_into_file_names(text: str) -> None:
     assert re.fullmatch(r"([a-z0-9]+(-[a-z0-9]+)*)?", slug(text))
     assert len(slug(text)) <= MAX_SLUG
 

@@ -22,7 +22,7 @@ def test_sequence_numbers_go_up_by_one_in_sixteen_bits(first: int) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1000, 254, 32_766, 65_534, 65_535])
-def test_sound_that_was_lost_before_sending_leaves_one_number_out(first: int) -> None:
+def test_sound_lost_before_sending_skips_one_sequence_number(first: int) -> None:
     made = packetizer(sequence=first)
     assert made.packet(b"x", 0).sequence == first
     made.skip()

@@ -29,7 +29,7 @@ WHEN = datetime.datetime(2026, 11, 22, 10, 15, 0, 123_000, tzinfo=datetime.UTC)
     track=st.integers(1, 999),
     number=st.integers(1, 9999),
 )
-def test_a_name_tells_what_it_was_made_of(
+def test_a_name_can_be_parsed_again(
     when: datetime.datetime, client: str, track: int, number: int
 ) -> None:
     when = when.replace(microsecond=when.microsecond // 1000 * 1000)
@@ -56,5 +56,5 @@ def test_all_files_of_a_session_belong_to_its_worker(track: int, number: int) ->
     "name", ["talk", "20261122T101500123Z", "20261322T101500123Z-8f3a9c0d", "a_part", "_part2",
              "20261122T101500123Z-8f3a9c0d-rendered", "20261122T101500123Z-8f3a9c0d-2"],
 )  # fmt: skip
-def test_other_names_tell_nothing(name: str) -> None:
+def test_foreign_names_are_not_parsed(name: str) -> None:
     assert read_recording_name(name) is None

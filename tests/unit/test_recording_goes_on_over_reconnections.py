@@ -54,7 +54,7 @@ async def test_the_outage_is_silent_and_as_long_as_the_sender_says(server: Serve
     assert server.seen.resumed == [2]
 
 
-async def test_a_sender_that_begins_anew_is_placed_by_the_clock(server: Server) -> None:
+async def test_a_restarted_sender_is_placed_by_the_clock(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(50)))
     server.clock.advance(4.0)
@@ -86,7 +86,7 @@ async def test_the_old_connection_serves_until_the_first_packet_of_the_new(serve
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(40))))
 
 
-async def test_what_the_old_connection_has_brought_is_not_lost_unread(server: Server) -> None:
+async def test_unread_packets_of_the_old_connection_are_not_lost(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(10)), connection=0)
     await again(server, first)
@@ -98,7 +98,7 @@ async def test_what_the_old_connection_has_brought_is_not_lost_unread(server: Se
     assert [span["kind"] for span in stored.ledger["spans"]] == ["received"]
 
 
-async def test_a_goodbye_of_the_old_connection_does_not_end_what_goes_on(server: Server) -> None:
+async def test_a_close_of_the_old_connection_does_not_end_the_session(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(0))
     await again(server, first)
@@ -116,7 +116,7 @@ async def test_a_goodbye_of_the_old_connection_does_not_end_what_goes_on(server:
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(3))))
 
 
-async def test_an_attempt_that_finds_no_path_costs_nothing(server: Server) -> None:
+async def test_a_new_connection_without_a_path_changes_nothing(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(0))
     await again(server, first)
@@ -129,7 +129,7 @@ async def test_an_attempt_that_finds_no_path_costs_nothing(server: Server) -> No
     assert server.sessions.session_count == 1
 
 
-async def test_an_attempt_that_never_connects_is_gone_after_its_deadline(server: Server) -> None:
+async def test_a_new_connection_without_a_path_is_dropped_at_its_deadline(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(0))
     await again(server, first)
@@ -144,7 +144,7 @@ async def test_an_attempt_that_never_connects_is_gone_after_its_deadline(server:
     assert server.sessions.session_count == 1
 
 
-async def test_only_the_latest_attempt_is_waited_for(server: Server) -> None:
+async def test_only_the_latest_new_connection_is_kept(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(0))
     for n in range(5):
@@ -153,7 +153,7 @@ async def test_only_the_latest_attempt_is_waited_for(server: Server) -> None:
     assert [item.closed for item in server.transport.connections] == [0, 1, 1, 1, 1, 0]
 
 
-async def test_attempts_do_not_keep_a_session_alive(server: Server) -> None:
+async def test_offers_do_not_keep_a_session_alive(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(0))
     for n in range(3):
@@ -192,7 +192,7 @@ async def test_only_the_secret_resumes_and_only_while_the_session_lives(server: 
     assert len(server.transport.connections) == 1
 
 
-async def test_another_codec_cannot_go_on_with_a_recording(server: Server) -> None:
+async def test_another_codec_cannot_continue_a_recording(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(20)))
     with pytest.raises(OfferRejected, match="codec"):
@@ -211,7 +211,7 @@ async def test_candidates_go_to_the_latest_connection(server: Server) -> None:
     assert server.sessions.connection_of(first.resume) is connection(server, 2)
 
 
-async def test_silence_is_seen_and_so_is_its_end(server: Server) -> None:
+async def test_the_beginning_and_end_of_silence_are_noticed(server: Server) -> None:
     await server.offer()
     sink = connection(server, 1).sink
     assert sink is not None

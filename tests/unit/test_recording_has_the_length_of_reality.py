@@ -41,7 +41,7 @@ def test_every_run_lands_where_its_timestamp_says(start: int, steps: list[tuple[
         assert line.position == offset
 
 
-def test_what_is_there_already_is_not_written_twice() -> None:
+def test_recorded_samples_are_not_written_twice() -> None:
     line = timeline()
     line.place(0, 960, now=0.0)
     assert line.place(480, 960, now=0.02) == Placement(gap=0, overlap=480)
@@ -94,7 +94,7 @@ def test_timestamps_that_jump_and_step_back_again_and_again_gain_nothing() -> No
     assert line.position <= 1000 * 960 + (1 + 2) * RATE
 
 
-def test_who_was_late_once_and_has_caught_up_may_pause() -> None:
+def test_a_sender_that_was_late_and_caught_up_may_pause() -> None:
     line, breaks, backlog_s = timeline(), 0, 4.0
     for n in range(45_000):
         if n % 250 < 20:
@@ -162,5 +162,5 @@ def test_a_break_is_one_event_and_the_fill_is_silence_whatever_the_sender_meant(
     assert len(recording.add(run(777 + 960, 1.02))) == 1
 
 
-def test_a_recording_without_sound_never_was() -> None:
+def test_a_recording_without_sound_has_no_effects() -> None:
     assert Recording(max_gap_s=60).end(EndReason.CLOSED, now=0.0) == []

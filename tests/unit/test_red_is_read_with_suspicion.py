@@ -80,7 +80,7 @@ def test_what_is_truncated_within_headers_or_blocks_is_refused() -> None:
             split_red(cut)
 
 
-def test_a_header_that_is_whole_but_for_what_it_announces_is_refused() -> None:
+def test_a_header_without_the_blocks_that_it_announces_is_refused() -> None:
     for length in range(1, 4):
         with pytest.raises(PayloadInvalid, match="a RED header is truncated"):
             split_red(RtpPacket(63, 1, 2, 3, Block(960, b"old").header[:length]))

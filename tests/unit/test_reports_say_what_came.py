@@ -55,7 +55,7 @@ def test_the_fraction_is_of_what_was_expected_since_the_last_report() -> None:
     assert said.fraction_lost == 255  # of 256, which would not go into eight bits
 
 
-def test_nothing_new_is_no_loss() -> None:
+def test_a_report_without_new_packets_shows_no_loss() -> None:
     statistics = fresh()
     statistics.received([packet(1), packet(3)])
     assert report(statistics).fraction_lost == 85
@@ -125,7 +125,7 @@ def test_jitter_follows_the_steps_of_transit_time() -> None:
     assert jitter > 100
 
 
-def test_what_begins_anew_knows_nothing_of_before() -> None:
+def test_new_statistics_know_nothing_of_earlier_packets() -> None:
     statistics = fresh()
     statistics.received([packet(1, timestamp=5), packet(9, timestamp=10**6)])
     anew = statistics.begin_anew()

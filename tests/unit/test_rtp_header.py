@@ -27,7 +27,7 @@ from domain.rtp.reports import ReceptionStatistics
     padding=st.integers(0, 255),
     mid=st.none() | st.text("abc", min_size=1, max_size=10),
 )
-def test_what_another_stack_writes_is_read_as_it_was_meant(
+def test_packets_of_another_stack_are_read_correctly(
     payload_type: int,
     sequence: int,
     timestamp: int,
@@ -78,7 +78,7 @@ def test_a_broken_header_is_refused(data: bytes) -> None:
         parse_rtp(data)
 
 
-def test_rtcp_is_told_from_rtp_by_its_second_byte() -> None:
+def test_rtcp_is_distinguished_from_rtp_by_its_second_byte() -> None:
     assert is_rtcp(b"\x80\xc8") and is_rtcp(b"\x81\xc9")
     assert not is_rtcp(b"\x80\x6f") and not is_rtcp(b"\x80\xef")
 

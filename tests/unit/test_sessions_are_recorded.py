@@ -116,7 +116,7 @@ async def test_broken_and_foreign_packets_cost_only_themselves(server: Server) -
     np.testing.assert_array_equal(server.only_recording, values((1, 960), (0, 2880), (5, 960)))
 
 
-async def test_a_new_source_goes_on_in_real_time(server: Server) -> None:
+async def test_a_new_source_continues_in_real_time(server: Server) -> None:
     session = await server.offer()
     server.receive(packet(1))
     server.clock.advance(1)
@@ -176,7 +176,7 @@ async def test_a_clean_close_ends_the_recording_at_once(server: Server) -> None:
     assert len(server.only_recording) == 960
 
 
-async def test_what_became_of_a_session_can_be_asked_for_a_minute(server: Server) -> None:
+async def test_the_outcome_of_a_session_can_be_queried_for_a_minute(server: Server) -> None:
     session = await server.offer()
     server.receive(packet(1))
     await server.sessions.delete(session)
@@ -187,7 +187,7 @@ async def test_what_became_of_a_session_can_be_asked_for_a_minute(server: Server
         await server.sessions.delete(session)
 
 
-async def test_a_recording_that_cannot_be_kept_ends_its_session_and_is_told() -> None:
+async def test_a_recording_that_cannot_be_stored_ends_its_session_and_is_reported() -> None:
     server = Server()
     server.store = MemoryStore(limit_bytes=5 * 1920)
     server.sessions._store = server.store
@@ -206,7 +206,7 @@ async def test_a_recording_that_cannot_be_kept_ends_its_session_and_is_told() ->
         await server.offer()
 
 
-async def test_a_connection_that_brings_nothing_has_the_inactivity_timeout(
+async def test_a_connection_without_packets_has_the_inactivity_timeout(
     server: Server,
 ) -> None:
     await server.offer()
@@ -241,7 +241,7 @@ async def test_a_hole_is_given_up_by_time_even_when_nothing_more_comes(server: S
     assert not server.only_recording[20 * 960 : 21 * 960].any()
 
 
-async def test_a_packet_that_was_there_in_time_may_be_read_later(server: Server) -> None:
+async def test_a_packet_that_arrived_in_time_may_be_read_late(server: Server) -> None:
     await server.offer()
     server.receive(*(packet(n) for n in range(20)), packet(21))
     came = server.clock.now
@@ -261,7 +261,7 @@ async def test_the_first_packet_may_be_overtaken_too(server: Server) -> None:
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(1, 6))))
 
 
-async def test_going_down_completes_every_recording_and_takes_no_more_offers() -> None:
+async def test_a_shutdown_completes_every_recording_and_refuses_offers() -> None:
     server = Server()
     for n in range(3):
         await server.offer(f"s{n}")

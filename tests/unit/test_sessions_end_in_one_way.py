@@ -65,7 +65,7 @@ def test_packets_keep_a_session_alive_and_nothing_else_does() -> None:
     assert live.due(now=160.0) is SessionInput.INACTIVITY_DEADLINE_PASSED
 
 
-def test_what_changes_the_state_is_told_and_what_does_not_is_not() -> None:
+def test_only_changes_of_state_are_reported() -> None:
     live = session()
     assert live.connected(now=100.0)
     assert not live.connected(now=101.0)
@@ -77,7 +77,7 @@ def test_what_changes_the_state_is_told_and_what_does_not_is_not() -> None:
     assert live.active_at == 103.0
 
 
-def test_a_session_that_brings_nothing_any_more_is_seen_to_be_silent() -> None:
+def test_a_session_without_new_packets_becomes_silent() -> None:
     live = session()
     live.connected(now=100.0)
     assert live.state is SessionState.SILENT
@@ -99,7 +99,7 @@ def test_an_interrupted_session_waits_for_its_client_and_then_is_recovered() -> 
     assert END_REASONS[due] is EndReason.RECOVERED
 
 
-def test_deadlines_are_met_to_the_moment() -> None:
+def test_deadlines_are_exact() -> None:
     live = session()
     live.packet_received(now=100.0)
     assert live.due(now=101.999) is None

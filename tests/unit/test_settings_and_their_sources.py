@@ -89,7 +89,7 @@ def test_a_wrong_setting_is_named_with_its_source(
     assert message.format(file=path) in str(caught.value)
 
 
-def test_no_secret_is_told_with_what_is_wrong() -> None:
+def test_error_messages_contain_no_secrets() -> None:
     servers = '[{"urls": "turn:x", "credential": "S3CRET", "credentialType": "password"}]'
     with pytest.raises(SettingInvalid) as caught:
         server(line={"ice_servers": servers})
@@ -106,7 +106,7 @@ def test_loopback_needs_no_token(host: str) -> None:
     assert server(line={"host": host}).token is None
 
 
-def test_beyond_loopback_a_token_or_plain_words_are_needed() -> None:
+def test_beyond_loopback_a_token_or_an_explicit_option_is_needed() -> None:
     assert server(line={"host": "0.0.0.0", "token": "s"}).token == "s"
     assert server(line={"host": "0.0.0.0", "allow_anyone": True}).allow_anyone
 

@@ -60,7 +60,7 @@ def test_the_earliest_packet_counts_wherever_it_is_in_its_window() -> None:
     assert estimator.ppm == pytest.approx(80, abs=0.01)
 
 
-def test_a_packet_from_a_window_that_is_over_is_no_new_window() -> None:
+def test_a_packet_of_an_earlier_window_begins_no_new_window() -> None:
     estimator = SkewEstimator()
     for n in range(5):
         estimator.observe(media_s=n * 5.0, arrived_s=n * 5.0)

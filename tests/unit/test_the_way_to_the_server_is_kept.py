@@ -216,7 +216,7 @@ def link() -> Link:
 # -- making the session ----------------------------------------------------------------------------
 
 
-async def test_a_session_is_made_with_the_first_connection(link: Link) -> None:
+async def test_the_first_connection_opens_the_session(link: Link) -> None:
     async with connected(link=link) as connection:
         assert link.uplink.session_id == "session 1"
         assert link.seen.states == ["connected"]
@@ -287,7 +287,7 @@ async def test_a_candidate_that_is_not_taken_is_a_failed_connection(link: Link) 
 # -- when a way is dead ----------------------------------------------------------------------------
 
 
-async def test_a_way_is_dead_when_nothing_was_heard_for_two_seconds_and_a_half(link: Link) -> None:
+async def test_a_path_is_dead_after_two_and_a_half_seconds_without_a_report(link: Link) -> None:
     async with connected(link=link) as connection:
         await link.run(10.0)
         assert link.seen.states == ["connected"]
@@ -298,7 +298,7 @@ async def test_a_way_is_dead_when_nothing_was_heard_for_two_seconds_and_a_half(l
         assert link.seen.states == ["connected", "interrupted", "resumed"]
 
 
-async def test_a_way_is_dead_when_no_packet_arrives_for_as_long(link: Link) -> None:
+async def test_a_path_is_dead_if_no_packet_arrives_for_as_long(link: Link) -> None:
     async with connected(link=link) as connection:
         await link.run(3.0)
         connection.is_deaf = True
@@ -324,7 +324,7 @@ async def test_a_way_is_dead_at_the_first_look_after_that(link: Link, how: str) 
         assert link.clock.now - began == DEAD_S
 
 
-async def test_a_way_is_not_dead_as_long_as_reports_move_on(link: Link) -> None:
+async def test_a_path_is_alive_as_long_as_reports_progress(link: Link) -> None:
     async with connected(link=link) as connection:
         connection.is_deaf = True
         for n in range(10):
@@ -333,7 +333,7 @@ async def test_a_way_is_not_dead_as_long_as_reports_move_on(link: Link) -> None:
         assert link.seen.states == ["connected"]
 
 
-async def test_a_way_on_which_nothing_is_sent_is_not_dead(link: Link) -> None:
+async def test_a_path_on_which_nothing_is_sent_is_not_dead(link: Link) -> None:
     async with connected(link=link):
         await link.run(1.0)
         link.is_sending = False
@@ -341,7 +341,7 @@ async def test_a_way_on_which_nothing_is_sent_is_not_dead(link: Link) -> None:
         assert link.seen.states == ["connected"]
 
 
-async def test_a_pause_is_no_proof_against_the_way(link: Link) -> None:
+async def test_a_pause_does_not_make_a_path_dead(link: Link) -> None:
     """What was sent before it has been reported; the next report comes after the next packet."""
     async with connected(link=link) as connection:
         await link.run(1.0)
@@ -408,7 +408,7 @@ async def test_a_restart_is_tried_first_and_keeps_the_connection(link: Link) -> 
         assert link.seen.states[-1] == "resumed"
 
 
-async def test_a_restart_that_was_answered_in_vain_is_not_tried_again_in_this_outage(
+async def test_a_failed_ice_restart_is_not_repeated_in_the_same_outage(
     link: Link,
 ) -> None:
     stuck = [Connection(link, fail=ConnectionFailed("no path")) for _ in range(4)]
@@ -470,7 +470,7 @@ async def test_an_attempt_gets_5_s_then_10_then_20(link: Link) -> None:
         assert link.seen.delays[-1] == 0.25
 
 
-async def test_the_old_way_carries_on_when_it_is_back_first(link: Link) -> None:
+async def test_the_old_path_is_used_if_it_recovers_first(link: Link) -> None:
     slow = Connection(link, takes_s=1000)
     async with connected(Connection(link), slow, link=link) as connection:
         connection.die()
@@ -509,7 +509,7 @@ async def test_a_connection_that_is_just_made_is_released_with_all_else(link: Li
     assert connection.closed == [True]
 
 
-async def test_a_pause_between_attempts_ends_when_the_old_way_is_back(link: Link) -> None:
+async def test_a_pause_between_attempts_ends_when_the_old_path_recovers(link: Link) -> None:
     async with connected(link=link) as connection:
         connection.die()
         link.signaling.restart_error = link.signaling.offer_error = ServerUnreachable("gone")
@@ -534,7 +534,7 @@ async def test_a_refusal_in_an_outage_ends_the_session(link: Link) -> None:
     [ServerRefused(BUSY, "busy"), ServerRefused(UNCLEAR, "login"), WrongServer("portal")],
     ids=repr,
 )
-async def test_what_others_than_the_server_may_say_does_not_end_it(
+async def test_answers_that_may_come_from_others_do_not_end_the_session(
     link: Link, error: GaplessError
 ) -> None:
     async with connected(link=link) as connection:
@@ -546,7 +546,7 @@ async def test_what_others_than_the_server_may_say_does_not_end_it(
         await link.until("resumed")
 
 
-async def test_being_given_up_in_the_middle_of_an_attempt_releases_it(link: Link) -> None:
+async def test_abandoning_an_attempt_releases_it(link: Link) -> None:
     slow = Connection(link, takes_s=1000)
     async with connected(Connection(link), slow, link=link) as connection:
         connection.is_open = False
@@ -598,13 +598,13 @@ async def test_the_report_of_the_last_packet_ends_the_waiting(link: Link) -> Non
         await closing
 
 
-async def test_nothing_is_waited_for_where_nothing_was_sent(link: Link) -> None:
+async def test_the_end_does_not_wait_if_nothing_was_sent(link: Link) -> None:
     async with connected(link=link):
         assert await link.passes(link.uplink.close()) == 0.0
 
 
 @pytest.mark.parametrize(("silent_s", "waits"), [(2.4, True), (2.5, False)])
-async def test_a_server_that_is_not_heard_of_is_not_waited_for(
+async def test_the_end_does_not_wait_for_a_silent_server(
     link: Link, silent_s: float, waits: bool
 ) -> None:
     async with connected(link=link) as connection:
@@ -616,7 +616,7 @@ async def test_a_server_that_is_not_heard_of_is_not_waited_for(
         assert took == pytest.approx(1.5 if waits else 0.0, abs=0.11)
 
 
-async def test_a_connection_that_is_closed_is_not_waited_for(link: Link) -> None:
+async def test_the_end_does_not_wait_for_a_closed_connection(link: Link) -> None:
     async with connected(link=link) as connection:
         connection.is_deaf = True
         link.send()
@@ -629,7 +629,7 @@ async def test_a_connection_that_is_closed_is_not_waited_for(link: Link) -> None
     [ServerRefused(FINAL, "no"), ServerRefused(UNCLEAR, "no"), WrongServer("no")],
     ids=repr,
 )
-async def test_the_servers_own_word_at_the_end_is_final(link: Link, error: GaplessError) -> None:
+async def test_a_refusal_of_the_server_at_the_end_is_final(link: Link, error: GaplessError) -> None:
     async with connected(link=link):
         link.signaling.delete_errors = [error] * 2
         await link.passes(link.uplink.close())
@@ -637,7 +637,7 @@ async def test_the_servers_own_word_at_the_end_is_final(link: Link, error: Gaple
         assert link.count("delete") == 1
 
 
-async def test_a_server_that_is_busy_at_the_end_is_asked_again(link: Link) -> None:
+async def test_a_busy_server_is_retried_at_the_end(link: Link) -> None:
     async with connected(link=link):
         link.signaling.delete_errors = [ServerRefused(BUSY, "busy"), ServerUnreachable("gone")]
         took = await link.passes(link.uplink.close())
@@ -645,7 +645,7 @@ async def test_a_server_that_is_busy_at_the_end_is_asked_again(link: Link) -> No
         assert took == pytest.approx(0.25 + 0.5)
 
 
-async def test_a_server_that_is_gone_at_the_end_is_asked_for_ten_seconds(link: Link) -> None:
+async def test_a_missing_server_is_retried_for_ten_seconds_at_the_end(link: Link) -> None:
     async with connected(link=link):
         link.signaling.delete_errors = [ServerUnreachable("gone")] * 100
         took = await link.passes(link.uplink.close())
@@ -677,7 +677,7 @@ async def test_the_pauses_at_the_end_begin_with_the_shortest(link: Link) -> None
         assert await link.passes(link.uplink.close()) == pytest.approx(0.25)
 
 
-async def test_what_was_closed_is_not_closed_again(link: Link) -> None:
+async def test_a_closed_connection_is_not_closed_again(link: Link) -> None:
     async with connected(link=link) as connection:
         await link.uplink.close()
     assert connection.closed == [True]

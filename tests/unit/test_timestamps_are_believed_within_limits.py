@@ -116,7 +116,7 @@ def test_after_a_break_that_follows_on_a_full_lead_not_a_sample_may_be_missing()
     assert not goes_on(line, HALF + 1, now=AT)
 
 
-def test_who_has_paused_before_a_break_may_be_ahead_as_before() -> None:
+def test_a_sender_that_paused_before_a_break_keeps_its_lead() -> None:
     line = begun()
     assert goes_on(line, 10 * RATE, now=AT + 10)
     line.restart()
@@ -175,6 +175,6 @@ def test_after_a_break_only_sound_of_this_process_counts(more: int, believed: bo
     assert goes_on(line, HALF + HALF + more, now=LONG_AGO) is believed
 
 
-def test_a_stream_that_half_the_numbers_are_missing_of_is_another_one() -> None:
+def test_a_stream_with_half_of_its_numbers_missing_is_another_one() -> None:
     line = taken_up(2**31)
     assert not goes_on(line, 960, now=LONG_AGO + 1)

@@ -114,7 +114,7 @@ async def test_a_track_that_begins_later_or_stops_earlier_is_as_long_as_it_was(
     assert len(samples(server, 2)) == 30 * 960
 
 
-async def test_a_track_that_brings_nothing_leaves_nothing(server: Server) -> None:
+async def test_a_track_without_packets_has_no_recording(server: Server) -> None:
     session = await offer(server)
     speak(server, range(20), tracks=(1,))
     await server.sessions.delete(session)
@@ -165,7 +165,7 @@ async def test_reports_are_about_every_track(server: Server) -> None:
     assert [report.ssrc for report in sink.reception_reports()] == [1, 2]
 
 
-async def test_one_recording_that_cannot_be_kept_costs_no_other() -> None:
+async def test_a_recording_that_cannot_be_stored_affects_no_other() -> None:
     server = Server()
     server.store = MemoryStore(limit_bytes_each=50 * 1920)
     server.sessions._store = server.store

@@ -75,7 +75,7 @@ class Turns:
 # -- packets in flight -----------------------------------------------------------------------------
 
 
-async def test_what_arrives_while_a_session_is_deleted_is_recorded(server: Server) -> None:
+async def test_packets_that_arrive_while_a_session_is_deleted_are_recorded(server: Server) -> None:
     session = await server.offer()
     server.receive(*(packet(n) for n in range(1, 20)))
     hold_back_in_flight(server, server.transport.connections[0], 20, 21)
@@ -83,7 +83,7 @@ async def test_what_arrives_while_a_session_is_deleted_is_recorded(server: Serve
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(1, 22))))
 
 
-async def test_what_arrives_while_the_server_goes_down_is_recorded(server: Server) -> None:
+async def test_packets_that_arrive_during_a_shutdown_are_recorded(server: Server) -> None:
     for n in range(3):
         await server.offer()
         server.receive(*(packet(n) for n in range(1, 20)), connection=n)
@@ -93,7 +93,7 @@ async def test_what_arrives_while_the_server_goes_down_is_recorded(server: Serve
     assert lengths == [21 * 960] * 3
 
 
-async def test_an_offer_that_is_under_way_when_the_server_goes_down_is_refused(
+async def test_an_offer_in_progress_is_refused_at_a_shutdown(
     server: Server,
 ) -> None:
     accept, may_go_on = server.transport.accept, asyncio.Event()
@@ -117,7 +117,7 @@ async def test_an_offer_that_is_under_way_when_the_server_goes_down_is_refused(
     assert (server.sessions.places_taken, server.seen.opened) == (0, [])
 
 
-async def test_offers_that_are_under_way_take_places() -> None:
+async def test_offers_in_progress_count_as_sessions() -> None:
     server = Server(max_sessions=1)
     first, second = server.offer(), server.offer()
     done = await asyncio.gather(first, second, return_exceptions=True)
@@ -258,7 +258,7 @@ async def test_a_single_packet_does_not_wait_for_others(server: Server) -> None:
     assert len(turns) == 0
 
 
-async def test_what_a_take_over_releases_is_decoded_though_all_else_has_been(
+async def test_packets_released_by_a_take_over_are_decoded(
     server: Server,
 ) -> None:
     await flowing(server, 2)
@@ -395,7 +395,7 @@ async def test_a_connection_that_closes_before_its_packets_are_taken_ends_behind
     assert len(server.only_recording) == 3 * 960
 
 
-async def test_a_reconnection_is_dated_by_the_first_that_came_of_it(server: Server) -> None:
+async def test_a_reconnection_is_dated_by_its_first_packet(server: Server) -> None:
     await flowing(server, 1)
     await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
     turns = Turns(server)
@@ -411,7 +411,7 @@ async def test_a_reconnection_is_dated_by_the_first_that_came_of_it(server: Serv
     assert noted["at"] == when.isoformat(timespec="microseconds")
 
 
-async def test_the_latest_connection_is_the_one_that_is_spoken_of(server: Server) -> None:
+async def test_requests_refer_to_the_latest_connection(server: Server) -> None:
     await flowing(server, 1)
     await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
     old, new = server.transport.connections
@@ -435,7 +435,7 @@ async def test_the_latest_packet_of_a_read_keeps_a_session_alive(server: Server)
     assert server.sessions.session_count == 0
 
 
-async def test_a_connection_that_is_up_and_brings_nothing_goes_at_its_deadline(
+async def test_a_connection_without_packets_is_dropped_at_its_deadline(
     server: Server,
 ) -> None:
     await flowing(server, 1)
@@ -462,7 +462,7 @@ async def test_a_connection_that_was_up_ends_the_session_when_it_closes(server: 
     assert server.seen.ended == [EndReason.CLOSED]
 
 
-async def test_a_connection_that_never_was_up_does_not_end_what_was(server: Server) -> None:
+async def test_a_failed_connection_does_not_end_the_session(server: Server) -> None:
     await flowing(server, 1)
     sink_of(server, 1).connection_closed()
     assert server.sessions.session_count == 0

@@ -194,7 +194,7 @@ def test_empty_blocks_are_no_copies() -> None:
     assert split_red(red(header(111, 960, 0) + bytes([111]) + b"c")).copies == []
 
 
-def test_what_is_carried_of_another_payload_type_is_no_copy() -> None:
+def test_blocks_of_another_payload_type_are_no_copies() -> None:
     payload = header(13, 1920, 3) + header(111, 960, 2) + bytes([111]) + b"aaabbcccc"
     assert [copy.payload for copy in split_red(red(payload)).copies] == [b"bb"]
 

@@ -30,7 +30,9 @@ class Gone(io.StringIO):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_client_goes_on(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+def test_a_client_continues_without_its_terminal(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
     monkeypatch.setattr(sys, "stdout", gone := Gone(terminal=terminal))
     view = StreamView(server="http://127.0.0.1:8080")
     view.handle(StreamConnected("session"))
@@ -41,7 +43,7 @@ def test_a_client_goes_on(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> No
     assert gone.tried >= 4
 
 
-def test_a_server_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_continues_without_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", gone := Gone(terminal=False))
     ServerView().handle(TrackStarted("session", 1, AudioFormat(48_000, 1)))
     assert gone.tried

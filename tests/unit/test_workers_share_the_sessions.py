@@ -19,7 +19,7 @@ counts = st.integers(1, MAX_NODES)
 
 
 @given(count=counts, data=st.data(), secret=st.binary(min_size=8, max_size=32))
-def test_what_a_node_marks_is_its_own_and_nobody_elses(
+def test_a_marked_secret_belongs_to_exactly_one_node(
     count: int, data: st.DataObject, secret: bytes
 ) -> None:
     node = NodeId(data.draw(st.integers(0, count - 1)), count)
@@ -32,7 +32,7 @@ def test_what_a_node_marks_is_its_own_and_nobody_elses(
 
 
 @given(count=counts, text=st.text(max_size=80))
-def test_whatever_is_asked_for_has_one_node(count: int, text: str) -> None:
+def test_every_text_belongs_to_exactly_one_node(count: int, text: str) -> None:
     nodes = [NodeId(number, count) for number in range(count)]
     assert sum(node.owns(text) for node in nodes) == 1
     assert 0 <= node_number_of(text, count) < count
@@ -45,7 +45,7 @@ def test_each_node_assigns_some_offers() -> None:
 
 
 @given(there=st.lists(st.integers(0, 20), min_size=1, max_size=8), offers=st.integers(1, 200))
-def test_offers_level_what_nodes_have(there: list[int], offers: int) -> None:
+def test_offers_even_out_the_sessions_of_nodes(there: list[int], offers: int) -> None:
     counts = list(there)
     assigner = OfferAssigner(counts)
     assigned = [assigner.node_for(digest_of_offer(f"offer {number}")) for number in range(offers)]
@@ -64,13 +64,13 @@ def test_an_offer_that_is_sent_again_gets_the_same_node() -> None:
     assert assigner.node_for(b"another") != node
 
 
-def test_a_node_that_is_not_there_gets_no_offers() -> None:
+def test_a_node_that_is_not_running_gets_no_offers() -> None:
     counts = [ABSENT, 3, ABSENT]
     assigner = OfferAssigner(counts)
     assert {assigner.node_for(b"%d" % number) for number in range(10)} == {1}
 
 
-def test_what_is_assigned_while_no_node_is_there_is_assigned_again() -> None:
+def test_offers_assigned_while_no_node_is_running_are_assigned_again() -> None:
     counts = [ABSENT, ABSENT]
     assigner = OfferAssigner(counts)
     assigner.node_for(b"offer")
