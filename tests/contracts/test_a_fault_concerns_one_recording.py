@@ -1,4 +1,4 @@
-"""The disk fails in a call: statvfs, fsync, close. One recording has the fault, others go on."""
+"""Disk calls fail (statvfs, fsync, close): only one recording is affected, others continue."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fail(
         if not wanted(path):
             return original(target)
         if function == "close":
-            original(target)  # a descriptor is closed, whatever is said of it
+            original(target)  # close the descriptor in any case
         seen.append(path)
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -60,12 +60,12 @@ def fail(
 
 
 def is_of_the_bad_one(ending: str) -> Callable[[str], bool]:
-    """The ending is followed by "(deleted)" where a file has another name by now."""
+    """Whether a path is of the bad recording; it ends with "(deleted)" after a rename."""
     return lambda path: f"{info(BAD).name}{ending}" in path
 
 
 def descriptors() -> set[str]:
-    """Open files in folders of tests."""
+    """Return the open files in the folders of tests."""
     found = set()
     for link in list(pathlib.Path("/proc/self/fd").iterdir()):
         try:
@@ -85,7 +85,7 @@ def nothing_stays_open() -> Iterator[None]:
 
 
 async def record(store: FolderStore) -> dict[int, str | StorageFailed]:
-    """Three recordings at the same time: where each is, or what went wrong."""
+    """Make three recordings at the same time; return the location or the error of each."""
     writers = {number: store.create(info(number)) for number in (*GOOD, BAD)}
     for _ in range(3):
         for writer in writers.values():
@@ -199,7 +199,7 @@ async def test_a_failing_statvfs_ends_no_recording_and_refuses_new_ones(
 async def test_a_write_that_fails_is_reported_with_its_own_reason(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the disk cannot even be asked whether it is full."""
+    """This also holds if statvfs fails, so that nobody knows whether the disk is full."""
     monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: _raise(errno.ESTALE))
     original = os.write
 

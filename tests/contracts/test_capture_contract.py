@@ -1,4 +1,4 @@
-"""What every capture backend promises: real PortAudio where there is one, a file, a tone."""
+"""The contract of capture backends: PortAudio if it is installed, a file, a tone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def microphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def ready(name: str, request: pytest.FixtureRequest) -> str:
-    """The backend's name, when what it needs is there."""
+    """The name of a backend; skips the test if the backend is not installed."""
     if name in WITH_DEVICES:
         if not WITH_DEVICES[name]:
             pytest.skip(f"{name} is not installed")
@@ -78,7 +78,7 @@ async def open_source(kind: str, folder: pathlib.Path, seconds: float = 60) -> A
 
 
 async def read(source: AudioSource, samples: float = float("inf")) -> list[AudioFrame]:
-    """So many samples or some more; all there are, unless it is said."""
+    """Read at least `samples` samples; all until the end if it is not given."""
     blocks: list[AudioFrame] = []
 
     def consume(block: AudioFrame) -> bool:
@@ -109,7 +109,7 @@ async def test_sound_is_not_delivered_faster_than_real_time(
     kind: str, tmp_path: pathlib.Path
 ) -> None:
     source = await open_source(kind, tmp_path)
-    await read(source, RATE // 4)  # what had gathered while the device was opened
+    await read(source, RATE // 4)  # discard sound from before the device was open
     began = time.monotonic()
     blocks = await read(source, RATE)
     elapsed = time.monotonic() - began
@@ -139,7 +139,7 @@ async def test_a_cancelled_source_has_ended(kind: str, tmp_path: pathlib.Path) -
 
     delivering = asyncio.create_task(source.deliver(consume))
     await asyncio.to_thread(entered.wait, 5)
-    for _ in range(2):  # somebody is impatient
+    for _ in range(2):  # a second cancellation must not matter
         delivering.cancel()
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
@@ -172,7 +172,7 @@ async def test_sound_does_not_wait_for_the_event_loop(kind: str, tmp_path: pathl
 
     delivering = asyncio.create_task(source.deliver(consume))
     await asyncio.sleep(0)
-    time.sleep(0.5)  # the loop has other things to do
+    time.sleep(0.5)  # block the event loop
     assert [at for at in came if 0.1 < at < 0.4]
     await delivering
     await source.close()
@@ -188,7 +188,7 @@ async def test_a_late_reader_misses_samples_that_are_counted(device_kind: str) -
     source = await backend_of(device_kind).open(
         CaptureRequest(sample_rate_hz=RATE, channels=1, device="default", queue_s=0.1)
     )
-    while not source.overrun_samples:  # nobody reads
+    while not source.overrun_samples:  # do not read
         await asyncio.sleep(0.01)
     first = await read(source, 1)
     blocks = first + await read(source, RATE // 2)

@@ -1,4 +1,4 @@
-"""What every catalogue promises."""
+"""The contract of catalogues."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ async def test_a_complete_recording_can_be_removed_and_a_live_one_cannot(rig: Ri
 async def parts(
     request: pytest.FixtureRequest, tmp_path: pathlib.Path
 ) -> AsyncIterator[tuple[Rig, Samples]]:
-    """A recording of 2.5 s in three parts, with a gap, and its samples as one file has them."""
+    """A recording of 2.5 s in three parts, with a gap, and its samples in one array."""
     rigs = [
         open_folder(tmp_path / "parts", PartOptions(rotate_s=0.96)),
         open_folder(tmp_path / "whole"),
@@ -251,14 +251,17 @@ async def test_parts_are_read_as_one(parts: tuple[Rig, Samples]) -> None:
         assert b"".join(pieces) == content
         samples = opened.read_samples(0, 200_000)
         across = opened.read_samples(46_000, 50_000)
-    assert soundfile.info(io.BytesIO(content)).frames in (120_000, 46_080)  # of a chain's first
+    assert soundfile.info(io.BytesIO(content)).frames in (
+        120_000,
+        46_080,
+    )  # some players read only the first stream of a chain
     np.testing.assert_array_equal(across[5000:40_000], samples[51_000:86_000])
     if rig.container is Container.WAV:
         np.testing.assert_array_equal(samples, whole)
         np.testing.assert_array_equal(
             soundfile.read(io.BytesIO(content), dtype="int16", always_2d=True)[0], whole
         )
-    else:  # a decoder that begins anew takes a moment
+    else:  # a new decoder needs a moment to converge
         assert samples.shape == whole.shape
         settled = np.r_[0:46_080, 53_760:92_160, 99_840:120_000]
         difference = samples[settled].astype(float) - whole[settled]

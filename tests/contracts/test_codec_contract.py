@@ -1,4 +1,4 @@
-"""What codecs promise: the real libraries, held to the ports' words."""
+"""The contract of codecs, tested with the real libraries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def encoder(**changes: Any) -> OpusEncoder:
 
 
 def speechlike(seconds: float, channels: int = 1) -> Samples:
-    """Noise with a spectrum and an envelope, s16."""
+    """Make noise with a spectrum and envelope like speech, s16."""
     rng = np.random.default_rng(7)
     count = round(seconds * RATE)
     noise = np.convolve(rng.normal(0, 1, count + 31), np.hanning(32), "valid")
@@ -170,7 +170,7 @@ def test_the_look_ahead_equals_the_delay_of_decoded_sound() -> None:
     decoded = collect(decoder)
     result = compare(wave[:, 0] / 32768, decoded[:, 0] / 32768, sample_rate_hz=RATE)
     assert encoder(**fine).look_ahead == 312
-    assert abs(result.delay - 312) <= 4  # the encoder's high-pass turns the phase a little
+    assert abs(result.delay - 312) <= 4  # the encoder's high-pass shifts the phase a little
 
 
 def test_dtx_sends_almost_nothing_during_silence() -> None:

@@ -14,7 +14,7 @@ from adapters.transport.sockets.datagrams import MAX_DATAGRAMS, DatagramReader
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A socket that is read, and one that sends to it."""
+    """A socket to read, and one that sends to it."""
     family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
     with (
         socket.socket(family, socket.SOCK_DGRAM) as reading,
@@ -73,7 +73,7 @@ def test_a_datagram_has_its_time_of_arrival_not_that_of_the_read(
     before = time.monotonic()
     sending.send(b"early")
     after = time.monotonic()
-    time.sleep(0.05)  # the delay that must not show
+    time.sleep(0.05)  # must not change the time of arrival
     ((_, arrived),) = DatagramReader().read(reading.fileno())
     assert before - 0.001 <= arrived <= after + 0.01
 

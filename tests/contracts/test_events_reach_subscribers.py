@@ -1,4 +1,4 @@
-"""The dispatcher: whatever a subscriber does, it harms nobody else."""
+"""The dispatcher: a subscriber affects neither the publisher nor other subscribers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAIT_S = 10.0
 
 
 class Listener:
-    """Keeps what it hears, and knows when it has heard so many."""
+    """Records events, and can wait for a number of them."""
 
     def __init__(self) -> None:
         self.heard: list[Event] = []
@@ -39,7 +39,7 @@ class Raising:
 
 
 class Hanging:
-    """Hangs in its first event until it is let go."""
+    """Hangs in its first event until it is released."""
 
     def __init__(self) -> None:
         self.entered, self.released = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""Which HTTP status an error of the domain gets, and what a status means to a client."""
+"""The HTTP status of each domain error, and what a status means for a client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was left unfinished is found by the index, whatever other processes do with the folder."""
+"""The index knows unfinished recordings, whatever other processes do in the folder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def opened_folder(folder: pathlib.Path) -> Iterator[Rig]:
 
 
 async def left_behind(folder: pathlib.Path, *numbers: int) -> None:
-    """Recordings as a killed process leaves them."""
+    """Leave recordings behind as a killed process does."""
     rig = open_folder(folder)
     rig.store.recover(resumable_since=LONG_AGO)
     for number in numbers:
@@ -83,7 +83,7 @@ async def test_a_scan_does_not_forget_a_part_whose_file_is_not_made_yet(
 async def test_a_recording_killed_in_its_last_steps_is_recovered_by_the_index(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its sound has its name by then, its ledger has not; a scan takes nothing for complete."""
+    """The sound has its final name and the ledger does not, so a scan finds nothing complete."""
 
     def end_here(_files: object) -> None:
         raise OSError("killed")
@@ -192,7 +192,7 @@ asyncio.run(main())
 
 
 async def test_processes_and_threads_share_a_folder(folder: pathlib.Path) -> None:
-    """All begin at once, without an index; whoever looks sees no recording twice."""
+    """All begin at once, without an index. No page lists a recording twice."""
     folder.mkdir()
     root = str(pathlib.Path(__file__).parents[2])
     processes = [

@@ -1,4 +1,4 @@
-"""The index of a folder: lost, damaged, not to be written; and files that come and go by hand."""
+"""The index of a folder is lost, damaged or read-only, and files are added and removed by hand."""
 
 from __future__ import annotations
 
@@ -163,12 +163,12 @@ async def test_a_disk_without_room_for_the_index_loses_no_sample(
     monkeypatch.setattr("adapters.storage.folder.index._BUSY_S", 0.05)
     rig = open_folder(folder)
     with closing(sqlite3.connect(folder / INDEX)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")  # as bad as a full disk: nothing can be written
+        connection.execute("BEGIN EXCLUSIVE")  # like a full disk: nothing can be written
         await rig.record(2)
         assert rig.ids() == [info(2).id, info(1).id]
     close(rig)
     assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) == 1
-    # the next server knows that the index on the disk has missed something
+    # the next server knows that the index on the disk is incomplete
     rig = open_folder(folder)
     rig.store.recover(resumable_since=LONG_AGO)
     assert rig.ids() == [info(2).id, info(1).id]

@@ -40,7 +40,7 @@ def opened_folder(folder: pathlib.Path) -> Iterator[Rig]:
 
 
 def make_many(folder: pathlib.Path, count: int) -> None:
-    """Names of tiny recordings, each of them two hard links to the same two files."""
+    """Make tiny recordings, each as two hard links to the same two files; return their names."""
     folder.mkdir()
     for number in range(count):
         target = folder / info(number).name
@@ -50,7 +50,7 @@ def make_many(folder: pathlib.Path, count: int) -> None:
             pathlib.Path(f"{target}.json").write_bytes(first)
             wav, ledger = f"{target}.wav", f"{target}.json"
             continue
-        if number % 30_000 == 0:  # a file has at most so many names, on some file systems
+        if number % 30_000 == 0:  # some file systems limit the number of links to a file
             for ending in ("wav", "json"):
                 pathlib.Path(f"{target}.{ending}").write_bytes(
                     pathlib.Path(wav if ending == "wav" else ledger).read_bytes()
@@ -75,7 +75,7 @@ def milliseconds_of(call: Callable[[], object]) -> float:
 
 
 def start_of(folder: pathlib.Path) -> float:
-    """Milliseconds that a server's store and catalogue take from nothing to recovered."""
+    """Return the time (ms) that a store and a catalogue take to start and recover."""
     rig = open_folder(folder)
     took = milliseconds_of(lambda: rig.store.recover(resumable_since=LONG_AGO))
     close(rig)
@@ -121,6 +121,6 @@ def test_many_recordings_make_neither_the_start_nor_a_page_slow(
     )
     print("\n".join(f"  page of 50, {what}: {took:.1f} ms" for what, took in pages.items()))
     assert starts[folder] < 5 * starts[empty] + 20
-    # a page may take 50 ms; the machine that runs the tests has other things to do, too
+    # a page may take 50 ms; the limit is higher because the machine may be busy
     assert max(pages.values()) < 150
     assert one < 50

@@ -1,4 +1,4 @@
-"""Packets stored as they came: the file, and that rendering it is decoding them at once."""
+"""Packets stored undecoded: the file is valid, and rendering it equals decoding at once."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ OPUS, PCMU = CodecParameters("opus", 111, 48_000, 2), CodecParameters("pcmu", 0,
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 SPEECH = encode(speech(4))
 Item = tuple[int, bytes]
-"""A packet by its number, which is its place as well."""
+"""Packets by number; the number is also the position."""
 
 
 class Recorder:
-    """A processor with a store of its own, and a clock."""
+    """A track processor with its own store and clock."""
 
     def __init__(
         self, folder: pathlib.Path, *, keep: bool = True, options: PartOptions | None = None,
@@ -117,7 +117,7 @@ async def test_packets_are_stored_unchanged_and_other_players_can_play_them(
 
 
 def losses(seed: int) -> list[Item]:
-    """Single losses, bursts, packets out of order and twice, and a pause of DTX."""
+    """Make single losses, bursts, reordered and duplicate packets, and a DTX pause."""
     dice = random.Random(seed)
     kept = [item for item in numbered() if dice.random() > 0.1]
     burst = dice.randrange(20, 150)
@@ -206,7 +206,7 @@ async def test_the_file_of_a_killed_process_can_be_resumed(tmp_path: pathlib.Pat
     first = Recorder(tmp_path)
     first.receive(numbered()[:80])
     first.kill()
-    second = Recorder(tmp_path, keep=False, clock=first.clock)  # the setting is another by now
+    second = Recorder(tmp_path, keep=False, clock=first.clock)  # the setting has changed
     assert [item.length for item in second.found.interrupted] == [80 * 960]
     second.receive(numbered()[120:])
     path = await second.end()
@@ -286,7 +286,7 @@ async def test_a_killed_rendering_is_made_again(
         found = recover(tmp_path)
         assert (found.recovered, found.failed) == ([], [])
         assert sorted(tmp_path.iterdir()) == before
-        journal_file.write_bytes(journal)  # as it is where that was cut off
+        journal_file.write_bytes(journal)  # as if the process was killed before this step
     recover(tmp_path)
     assert_sound(pathlib.Path(render_recording(path, None, make_decoder).location))
 

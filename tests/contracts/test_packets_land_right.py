@@ -1,4 +1,4 @@
-"""Real codecs through the real receive path: every packet length, codec and change of channels."""
+"""Real codecs in the real receive path: all packet lengths, codecs and channel changes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def encoder(channels: int, *, bitrate: int = 48_000) -> OpusEncoder:
 
 
 def joined(payloads: Sequence[bytes]) -> bytes:
-    """Packets of one frame each as one packet of several (RFC 6716 § 3.2.5, VBR)."""
+    """Join packets of one frame each to one packet (RFC 6716 § 3.2.5, VBR)."""
     toc = payloads[0][0] & 0xFC | 3
     assert len({payload[0] & 0xFC for payload in payloads}) == 1
     frames = [payload[1:] for payload in payloads]
@@ -53,7 +53,7 @@ def joined(payloads: Sequence[bytes]) -> bytes:
 
 
 async def record(packets: Sequence[tuple[int, int, bytes]]) -> MemoryRecording:
-    """Packets as (payload type, timestamp, payload), in order and without loss."""
+    """Record packets (payload type, timestamp, payload) that arrive in order without loss."""
     clock, store = FakeClock(), MemoryStore()
     processor = AudioTrackProcessor(
         TrackIdentity(session_id="s"),
@@ -83,7 +83,7 @@ def assert_all_received(stored: MemoryRecording, length: int) -> None:
 @pytest.mark.parametrize("frame", [120, 240, 480, 960, 1920, 2880])
 async def test_opus_frames_from_2_5_to_60_ms(frame: int) -> None:
     spoken = speech(2)
-    opus = encoder(1, bitrate=128_000)  # short frames have less to work with
+    opus = encoder(1, bitrate=128_000)  # short frames need a higher bit rate
     packets = []
     for start in range(0, len(spoken) - frame + 1, frame):
         made = opus.encode(AudioFrame(AudioFormat(RATE, 1), spoken[start : start + frame], start))

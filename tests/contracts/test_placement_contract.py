@@ -1,4 +1,4 @@
-"""What a placement promises: every node gives the same answer."""
+"""The contract of placements: every node gives the same answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Nodes:
             await placement.close()
 
     async def where(self, key: SessionKey) -> set[Node | None]:
-        """Where a session lives, in the eyes of every node."""
+        """Ask every node where a session lives."""
         return {await one.node_of(key) or one.here for one in self.placements}
 
 
@@ -110,7 +110,7 @@ async def test_an_offer_cannot_be_placed_while_its_assigner_is_gone(workers: Nod
         except NodeUnavailable:
             pass
     assert 0 < answered < len(offers)
-    await second.open()  # it is started again, on the same socket
+    await second.open()  # it is restarted on the same socket
     for offer in offers:
         await first.node_of(offer)
 

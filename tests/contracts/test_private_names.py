@@ -1,4 +1,4 @@
-"""Private names of other projects that are used here: an upgrade that changes one fails here."""
+"""Checks private names of other projects, so that an upgrade that changes one is noticed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ OTHERS = {
 
 
 async def test_no_other_private_names_are_used() -> None:
-    own: set[str] = set()  # defined here, or accessed through `self`, which may be inherited
+    own: set[str] = set()  # defined here, or accessed through `self`, because it may be inherited
     foreign: set[str] = set()  # accessed through anything else
     in_ice: set[str] = set()
     modules: set[str] = set()
@@ -249,7 +249,7 @@ def test_libsndfile_writes_the_same_bytes_as_its_wrapper(
 
 
 def _without_peak_time(path: pathlib.Path) -> bytes:
-    """The file without the second at which libsndfile wrote it, which floats have in PEAK."""
+    """Return the file without its time of writing, which float files have in the PEAK chunk."""
     data = bytearray(path.read_bytes())
     if (start := data.find(b"PEAK")) >= 0:
         data[start + 12 : start + 16] = bytes(4)

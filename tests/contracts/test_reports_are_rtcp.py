@@ -1,4 +1,4 @@
-"""Reports that are packed and parsed here agree with aiortc's."""
+"""Our packing and parsing of reports agrees with aiortc's."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ def test_sender_reports_are_found_anywhere_in_a_compound_packet(ssrc: int) -> No
 
 def test_a_truncated_packet_is_an_error() -> None:
     report = report_of(1)
-    first = 4 * (1 + int.from_bytes(report[2:4], "big"))  # the packets of which it is made
+    first = 4 * (1 + int.from_bytes(report[2:4], "big"))  # the packets in the compound packet
     for size in range(1, len(report)):
         if size == first:
             assert len(list(sender_times(report[:size]))) == 1
         else:
             found = sender_times(report[:size])
-            if size > first:  # what comes before the cut counts
+            if size > first:  # reports before the cut are valid
                 assert next(found)[0] == 1
             with pytest.raises(ValueError, match="RTCP"):
                 next(found)

@@ -1,4 +1,4 @@
-"""A request reaches the node of its session, whichever node it comes to; no processes needed."""
+"""A request reaches the node of its session, whichever node gets it first."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Pair:
 
 @pytest.fixture
 async def pair() -> AsyncIterator[Pair]:
-    """What lives on the other node: the session `there` and the offer `new`.
+    """Two nodes. The session `there` and the offer `new` belong to the other one.
 
-    The other node believes that they live here: it must not send back what it gets.
+    The other node believes that they belong to the first: it must not send requests back.
     """
     with tempfile.TemporaryDirectory() as folder:  # names of Unix sockets have to be short
         here, there = Node(f"{folder}/here"), Node(f"{folder}/there")

@@ -73,7 +73,7 @@ def offer(
 
 
 def answer_to(text: str) -> tuple[str, list[list[str]]]:
-    """The BUNDLE group of the answer, and the lines of each m-line."""
+    """Return the BUNDLE group of the answer, and the lines of each m-line."""
     parsed = parse_offer(text)
     local = LocalTransport("abcd", "x" * 22, parsed.dtls.fingerprints[0])
     answer = write_answer(parsed, local, OpusPreferences())
@@ -102,7 +102,7 @@ def test_all_audio_lines_of_a_bundle_are_accepted() -> None:
         assert section[0] == "m=audio 9 UDP/TLS/RTP/SAVPF 111"
         assert {"a=recvonly", "a=rtcp-mux", f"a=mid:{mid}", f"a=rtpmap:111 {RECORDED}"} < {*section}
     maps = [[line for line in section if "extmap" in line] for section in sections]
-    # the first one's direction is negotiated: all m-lines of a bundle have the same
+    # only the direction of the first m-line counts: all m-lines of a bundle have the same
     assert maps == [[extmap()], [], [extmap()]]
 
 
@@ -239,7 +239,9 @@ def test_a_payload_type_decides_if_only_one_track_has_it() -> None:
     assert track_of(demultiplexer, 5, payload_type=111) == 0
     assert track_of(demultiplexer, 6, payload_type=0) == 1
     assert track_of(demultiplexer, 7, payload_type=96) is None
-    assert track_of(demultiplexer, 6, payload_type=111) is None  # the source is the other track's
+    assert (
+        track_of(demultiplexer, 6, payload_type=111) is None
+    )  # the source belongs to the other track
 
 
 def test_the_number_of_remembered_sources_is_bounded() -> None:
@@ -355,7 +357,7 @@ async def test_packets_of_no_track_are_dropped_and_counted() -> None:
 
 
 async def report_on(sender: Any) -> Any:
-    """The server's report on a sender, once it refers to one of the sender's own reports."""
+    """Wait for a server report on a sender that refers to a report of the sender."""
     async with asyncio.timeout(20):
         while True:
             for report in (await sender.getStats()).values():
@@ -375,7 +377,7 @@ async () => [...(await pc.getStats()).values()]
 @ways
 async def test_tracks_of_chromium(altered: Callable[[str], str], tmp_path: pathlib.Path) -> None:
     async with browser_page(tmp_path / "none.wav") as page:
-        await page.mouse.click(10, 10)  # sound needs a user's gesture
+        await page.mouse.click(10, 10)  # Chromium plays sound only after a user gesture
         offer_sdp = await page.evaluate(TWO_TONES)
         async with accepting(altered(offer_sdp)) as (connection, sink):
             assert len(connection.tracks) == 2

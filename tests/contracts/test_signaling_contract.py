@@ -1,4 +1,4 @@
-"""What signaling promises: the HTTP client against the HTTP server, and the fake."""
+"""The contract of signaling, for the HTTP client with the HTTP server, and for the fake."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.rigs.tls import self_signed
 async def joined(
     request: pytest.FixtureRequest,
 ) -> AsyncIterator[tuple[SignalingClient, FakeSessions | FakeSignaling]]:
-    """A client, and where what it says arrives."""
+    """A client, and the sessions that receive its requests."""
     if request.param == "fake":
         fake = FakeSignaling()
         yield fake, fake

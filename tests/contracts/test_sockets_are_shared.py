@@ -56,11 +56,11 @@ async def test_a_flooded_socket_does_not_block_the_event_loop(is_coalesced: bool
     async with asyncio.timeout(10):
         while not flooded.count:
             await asyncio.sleep(0)
-        await asyncio.sleep(0.05)  # the event loop goes on
+        await asyncio.sleep(0.05)  # the event loop still runs
     flooded.is_over = True
     assert FEW < flooded.count < MOST
     async with asyncio.timeout(10):
-        while flooded.count < flooded.sent:  # the rest is read as well
+        while flooded.count < flooded.sent:  # the remaining datagrams are read as well
             await asyncio.sleep(0.01)
     flooded.transport.close()
     await asyncio.sleep(0)

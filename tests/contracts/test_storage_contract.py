@@ -1,4 +1,4 @@
-"""What every store promises."""
+"""The contract of stores."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from domain.sound.pieces import EncodedSound, Sound
 Read = Callable[[str], tuple[AudioFormat, Samples]]
 ENDED = datetime.datetime(2026, 1, 3, tzinfo=datetime.UTC)
 SHORT_FRAME = bytes([28 << 3])
-"""The TOC of a frame of 2.5 ms, 120 samples (RFC 6716 § 3.1)."""
+"""The TOC byte of a frame of 2.5 ms, 120 samples (RFC 6716 § 3.1)."""
 _DTYPES = {SampleFormat.U8: "int16", SampleFormat.S24: "int32"}
 
 
@@ -61,7 +61,7 @@ async def finish(writer: RecordingWriter, reason: EndReason = EndReason.CLOSED) 
 
 @dataclass(frozen=True)
 class Opened:
-    """A store, and how a test gives it sound and reads what it has kept."""
+    """A store, with functions that make sound for it and read its recordings."""
 
     store: RecordingStore
     read: Read
@@ -71,19 +71,19 @@ class Opened:
         return self.store.create(replace(info(name), container=self.container))
 
     def sound(self, samples: Samples) -> list[Sound]:
-        """A multiple of 120 samples, as the store is given them."""
+        """Make the pieces for a multiple of 120 samples."""
         if self.container is Container.WAV:
             return [samples]
         return [packet(samples[at : at + 120]) for at in range(0, len(samples), 120)]
 
 
 def packet(samples: Samples) -> EncodedSound:
-    """An Opus packet of 2.5 ms whose payload, no decoder would like it, is its samples."""
+    """Make an Opus packet of 2.5 ms whose payload is its samples (not decodable)."""
     return EncodedSound(SHORT_FRAME + samples.tobytes(), len(samples))
 
 
 def read_packets_of(location: str) -> tuple[AudioFormat, Samples]:
-    """What `packet` has put into the packets of a file; gaps are silent."""
+    """Read back the samples that `packet` put into packets; gaps are silent."""
     with pathlib.Path(location).open("rb") as file:
         pieces = [
             silence(AudioFormat(48_000, 1), item.samples) if item.is_gap
@@ -156,7 +156,7 @@ async def test_silence_is_exactly_as_long_as_it_was(opened: Opened, length: int)
 
 @pytest.mark.parametrize("length", [1, 119, 121, 100_001])
 async def test_silence_does_not_change_the_length(opened: Opened, length: int) -> None:
-    """In a file of packets the sound behind the silence may come up to 2.5 ms early."""
+    """In a file of packets the sound after silence may come up to 2.5 ms early."""
     writer = opened.create("a")
     writer.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
     writer.append_silence(length, SampleKind.SILENCE)
@@ -469,13 +469,13 @@ async def test_rf64_is_a_plain_wav_while_it_is_small(tmp_path: pathlib.Path) -> 
 
 
 async def test_rf64_holds_more_than_a_wav_can(tmp_path: pathlib.Path) -> None:
-    """Just more than 4 GiB in a sparse file: the silence in it takes no room on the disk."""
+    """Slightly more than 4 GiB in a sparse file: its silence takes no disk space."""
     options = PartOptions(rf64=True)
     store = FolderStore(str(tmp_path), options)
     audio_format = AudioFormat(384_000, 8, SampleFormat.F64)
     frames = (1 << 32) // audio_format.bytes_per_frame
     store.create(replace(info("a", audio_format), resume_digest="digest"))
-    store.close()  # as a killed process leaves it; the next one finds that it has become long
+    store.close()  # as a killed process leaves it; recovery finds that it is large
     (part,) = tmp_path.glob("*.wav.part")
     os.truncate(part, part.stat().st_size + (frames - 1) * audio_format.bytes_per_frame)
     store = FolderStore(str(tmp_path), options)
@@ -530,7 +530,7 @@ async def test_a_stalled_disk_delays_nothing_and_lost_samples_are_noted(
     for start in range(0, 95_040, 960):
         writer.append([ramp(960, start=start)], SampleKind.RECEIVED)
     writer.append_silence(960, SampleKind.DTX)
-    assert store.disk.waiting + writer.waiting < 20  # what does not fit takes no memory
+    assert store.disk.waiting + writer.waiting < 20  # samples that do not fit take no memory
     assert time.monotonic() - began < 5
     go_on.set()
     location = await finish(writer)

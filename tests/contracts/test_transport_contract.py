@@ -31,11 +31,11 @@ from tests.fakes.media import FakeServerTransport
 
 OPTIONS = IceOptions(loopback=("127.0.0.1",))
 SLOW = ReadTiming(interval_s=0.005, poll_interval_s=0.0, delay_s=60.0, reschedules=False)
-"""Coalesced reads that wait for longer than a test runs."""
+"""A timing whose reads wait longer than a test runs."""
 
 
 class Heard:
-    """A sink that keeps what is delivered to it."""
+    """A sink that records what is delivered to it."""
 
     def __init__(self) -> None:
         self.packets: list[RtpPacket] = []
@@ -157,7 +157,7 @@ async def test_a_certificate_that_does_not_match_the_fingerprint_is_refused(
             await connecting
         assert not publisher.is_open
     else:
-        await connecting  # the server's failure comes later
+        await connecting  # the client fails first
         publisher.send(RtpPacket(111, 0, 0, 7, b"\x78x"))
         await heard.until(lambda: heard.closed == 1)
         assert heard.established == len(heard.packets) == 0
@@ -205,7 +205,9 @@ async def test_packets_arrive_once_in_order_with_their_timestamps(
     assert [replace(packet, arrived=0.0) for packet in heard.packets] == sent
     arrived = [packet.arrived for packet in heard.packets]
     assert arrived == sorted(arrived)
-    assert began - 0.01 < arrived[0] <= arrived[-1] < time.monotonic()  # two clocks, compared
+    assert (
+        began - 0.01 < arrived[0] <= arrived[-1] < time.monotonic()
+    )  # the kernel's clock and ours
 
 
 async def test_reports_arrive_before_packets_and_state_the_highest_sequence_number(
@@ -214,7 +216,7 @@ async def test_reports_arrive_before_packets_and_state_the_highest_sequence_numb
     publisher, _, _ = joined
     connected_at = publisher.heard_at
     async with asyncio.timeout(10):
-        while publisher.heard_at == connected_at:  # before there was a packet
+        while publisher.heard_at == connected_at:  # before the first packet
             await asyncio.sleep(0.05)
         assert publisher.highest_reported is None
         publisher.send(RtpPacket(111, 500, 0, 7, b"\x78x"))
@@ -238,7 +240,7 @@ async def test_packets_that_wait_in_sockets_can_be_read_before_the_end(
     monkeypatch.setattr("adapters.transport.sockets.coalescing.LOW_LATENCY", SLOW)
     for number in range(10):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
-    await asyncio.sleep(0.1)  # they are scheduled, and not due
+    await asyncio.sleep(0.1)  # their read is scheduled, but not due
     assert not heard.packets
     server.read_pending()
     assert len(heard.packets) == 10

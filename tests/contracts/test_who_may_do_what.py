@@ -1,4 +1,4 @@
-"""Every route says which role it needs, and requests without that role are refused."""
+"""Every route declares a role, and requests without that role are refused."""
 
 from __future__ import annotations
 

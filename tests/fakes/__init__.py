@@ -1,1 +1,1 @@
-"""Small stand-ins for ports, each with a script: no sockets, no clocks, no sleeping."""
+"""Fakes of ports that follow a script, without sockets, clocks or sleeping."""

@@ -1,4 +1,4 @@
-"""The HTTP server in front of sessions that only remember what they were asked."""
+"""The HTTP server with fake sessions that record requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ports, IPv6, and candidates in every order."""
+"""Ports, IPv6, and candidates in any order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def has_ipv6_loopback() -> bool:
 
 
 def free_ports(count: int) -> PortRange:
-    """A range of free ports."""
+    """Find a range of free ports."""
     for first in range(40_000, 60_000, count):
         sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
         try:
@@ -50,7 +50,7 @@ async def test_media_uses_only_the_configured_ports() -> None:
         assert all(ports.first <= port <= ports.last for port in used)
         client.send(20)
         others = []
-        while True:  # until there is none left
+        while True:  # until no port is left
             another = Publishing(server)
             others.append(another)
             offer = another.connection.offer_sdp
@@ -59,7 +59,7 @@ async def test_media_uses_only_the_configured_ports() -> None:
                 break
         assert status == 503
         assert "no UDP port" in body["error"]
-        client.send(20)  # the first connection goes on
+        client.send(20)  # the first connection still works
         await client.close()
         for another in others:
             await another.close()

@@ -1,4 +1,4 @@
-"""What strangers send: a clear error for them, nothing left behind, the others served on."""
+"""Bad requests get a clear error, leave nothing behind, and disturb no other client."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ async def test_datagrams_from_strangers_change_nothing(server: Local) -> None:
     offer = await server.post("/offer", sdp=client.connection.offer_sdp, type="offer")
     client.id, client.answer = offer[1]["id"], offer[1]["sdp"]
     stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    # empty; a DTLS ClientHello; SRTP and SRTCP that are none; STUN that is none; noise
+    # empty; a DTLS ClientHello; invalid SRTP, SRTCP and STUN; noise
     attacks = [
         b"", b"\x16\xfe\xff" + bytes(40), b"\x80\x6f" + bytes(60), b"\x80\xc8" + bytes(60),
         b"\x00\x01\x00\x00\x21\x12\xa4\x42" + bytes(12), b"\x00", b"\xff" * 1200, b"\x50" * 20,

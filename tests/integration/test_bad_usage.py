@@ -1,4 +1,4 @@
-"""What goes wrong at the command line: one clear line, the right exit code, no traceback."""
+"""Errors at the command line: one clear line, the right exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.rigs.processes import Process, environment, gapless, serving
 
 
 def failing(*arguments: str, env: dict[str, str] | None = None, code: int) -> str:
-    """The one line that a failing command says."""
+    """Run a command that fails, and return its one line of output."""
     with gapless(*arguments, env=env) as process:
         assert process.end() == code, process.lines + process.errors
     said = [line for line in process.errors if line]

@@ -39,7 +39,7 @@ async def test_the_recording_matches_the_microphone(tmp_path: pathlib.Path) -> N
     recorded, recorded_rate = read(recording)
     assert recorded_rate == rate
     assert SECONDS - 0.1 <= len(recorded) / rate <= SECONDS + 2
-    # the file plays in a loop and the recording begins somewhere in it
+    # the file plays in a loop, and the recording begins anywhere in it
     looped = np.tile(speech / 32768, 2)
     middle = recorded[rate : rate * (SECONDS - 1)]
     result = compare(looped, middle, sample_rate_hz=rate)

@@ -1,4 +1,4 @@
-"""Two hosts with addresses of their own; the client's changes in mid-stream."""
+"""Two hosts with their own addresses; the client's address changes during the stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The newcomer's first command, also on a machine with nothing but loopback."""
+"""`gapless demo`, also on a machine that has only loopback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def no_namespaces() -> bool:
 
 
 def test_the_demo_shows_what_was_recorded(tmp_path: pathlib.Path) -> None:
-    """With nothing but loopback, where that can be had; else as the machine is."""
+    """Runs in a network namespace that has only loopback, if namespaces can be created."""
     alone = () if no_namespaces() else (*UNSHARE, sys.executable, "-c", LOOPBACK_ONLY)
     run = subprocess.run(
         [*alone, *DEMO, str(tmp_path)], env=environment(), capture_output=True, text=True

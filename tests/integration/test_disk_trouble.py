@@ -115,7 +115,7 @@ async def test_a_folder_that_becomes_read_only_keeps_what_was_written(
         folder.chmod(0o555)
         os.setresuid(NOBODY, NOBODY, 0)
         try:
-            await asyncio.sleep(1.2)  # the store looks once a second
+            await asyncio.sleep(1.2)  # the store checks once a second
             status, _ = await server.post(
                 "/offer", sdp=server.open_connection().offer_sdp, type="offer"
             )
@@ -143,7 +143,7 @@ async def test_a_disk_that_stalls_for_five_seconds_delays_nothing(tmp_path: path
         await asyncio.sleep(1)
         server.container.store().disk.submit(lambda: time.sleep(5))
         await asyncio.gather(*streams)
-        # a busy machine may take a moment away now and then; a stall of ours would show each second
+        # a busy machine may cause some lag; a stall of ours would show in every second
         assert statistics.median(await lags) < 0.05
         assert max(await lags) < 1
         for client in clients:
@@ -159,7 +159,7 @@ async def test_a_disk_that_stalls_for_five_seconds_delays_nothing(tmp_path: path
 
 
 async def worst_lags(seconds: int) -> list[float]:
-    """By how much the event loop was late at worst in each second, looked at every 5 ms."""
+    """Return the worst lag of the event loop in each second, sampled every 5 ms."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     worst = [0.0] * seconds

@@ -1,4 +1,4 @@
-"""Every way to end, with real processes: nothing that was captured is lost."""
+"""All ways to end, with real processes: no captured sound is lost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_ctrl_c_at_the_client_ends_the_recording_at_once(tmp_path: pathlib.Path)
         path = server.recording()
         assert time.monotonic() - began < 5
         streamed = float(client.lines[-1].split()[1].partition(":")[2])
-        assert abs(soundfile.info(path).duration - streamed) <= 0.07  # shown in tenths
+        assert abs(soundfile.info(path).duration - streamed) <= 0.07  # printed in tenths
 
 
 def test_a_killed_client_ends_the_recording_after_the_timeout(tmp_path: pathlib.Path) -> None:

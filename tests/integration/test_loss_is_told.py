@@ -1,6 +1,6 @@
-"""Loss, reordering, duplicates, jitter: the recording keeps its length and tells what came.
+"""Loss, reordering, duplicates, jitter: length and ledger of the recording stay exact.
 
-The network's own log is the oracle. `make bench` sweeps further and makes docs/fidelity.md.
+The log of the network is the reference. `make bench` tests more networks for docs/fidelity.md.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def assert_exact(outcome: Outcome) -> None:
 
 async def test_every_sample_is_accounted_for_whatever_the_network_does() -> None:
     packets = encode(speech(SECONDS))
-    # each handshake holds up this one event loop, on which the networks are, too
+    # each handshake delays this event loop, which also runs the networks
     connected = asyncio.Barrier(len(CASES))
     async with local_server() as server:
         outcomes = await asyncio.gather(
@@ -91,14 +91,14 @@ async def test_single_losses_are_recovered_audibly() -> None:
     single = [at for at in lost if at + 1 not in lost and at < len(with_fec.log.sent) - 1]
     first = with_fec.log.delivered[0]
     recovered = [at for at in single if with_fec.kinds[at - first] == "recovered"]
-    # in pauses there is no speech to carry twice
+    # the encoder sends no FEC in pauses of speech
     assert len(recovered) > 0.6 * len(single)
     assert without.share("recovered") == 0
     assert stoi(spoken, with_fec) > stoi(spoken, without)
 
 
 def stoi(spoken: np.ndarray, outcome: Outcome) -> float:
-    """Intelligibility, of the recording moved back by the encoder's look-ahead."""
+    """Return STOI, with the recording moved back by the encoder's look-ahead."""
     start = outcome.log.delivered[0] * 960
     recorded = outcome.stored.samples[312:, 0]
     original = spoken[start : start + len(recorded), 0]

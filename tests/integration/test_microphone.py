@@ -1,4 +1,4 @@
-"""PortAudio over PulseAudio: what is played into the microphone is what is recorded."""
+"""PortAudio over PulseAudio: sound played into the microphone is recorded."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_unplugged_microphone_is_silent_until_it_is_back(
             client.wait_for("silent until it is back")
             microphone.plug_in()
             client.wait_for("the device is back")
-            time.sleep(1)  # and another
+            time.sleep(1)  # and another second
             client.process.send_signal(signal.SIGINT)
             ended_at = time.monotonic()
             assert client.end() == 0

@@ -1,4 +1,4 @@
-"""One recording over whatever becomes of the network, with real sockets and a real client."""
+"""One recording across network failures, with real sockets and a real client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions by the hundred, ended in each of the ways: what they took is given back."""
+"""Hundreds of sessions that end in all ways release all resources."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WAYS = ("closed", "deleted", "vanished", "reconnected", "whip", "restarted", "ne
 AT_ONCE = 10
 QUARTERS = 4
 MAX_LEAK_BYTES = 2_000
-"""Of memory, per session: a leaked connection would be a hundred times that."""
+"""Bytes of memory per session; a leaked connection would take a hundred times that."""
 
 
 def resident_bytes() -> int:
@@ -69,11 +69,11 @@ async def over_whip(client: Publishing, *, restart: bool) -> None:
         location, answer = server.url + response.headers["Location"], await response.text()
 
     async def no_candidates(_candidate: object) -> None:
-        """The server learns where we are from the checks."""
+        """Send no candidates: the server learns our address from the checks."""
 
     await client.connection.connect(answer, ice_servers=(), send_candidate=no_candidates)
     client.send(20)
-    if restart:  # three at once, and never do anything about them: the old path goes on
+    if restart:  # three restarts at once, which are not completed: the old path stays in use
         await asyncio.gather(
             *(restart_ice(server, location, user) for user in ("aaaa", "bbbb", "cc/+"))
         )
@@ -113,8 +113,8 @@ async def test_sessions_leave_nothing_behind(
 ) -> None:
     monkeypatch.setattr(
         "domain.services.server.sessions._OUTCOME_S", 0.5
-    )  # kept for a minute otherwise
-    # without connections kept alive, which come and go as they like
+    )  # would otherwise be kept for a minute
+    # without keep-alive connections, which end at any time
     connector = aiohttp.TCPConnector(force_close=True)
     async with (
         local_server(
@@ -123,7 +123,7 @@ async def test_sessions_leave_nothing_behind(
         aiohttp.ClientSession(connector=connector) as http,
     ):
         server = dataclasses.replace(running, http=http)
-        # memory has a high-water mark, which comes before the slope that a leak would have
+        # memory grows to a high-water mark first; a leak would keep growing after it
         warm_up = max(len(WAYS) * 2, count // 2)
         await run(server, warm_up)
         before, memory = await resources_at_rest(), [resident_bytes()]
@@ -132,7 +132,7 @@ async def test_sessions_leave_nothing_behind(
             await run(server, quarter)
             await returns_to(before)
             memory.append(resident_bytes())
-        # and steps, where a table of the interpreter's doubles: each is in one of the quarters
+        # memory also grows in steps, when a table of the interpreter doubles: in one quarter each
         leaked = statistics.median(b - a for a, b in itertools.pairwise(memory)) / quarter
         print(f"{count} sessions: {before}, {leaked:.0f} bytes each")
         if count > 100:

@@ -1,4 +1,4 @@
-"""SIGKILL at the server in mid-stream: the same recording goes on in the next process."""
+"""The server is killed during a stream: the next process continues the same recording."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def kill(server: Server) -> None:
 
 
 TONES = (262, 294, 330, 349, 392, 440, 494, 523)
-"""What the tone source plays, a second each."""
+"""Pitches that the tone source plays, one second each."""
 
 
 def pitch(samples: Any, rate: int) -> float:
@@ -54,14 +54,14 @@ def test_the_recording_continues_in_the_same_file(tmp_path: pathlib.Path, down_s
                 assert any(line.startswith("waiting for") for line in second.process.lines)
                 client.wait_for("back after")
                 second.process.wait_for("the client is back, with connection 2")
-                time.sleep(2)  # and two more
+                time.sleep(2)  # and two more seconds
                 client.process.send_signal(signal.SIGINT)
                 assert client.end() == 0, client.errors
                 path = second.recording()
     assert path.name == part.name.removesuffix(".part")
     streamed, _, safe = client.lines[-1].partition(", ")
     recorded, rate = read(path)
-    # what is shown is rounded to tenths, and the tail may add 16.5 ms
+    # the client prints tenths, and the tail may add 16.5 ms
     assert len(recorded) / rate == pytest.approx(float(streamed.split(":")[-1].split()[0]), abs=0.1)
     assert float(safe.split()[0].split(":")[-1]) == pytest.approx(len(recorded) / rate, abs=0.051)
     ledger = ledger_of(path)
@@ -72,7 +72,7 @@ def test_the_recording_continues_in_the_same_file(tmp_path: pathlib.Path, down_s
     assert {"process restarted", "reconnected", "outage"} <= set(events)
     with gapless("verify", str(path)) as verifying:
         assert verifying.end() == 0, verifying.lines
-    # the tone changes every second: it tells that sound and silence are where they belong
+    # the tone changes every second, so it shows whether sound and silence are at their place
     hole = next(span for span in ledger["spans"] if span["length"] > 0.2 * rate
                 and span["kind"] == "silence")  # fmt: skip
     for start, end in ((0, hole["start"]), (hole["start"] + hole["length"], len(recorded))):

@@ -1,6 +1,6 @@
-"""SIGKILL at random moments: nothing that was written is lost, and everything opens.
+"""A server is killed at random moments: no written sound is lost, and all files can be opened.
 
-`make soak` does it a hundred times.
+`make soak` does this a hundred times.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def stream(client: Publishing, stop: asyncio.Event) -> None:
 
 
 async def kill_while_recording(folder: pathlib.Path, seed: int) -> float:
-    """Seconds for which all sessions had been recording when the server was killed."""
+    """Kill a server; return for how many seconds all sessions had been recording."""
     dice = random.Random(seed)
     with serving(folder) as server:
         async with aiohttp.ClientSession() as http:
@@ -68,7 +68,7 @@ def run(*command: str) -> int:
 
 
 def opens_everywhere(path: pathlib.Path) -> int:
-    """Frames, the same to everybody."""
+    """Return the number of frames, on which all readers must agree."""
     frames = soundfile.info(path).frames
     with wave.open(str(path)) as file:
         assert file.getnframes() == frames
@@ -83,7 +83,7 @@ def opens_everywhere(path: pathlib.Path) -> int:
 @pytest.mark.parametrize("seed", range(KILLS))
 async def test_a_killed_server_loses_at_most_a_second(tmp_path: pathlib.Path, seed: int) -> None:
     recorded = await kill_while_recording(tmp_path, seed)
-    # before anything is recovered, what is there can be played already
+    # the unfinished files can be played even before recovery
     assert len(list(tmp_path.glob("*.wav.part"))) == SESSIONS
     with gapless("recover", str(tmp_path)) as recovering:
         assert recovering.end() == 0, recovering.errors

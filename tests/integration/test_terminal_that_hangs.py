@@ -1,4 +1,4 @@
-"""Nobody reads what a server prints, and its pipe is full: it records all the same, and ends."""
+"""A server whose output pipe is full and not read still records and ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAIT_S = 30.0
 
 
 def full_pipe() -> tuple[int, int]:
-    """A pipe into which nothing more can be written."""
+    """A full pipe: nothing more can be written into it."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     for block in (b"x" * 4096, b"x"):

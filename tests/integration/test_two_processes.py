@@ -1,4 +1,4 @@
-"""The main job: one process speaks, another records, the whole WebRTC stack between them."""
+"""One process streams and another records, with the whole WebRTC stack between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def stream(server: Server, *arguments: str) -> None:
 
 
 def assert_same_sound(sent: pathlib.Path, recording: pathlib.Path) -> None:
-    """The gates of a clean path."""
+    """Check the limits for a clean path."""
     original, rate = read(sent)
     recorded, recorded_rate = read(recording)
     assert recorded_rate == rate

@@ -1,4 +1,4 @@
-"""Recordings taken up from the disk, once and again: real files, time told by the test."""
+"""Recordings are resumed from the disk repeatedly, with real files and a fake clock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
 
 class Process:
-    """One life of a server, with one session; the file is left as it is when it is killed."""
+    """A server process with one session; when it is killed, it leaves its file unfinished."""
 
     def __init__(self, folder: pathlib.Path, clock: FakeClock, options: PartOptions) -> None:
         self.clock = clock
@@ -57,7 +57,7 @@ class Process:
             self.clock.advance(0.02)
 
     def kill(self) -> None:
-        """What is in the queue is written (a kill may lose it), nothing is completed."""
+        """Write what is queued (a real kill may lose it), and complete nothing."""
         self.processor.poll(now=float("inf"))
         self.processor.decode()
         self.processor.store()
@@ -80,7 +80,7 @@ async def test_two_restarts_leave_no_sample_out_of_place(
     first.receive(range(100))
     first.kill()
     clock.advance(4.0)
-    second = Process(tmp_path, clock, options)  # nobody comes back before it is killed, too
+    second = Process(tmp_path, clock, options)  # this one is killed before any client reconnects
     assert second.interrupted is not None
     assert second.interrupted.length == 100 * 960
     assert second.interrupted.connections == 1
@@ -107,7 +107,7 @@ async def test_two_restarts_leave_no_sample_out_of_place(
     expected = np.zeros(600 * 960, dtype="<i2")
     for n in (*range(100), *range(500, 600)):
         expected[n * 960 : (n + 1) * 960] = n
-    # another source is placed by the clock: a packet's time may lie between
+    # another source is placed by the clock, which is exact to one packet
     if ssrc == 9:
         assert abs(len(samples) - len(expected)) <= 1920
         assert set(np.unique(samples)) == set(np.unique(expected))

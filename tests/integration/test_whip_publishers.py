@@ -51,13 +51,13 @@ async def page_at(server: Local, folder: pathlib.Path) -> AsyncIterator[Page]:
 
 @dataclass
 class Accepted:
-    """The offers that a server has answered."""
+    """Records the offers that a server has answered."""
 
     offers: list[str] = field(default_factory=list)
     connections: list[ServerConnection] = field(default_factory=list)
 
     def media_lines(self) -> list[tuple[list[str], list[str]]]:
-        """Each m-line of the only offer with that of its answer, in words."""
+        """Describe each m-line of the only offer and of its answer."""
         (offer,), (connection,) = self.offers, self.connections
         found = [
             [line.split() for line in sdp.splitlines() if line.startswith("m=")]
@@ -67,7 +67,7 @@ class Accepted:
 
 
 def observe(server: Local, monkeypatch: pytest.MonkeyPatch) -> Accepted:
-    """Keep what a server's transport accepts."""
+    """Record what a server's transport accepts."""
     transport, accepted = server.container.transport(), Accepted()
     accept = transport.accept
 
@@ -96,7 +96,7 @@ async def test_a_browser_publishes_trickles_and_ends(
         assert stored.info.name.split("-")[1] == "browser"
         assert stored.ledger["end_reason"] == "deleted"
         assert {span["kind"] for span in stored.ledger["spans"]} == {"received"}
-        # all that was sent, and what the browser has sent while it ended
+        # everything that was sent, including packets sent while the browser ended
         assert sent["audio"] * 960 <= len(stored.samples) <= (sent["audio"] + 50) * 960
         assert server.seen.failures == []
         *others, (audio, answered) = accepted.media_lines()
@@ -105,7 +105,7 @@ async def test_a_browser_publishes_trickles_and_ends(
         (connection,) = accepted.connections
         assert {str(number) for number in connection.tracks[0].codecs} == set(answered[3:])
         if video:
-            # it comes first, and so describes the transport of the bundle: it cannot be declined
+            # video comes first and describes the transport of the bundle, so it cannot be declined
             ((offered, answered),) = others
             assert offered[0] == "m=video"
             assert answered[1:] == ["9", *offered[2:]]
@@ -200,7 +200,7 @@ with av.open(url, "w", format="whip", options=options) as output:
 async def ffmpeg(url: str, folder: pathlib.Path, *, seconds: float, video: bool = False) -> None:
     """Publish a tone, in another process: the muxer holds the GIL."""
     certificate, key = folder / "cert.pem", folder / "key.pem"
-    # a P-256 key: the P-224 one that the muxer makes itself is refused by OpenSSL
+    # a P-256 key, because OpenSSL refuses the P-224 key that the muxer makes itself
     subprocess.run(
         [
             "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
@@ -235,7 +235,7 @@ async def test_ffmpeg_publishes_and_ends(
         assert audio[0] == "m=audio"
         assert answered[1:] == ["9", *audio[2:]]
         (connection,) = accepted.connections
-        if video:  # the sound comes first, and describes the transport
+        if video:  # the sound comes first and describes the transport, so video can be declined
             ((offered, answered),) = others
             assert offered[0] == "m=video"
             assert answered[1:] == ["0", *offered[2:]]

@@ -1,4 +1,4 @@
-"""RFC 9725, rule by rule, against the real server; the numbers after § are its sections."""
+"""The rules of RFC 9725, tested with the real server; § are its sections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
 
 @dataclass
 class Published:
-    """A WHIP session that was made."""
+    """A WHIP session."""
 
     server: Local
     client: Publishing
@@ -191,7 +191,7 @@ async def test_web_pages_may_use_whip_if_that_is_safe(
             "Access-Control-Request-Headers": "authorization,content-type",
         }
         async with server.http.options(f"{server.url}/whip", headers=asked) as response:
-            assert response.status == 200  # without the token: a preflight has none
+            assert response.status == 200  # a preflight has no token
             assert ("Access-Control-Allow-Origin" in response.headers) is allowed
             if allowed:
                 assert response.headers["Access-Control-Allow-Origin"] == origin
@@ -219,7 +219,7 @@ async def test_every_whip_request_needs_a_token() -> None:
 
 
 async def test_candidates_trickle(published: Published) -> None:
-    """§ 4.3.2: 204 without an entity-tag; what is of no use is passed over in silence."""
+    """§ 4.3.2: 204 without an entity-tag; unusable candidates are ignored."""
     candidates = (
         "a=candidate:1 1 udp 2122260223 127.0.0.1 9 typ host ufrag other",
         "a=candidate:2 1 tcp 1518280447 127.0.0.1 9 typ host tcptype active",
@@ -274,7 +274,7 @@ async def test_ice_is_restarted_by_new_credentials(published: Published) -> None
     assert response.headers["ETag"] not in ("", published.etag)
     assert credentials_in(answer) != credentials_in(published.answer)
     assert "a=candidate:" in answer
-    # the old ICE session is another one by now
+    # the tag of the old ICE session is outdated
     old = fragment(username, password, "a=candidate:1 1 udp 1 127.0.0.1 9 typ host")
     assert (await published.patch(old, If_Match=published.etag))[0] == 412
     trickled = fragment("new/", "y" * 22, "a=candidate:1 1 udp 1 127.0.0.1 9 typ host")

@@ -1,4 +1,4 @@
-"""Several processes behind one port: whoever accepts a request, its session's worker gets it."""
+"""Several processes behind one port: every request reaches the worker of its session."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ WORKERS = 3
 
 
 def ledgers(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """By session."""
+    """Return the ledgers by session."""
     found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
     return {ledger["id"]: ledger for ledger in found}
 
 
 @asynccontextmanager
 async def reaching(server: Server) -> AsyncIterator[Remote]:
-    """A connection for each request: it may come to any of the workers."""
+    """Use a new connection for each request, so that any worker may accept it."""
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(connector=connector) as http:
         yield Remote(server.url, http)
@@ -43,7 +43,7 @@ async def health(server: Remote) -> Any:
 
 @asynccontextmanager
 async def connected(server: Remote, count: int, workers: int) -> AsyncIterator[list[Publishing]]:
-    """At least as many clients; more, until each of the workers has one."""
+    """Connect at least `count` clients, and more until each worker has one."""
     clients: list[Publishing] = []
     async with AsyncExitStack() as closing:
         while len(clients) < count or len(owners(clients)) < workers:
@@ -55,7 +55,7 @@ async def connected(server: Remote, count: int, workers: int) -> AsyncIterator[l
 
 
 def owners(clients: list[Publishing]) -> collections.Counter[str]:
-    """How many clients each worker has."""
+    """Count the clients of each worker."""
     return collections.Counter(client.id[:2] for client in clients)
 
 
@@ -67,7 +67,7 @@ async def test_sessions_are_spread_and_every_request_reaches_its_session(
             async with connected(server, 12, WORKERS) as clients:
                 had = owners(clients)
                 assert set(had) == {"00", "01", "02"}
-                # what one of them tells may be about to change
+                # the count that a worker reports may be outdated
                 assert max(had.values()) - min(had.values()) <= 2
                 for _ in range(10):
                     for client in clients:
@@ -128,7 +128,7 @@ async def test_whip_and_refusals_pass_unchanged(tmp_path: pathlib.Path) -> None:
 async def test_several_processes_refuse_what_one_refuses(tmp_path: pathlib.Path) -> None:
     with serving(tmp_path, "--workers", str(WORKERS)) as served:
         async with reaching(served) as server:
-            for number in range(6):  # whoever it comes to
+            for number in range(6):  # whichever worker accepts it
                 async with server.http.post(
                     f"{server.url}/whip",
                     data=f"v=0 {number}".ljust(400_000, "x"),
@@ -182,7 +182,7 @@ def test_a_worker_that_dies_is_replaced_and_only_its_own_clients_notice(
             process.wait_for("worker 0 has died")
             process.wait_for("waiting for the client")
             process.wait_for("the client is back")
-            time.sleep(2)  # and more
+            time.sleep(2)  # more sound
             for client in clients:
                 client.process.send_signal(signal.SIGINT)
             for client in clients:
@@ -205,7 +205,7 @@ def test_a_worker_that_dies_is_replaced_and_only_its_own_clients_notice(
 
 @contextmanager
 def streaming(server: Server) -> Iterator[list[Process]]:
-    """Clients, until each of two workers has one."""
+    """Start clients until each of two workers has one."""
     with ExitStack() as running:
         clients: list[Process] = []
         owners: set[str] = set()

@@ -1,4 +1,4 @@
-"""A simulated session of 24 hours, pure: wraps, skew, loss and outages, exact to the sample."""
+"""A simulated session of 24 hours: wraps, skew, loss and outages are exact to the sample."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FRAMES_A_DAY = 24 * 3600 * RATE // FRAME
 
 
 class Counting:
-    """A decoder without sound: it takes memory for none."""
+    """A decoder that only counts samples, so that it needs no memory for sound."""
 
     _samples = np.broadcast_to(np.zeros((1, 1), dtype="<i2"), (FRAME, 1))
     _length = 0
@@ -109,5 +109,5 @@ def test_a_day_has_its_exact_length(ppm: float) -> None:
     assert report.highest_sequence == first_sequence + FRAMES_A_DAY - 1
     (clock,) = [e.event for e in ending if isinstance(e, Noted)]
     assert clock.details["skew_ppm"] == pytest.approx(ppm, abs=2)
-    # forty minutes at the end of the day leave nothing behind but an anchor a minute
+    # the last forty minutes add only one anchor per minute
     assert 0 < grown < 200_000

@@ -1,4 +1,4 @@
-"""What conversion may do to a sample, stated as laws over all formats."""
+"""Laws of sample conversion, for all formats."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def formatted(draw: st.DrawFn, choices: list[SampleFormat]) -> tuple[SampleForma
 
 
 def unit(values: Samples, sample_format: SampleFormat) -> Samples:
-    """Full scale at ±1, computed apart from the code under test."""
+    """Scale samples to ±1, independently of the code under test."""
     wide = values.astype(np.float64)
     if sample_format.is_float:
         return wide
@@ -52,7 +52,7 @@ def unit(values: Samples, sample_format: SampleFormat) -> Samples:
 
 
 def lsb(sample_format: SampleFormat) -> float:
-    """The step at full scale, as a part of full scale."""
+    """Return the size of one step, as a fraction of full scale."""
     if sample_format is SampleFormat.F32:
         return 2.0**-23
     if sample_format is SampleFormat.F64:
@@ -97,7 +97,7 @@ def test_conversion_is_true_to_one_lsb_of_the_coarser_format(
     converted = convert(values, source, target)
     assert converted.shape == values.shape
     assert converted.dtype == target.dtype
-    # half a step for rounding, a whole one where +1.0 saturates at the highest integer
+    # half a step for rounding; a whole step where +1.0 saturates at the largest integer
     bound = max(lsb(source) if source.is_float else 0.0, lsb(target))
     error = np.abs(unit(converted, target) - unit(values, source))
     assert error.size == 0 or error.max() <= bound

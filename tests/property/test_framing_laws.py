@@ -1,4 +1,4 @@
-"""Framing: nothing lost, nothing repeated, whatever the blocks."""
+"""Framing loses and repeats no sample, whatever the sizes of the blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRAME_SIZES = st.sampled_from([1, 7, 441, 480, 960])
 
 
 def counting(start: int, length: int) -> AudioFrame:
-    """Samples that carry their own position."""
+    """Make samples whose values are their positions."""
     values = (np.arange(start, start + length) % 30_000).astype("<i2").reshape(-1, 1)
     return AudioFrame(MONO, values, start)
 

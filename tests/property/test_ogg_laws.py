@@ -1,4 +1,4 @@
-"""Opus in Ogg: what is written is read again, whatever happens to the file; and by others too."""
+"""Opus in Ogg: written pages can be read again, also from damaged files and by other programs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ parts = st.lists(st.integers(0, 20_000) | st.lists(opus_packets(), max_size=12),
 
 
 def written(writer: OggOpusWriter, parts: list[int | list[bytes]]) -> bytes:
-    """Packets are appended, numbers are gaps."""
+    """Write packets, and gaps for numbers."""
     return b"".join(writer.silence(p) if isinstance(p, int) else writer.append(p) for p in parts)
 
 
@@ -172,7 +172,7 @@ def test_the_length_is_exact_and_every_packet_in_its_place(
         if isinstance(part, int):
             at += part
         for packet in part if not isinstance(part, int) else ():
-            assert 0 <= at - sound.pop(0) < 120  # early by what is owed
+            assert 0 <= at - sound.pop(0) < 120  # early by the samples owed
             at += opus.packet_samples(packet)
 
 
@@ -188,7 +188,9 @@ def test_a_gap_has_frames_like_the_sound_before_it(toc: int, samples: int) -> No
     same = [length for _, length, payload, _ in gap if payload[0] >> 3 == toc >> 3]
     assert sum(same) == samples - samples % frame
     assert all(opus.channels(payload) == opus.channels(before) for _, _, payload, _ in gap)
-    assert len(gap) <= samples // (5760 // frame * frame) + 3  # few, though it may be an hour
+    assert (
+        len(gap) <= samples // (5760 // frame * frame) + 3
+    )  # few packets, though the gap may be an hour
 
 
 def test_dtx_is_not_taken_for_a_gap() -> None:
@@ -214,7 +216,7 @@ PAGE_ENDS = [page.offset + page.size for page in PAGES]
 
 
 def assert_whole_up_to(content: bytes, damage: int) -> None:
-    """All pages that end before the damage are found, and the file can be gone on with."""
+    """Check that all pages before the damage are found, and that the file can be continued."""
     whole = [page for page in PAGES if page.offset + page.size <= damage]
     assert pages_of(content) == whole
     if len(whole) < 2:
@@ -298,7 +300,7 @@ def test_long_files_are_read_over_the_ends_of_blocks() -> None:
 
 
 def decode(path: pathlib.Path) -> tuple[npt.NDArray[np.float32], int]:
-    """Samples of shape (n, channels) as FFmpeg decodes them, and its idea of the length."""
+    """Return the samples (n, channels) and the length according to FFmpeg."""
     with av.open(path) as container:
         stream = container.streams.audio[0]
         frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
@@ -345,7 +347,7 @@ def test_ffmpeg_and_libopus_read_a_stream_without_sound(path: pathlib.Path) -> N
 
 @pytest.mark.parametrize("gap", [960, 48_000, 48_077, 24_000 + 119])
 def test_sound_after_a_gap_is_at_its_position(path: pathlib.Path, gap: int) -> None:
-    """Within 2.5 ms, and silent in the gap, for FFmpeg and libopus; what is over is made up for."""
+    """FFmpeg and libopus place it within 2.5 ms and decode the gap as silence."""
     original = speech(2)[:, 0].astype(float)
     writer = OggOpusWriter(SERIAL)
     content = writer.header(1) + written(writer, [SPEECH[:50], gap, SPEECH[50:]])

@@ -1,4 +1,4 @@
-"""Reordering: every packet once, in order, and no hole that was not one."""
+"""Reordering passes every packet once and in order, and reports only real holes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_slots_are_the_stream_with_its_holes(
 ) -> None:
     dice = random.Random(seed)
     arriving = [n for n in range(count) if n not in lost or n == 0]
-    # no packet is overtaken by more than `shuffle` others, the first one included
+    # at most `shuffle` packets overtake any packet, including the first one
     order = sorted(arriving, key=lambda n: n + dice.uniform(0, shuffle))
     arrivals = [n for n in order for _ in range(2 if dice.random() < duplicates else 1)]
 
@@ -71,7 +71,7 @@ def test_unwrapping_follows_a_counter_through_its_wraps(steps: list[int], start:
 
 
 def started(hold_s: float = 0.2) -> ReorderBuffer:
-    """A buffer behind its start: packet 0 went through, packet 1 is next."""
+    """A buffer after its start: packet 0 has passed, packet 1 is next."""
     buffer = ReorderBuffer(hold_s=hold_s)
     assert buffer.push(packet(0, -1.0)) == []
     assert buffer.poll(now=0.0) == [packet(0, -1.0)]

@@ -1,4 +1,4 @@
-"""Recovery: whatever a dead process has left, a valid WAV with a ledger that fits comes out."""
+"""Recovery makes a valid WAV with a matching ledger from whatever a killed process has left."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def info(audio_format: AudioFormat) -> RecordingInfo:
 def leave_unfinished(
     folder: pathlib.Path, audio_format: AudioFormat = MONO, *, rf64: bool = False
 ) -> None:
-    """A recording as a killed process leaves it: 100 received, 50 silent, 100 concealed."""
+    """Leave a recording as a killed process does: 100 received, 50 silent, 100 concealed."""
 
     async def write() -> None:
         store = FolderStore(str(folder), PartOptions(rf64=rf64))
@@ -72,7 +72,7 @@ def hashes(folder: pathlib.Path) -> dict[str, str]:
 
 
 def assert_recovered(folder: pathlib.Path) -> None:
-    """One recording, valid everywhere, its ledger fitting; and doing it again changes nothing."""
+    """Check that there is one valid recording with its ledger, and that recovery is idempotent."""
     found = recover(folder)
     assert found.failed == []
     assert found.busy == []
@@ -195,7 +195,7 @@ def test_a_damaged_header_is_rebuilt_and_the_sound_kept(
 
 
 def recovered_or_left_alone(folder: pathlib.Path, content: bytes) -> bool:
-    """A stranger's file: in a format that is ours, or any that others read, and then untouched."""
+    """Check a foreign file: recovered if it has a format of ours, else unchanged."""
     if not recover(folder).failed:
         assert_recovered(folder)
         return True
@@ -359,7 +359,7 @@ async def test_recordings_being_completed_are_left_alone(
 
 
 def void(_result: object) -> None:
-    """For calls whose result nobody wants."""
+    """Discard the result of a call."""
 
 
 # -- packets that are kept as they came ---------------------------------------------------------
@@ -369,7 +369,7 @@ KEPT = replace(info(AudioFormat(48_000, 1)), container=Container.OGG)
 
 
 def keep(parts: RecordingParts, pattern: list[int]) -> None:
-    """Packets of 20 ms by their number; what is negative is a gap of so many samples."""
+    """Write packets of 20 ms by number; a negative number is a gap of that many samples."""
     for count in pattern:
         if count < 0:
             parts.write_silence(-count, SampleKind.SILENCE)
@@ -416,7 +416,7 @@ def test_a_killed_file_of_packets_is_rendered_whatever_its_gaps(
         verdict = verify(inspect_recording(str(files.recording)), Limits())
         assert verdict.problems == []
         if journal_cut is not None:
-            return  # nobody knows what was a gap
+            return  # without a journal the gaps are not known
         if ends_with_sound and not taken_up:
             assert verdict.length == length
         rendered = render_recording(files.recording, None, make_decoder)

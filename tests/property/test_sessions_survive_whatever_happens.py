@@ -1,7 +1,7 @@
 """A session through connections, restarts of its sender, and killed servers, against a model.
 
-The model is a sender that speaks in real time: the sample at a moment belongs to that moment. A
-recording has to hold what was delivered at its place, and silence everywhere else.
+The model is a sender that speaks in real time, so that each sample belongs to a moment. A recording
+must hold every delivered sample at its position, and silence everywhere else.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Life:
         self.sessions.recover()
 
     def kill(self) -> None:
-        """What was handed to the store is written; nothing is completed."""
+        """Write what the store has received, and complete nothing."""
         self.store.close()
 
 
@@ -90,7 +90,7 @@ def in_loop(step: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 class SessionModel(RuleBasedStateMachine):
-    """Does to a session what networks, senders and machines do."""
+    """Does everything to a session that networks, senders and machines can do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,8 +108,8 @@ class SessionModel(RuleBasedStateMachine):
         await self.begin()
 
     async def begin(self) -> None:
-        self.frames: dict[int, int] = {}  # by position in the recording: the value that is there
-        self.next = 0  # the frame that the sender speaks next
+        self.frames: dict[int, int] = {}  # expected value by position in the recording
+        self.next = 0  # the next frame of the sender
         self.accepted = await self.offer()
         self.connection = self.latest
         self.send(2)
@@ -125,7 +125,7 @@ class SessionModel(RuleBasedStateMachine):
     # -- what the sender does ------------------------------------------------------------------
 
     def speak(self) -> int:
-        """The next frame, and the time that it takes."""
+        """Speak the next frame, which takes its time."""
         frame, self.next = self.next, self.next + 1
         return frame
 
@@ -145,7 +145,7 @@ class SessionModel(RuleBasedStateMachine):
             self.clock.advance(FRAME_S)
 
     def let_go(self) -> None:
-        """Let all packets go that wait for others."""
+        """Let time pass until no packet waits for another."""
         for _ in range(4):
             self.clock.advance((HOLD_S + MAX_READ_DELAY_S) / 2)
             self.next += round((HOLD_S + MAX_READ_DELAY_S) / 2 / FRAME_S)
@@ -195,7 +195,7 @@ class SessionModel(RuleBasedStateMachine):
     async def sender_restarts(
         self, first: int, timestamp: int, silent: int, reconnects: bool
     ) -> None:
-        """Another source with numbers of its own: the clock says where its sound belongs."""
+        """Begin another source with its own numbers, which the clock places."""
         self.send(15)
         for _ in range(silent):
             self.speak()
@@ -210,7 +210,7 @@ class SessionModel(RuleBasedStateMachine):
     @rule(outage=st.integers(0, 200), unread=st.integers(0, 5), late=st.booleans())
     @in_loop
     async def reconnects(self, outage: int, unread: int, late: bool) -> None:
-        """Another connection takes over; what the old one has not delivered yet comes first."""
+        """Let another connection take over; undelivered packets of the old one come first."""
         old = self.connection
         waiting = []
         for _ in range(unread):
@@ -229,12 +229,12 @@ class SessionModel(RuleBasedStateMachine):
         self.send(3)
         assert not old.unread
         if late:
-            self.deliver(old, self.next - 1)  # the old connection counts no more
+            self.deliver(old, self.next - 1)  # packets of the old connection are ignored now
 
     @rule(down_s=st.floats(0.0, 10.0))
     @in_loop
     async def server_is_killed(self, down_s: float) -> None:
-        self.send(3)  # the format is decided, and a file is there
+        self.send(3)  # the format is decided, and the file exists
         self.let_go()
         self.life.kill()
         for _ in range(round(down_s / FRAME_S)):
@@ -251,7 +251,7 @@ class SessionModel(RuleBasedStateMachine):
     @rule(reason=st.sampled_from(["deleted", "closed", "inactive", "shutdown"]))
     @in_loop
     async def ends(self, reason: str) -> None:
-        """The recording is what the model says; another session begins."""
+        """Compare the recording with the model, and begin another session."""
         await self.end(reason)
         (path,) = self.folder.glob("*.wav")
         ledger = json.loads(path.with_suffix(".json").read_text())

@@ -1,4 +1,4 @@
-"""A store with its catalogue, and recordings for them that differ in a number."""
+"""Makes a store with its catalogue, and numbered recordings in them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Rig:
         return info(number, track=track).id
 
     def ids(self, **query: object) -> list[str]:
-        """Of all pages that follow each other."""
+        """Return the ids on all pages, in order."""
         found: list[str] = []
         page = self.catalogue.page(CatalogueQuery(**query))  # type: ignore[arg-type]
         found += [entry.info.id for entry in page.entries]
@@ -89,7 +89,7 @@ class Rig:
         return found
 
     async def until(self, is_so: Callable[[CatalogueEntry], bool], number: int) -> CatalogueEntry:
-        """Wait for what the store's thread is about to do."""
+        """Wait until a condition holds, which the store's thread brings about."""
         async with asyncio.timeout(20):
             while True:
                 try:
@@ -115,14 +115,14 @@ def close(rig: Rig) -> None:
 
 
 async def shows(rig: Rig, ids: list[str]) -> None:
-    """Wait until a page has these: changes by hand are noticed after a while."""
+    """Wait until a page shows these names: changes by hand are noticed with a delay."""
     async with asyncio.timeout(20):
         while rig.ids() != ids:
             await asyncio.sleep(0.01)
 
 
 def counting_listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Where folders are listed from now on."""
+    """Record which folders are listed from now on."""
     seen: list[str] = []
     for name in ("scandir", "listdir"):
         original = getattr(os, name)

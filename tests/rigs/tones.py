@@ -1,4 +1,4 @@
-"""Two tones at once, each in a track of its own: from aiortc, and from Chromium."""
+"""Two simultaneous tones, each in its own track, from aiortc or from Chromium."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async () => {
   return pc.localDescription.sdp;
 }
 """
-"""Returns an offer of `pc`. The page needs a user's gesture before, or there is no sound."""
+"""Returns an offer of `pc`. Chromium plays sound only after a user gesture on the page."""
 
 
 class Tone(AudioStreamTrack):
@@ -53,7 +53,7 @@ class Tone(AudioStreamTrack):
 
 
 async def peer_with_two_tones() -> RTCPeerConnection:
-    """An aiortc peer that has made its offer."""
+    """Make an aiortc peer with its offer."""
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     for frequency_hz in TONES_HZ:
         peer.addTransceiver(Tone(frequency_hz), direction="sendonly")
@@ -63,7 +63,7 @@ async def peer_with_two_tones() -> RTCPeerConnection:
 
 
 def tone_in(samples: npt.NDArray[Any], *, sample_rate_hz: int) -> float:
-    """The frequency of the strongest tone; fails if it has not 99 % of the power."""
+    """Return the frequency of the strongest tone, which must have 99 % of the power."""
     assert samples.ndim == 1
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
     peak = int(np.argmax(spectrum))

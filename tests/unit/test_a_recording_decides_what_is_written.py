@@ -1,4 +1,4 @@
-"""The recording as a state machine: which effects each run of sound has, and in which order."""
+"""The recording as a state machine: the effects of each run of sound, and their order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(
     arrived: float | None = None,
     pieces: list[Sound] | None = None,
 ) -> Run:
-    """Sound that counts up from its timestamp; it comes when it has been spoken."""
+    """Make a run whose samples count up from its timestamp; it arrives when it has been spoken."""
     if now is None:
         now = (timestamp + length) / RATE
     if pieces is None:
@@ -56,7 +56,7 @@ def run(
 
 
 def shape(effects: list[Effect]) -> list[Any]:
-    """Effects as words, but for the sound itself."""
+    """Describe effects as text, without the sound."""
     said: list[Any] = []
     for effect in effects:
         match effect:
@@ -265,11 +265,11 @@ def test_skew_is_that_of_the_clock_since_the_last_break() -> None:
     assert noted.event.details == {"skew_ppm": pytest.approx(200.0, abs=0.1)}
 
 
-# -- what another process has begun ----------------------------------------------------------------
+# -- resumed recordings --------------------------------------------------------------------------
 
 
 def taken_up(anchored: Anchor | None, *, clock_rate_hz: int = RATE, ssrc: int = 7) -> Recording:
-    """Ten seconds that another process recorded; half a second later `ssrc` is there."""
+    """Resume ten seconds of another process; half a second later the source is `ssrc`."""
     recording = Recording(max_gap_s=60)
     progress = Progress(length=10 * RATE, ended_at=50.0, anchor=anchored)
     recording.resume(MONO, clock_rate_hz=clock_rate_hz, progress=progress, ssrc=ssrc)
@@ -280,7 +280,7 @@ def taken_up(anchored: Anchor | None, *, clock_rate_hz: int = RATE, ssrc: int = 
 @pytest.mark.parametrize("timestamp", [0, 1000, 2**32 - 9 * RATE])
 def test_the_source_that_was_recorded_goes_on_by_its_timestamps(timestamp: int) -> None:
     recording = taken_up(Anchor(position=RATE, rtp_timestamp=timestamp, ssrc=7))
-    # nine seconds from the anchor to the end, and three that are missing
+    # nine seconds from the anchor to the end, and three missing seconds
     effects = recording.add(run(timestamp + 12 * RATE, now=53.5))
     assert shape(effects) == [
         ("outage", 10 * RATE, {"length": 3 * RATE}, 53.5),

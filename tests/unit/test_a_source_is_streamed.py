@@ -1,4 +1,4 @@
-"""The client's service with fake adapters: no sockets, no sleeping, time told by the test."""
+"""The client's service with fake adapters and a fake clock, without sockets or sleeping."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def block(position: int, length: int, value: int = 7) -> AudioFrame:
 
 
 def seconds(count: float) -> list[AudioFrame]:
-    """So much sound in blocks of 20 ms."""
+    """Make `count` seconds of sound in blocks of 20 ms."""
     return [block(n * 960, 960) for n in range(round(count * 50))]
 
 
@@ -60,7 +60,7 @@ PROGRESS_S = 0.1
 
 
 class Client:
-    """A `Publisher` with everything around it."""
+    """A `Publisher` with its fakes."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Client:
         return self.publisher
 
     async def run(self) -> StreamSummary:
-        """To the end, as time goes by."""
+        """Run to the end while time passes."""
         self.running = asyncio.create_task(self.make().run())
         while not self.running.done():
             await self.clock.run(0.05)
@@ -134,7 +134,7 @@ class Client:
 
     @property
     def sent(self) -> list[tuple[int, int]]:
-        """Timestamps and lengths of what was sent."""
+        """Timestamps and lengths of the sent packets."""
         return [(packet.timestamp, len(packet.payload) // 2) for packet in self.packets]
 
     def assert_released(self) -> None:
@@ -146,7 +146,7 @@ class Client:
 async def test_blocks_are_framed_sent_and_the_session_ended() -> None:
     client = Client(block(0, 1000), block(1000, 1000), block(2000, 880))
     summary = await client.run()
-    # 2880 samples are three frames; 10 ms more bring out the encoder's look-ahead of 312
+    # 2880 samples are three frames; another 10 ms flush the encoder's look-ahead of 312
     assert client.sent == [(0, 960), (960, 960), (1920, 960), (2880, 480)]
     assert [packet.sequence for packet in client.packets] == [65_535, 0, 1, 2]
     assert [packet.marker for packet in client.packets] == [True, False, False, False]
@@ -187,7 +187,7 @@ async def test_levels_are_reported_at_the_interval_of_the_view() -> None:
     async with client.started():
         await client.clock.run(2.0)
         told = client.seen.progress
-        # the fake clock's steps are half of what there is between two looks
+        # the fake clock moves by half of the reporting interval
         assert 2.0 / 1.6 <= len(told) * PROGRESS_S <= 2.0
         assert told[-1].seconds == pytest.approx(2.0, abs=0.2)
         expected = measure(block(0, 960)).peak_dbfs
@@ -278,7 +278,7 @@ async def test_sound_from_before_a_slow_connection_is_not_sent_late() -> None:
     client = Client(*seconds(1), live=True)
     again = FakeSource(MONO, seconds(1))
     client.capture = FakeCapture(client.source, again)
-    client.source.overrun_samples = 48_000  # while nobody was there to take it
+    client.source.overrun_samples = 48_000  # lost while there was no connection
     summary = await client.run()
     assert client.source.closed == 1
     assert (summary.seconds, summary.lost_s) == (1.0, 0.0)
@@ -309,8 +309,10 @@ async def test_a_dead_path_is_noticed_within_three_seconds_and_replaced() -> Non
         assert client.seen.states[-2:] == ["interrupted", "resumed"]
         await client.until_done()
     assert client.signaling.resumed == [None, "secret"]
-    assert client.connection.closed == [False]  # a goodbye might still arrive, and end it all
-    # one sequence, one clock, one source over both connections
+    assert client.connection.closed == [
+        False
+    ]  # a close alert might still arrive, and would end the session
+    # both connections have the same sequence, clock and source
     packets = client.packets
     assert {packet.ssrc for packet in packets} == {5}
     assert [p.sequence for p in packets] == [(65_535 + n) % 2**16 for n in range(len(packets))]
@@ -340,7 +342,7 @@ async def test_a_dead_path_is_replaced_by_an_ice_restart_where_there_is_another(
     client.connection = FakeClientConnection(client.clock, can_restart=True)
     client.transport = FakeClientTransport(client.connection)
     async with client.started():
-        for _ in range(2):  # and again, should that one die as well
+        for _ in range(2):  # and again if the new path dies, too
             await client.clock.run(3.0)
             client.connection.die()
             await client.clock.run(DEAD_AFTER_S + 0.4)
@@ -386,7 +388,7 @@ async def test_an_ice_restart_that_the_server_has_answered_is_not_interrupted() 
         await client.clock.run(2.0)
         client.connection.die()
         await client.clock.run(4.0)
-        client.connection.revive()  # the old path is back, when both ends are about to leave it
+        client.connection.revive()  # the old path recovers while both ends switch to another one
         await client.clock.run(1.0)
         found.set()
         await client.until_done()
@@ -522,7 +524,7 @@ async def test_a_device_that_returns_continues_at_the_position_of_the_clock() ->
     again._script = list(seconds(1))
     missing = [DeviceUnusable("not there")] * 5
     client.capture = FakeCapture(client.source, *missing, again)
-    again._opened_at = client.clock.now + 3.5  # after five tries at half a second each
+    again._opened_at = client.clock.now + 3.5  # after five attempts, half a second each
     summary = await client.run()
     assert client.seen.states[2:5] == ["device lost: unplugged", "device back", "finishing"]
     heartbeats = [p for p in client.packets if not p.payload]
@@ -536,7 +538,7 @@ async def test_a_device_that_returns_continues_at_the_position_of_the_clock() ->
     assert jumps == [pytest.approx(2.5, abs=0.3)]
     assert summary.lost_s == pytest.approx(2.5, abs=0.3)
     assert summary.seconds == pytest.approx(4.5, abs=0.3)
-    # the hole is in the sequence, too: it was not meant to be silent
+    # the sequence has a hole, too, so this is not intended silence
     assert [p.sequence for p in client.packets] != [
         (65_535 + n) % 2**16 for n in range(len(client.packets))
     ]
@@ -578,7 +580,7 @@ async def test_a_path_that_works_in_one_direction_only_is_dead() -> None:
     client.transport = FakeClientTransport(client.connection, second)
     async with client.started():
         await client.clock.run(2.0)
-        # the server goes on to report, but what it reports does not move on
+        # the server still reports, but its reports do not progress
         client.connection.__class__ = DeafConnection
         await client.clock.run(DEAD_AFTER_S + 0.5)
         assert second.is_open

@@ -1,4 +1,4 @@
-"""One track from its packets to its recording, without a session around it."""
+"""One track from its packets to its recording, without a session."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CODECS = {OPUS.payload_type: OPUS, PCMU.payload_type: PCMU}
 
 
 class Track:
-    """A processor with everything around it; packets come twenty milliseconds apart."""
+    """A track processor with its fakes; packets arrive every 20 ms."""
 
     def __init__(self, *, decoders: DecoderFactory = plain_decoder, **policy: object) -> None:
         self.store, self.seen, self.clock = MemoryStore(), SeenByServer(), FakeClock()

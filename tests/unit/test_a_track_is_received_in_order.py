@@ -1,4 +1,4 @@
-"""What a track's receiver passes on: the packets of one codec and one source, in order."""
+"""A track receiver passes on the packets of one codec and one source, in order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def red(n: int, *, payload: bytes = b"\x6fx") -> RtpPacket:
 
 
 def started(*, known: bool = True, hold_s: float = 0.2) -> TrackReceiver:
-    """A receiver whose first packets, 0 and 1, have gone through; the codec is Opus, if `known`."""
+    """A receiver that has passed packets 0 and 1; if `known`, the codec is Opus."""
     receiver = TrackReceiver(reorder_hold_s=hold_s)
     receiver.connect(CODECS, codec=None, number=1, now=5.0)
     receiver.packets_received([packet(0, at=-9.0)])
@@ -222,7 +222,7 @@ def test_reports_begin_anew_with_a_connection_and_with_a_sequence() -> None:
     receiver.packets_received(again[:1])
     report = receiver.reception_report()
     assert report is not None
-    assert report.highest_sequence == 1  # a stray is not counted
+    assert report.highest_sequence == 1  # stray packets are not counted
     receiver.packets_received(again[1:])
     assert receiver.collect() == [Restarted(), *again]
     report = receiver.reception_report()

@@ -1,4 +1,4 @@
-"""When reads are coalesced, by the load of the thread."""
+"""Reads are coalesced depending on the load of the thread."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIDDLE = (LOW_LOAD + HIGH_LOAD) / 2
 
 
 class Thread:
-    """A thread with a given load, which is less while reads are coalesced."""
+    """A thread with a given load, which is lower while reads are coalesced."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
@@ -67,7 +67,7 @@ class Thread:
         return self.timing
 
     def seen(self, seconds: float, load: float, **how: float) -> list[ReadTiming]:
-        """The timing in every quarter of a second of that time."""
+        """Return the timing in every quarter of a second."""
         return [self.go_on(0.25, load, **how) for _ in range(round(seconds * 4))]
 
 
@@ -117,7 +117,7 @@ def test_a_stalled_network_does_not_start_coalescing(thread: Thread) -> None:
 
 
 def test_handshakes_do_not_start_coalescing(thread: Thread) -> None:
-    """Two seconds of handshakes beside half of what the thread can do."""
+    """Two seconds of handshakes, in addition to a load of one half."""
     thread.go_on(20, load=0.5)
     for _ in range(10):
         assert set(thread.seen(2, load=1.0, reading=0.1, late_s=0.2)) == {LOW_LATENCY}
@@ -130,11 +130,11 @@ def test_handshakes_do_not_start_coalescing(thread: Thread) -> None:
 def test_timing_does_not_oscillate_whatever_coalescing_saves(
     thread: Thread, load: float, saved: float, reading: float
 ) -> None:
-    """The load without coalescing decides, not the load that is left with it."""
+    """The load without coalescing decides, not the lower load with coalescing."""
     thread.go_on(20, load, saved=saved, reading=reading)
     seen = thread.seen(120, load, saved=saved, reading=reading)
     if load > HIGH_LOAD:
-        assert seen.count(COALESCED) > 0.95 * len(seen)  # but for the measurements
+        assert seen.count(COALESCED) > 0.95 * len(seen)  # except during measurements
     else:
         assert set(seen) == {LOW_LATENCY}
 

@@ -1,4 +1,4 @@
-"""From a driver's thread to another: bounded, counted, and never late without saying so."""
+"""Blocks go from the driver's thread to another: bounded, and every lost sample is counted."""
 
 from __future__ import annotations
 

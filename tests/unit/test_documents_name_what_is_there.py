@@ -1,4 +1,4 @@
-"""Files, classes and functions that the documents name are in the tree."""
+"""The files, classes and functions that the documents name exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCUMENTS = [
     *(path for path in sorted((ROOT / "docs").glob("*.md"))),
 ]
 FOREIGN = {
-    # aiortc's, and the names of the document that Gapless comes from
+    # names of aiortc, and of the document that Gapless is based on
     "MediaRecorder",
     "PyAudioStreamTrack",
     "RTCRtpReceiver",
@@ -31,7 +31,7 @@ FOREIGN = {
 
 
 def quoted(document: pathlib.Path) -> set[str]:
-    """What stands in single backticks outside of code blocks."""
+    """Return the text in single backticks outside of code blocks."""
     text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.S)
     return set(re.findall(r"`([^`\n]+)`", text))
 
@@ -41,7 +41,7 @@ def sources() -> list[pathlib.Path]:
 
 
 def defined() -> set[str]:
-    """Names of classes, functions, methods and attributes, and of members as Class.member."""
+    """Return the names of classes, functions and methods, and of members as Class.member."""
     names: set[str] = set()
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""What is really arriving."""
+"""The format of arriving sound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings whose process was killed: their clients come back to them, or they are completed."""
+"""Recordings of a killed process are resumed by their clients, or completed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.unit.test_sessions_are_recorded import Server
 
 SECRET = "the secret"
 BEFORE = 50 * 960
-"""Samples that the killed process has recorded: a second."""
+"""Samples that the killed process recorded: one second."""
 
 
 class Killed(MemoryStore):
-    """Holds what a killed process has left of some tracks of one session."""
+    """A store with unfinished recordings of a killed process, for tracks of one session."""
 
     def __init__(
         self, ended_at: datetime.datetime, *, tracks: int = 1, codec: str = "opus"
@@ -189,7 +189,7 @@ async def test_every_track_is_resumed() -> None:
 @pytest.mark.parametrize("codec", ["pcmu", "g722"])
 async def test_another_codec_cannot_continue_an_interrupted_recording(codec: str) -> None:
     server = restarted(codec=codec)
-    if codec == "g722":  # which the connection does not offer at all
+    if codec == "g722":  # the connection does not offer this codec at all
         with pytest.raises(OfferRejected, match="codec"):
             await resume(server)
         return
@@ -236,7 +236,7 @@ async def test_a_client_can_delete_an_interrupted_session_without_reconnecting()
 
 
 async def test_a_connection_of_an_interrupted_session_with_a_path_is_kept() -> None:
-    """It may take the client longer to have sound than to have a path."""
+    """The client may have a path before it has sound."""
     server = restarted()
     await resume(server)
     sink = server.transport.connections[0].sink

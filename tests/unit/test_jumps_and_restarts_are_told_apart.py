@@ -1,4 +1,4 @@
-"""A jump of the sequence: the same stream after an outage, a sender that restarted, or a stray.
+"""A jump of the sequence is an outage of the same stream, a restarted sender, or a stray packet.
 
 The limits are those of RFC 3550 § A.1: 3000 packets ahead, 100 behind.
 """
@@ -21,7 +21,7 @@ FAR = 8000
 
 
 class Stream:
-    """A sender's packets, and the buffer that gets them."""
+    """A sender, and the buffer that receives its packets."""
 
     def __init__(
         self, *, sequence: int = 0, timestamp: int = 12_345, ticks: int = 960, passed: int = 10
@@ -29,12 +29,12 @@ class Stream:
         self.sequence, self.timestamp, self.ticks = sequence, timestamp, ticks
         self.buffer = ReorderBuffer(hold_s=HOLD_S)
         self.push(0, at=-1.0)
-        self.buffer.poll(now=0.0)  # nobody was before the first
+        self.buffer.poll(now=0.0)  # no packet precedes the first
         for n in range(1, passed):
             assert self.push(n) == [self.packet(n)]
 
     def packet(self, n: int, *, at: float = 0.0, timestamp: int | None = None) -> RtpPacket:
-        """The `n`th of the stream; `timestamp` is relative to the stream's first."""
+        """Make the `n`th packet; `timestamp` is relative to the first packet's."""
         ticks = n * self.ticks if timestamp is None else timestamp
         timestamp = (self.timestamp + ticks) % 2**32
         return RtpPacket(111, (self.sequence + n) % 2**16, timestamp, 1, b"x", arrived=at)
@@ -43,14 +43,14 @@ class Stream:
         return self.buffer.push(self.packet(n, at=at, timestamp=timestamp))
 
     def is_believed(self, n: int, *, timestamp: int | None = None) -> bool:
-        """Whether a packet far away is taken as one of the same stream."""
+        """Whether a packet far away is accepted as part of the same stream."""
         packet = self.packet(n, timestamp=timestamp)
         assert self.buffer.push(packet) == []
         return self.buffer.suspect is not packet
 
 
 def foreign(numbers: Iterable[int], *, timestamp: int = 777) -> list[RtpPacket]:
-    """Packets of a sender that has begun anew, with a clock that fits nothing."""
+    """Make packets of a restarted sender with an unrelated clock."""
     return [RtpPacket(111, n % 2**16, (timestamp + n) % 2**32, 1, b"y") for n in numbers]
 
 
@@ -89,7 +89,7 @@ def test_a_hundred_packets_before_the_first_that_came_may_still_be_the_first() -
     )
     buffer = ReorderBuffer(hold_s=HOLD_S)
     assert buffer.push(first) == []
-    assert buffer.push(before) == [before]  # nothing can be before that
+    assert buffer.push(before) == [before]  # no packet can precede this one
     assert buffer.push(too_early) == []
     assert (buffer.duplicates, buffer.late, buffer.suspect) == (1, 0, None)
     assert buffer.flush() == [Lost(99), first]
@@ -116,7 +116,7 @@ def test_only_the_next_packet_passes_at_once(start: int) -> None:
     assert not stream.buffer.pass_in_order(stream.packet(10))
     assert stream.buffer.pass_in_order(stream.packet(11))
     stream.push(13)
-    assert not stream.buffer.pass_in_order(stream.packet(12))  # another one waits for it
+    assert not stream.buffer.pass_in_order(stream.packet(12))  # another packet waits behind it
 
 
 @pytest.mark.parametrize("start", [0, 65_526, 65_525], ids=["plain", "wrapping", "at the wrap"])
@@ -145,7 +145,7 @@ def test_a_jump_whose_timestamp_jumps_as_far_is_the_same_stream(
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_timestamp_may_be_off_by_half_of_the_jump(sign: int) -> None:
-    """A sender that pauses sends fewer packets than time goes by."""
+    """A sender that pauses sends fewer packets than the time would allow."""
     off = FAR * 960 // 2
     fits = (9 + FAR) * 960
     assert Stream().is_believed(9 + FAR, timestamp=fits + sign * off)

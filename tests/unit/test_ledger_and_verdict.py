@@ -1,4 +1,4 @@
-"""Spans, and whether a recording is what they say."""
+"""Spans, and the verification of a recording against them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ledgers: bounded whatever a peer does, and true again after their end was cut off."""
+"""Ledgers have a bounded size whatever a peer does, and are correct after a truncation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The meter, and the comparison that the demo and the tests judge by."""
+"""The level meter, and the comparison of recordings."""
 
 from __future__ import annotations
 

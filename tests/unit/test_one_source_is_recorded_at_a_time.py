@@ -1,4 +1,4 @@
-"""Which of several sources (SSRCs) is recorded: the first one, until another one takes over."""
+"""Only one of several sources (SSRCs) is recorded: the first, until another one takes over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def counted(gate: SourceGate) -> dict[str, int]:
 
 
 def take_over(gate: SourceGate, ssrc: int, *, at: float = 0.0) -> None:
-    """Two packets of a source that was not there before."""
+    """Send two packets of a new source."""
     gate.admit(packet(ssrc, 1, at=at))
     assert gate.admit(packet(ssrc, 2, at=at)) == [packet(ssrc, 1, at=at), packet(ssrc, 2, at=at)]
     assert gate.current == ssrc
@@ -56,7 +56,7 @@ def test_the_packet_that_led_to_a_take_over_is_not_used_again() -> None:
     take_over(gate, 2)
     take_over(gate, 3)
     assert counted(gate) == {}
-    assert gate.admit(packet(4, 5, at=9.0)) == []  # a newcomer without another before it
+    assert gate.admit(packet(4, 5, at=9.0)) == []  # only one packet of this source is known
     assert counted(gate) == {}
 
 
@@ -75,7 +75,7 @@ def test_a_source_that_was_left_may_return_after_a_second_of_silence() -> None:
 def test_the_latest_sixteen_sources_that_were_left_are_known() -> None:
     gate = SourceGate()
     gate.admit(packet(0))
-    for ssrc in range(1, 18):  # 0 to 16 are left, 0 is forgotten
+    for ssrc in range(1, 18):  # sources 0 to 16 are replaced, 0 is forgotten
         take_over(gate, ssrc)
     gate.admit(packet(1))
     assert counted(gate) == {"left source": 1}
@@ -90,5 +90,5 @@ def test_another_connection_brings_its_source_with_the_first_packet() -> None:
     assert gate.current is None
     assert gate.admit(packet(3)) == [packet(3)]
     assert gate.current == 3
-    assert gate.admit(packet(2, 1)) == []  # what came by the old connection is forgotten
+    assert gate.admit(packet(2, 1)) == []  # the earlier packet of the old connection is forgotten
     assert counted(gate) == {}

@@ -1,4 +1,4 @@
-"""The numbers of the packets that a client sends: without a break, but where sound is missing."""
+"""A client numbers its packets consecutively, except where sound is missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from domain.rtp.packetizer import Packetizer
 
-OPUS = 111  # dynamic; what browsers take for Opus, too
+OPUS = 111  # the dynamic payload type that browsers use for Opus
 
 
 def packetizer(*, sequence: int = 0, timestamp: int = 0) -> Packetizer:

@@ -1,4 +1,4 @@
-"""What the name of a file tells: when its recording began, its id, its part, its worker."""
+"""A file name states when its recording began, its id, its part and its worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from domain.recording.naming import (
 from domain.session.placement import NodeId
 
 SESSION = "8f3a9c0d12345678"
-FIRST = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 (hypothesis wants it so)
+FIRST = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 (hypothesis requires it)
 WHEN = datetime.datetime(2026, 11, 22, 10, 15, 0, 123_000, tzinfo=datetime.UTC)
 
 

@@ -1,4 +1,4 @@
-"""One session, several connections: the server's service with fake adapters."""
+"""One session with several connections: the server's service with fake adapters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def connection(server: Server, number: int) -> FakeConnection:
 async def test_the_outage_is_silent_and_as_long_as_the_sender_says(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(100)))
-    server.clock.advance(5.03)  # the clock is not what counts: the sender's position is
+    server.clock.advance(5.03)  # the sender's timestamps count, not the clock
     second = await again(server, first)
     assert (second.session_id, second.resume) == (first.session_id, first.resume)
     server.receive(*(packet(n) for n in range(350, 400)))
@@ -75,12 +75,12 @@ async def test_the_old_connection_serves_until_the_first_packet_of_the_new(serve
     server.receive(*(packet(n) for n in range(10, 20)), connection=0)
     assert connection(server, 1).closed == 0
     server.receive(*(packet(n) for n in range(20, 30)), connection=1)
-    server.receive(packet(30), connection=0)  # late, and ignored
+    server.receive(packet(30), connection=0)  # a late packet is ignored
     await server.spawned.join()
     assert connection(server, 1).closed == 1
     old_sink = connection(server, 1).sink
     assert old_sink is not None
-    old_sink.connection_closed()  # so is this
+    old_sink.connection_closed()  # this close is ignored, too
     server.receive(*(packet(n) for n in range(30, 40)), connection=1)
     await server.sessions.delete(first.session_id)
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(40))))
@@ -122,7 +122,7 @@ async def test_a_new_connection_without_a_path_changes_nothing(server: Server) -
     await again(server, first)
     sink = connection(server, 2).sink
     assert sink is not None
-    sink.connection_closed()  # it could not be made
+    sink.connection_closed()  # the new connection has failed
     await server.spawned.join()
     assert connection(server, 2).closed == 1
     server.receive(packet(1), packet(2), connection=0)
@@ -162,7 +162,7 @@ async def test_offers_do_not_keep_a_session_alive(server: Server) -> None:
         sink = connection(server, n + 2).sink
         assert sink is not None
         sink.connection_established(now=server.clock.now)
-    server.sessions.tick()  # it is seen to be silent
+    server.sessions.tick()  # the session becomes silent
     server.sessions.tick()
     await server.spawned.join()
     assert server.seen.ended == [EndReason.INACTIVE]
@@ -228,7 +228,7 @@ async def test_the_beginning_and_end_of_silence_are_noticed(server: Server) -> N
 
 
 async def test_a_client_without_a_device_keeps_its_session_and_its_time(server: Server) -> None:
-    """Empty packets say that the sender lives: the silence grows as it goes by."""
+    """Empty packets are a sign of life: silence grows with them."""
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(20)))
     for second in range(1, 100):

@@ -1,4 +1,4 @@
-"""The timeline: RTP timestamps decide where samples go, the wall clock where those break off."""
+"""The timeline places samples by RTP timestamps, and by the wall clock where those break off."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_timestamps_that_jump_and_step_back_again_and_again_gain_nothing() -> No
     for n in range(1000):
         timestamp += 2 * RATE - 960 if n % 2 else -RATE
         line.place(timestamp % 2**32, 960, now=n * 0.001)
-    # what was sent, and what timestamps may be ahead
+    # what was sent, plus the allowed lead
     assert line.position <= 1000 * 960 + (1 + 2) * RATE
 
 
@@ -117,7 +117,7 @@ def test_skew_and_jitter_over_an_hour_are_no_break(ppm: float, jitter: float) ->
 def test_what_arrives_in_a_burst_after_an_outage_keeps_its_place() -> None:
     line = timeline()
     line.place(0, 960, now=0.0)
-    # the network held ten seconds back and lost half of them
+    # the network held back ten seconds and lost half of them
     assert line.place(5 * RATE, 960, now=10.0).gap == 5 * RATE - 960
     assert line.place(9 * RATE, 960, now=10.0).gap == 4 * RATE - 960
 

@@ -1,4 +1,4 @@
-"""RED (RFC 2198): the payloads that a packet carries again, and what cannot be right."""
+"""RED (RFC 2198): redundant payloads are read, and invalid packets are refused."""
 
 from __future__ import annotations
 

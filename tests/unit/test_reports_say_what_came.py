@@ -52,7 +52,7 @@ def test_the_fraction_is_of_what_was_expected_since_the_last_report() -> None:
         assert said.fraction_lost == lost * 256 // (1 + lost)
         assert said.highest_sequence == highest
     assert said.packets_lost == 1 + 3 + 9 + 299
-    assert said.fraction_lost == 255  # of 256, which would not go into eight bits
+    assert said.fraction_lost == 255  # 256 would not fit into eight bits
 
 
 def test_a_report_without_new_packets_shows_no_loss() -> None:
@@ -107,7 +107,7 @@ def test_the_highest_sequence_has_32_bits() -> None:
 )
 @pytest.mark.parametrize("start", [0, 2**31, 2**32 - 1])
 def test_one_step_of_transit_time_counts_a_sixteenth(step: int, start: int) -> None:
-    """In the short way round: the timestamps wrap, transit does not."""
+    """Timestamps wrap, but the transit time does not: the smaller difference counts."""
     statistics = fresh()
     statistics.received([packet(0, timestamp=start), packet(1, timestamp=start + step)])
     assert report(statistics).jitter == abs(signed(step, bits=32)) // 16
@@ -135,7 +135,7 @@ def test_new_statistics_know_nothing_of_earlier_packets() -> None:
 
 
 class Repeated(Sequence[RtpPacket]):
-    """So many times the same packet, without the time it takes to go through all of them."""
+    """A sequence of identical packets that skips the iteration, to save time."""
 
     def __init__(self, item: RtpPacket, count: int) -> None:
         self._item, self._count = item, count

@@ -1,4 +1,4 @@
-"""RTP packets as they come from strangers."""
+"""RTP packets from strangers: parsed or refused."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_jitter_is_that_of_rfc_3550_and_survives_the_timestamp_wrap() -> None:
         packets.append(packet(n, 2**32 - 96_000 + n * 960, n * 0.02 + late))
         if n:
             expected += (0.005 * 48_000 - expected) / 16
-    for start in range(0, 200, 7):  # however many come together
+    for start in range(0, 200, 7):  # for any number of packets per call
         statistics.received(packets[start : start + 7])
     report = statistics.report()
     assert report is not None

@@ -1,4 +1,4 @@
-"""The server's service with fake adapters: no sockets, no sleeping, time told by the test."""
+"""The server's service with fake adapters and a fake clock, without sockets or sleeping."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.fakes.time import FakeClock, Spawned
 
 
 class Server:
-    """A `SessionService` with everything around it."""
+    """A `SessionService` with its fakes."""
 
     def __init__(self, *, ice_servers: IceServerList | None = None, **changes: object) -> None:
         self.transport, self.store, self.clock = FakeServerTransport(), MemoryStore(), FakeClock()
@@ -49,7 +49,7 @@ class Server:
         )
 
     async def offer(self, name: str = "") -> str:
-        """A new session; each offer is another one, as ICE credentials make it."""
+        """Open a session; each offer differs, as ICE credentials would make it."""
         self.offered += 1
         return (await self.sessions.offer(f"v=0 {self.offered}", name=name)).session_id
 
@@ -72,7 +72,7 @@ def server() -> Server:
 
 
 def values(*pieces: tuple[int, int]) -> np.ndarray:
-    """Runs of (value, length)."""
+    """Return runs as (value, length)."""
     return np.concatenate([np.full(length, value) for value, length in pieces])
 
 
@@ -122,7 +122,7 @@ async def test_a_new_source_continues_in_real_time(server: Server) -> None:
     server.clock.advance(1)
     for n in (2, 3):
         server.receive(packet(n, ssrc=9, sequence=40_000, timestamp=123_456))
-    server.receive(packet(1))  # late, of the source that was left
+    server.receive(packet(1))  # a late packet of the replaced source
     await server.sessions.delete(session)
     np.testing.assert_array_equal(
         server.only_recording, values((1, 960), (0, 48_000), (2, 960), (3, 960))
@@ -337,7 +337,7 @@ async def test_sources_that_take_turns_make_one_break_and_no_sound_twice(server:
     server.receive(*(packet(n) for n in range(20)))
     for n in range(20, 60):
         server.receive(packet(n, ssrc=9))
-        server.receive(packet(n - 20))  # the one that was left still sends
+        server.receive(packet(n - 20))  # the replaced source still sends
     await server.sessions.delete(session)
     (stored,) = server.store.recordings.values()
     breaks = [event for event in stored.ledger["events"] if event["type"] == "discontinuity"]

@@ -1,4 +1,4 @@
-"""Command line over environment over file over defaults; an error says what and where."""
+"""Command line overrides environment, file and defaults; an error names setting and source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reconstruction: every sample has a kind and a place, whatever was lost, early, late or broken."""
+"""Reconstruction gives every sample a kind and a place, whatever is lost, late or invalid."""
 
 from __future__ import annotations
 

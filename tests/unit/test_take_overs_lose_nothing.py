@@ -1,4 +1,4 @@
-"""A new connection takes over, and something else happens before it has: nothing is lost."""
+"""No packet is lost when something else happens before a new connection takes over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.test_what_is_in_flight_is_recorded import Turns, arriving, sink_
 
 @pytest.fixture
 async def server() -> Server:
-    """A session with a packet over its first connection, and a second one on its way."""
+    """A session that has recorded a packet, and whose second connection is about to take over."""
     server = Server()
     accepted = await server.sessions.offer("v=0 first", name="")
     sink_of(server, 1).packets_received(0, arriving(server, 0))
@@ -26,7 +26,7 @@ async def server() -> Server:
 
 
 async def recorded(server: Server) -> set[int]:
-    """The packets that are in the recording; nothing may have failed."""
+    """Return the packets in the recording; check that nothing has failed."""
     await server.sessions.shut_down()
     assert server.seen.failures == []
     assert server.seen.ended == [EndReason.SHUTDOWN]

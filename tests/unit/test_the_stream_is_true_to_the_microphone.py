@@ -1,4 +1,4 @@
-"""What becomes of a microphone's sound: each sample at its time, and holes told as holes."""
+"""The sound of a microphone is sent with each sample at its time, and with gaps as gaps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def seconds(count: float, *, start: int = 0) -> list[AudioFrame]:
 
 
 class Microphone(FakeSource):
-    """Its time begins when it is opened; it keeps when each block was taken."""
+    """A source whose time begins when it is opened; it records when each block was consumed."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Microphones(FakeCapture):
 
 
 class LoggingEncoder(PlainEncoder):
-    """Keeps what it is told, in order."""
+    """An encoder that records its calls in order."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -94,7 +94,7 @@ class LoggingEncoder(PlainEncoder):
 
 
 class Tripling:
-    """From 16 to 48 kHz; the last ten samples come with the flush."""
+    """Resamples from 16 to 48 kHz; the flush returns the last ten samples."""
 
     def __init__(self) -> None:
         self._position = 0
@@ -115,7 +115,7 @@ class Tripling:
 
 
 class Stream:
-    """A publisher between microphones and a server that takes all."""
+    """A publisher between microphones and a server that accepts everything."""
 
     def __init__(self, *, duration_s: float | None = None, progress_interval_s: float = 0.1):
         self.clock = FakeClock()
@@ -173,7 +173,7 @@ class Stream:
         return [packet for packet in self.sent if packet.payload]
 
     def is_hole_before(self, packet: RtpPacket) -> bool:
-        """Whether a number is missing before it: sound was lost that nobody sent."""
+        """Whether a sequence number is missing before a packet: sound was lost before sending."""
         before = self.sent[self.sent.index(packet) - 1]
         return (packet.sequence - before.sequence) % 2**16 == 2
 
@@ -250,7 +250,7 @@ async def test_a_duration_ends_at_its_last_sample(samples: int) -> None:
     sent = np.concatenate([np.frombuffer(packet.payload, "<i2") for packet in stream.sent])
     assert np.count_nonzero(sent) == samples
     read = 50 - len(source._script)
-    assert read == -(-samples // 700)  # and no block more is asked for
+    assert read == -(-samples // 700)  # no further block is requested
 
 
 # -- a device that goes and comes back -------------------------------------------------------------
@@ -264,7 +264,7 @@ async def test_sound_after_an_absence_is_where_the_clock_says(missing: int, leng
     back = stream.microphone([block(n * length, length) for n in range(20)])
     summary = await stream.run(gone, *[DeviceUnusable("not there")] * missing, back)
     lost_at, (came_at, first) = gone.taken[-1][0], back.taken[0]
-    # the first block has been spoken just before it came
+    # the first block was captured just before it arrived
     elapsed = round((came_at - lost_at) * 48_000) - len(first)
     again = next(packet for packet in stream.sounding if packet.timestamp >= 48_000 + 480)
     assert again.timestamp == 48_000 + elapsed
@@ -278,7 +278,7 @@ async def test_sound_after_an_absence_is_where_the_clock_says(missing: int, leng
 
 
 async def test_sound_that_came_in_the_meantime_is_never_put_over_what_was_sent() -> None:
-    """The clock may say less than a heartbeat has claimed."""
+    """The clock may give an earlier position than a keepalive has claimed."""
     stream = Stream()
     gone = stream.microphone([*seconds(1), DeviceLost("unplugged")])
     long = stream.microphone([block(0, 48_000), block(48_000, 960)])

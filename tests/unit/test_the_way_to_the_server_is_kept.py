@@ -1,4 +1,4 @@
-"""The client's uplink: when a way counts as dead, what is tried then, and how a session ends."""
+"""The client's uplink: when a path is dead, how it reconnects, and how a session ends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FINAL, BUSY, UNCLEAR = Refusal.FINAL, Refusal.TEMPORARY, Refusal.UNCLEAR
 
 
 class ExactClock(FakeClock):
-    """Goes from one moment at which somebody wakes to the next, so that times are exact."""
+    """A clock that jumps from one wake-up to the next, so that times are exact."""
 
     async def run(self, seconds: float) -> None:
         until = self.now + seconds
@@ -43,10 +43,10 @@ class ExactClock(FakeClock):
         await turns()
 
     async def step(self, until: float = float("inf")) -> None:
-        """Up to the next that wakes, after all have done what there is to do."""
+        """Let all tasks run, then jump to the next wake-up."""
         await turns()
         due = min((due for due, _ in self._sleepers), default=until)
-        assert min(due, until) < float("inf"), "nobody will ever wake"
+        assert min(due, until) < float("inf"), "no task will ever wake up"
         self.now = max(self.now, min(due, until))
         self.advance(0.0)
 
@@ -91,7 +91,7 @@ class Connection(FakeClientConnection):
 
 
 class Signaling(FakeSignaling):
-    """A server whose answers may be errors, for as long as they are set."""
+    """A server that answers with errors as long as they are set."""
 
     def __init__(self, link: Link) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Signaling(FakeSignaling):
 
 
 class Link:
-    """An uplink with all that is around it; the test sends packets, or has them sent."""
+    """An uplink with its fakes; the test sends packets itself or with `run`."""
 
     def __init__(self) -> None:
         self.clock = ExactClock()
@@ -156,7 +156,7 @@ class Link:
         )
 
     def open(self) -> Connection:
-        """As the transport: the next connection of the script, or a good one."""
+        """Open the next connection of the script, or a working one."""
         self.opened.append(self.script.pop(0) if self.script else Connection(self))
         return self.opened[-1]
 
@@ -171,14 +171,14 @@ class Link:
         self.uplink.send(RtpPacket(111, self.sequence, 0, 5, b"x"))
 
     async def run(self, seconds: float) -> None:
-        """Time goes by, with twenty packets a second."""
+        """Let time pass, with twenty packets per second."""
         for _ in range(round(seconds / STEP_S)):
             if self.is_sending:
                 self.send()
             await self.clock.run(STEP_S)
 
     async def until(self, state: str, *, within: float = 60.0) -> float:
-        """How long it takes until the latest that was told is this."""
+        """Return how long it takes until the latest event is this one."""
         began = self.clock.now
         while not (self.seen.states and self.seen.states[-1].startswith(state)):
             assert self.clock.now - began < within, self.seen.states
@@ -186,7 +186,7 @@ class Link:
         return self.clock.now - began
 
     async def passes(self, work: Awaitable[Any], *, at_most: float = 120.0) -> float:
-        """How long something takes while time goes by, without packets."""
+        """Return how long a call takes while time passes without packets."""
         task, began = asyncio.ensure_future(work), self.clock.now
         await turns()
         while not task.done():
@@ -199,7 +199,7 @@ class Link:
 
 @asynccontextmanager
 async def connected(*script: Connection, link: Link) -> AsyncIterator[Connection]:
-    """A session that is made, and whose first connection is given."""
+    """Open a session with a given first connection."""
     link.script = list(script)
     assert await link.uplink.open()
     try:
@@ -284,7 +284,7 @@ async def test_a_candidate_that_is_not_taken_is_a_failed_connection(link: Link) 
     assert link.seen.states == ["waiting: the server rejected an ICE candidate: nobody"]
 
 
-# -- when a way is dead ----------------------------------------------------------------------------
+# -- when a path is dead ---------------------------------------------------------------------------
 
 
 async def test_a_path_is_dead_after_two_and_a_half_seconds_without_a_report(link: Link) -> None:
@@ -342,7 +342,7 @@ async def test_a_path_on_which_nothing_is_sent_is_not_dead(link: Link) -> None:
 
 
 async def test_a_pause_does_not_make_a_path_dead(link: Link) -> None:
-    """What was sent before it has been reported; the next report comes after the next packet."""
+    """Packets before the pause were reported; the next report follows the next packet."""
     async with connected(link=link) as connection:
         await link.run(1.0)
         link.is_sending = False
@@ -357,7 +357,7 @@ async def test_a_closed_connection_is_dead_at_once(link: Link) -> None:
     async with connected(link=link) as connection:
         connection.is_open = False
         assert await link.until("resumed") <= LOOK_S + 3 * STEP_S
-        assert link.count("restart") == 0  # there is nothing to restart
+        assert link.count("restart") == 0  # a closed connection cannot be restarted
 
 
 async def test_a_server_that_closes_ends_the_session(link: Link) -> None:
@@ -386,7 +386,7 @@ async def test_another_connection_takes_up_the_session(link: Link) -> None:
         assert new.closed == []
         assert new.sent[-1].sequence == link.sequence
         assert link.seen.states == ["connected", "interrupted", "resumed"]
-        new.die()  # and again, with the secret that was given last
+        new.die()  # and again, with the latest secret
         await link.run(4.0)
         assert link.signaling.resumed == [None, "secret 1", "secret 2"]
         (first, second) = link.seen.outages
@@ -419,7 +419,7 @@ async def test_a_failed_ice_restart_is_not_repeated_in_the_same_outage(
         assert len(link.opened) == 6
         link.opened[-1].die()
         await link.run(4.0)
-        assert link.count("restart") == 2  # in another outage it may help
+        assert link.count("restart") == 2  # in another outage a restart is tried again
 
 
 async def test_restarts_and_connections_take_turns_while_no_server_answers(link: Link) -> None:
@@ -463,7 +463,7 @@ async def test_an_attempt_gets_5_s_then_10_then_20(link: Link) -> None:
         steps = [b - a for a, b in itertools.pairwise(at)]
         assert steps == pytest.approx([5.25, 10.5, 21.0, 22.0, 24.0], abs=0.4)
         assert all(item.closed == [False] for item in slow)
-        # in another outage it begins anew
+        # in another outage the times start again
         link.script = [Connection(link, takes_s=1000)]
         link.opened[-1].is_open = False
         await link.until("waiting: no media path within 5 s")
@@ -651,7 +651,7 @@ async def test_a_missing_server_is_retried_for_ten_seconds_at_the_end(link: Link
         took = await link.passes(link.uplink.close())
         assert isinstance(link.result, EndUnconfirmed)
         assert "gone" in str(link.result)
-        # pauses of 0.25, 0.5, 1, 2 and 4 s; another one would end behind the tenth second
+        # pauses of 0.25, 0.5, 1, 2 and 4 s; the next one would end after ten seconds
         assert took == pytest.approx(7.75)
         assert link.count("delete") == 6
 
@@ -681,7 +681,7 @@ async def test_a_closed_connection_is_not_closed_again(link: Link) -> None:
     async with connected(link=link) as connection:
         await link.uplink.close()
     assert connection.closed == [True]
-    await link.run(5.0)  # and nobody looks after it any more
+    await link.run(5.0)  # no task watches the connection any more
     assert link.seen.states == ["connected"]
     assert link.signaling.closed == 1
 

@@ -1,6 +1,6 @@
-"""How far timestamps may be ahead of the wall clock, and where a recording goes on after a break.
+"""How far timestamps may be ahead of the wall clock, and how a recording continues after a break.
 
-All times are in halves of seconds where it matters, so that limits can be met exactly.
+Times are multiples of half a second, so that limits can be met exactly.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from domain.recording.timeline import Placement, Timeline
 RATE = 48_000
 HALF = RATE // 2
 LEAD = 2 * RATE
-"""Two seconds: what timestamps may be ahead, counted from their anchor."""
+"""Two seconds: the allowed lead of timestamps since their anchor."""
 AT = 100.0
 
 
@@ -21,14 +21,14 @@ def timeline(max_gap_s: float = 60) -> Timeline:
 
 
 def begun(*, at: float = AT, max_gap_s: float = 60) -> Timeline:
-    """Half a second of sound with the timestamps from 0, at `at`."""
+    """A timeline with half a second of sound from timestamp 0, which arrived at `at`."""
     line = timeline(max_gap_s)
     assert line.place(0, HALF, now=at) == Placement(0, 0)
     return line
 
 
 def goes_on(line: Timeline, timestamp: int, *, now: float) -> bool:
-    """Whether half a second of sound there is believed to be where its timestamp says."""
+    """Whether half a second of sound at this timestamp is placed there."""
     return not line.place(timestamp % 2**32, HALF, now=now).discontinuity
 
 
@@ -58,8 +58,8 @@ def test_sound_without_a_gap_is_never_too_early() -> None:
     line = begun()
     for n in range(1, 120):
         assert goes_on(line, n * HALF, now=AT)
-    assert goes_on(line, 120 * HALF - 1, now=AT)  # nor does it matter that it overlaps
-    assert not goes_on(line, 121 * HALF, now=AT)  # but one sample is missing
+    assert goes_on(line, 120 * HALF - 1, now=AT)  # an overlap is accepted
+    assert not goes_on(line, 121 * HALF, now=AT)  # a gap of one sample is not
 
 
 def test_the_same_run_again_is_a_step_back() -> None:
@@ -97,11 +97,11 @@ def test_a_break_at_once_leaves_no_gap_and_cuts_nothing() -> None:
 
 
 def test_after_a_break_the_lead_is_no_more_than_sound_has_brought() -> None:
-    """What a gap has claimed is not given to the next one again."""
+    """A lead that a gap has used up is not available to the next gap."""
     for beyond, believed in ((0, True), (1, False)):
         line = begun()
         assert line.place(HALF // 2, HALF, now=AT) == Placement(0, HALF // 2)  # 0.75 s
-        assert goes_on(line, HALF // 2 + HALF + 84_000, now=AT)  # all the lead there is: 3 s
+        assert goes_on(line, HALF // 2 + HALF + 84_000, now=AT)  # uses the full lead: 3 s
         line.restart()
         assert not goes_on(line, 0, now=AT)
         # 1.25 s of sound since the anchor, and two seconds of lead: up to 3.75 s
@@ -124,14 +124,14 @@ def test_a_sender_that_paused_before_a_break_keeps_its_lead() -> None:
     assert goes_on(line, HALF + LEAD, now=AT + 20)
 
 
-# -- what another process has begun ----------------------------------------------------------------
+# -- resumed recordings --------------------------------------------------------------------------
 
 LONG_AGO = 2.0**20
 TEN_S = 10 * RATE
 
 
 def taken_up(timestamp: int | None) -> Timeline:
-    """Ten seconds that another process recorded, the last of them at `LONG_AGO`."""
+    """Resume ten seconds of another process, which ended at `LONG_AGO`."""
     line = timeline()
     line.resume(position=TEN_S, timestamp=timestamp, ended_at=LONG_AGO)
     assert line.position == TEN_S

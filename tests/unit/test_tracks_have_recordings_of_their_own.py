@@ -26,7 +26,7 @@ def receive(server: Server, track: int, *packets: RtpPacket, connection: int = -
 
 
 def speak(server: Server, numbers: range, *, tracks: tuple[int, ...] = (0, 1)) -> None:
-    """Both tracks at once; the second has an SSRC and values of its own."""
+    """Send packets of both tracks; the second has its own SSRC and values."""
     for n in numbers:
         if 0 in tracks:
             receive(server, 0, packet(n))

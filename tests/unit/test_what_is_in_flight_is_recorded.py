@@ -1,4 +1,4 @@
-"""Ends, take-overs and faults: nothing that arrives is lost, and nobody else has to suffer."""
+"""Ends, take-overs and faults: no packet that arrives is lost, and no other session suffers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def arriving(server: Server, *numbers: int) -> list[RtpPacket]:
 
 
 def hold_back_in_flight(server: Server, connection: FakeConnection, *numbers: int) -> None:
-    """These packets arrive while the connection drains."""
+    """Let packets arrive while the connection drains."""
 
     async def drain() -> None:
         await asyncio.sleep(0)
@@ -55,7 +55,7 @@ def hold_back_in_flight(server: Server, connection: FakeConnection, *numbers: in
 
 
 class Turns:
-    """Instead of at once, the service's work is done when the test says so."""
+    """A spawner whose work runs when the test says so."""
 
     def __init__(self, server: Server) -> None:
         self._calls: list[Callable[[], None]] = []
@@ -201,7 +201,7 @@ async def test_secrets_are_long_and_are_not_shown(server: Server) -> None:
 
 
 async def flowing(server: Server, count: int) -> None:
-    """So many sessions, each with its first packet recorded."""
+    """Open sessions, each with its first packet recorded."""
     for n in range(count):
         await server.offer()
         server.receive(packet(0), connection=n)
@@ -242,7 +242,7 @@ async def test_sessions_are_decoded_twelve_at_a_time_and_then_stored(server: Ser
         assert len(turns) == 1
         turns.run_one()
         steps.append((log.count("decode"), log.count("store")))
-        assert log == sorted(log)  # all are decoded, then all are stored
+        assert log == sorted(log)  # all sessions are decoded before any is stored
         log.clear()
     assert DECODED_TOGETHER == 12
     assert steps == [(12, 12), (12, 12), (6, 6)]
@@ -338,7 +338,7 @@ async def test_a_fault_while_receiving_ends_its_session_and_no_other(
 
 
 def _secret(server: Server, number: int) -> str:
-    """Of a session, as the test's counter has made it: an id and a secret each."""
+    """Return a session's secret; the fake counter makes an id and a secret per session."""
     return f"{2 * number + 1:032d}"
 
 
@@ -471,7 +471,7 @@ async def test_a_failed_connection_does_not_end_the_session(server: Server) -> N
 
 async def flowing_again(server: Server) -> None:
     accepted = await server.sessions.offer("v=0 more", name="")
-    sink_of(server, 2).connection_closed()  # none could be made: the session has nothing else
+    sink_of(server, 2).connection_closed()  # the connection failed, and the session has no other
     await server.spawned.join()
     assert server.seen.ended[-1] is EndReason.CLOSED
     assert accepted.session_id not in server.sessions._sessions

@@ -1,4 +1,4 @@
-"""Reconstruction, redundancy, and what an Opus packet says of itself."""
+"""Reconstruction, redundancy, and the headers of Opus packets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = SampleKind
 
 
 class ScriptedDecoder:
-    """Payloads are names: what ends with "x" is invalid, what begins with "f" carries FEC."""
+    """Payloads are names: one that ends with "x" is invalid, one that begins with "f" has FEC."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

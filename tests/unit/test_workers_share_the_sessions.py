@@ -1,4 +1,4 @@
-"""Which node has a session: one answer in every process."""
+"""Every process gives the same answer to which node has a session."""
 
 from __future__ import annotations
 

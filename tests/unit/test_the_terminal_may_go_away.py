@@ -1,4 +1,4 @@
-"""A terminal that has gone is no reason to end."""
+"""Server and client continue when their terminal has gone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from entrypoints.terminal import ServerView, StreamView
 
 
 class Gone(io.StringIO):
-    """Standard output that nobody reads any more."""
+    """Standard output whose reader has gone."""
 
     def __init__(self, *, terminal: bool) -> None:
         super().__init__()
