@@ -211,12 +211,12 @@ class SoundSent:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
-    """The stream is over, and the server has confirmed it or could not be asked."""
+    """The stream is over; the server has confirmed that, or could not be asked."""
 
     seconds: float
-    """Sound sent."""
+    """Length of the sound that was sent."""
     lost_s: float
-    """Sound lost before it could be sent."""
+    """Length of the sound lost before it could be sent."""
     safe_s: float | None
     """Length of the completed recording, if the server reported it."""
 

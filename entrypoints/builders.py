@@ -51,7 +51,7 @@ from entrypoints.version import VERSION
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A store, and the catalogue of what it keeps."""
+    """A store and the catalogue of its recordings."""
 
     store: RecordingStore
     catalogue: Catalogue

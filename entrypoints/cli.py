@@ -44,7 +44,7 @@ def main() -> None:
     """Gapless records remote microphones without losing a sample.
 
     A client captures a microphone and streams it over WebRTC; a server writes recordings that
-    are as long as reality was.
+    are exactly as long as the time they cover.
 
     \b
     On the machine that records:

@@ -108,7 +108,7 @@ class StreamView:
                 self._say(f"{count} lines are missing here: the terminal was too slow")
 
     def close(self) -> None:
-        """Leave the cursor on a line of its own."""
+        """End the live line."""
         if self._is_drawn:
             _write("\n")
             self._is_drawn = False
@@ -202,10 +202,10 @@ def _of(track: int) -> str:
 
 
 def _write(text: str, *, error: bool = False) -> None:
-    """Write to the terminal or pipe; nobody need be there to read it.
+    """Write to the terminal or pipe, even if nobody reads from it.
 
-    The text goes straight to the descriptor: a stream whose reader hangs would keep its lock, and
-    the interpreter waits for that lock when the process ends.
+    The text goes to the descriptor instead of the stream. A write that hangs would hold the
+    stream's lock, and the interpreter waits for that lock when the process ends.
     """
     stream = sys.stderr if error else sys.stdout
     if stream is None:  # closed before this process began
@@ -228,7 +228,7 @@ def _write(text: str, *, error: bool = False) -> None:
 class _TerminalLog(logging.Handler):
     """Writes records to standard error in a thread of its own.
 
-    A reader of standard error that hangs then holds up nobody. Records are dropped while more
+    A reader of standard error that hangs then delays nothing else. Records are dropped while more
     than `_LOG_CAPACITY` wait.
     """
 

@@ -65,12 +65,12 @@ class GrowingDigest:
         self._offset = offset
         self._format = audio_format
         self._digest = Digest(audio_format)
-        self._size = 0  # bytes in the file,
-        self._taken = 0  # and in the digest
+        self._size = 0  # bytes in the file
+        self._taken = 0  # bytes in the digest
         self._reading: threading.Thread | None = None
 
     def grow(self, size: int) -> None:
-        """`size` bytes were appended to the file."""
+        """Note that `size` bytes were appended to the file."""
         self._size += size
         if self._size - self._taken >= _STEP and self.reading is None:
             with contextlib.suppress(OSError):  # `complete` reads again

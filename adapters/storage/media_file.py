@@ -1,4 +1,4 @@
-"""A file of sound that is being written, as the parts of a recording need it."""
+"""The interface of a file that holds the sound of a part."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class MediaFile(Protocol):
 
     @property
     def reading(self) -> threading.Thread | None:
-        """The thread that hashes what was there at the reopening; None when it is done."""
+        """The thread that hashes the data of a reopened file; None when it is done."""
 
     def write(self, pieces: Sequence[Sound]) -> None:
         """Append sound. Raises `OSError`, or errors of the library that writes."""
 
     def write_silence(self, length: int) -> None:
-        """Append `length` samples per channel without sound."""
+        """Append `length` samples of silence per channel."""
 
     def complete(self, length: int) -> Digest:
         """End the file after `length` samples; the rest of a failed write is cut off."""

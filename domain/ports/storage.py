@@ -21,11 +21,11 @@ from domain.recording.recording import Anchor, EndReason
 from domain.sound.pieces import Sound
 
 PartCompletedCall: TypeAlias = Callable[[CompletedPart, bool], None]
-"""Told of a part that is complete, and whether it is the last one of its recording."""
+"""Receives a complete part, and whether it is the last part of its recording."""
 
 
 def ignore_part(_part: CompletedPart, _is_last: bool) -> None:
-    """Nobody wants to know of a part."""
+    """Do nothing when a part is complete."""
 
 
 class RecordingWriter(Protocol):

@@ -1,4 +1,4 @@
-"""The ledger of a recording: what kind every sample is, and what happened."""
+"""The ledger of a recording: the kind of every sample, and events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from domain.sound.levels import Loudness
 
 LEDGER_VERSION = 1
 MAX_EVENTS = 10_000
-"""The ledger keeps so many events and counts the others: a peer may cause any number."""
+"""Events that a ledger keeps; further ones are only counted. A peer can cause any number."""
 
 
 class SampleKind(enum.Enum):

@@ -8,7 +8,7 @@ import unicodedata
 
 MAX_SLUG = 40
 MAX_TRACKS = 16
-"""Tracks that a session can have."""
+"""Maximum number of tracks of a session."""
 _NAME = re.compile(
     r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-(?:(.*)-)?([0-9a-f]{8,}(?:_\d+)?)", re.ASCII
 )
@@ -60,13 +60,13 @@ def read_recording_name(name: str) -> tuple[datetime.datetime, str] | None:
 
 
 def client_name_in(name: str) -> str:
-    """The client's name in a recording's name, as far as the slug has kept it."""
+    """Return the slug of the client's name in a recording's name."""
     found = _NAME.fullmatch(name)
     return (found[8] or "") if found is not None else ""
 
 
 def session_in(name: str) -> str | None:
-    """The session's id in the name of a recording or a part; None for names that are not ours."""
+    """Return the session id in the name of a recording or part; None for foreign names."""
     found = _NAME.fullmatch(split_part_name(name)[0])
     return None if found is None else split_recording_id(found[9])[0]
 

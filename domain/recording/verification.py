@@ -106,7 +106,7 @@ def _field_problems(ledger: dict[str, Any], facts: FileFacts) -> list[str]:
 
 
 def read_spans(entries: object, length: int) -> tuple[list[Span], list[str]]:
-    """The spans up to the first that is wrong, and what is wrong with it."""
+    """Return the spans up to the first that is invalid, and the problem with that one."""
     spans: list[Span] = []
     if not isinstance(entries, list):
         return spans, ["the ledger has no spans"]

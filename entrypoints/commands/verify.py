@@ -56,9 +56,9 @@ def verify_command(
     max_silence: float,
     max_gap: float | None,
 ) -> None:
-    """Check recordings against their ledgers and say how complete they are.
+    """Check recordings against their ledgers.
 
-    Checks length, spans, hash and header. Prints how much was received, recovered or concealed,
+    Checks length, spans, hash and header of each file. Prints how much was received, recovered or concealed,
     how much is silence or DTX (the sender paused on purpose), and where the longest gap is.
     The exit code is 0 if all recordings are valid and within the limits, and 1 otherwise.
 

@@ -105,7 +105,7 @@ class FolderCatalogue:
     # -- for recovery --------------------------------------------------------------------------
 
     def unfinished(self) -> set[str] | None:
-        """The names of all unfinished parts; None when only a listing of the folder tells."""
+        """Return the names of all unfinished parts; None if only a listing can tell."""
         with _harmless("found"):
             if self._index.is_complete and self._index.is_on_disk:
                 return {part_name(*key) for key in self._index.parts(live_only=True)}
@@ -118,16 +118,16 @@ class FolderCatalogue:
                 self._refresh(*split_part_name(name))
 
     def fill(self) -> None:
-        """Fill the index from a listing of the folder, in a thread, unless that was done."""
+        """Fill the index from a listing of the folder in a thread, unless it is filled."""
         with _harmless("listed"):
             if not self._index.is_complete:
                 self._start_scan()
 
     def scan(self) -> None:
-        """Bring the index up to date by listing the folder now. Raises `OSError`."""
+        """Update the index from a listing of the folder. Raises `OSError`."""
         with self._scanning:
             modified_ns = self._folder.stat().st_mtime_ns
-            # the names first: what begins or ends later is no reason to forget anything
+            # list the folder first: parts that begin or end later must not be forgotten
             listed = list_parts(self._folder)
             if self._compare(listed, self._index.parts()):
                 self._index.put_filled(modified_ns)

@@ -31,7 +31,7 @@ class DiskThread:
         self._later: deque[tuple[float, Callable[[], None]]] = deque()  # with the time to run at
         self._wake = threading.Event()
         self._closed = False
-        self._done = 0  # calls
+        self._done = 0  # number of finished calls
         self._thread = threading.Thread(target=self._run, name="gapless-disk", daemon=True)
         self._thread.start()
 
@@ -52,9 +52,9 @@ class DiskThread:
             self._later.append((time.monotonic() + WRITE_INTERVAL_S, call))
 
     def close(self) -> bool:
-        """Let the queued calls finish and end the thread; False when the disk hangs.
+        """Finish the queued calls and end the thread; return False if the disk hangs.
 
-        The disk hangs when it takes longer than `_HANGS_S` over one call.
+        The disk counts as hanging if one call takes longer than `_HANGS_S`.
         """
         self._closed = True
         self._wake.set()

@@ -2,8 +2,8 @@
 
 Several processes and threads share it. Each call is one short transaction. A damaged index, or one
 of another version, is replaced by an empty one. If the file cannot be written, the process uses an
-index in its memory instead, and the file `STALE` marks that the one on disk misses recordings. Both
-are then filled from a listing of the folder.
+index in its memory instead, and the file `STALE` marks that the one on disk misses recordings. In
+both cases the new index is then filled from a listing of the folder.
 """
 
 from __future__ import annotations
@@ -70,23 +70,23 @@ class FolderIndex:
     # -- recordings ------------------------------------------------------------------------------
 
     def add(self, recordings: Sequence[RecordingRow]) -> None:
-        """Add recordings and parts that are not there yet."""
+        """Add recordings and parts that the index does not have yet."""
         self._write(tables.insert, recordings)
 
     def put(self, changes: Sequence[Change]) -> None:
-        """Replace parts, or add them, with their recordings where these are missing."""
+        """Add or replace parts; add their recordings if they are missing."""
         self._write(tables.put, changes)
 
     def drop_part(self, name: str, number: int) -> None:
-        """Forget a part, and with its last part the recording."""
+        """Remove a part, and the recording if that was its last part."""
         self._write(tables.drop_part, name, number)
 
     def page(self, query: RowQuery) -> Sequence[RecordingRow]:
-        """Recordings with their parts, newest first."""
+        """Return recordings with their parts, newest first."""
         return self._read(tables.page, query)
 
     def find(self, recording_id: str) -> RecordingRow | None:
-        """A recording by its id, or by its name."""
+        """Find a recording by its id or its name."""
         return self._read(tables.find, recording_id)
 
     def parts(self, *, live_only: bool = False) -> dict[tuple[str, int], bool]:
@@ -100,7 +100,7 @@ class FolderIndex:
     # -- facts about the index -------------------------------------------------------------------
 
     def fact(self, name: str) -> int | None:
-        """A number that the index keeps about itself."""
+        """Return a number that the index stores about itself."""
         rows = self._read(tables.execute, "SELECT value FROM facts WHERE name = ?", name)
         return int(rows[0][0]) if rows else None
 

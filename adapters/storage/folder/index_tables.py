@@ -51,17 +51,17 @@ class PartRow:
     end_reason: str | None = None
     ended_at: str | None = None
     ledger_ns: int | None = None
-    """When the ledger was modified that this comes from."""
+    """Modification time of the ledger from which these values come."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingRow:
-    """What the index knows of a recording."""
+    """What the index knows about a recording."""
 
     name: str
     id: str
     started_ms: int
-    """Since 1970, of the first sample."""
+    """Time of the first sample, since 1970."""
     is_live: bool
     info: str | None
     """JSON; None until the ledger is read."""
@@ -70,7 +70,7 @@ class RecordingRow:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was learned of a recording, and of some of its parts."""
+    """New facts about a recording and some of its parts."""
 
     recording: RecordingRow
     parts: Sequence[PartRow]
@@ -78,13 +78,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowQuery:
-    """Which recordings are wanted, newest first."""
+    """Selects recordings, newest first."""
 
     limit: int
     before: tuple[int, str] | None = None
-    """Only those before this time and name."""
+    """Only recordings before this time and name."""
     texts: Sequence[str] = ()
-    """Only those whose name contains one of these, ASCII in any case; none for all names."""
+    """Only recordings with one of these texts in their name (ASCII, case ignored); all if empty."""
     is_live: bool | None = None
     since_ms: int | None = None
     until_ms: int | None = None
@@ -109,7 +109,7 @@ def insert(connection: sqlite3.Connection, recordings: Sequence[RecordingRow]) -
         " SELECT key, ?, ?, ?, ?, ?, ?, ?, ? FROM recordings WHERE name = ?",
         [(*_values(part), row.name) for row in recordings for part in row.parts],
     )
-    # a part can begin in a recording that was complete before
+    # a recording that was complete can get another part
     live = [(row.name,) for row in recordings if any(part.is_live for part in row.parts)]
     connection.executemany(_UPDATE_STATE, live)
 
@@ -164,7 +164,7 @@ def page(connection: sqlite3.Connection, query: RowQuery) -> Sequence[RecordingR
     if query.is_live is not None:
         conditions.append("is_live" if query.is_live else "NOT is_live")
     if query.texts:
-        like = "name LIKE ? ESCAPE '!'"  # a third of the time of instr and lower
+        like = "name LIKE ? ESCAPE '!'"  # takes a third of the time of instr and lower
         conditions.append(f"({' OR '.join([like] * len(query.texts))})")
         values += [f"%{_WILDCARD.sub(_ESCAPED, text)}%" for text in query.texts]
     rows = connection.execute(

@@ -79,8 +79,8 @@ def refresh_part(folder: pathlib.Path, index: FolderIndex, name: str, number: in
     """Update the row of a part from its files. Raises `OSError`."""
     for container in Container:
         files = files_of(folder, name, number, container)
-        # live if the index knows it; otherwise it waits for recovery. A process that is killed in
-        # the last steps of completing it leaves a part that recovery has to find as live, too
+        # An unfinished part stays as the index knows it: live, or waiting for recovery. That also
+        # holds for a part whose process was killed in the last steps of completion.
         if any(path.exists() for path in (files.part, files.journal, files.ledger_part)):
             return
         if files.recording.exists():

@@ -52,7 +52,7 @@ class RecordingParts:
         self._part: Part | None = None
         self._completed: list[CompletedPart] = []
         self.part_completed: PartCompletedCall = ignore_part
-        """Called for each part that is complete, in the disk's thread."""
+        """Called in the disk's thread when a part is complete."""
 
     @classmethod
     def reopen(

@@ -82,7 +82,7 @@ class FolderStore:
         if names is None:
             names = list_unfinished(self._folder)
         names = {name for name in names if self._owns(name)}
-        # a session is resumed with all its tracks, also with those that were silent
+        # resume a session with all its tracks, including silent ones
         resumable |= {
             session_in(name) or name
             for name in names
@@ -119,7 +119,7 @@ class FolderStore:
         sync.close()
 
     def _written_at(self, name: str) -> float:
-        """When an unfinished file was last written; 0 without one."""
+        """Return when an unfinished file was last written; 0 if there is no file."""
         written_at = 0.0
         for container in Container:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Writes Opus packets into Ogg files as they arrived."""
+"""Writes received Opus packets into Ogg files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from domain.sound.pieces import EncodedSound, Sound
 
 
 def find_end(descriptor: int, journal: FoundJournal) -> OggOpusFile | None:
-    """`read_file`, with what its writer owes according to the journal.
-
-    Without a closing page the file itself does not say it.
-    """
+    """Read a file; if it has no closing page, the journal tells what its writer owes."""
     found = read_file(descriptor)
     if found is not None and not found.ended:
         packets = read_packets(descriptor)
@@ -35,7 +32,7 @@ class OggFile:
     def __init__(self, descriptor: int, writer: OggOpusWriter, end: int) -> None:
         self._descriptor = descriptor
         self._writer = writer
-        self._end = end  # of the whole pages
+        self._end = end  # offset after the last intact page
         self._digest = GrowingDigest(descriptor, 0)
         self.data_offset = end
 
@@ -91,7 +88,7 @@ class OggFile:
         writer = self._writer.copy()  # kept only if the pages can be written
         pages = make(writer)
         written = 0
-        while written < len(pages):  # an almost full disk takes a part
+        while written < len(pages):  # an almost full disk may write only a part
             written += os.pwrite(self._descriptor, pages[written:], self._end + written)
         self._writer = writer
         self._end += written

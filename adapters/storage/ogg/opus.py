@@ -1,4 +1,4 @@
-"""Opus in Ogg (RFC 7845): writes a stream page by page, and reads its whole pages.
+"""Opus in Ogg (RFC 7845): writes a stream page by page, and reads its intact pages.
 
 Samples are counted at 48 kHz, whatever was recorded, pre-skip included (§ 4).
 """
@@ -142,12 +142,12 @@ class AudioPacket(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OggOpusFile:
-    """The whole pages of a file."""
+    """The intact pages of a file."""
 
     channels: int
     pre_skip: int
     size: int
-    """Bytes up to the end of the last whole page; the rest is damaged."""
+    """Bytes up to the end of the last intact page; the rest is damaged."""
     length: int
     """Samples in the intact pages."""
     ended: bool
@@ -159,7 +159,7 @@ class OggOpusFile:
 
 
 def read_file(descriptor: int) -> OggOpusFile | None:
-    """Find the whole pages of a file; None without a whole header of mono or stereo Opus.
+    """Find the intact pages of a file; None without an intact header of mono or stereo Opus.
 
     A page counts as damaged if its packets are not Opus or do not last until its granule position,
     and where `pages.read_pages` stops.
@@ -180,7 +180,7 @@ def read_file(descriptor: int) -> OggOpusFile | None:
 
 
 def read_packets(descriptor: int) -> Iterator[AudioPacket]:
-    """The audio packets of the whole pages, except those that are trimmed entirely."""
+    """The audio packets of the intact pages, except those that are trimmed entirely."""
     pages = read_pages(descriptor)
     if _read_header(pages) is None:
         return

@@ -1,6 +1,6 @@
 """Ogg pages (RFC 3533): makes them from whole packets, and reads them defensively.
 
-No packet continues on the next page, so the whole pages of a truncated file are a valid file.
+No packet continues on the next page, so the intact pages of a truncated file are a valid file.
 """
 
 from __future__ import annotations

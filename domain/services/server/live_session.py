@@ -59,16 +59,16 @@ class End:
 
 
 ServiceEffect: TypeAlias = Release | End | ServerEvent
-"""What the service has to do; events are to be published."""
+"""What the service has to do; it publishes events."""
 Effect: TypeAlias = TakeOver | ServiceEffect
-"""What is to be done."""
+"""What the caller has to do."""
 
 
 class LiveSession:
     """A session, its tracks, and the connections that feed them.
 
-    One connection serves. The latest one takes over with its first packet; from then on packets
-    of older ones do not count. An offer replaces a connection that has brought nothing yet.
+    One connection serves. A newer one takes over with its first packet; from then on packets of
+    older ones are ignored. An offer replaces a connection that has received no packet yet.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LiveSession:
         self._connect_timeout_s = connect_timeout_s
         self._serving: SessionConnection | None = None
         self._connection_count = 0  # connections that have served, this one included
-        self._failed: set[int] = set()  # tracks whose failure was told
+        self._failed: set[int] = set()  # numbers of tracks whose failure was reported
         self._is_faulty = False
 
     @property
@@ -226,7 +226,7 @@ class LiveSession:
         return (SessionFailed(self.session.id, error), End(SessionInput.FAILED))
 
     def failed(self, number: int, error: Exception) -> Sequence[Effect]:
-        """Tell once that the recording of a track cannot be written any more."""
+        """Report once that the recording of a track cannot be written any more."""
         if number in self._failed:
             return ()
         self._failed.add(number)

@@ -375,7 +375,7 @@ class SessionService:
             self._delivery.apply(live, live.failed(number, error))
 
     async def _all(self, work: Sequence[Coroutine[Any, Any, None]], *, name: str) -> None:
-        """Do work side by side, and wait for its end; what fails is logged."""
+        """Do work concurrently and wait for its end; the spawner logs failures."""
         for started in [self._spawner.spawn(item, name=name) for item in work]:
             with contextlib.suppress(Exception):
                 await started
@@ -383,9 +383,9 @@ class SessionService:
 
 @dataclass(slots=True)
 class _Ending:
-    """What becomes of a session's recordings."""
+    """The result of completing a session's recordings."""
 
     seconds: float = 0.0
-    """Of the longest one."""
+    """Length of the longest recording."""
     failure: Exception | None = None
-    """The first one."""
+    """The first failure."""

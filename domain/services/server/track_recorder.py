@@ -90,7 +90,7 @@ class TrackRecorder:
         self._recording = Recording(max_gap_s=max_gap_s)
         self._info: RecordingInfo | None = None
         self._writer: RecordingWriter | None = None
-        # each clock is read once: dates then advance as steadily as monotonic time does
+        # read each clock once, so that dates advance as steadily as monotonic time
         self._utc_origin = clock.utc()
         self._origin = clock.monotonic()
 
@@ -130,7 +130,7 @@ class TrackRecorder:
                         self.rejected["payload"] += 1
                         continue
                 if codec is None or item.payload_type != codec.payload_type:
-                    # it was received before the first packet decided the codec
+                    # the packet was received before the first packet decided the codec
                     self.rejected["payload type"] += 1
                     item = Lost(1)
             elif not isinstance(item, Lost):
