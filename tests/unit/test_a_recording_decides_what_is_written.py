@@ -210,6 +210,14 @@ def test_a_break_is_noted_first_and_anchored_again() -> None:
     ]
 
 
+def test_the_first_break_is_one_of_the_timestamps_unless_another_was_announced() -> None:
+    recording = opened()
+    recording.add(run(0, now=0.0))
+    (noted, *_) = recording.add(run(2 * 10**9, now=0.04))
+    assert isinstance(noted, Noted)
+    assert noted.event.details["reason"] == "timestamp"
+
+
 def test_an_unannounced_break_is_a_break_of_the_timestamps() -> None:
     recording = opened()
     recording.add(run(0, now=0.0))
@@ -277,7 +285,7 @@ def taken_up(anchored: Anchor | None, *, clock_rate_hz: int = RATE, ssrc: int = 
     return recording
 
 
-@pytest.mark.parametrize("timestamp", [0, 1000, 2**32 - 9 * RATE])
+@pytest.mark.parametrize("timestamp", [0, 1000, 2**31, 2**32 - 9 * RATE])
 def test_the_source_that_was_recorded_goes_on_by_its_timestamps(timestamp: int) -> None:
     recording = taken_up(Anchor(position=RATE, rtp_timestamp=timestamp, ssrc=7))
     # nine seconds from the anchor to the end, and three missing seconds
