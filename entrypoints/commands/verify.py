@@ -58,9 +58,9 @@ def verify_command(
 ) -> None:
     """Check recordings against their ledgers.
 
-    Checks length, spans, hash and header of each file. Prints how much was received, recovered or concealed,
-    how much is silence or DTX (the sender paused on purpose), and where the longest gap is.
-    The exit code is 0 if all recordings are valid and within the limits, and 1 otherwise.
+    Checks length, spans, hash and header of each file. Prints how much was received, recovered or
+    concealed, how much is silence or DTX (the sender paused on purpose), and where the longest gap
+    is. The exit code is 0 if all recordings are valid and within the limits, and 1 otherwise.
 
     \b
     Examples:
