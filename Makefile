@@ -16,7 +16,10 @@ demo: $(VENV)/run ## Install what is needed and record ten seconds of speech ove
 
 .PHONY: test
 test: $(VENV)/dev ## Install what the tests need and run them
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(REAL_TIME:%=--ignore %)
+	$(BIN)/python -m pytest $(REAL_TIME)
+# tests of real devices, processes and networks: one at a time, as nothing else may hold them up
+REAL_TIME := tests/integration tests/contracts/test_capture_contract.py
 
 .PHONY: soak
 soak: $(VENV)/dev ## Run the tests that take long: a hundred kills, a thousand sessions
