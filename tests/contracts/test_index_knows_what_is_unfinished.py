@@ -136,7 +136,7 @@ async def test_recordings_left_before_there_was_an_index_are_recovered(
     close(rig)
 
 
-async def test_an_unfinished_file_that_nobody_writes_is_logged_once_and_left(
+async def test_an_unfinished_file_that_no_process_writes_is_logged_once_and_left_alone(
     folder: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = open_folder(folder)

@@ -134,7 +134,7 @@ async def test_an_index_that_was_deleted_is_made_again(
     assert (folder / INDEX).exists()
 
 
-async def test_without_an_index_recordings_go_on_and_one_warning_says_so(
+async def test_without_an_index_recordings_continue_with_one_warning(
     folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / INDEX).mkdir(parents=True)

@@ -148,7 +148,7 @@ def test_audio_with_an_ambiguous_mid_is_declined(mids: list[str]) -> None:
     assert len(parse_offer(offer(*map(audio, mids), bundle="a b")).tracks) == 1
 
 
-def test_audio_that_is_not_sent_is_no_track_and_no_reason_for_a_warning() -> None:
+def test_audio_that_is_not_sent_is_no_track_and_logs_no_warning() -> None:
     silent = [line.replace("sendonly", "recvonly") for line in audio("b")]
     parsed = parse_offer(offer(audio("a"), silent, audio("c", port=0)))
     assert [track.mid for track in parsed.tracks] == ["a"]

@@ -252,7 +252,7 @@ async def test_packets_that_wait_in_sockets_can_be_read_before_the_end(
     assert len(heard.packets) == 20
 
 
-async def test_media_goes_on_over_ice_restarts_of_the_client(
+async def test_media_continues_over_ice_restarts_of_the_client(
     joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     publisher, server, heard = joined
@@ -309,7 +309,7 @@ async def silent(_local: IceDescription) -> IceDescription:
     raise AssertionError
 
 
-async def test_media_goes_on_over_an_ice_restart(
+async def test_media_continues_over_an_ice_restart(
     joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
     _, server, _ = joined

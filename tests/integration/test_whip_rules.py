@@ -164,7 +164,7 @@ async def test_other_methods_get_the_list_of_allowed_methods(published: Publishe
             assert set(response.headers["Allow"].split(",")) == allowed
 
 
-async def test_options_say_what_can_be_posted_and_patched(published: Published) -> None:
+async def test_options_list_the_media_types_of_post_and_patch(published: Published) -> None:
     """§ 4.2; RFC 5789 § 3.1."""
     server = published.server
     async with server.http.options(f"{server.url}/whip") as response:

@@ -125,7 +125,7 @@ async def test_whip_and_refusals_pass_unchanged(tmp_path: pathlib.Path) -> None:
                 assert response.status == 400
 
 
-async def test_several_processes_refuse_what_one_refuses(tmp_path: pathlib.Path) -> None:
+async def test_several_processes_refuse_the_same_requests_as_one(tmp_path: pathlib.Path) -> None:
     with serving(tmp_path, "--workers", str(WORKERS)) as served:
         async with reaching(served) as server:
             for number in range(6):  # whichever worker accepts it

@@ -70,7 +70,7 @@ def test_pack_and_unpack_are_inverse(given_: tuple[SampleFormat, Samples], plana
 
 
 @given(st.sampled_from(FORMATS), st.integers(1, 6), st.binary(max_size=200), st.booleans())
-def test_bytes_survive_the_way_through_samples(
+def test_bytes_survive_conversion_to_samples_and_back(
     sample_format: SampleFormat, channels: int, data: bytes, planar: bool
 ) -> None:
     audio_format = AudioFormat(8_000, channels, sample_format)

@@ -286,7 +286,7 @@ def taken_up(anchored: Anchor | None, *, clock_rate_hz: int = RATE, ssrc: int = 
 
 
 @pytest.mark.parametrize("timestamp", [0, 1000, 2**31, 2**32 - 9 * RATE])
-def test_the_source_that_was_recorded_goes_on_by_its_timestamps(timestamp: int) -> None:
+def test_the_recorded_source_continues_by_its_timestamps(timestamp: int) -> None:
     recording = taken_up(Anchor(position=RATE, rtp_timestamp=timestamp, ssrc=7))
     # nine seconds from the anchor to the end, and three missing seconds
     effects = recording.add(run(timestamp + 12 * RATE, now=53.5))
@@ -305,7 +305,7 @@ def test_a_clock_of_another_rate_than_the_samples_is_counted_in_its_own_ticks() 
 
 
 @pytest.mark.parametrize("anchored", [None, Anchor(RATE, 1000, ssrc=8)])
-def test_another_source_goes_on_by_the_clock(anchored: Anchor | None) -> None:
+def test_another_source_continues_by_the_clock(anchored: Anchor | None) -> None:
     recording = taken_up(anchored)
     effects = recording.add(run(10**6, now=53.02))
     assert shape(effects)[0] == (

@@ -261,7 +261,7 @@ async def test_nothing_is_guessed_from_one_source_to_the_next() -> None:
     assert "concealed" not in [span["kind"] for span in kinds]
 
 
-async def test_the_senders_clock_is_told_at_the_end() -> None:
+async def test_the_skew_of_the_senders_clock_is_noted_at_the_end() -> None:
     track = Track()
     track.connect()
     track.receive(*(packet(n) for n in range(2000)))
@@ -269,7 +269,7 @@ async def test_the_senders_clock_is_told_at_the_end() -> None:
     assert events(ledger)["clock"]["skew_ppm"] == pytest.approx(0.0, abs=1.0)
 
 
-async def test_each_part_is_told_when_it_is_complete_and_the_last_one_as_such() -> None:
+async def test_each_part_is_reported_when_it_is_complete_and_the_last_is_marked() -> None:
     track = Track()
     track.connect()
     track.receive(*(packet(n) for n in range(20)))

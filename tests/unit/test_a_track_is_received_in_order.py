@@ -209,7 +209,7 @@ def test_reports_are_of_the_source_that_is_received() -> None:
     assert (report.ssrc, report.packets_lost, report.highest_sequence) == (2, 0, 71)
 
 
-def test_reports_begin_anew_with_a_connection_and_with_a_sequence() -> None:
+def test_reports_start_again_with_a_connection_and_with_a_sequence() -> None:
     receiver = started()
     receiver.packets_received([packet(2), packet(5)])
     receiver.connect(CODECS, codec=OPUS, number=2, now=7.0)

@@ -63,7 +63,7 @@ def test_every_kind_of_frame_from_pyav_is_read_sample_by_sample(name: str, chann
 
 
 @pytest.mark.parametrize("name", ["s64", "s64p"])
-def test_a_frame_without_a_way_in_is_named(name: str) -> None:
+def test_an_unsupported_frame_layout_is_named(name: str) -> None:
     frame = av.AudioFrame(format=name, layout="mono", samples=10)
     frame.sample_rate = 48_000
     with pytest.raises(FrameUnsupported, match=f"'{name}'"):

@@ -55,7 +55,7 @@ def test_elements_with_two_byte_headers_are_found(
         assert header_extension(data, identifier) == elements.get(identifier)
 
 
-def test_what_follows_the_reserved_identifier_is_ignored() -> None:
+def test_elements_after_the_reserved_identifier_are_ignored() -> None:
     data = packet_with(ONE_BYTE, one_byte(1, b"a") + b"\xf0\x00" + one_byte(2, b"b"))
     assert header_extension(data, 1) == b"a"
     assert header_extension(data, 2) is None
@@ -73,7 +73,7 @@ def test_a_packet_without_a_known_extension_has_no_elements() -> None:
 
 
 @given(data=st.binary(min_size=12, max_size=80), profile=st.sampled_from([ONE_BYTE, TWO_BYTE]))
-def test_whatever_parses_as_a_packet_can_be_searched(data: bytes, profile: int) -> None:
+def test_every_valid_packet_can_be_searched(data: bytes, profile: int) -> None:
     data = bytes([0x90]) + data[1:12] + profile.to_bytes(2, "big") + data[12:]
     with contextlib.suppress(PacketInvalid):
         parse_rtp(data)

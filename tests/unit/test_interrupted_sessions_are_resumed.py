@@ -91,7 +91,7 @@ async def test_recovery_asks_for_recordings_within_the_longest_gap() -> None:
     assert server.sessions.session_of(SECRET) == "session"
 
 
-async def test_recovery_reports_what_it_found() -> None:
+async def test_recovery_reports_the_recordings_it_found() -> None:
     server = restarted(tracks=2)
     told = [event for event in server.seen.events if isinstance(event, RecordingInterrupted)]
     assert [(event.info.name, event.length) for event in told] == [

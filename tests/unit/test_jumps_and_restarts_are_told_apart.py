@@ -120,7 +120,7 @@ def test_only_the_next_packet_passes_at_once(start: int) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 65_526, 65_525], ids=["plain", "wrapping", "at the wrap"])
-def test_a_packet_that_fills_a_hole_lets_go_what_waits_behind_it(start: int) -> None:
+def test_a_packet_that_fills_a_hole_releases_the_packets_behind_it(start: int) -> None:
     stream = Stream(sequence=start)
     assert stream.push(12) == []
     assert stream.push(11) == []
@@ -172,7 +172,7 @@ def test_packets_that_had_to_wait_tell_it_as_well() -> None:
     assert stream.is_believed(10 + FAR)
 
 
-def test_the_latest_packet_is_what_a_jump_is_measured_from() -> None:
+def test_a_jump_is_measured_from_the_latest_packet() -> None:
     stream = Stream(passed=40_000)
     assert stream.is_believed(40_000 + FAR)
 
@@ -310,7 +310,7 @@ def test_copies_of_received_packets_are_dropped() -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 16, 32])
-def test_a_difference_is_taken_the_short_way_round(bits: int) -> None:
+def test_a_difference_is_the_smaller_one_modulo_the_wrap(bits: int) -> None:
     half = 2 ** (bits - 1)
     for difference in (0, 1, -1, half - 1, half, -half, half + 1, 3 * half, half // 2, -half // 2):
         short = signed(difference, bits=bits)

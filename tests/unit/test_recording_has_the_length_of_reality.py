@@ -71,7 +71,7 @@ def test_the_fill_after_a_break_has_a_cap() -> None:
     assert line.place(123, 960, now=3600.0).gap == 5 * RATE
 
 
-def test_timestamps_that_run_backwards_begin_anew_at_the_wall_clock() -> None:
+def test_timestamps_that_run_backwards_are_placed_by_the_wall_clock() -> None:
     line = timeline()
     line.place(10 * RATE, 960, now=0.0)
     assert line.place(0, 960, now=0.04) == Placement(gap=960, overlap=0, discontinuity=True)
@@ -114,7 +114,7 @@ def test_skew_and_jitter_over_an_hour_are_no_break(ppm: float, jitter: float) ->
     assert line.position == 3600 * RATE
 
 
-def test_what_arrives_in_a_burst_after_an_outage_keeps_its_place() -> None:
+def test_packets_that_arrive_in_a_burst_after_an_outage_keep_their_place() -> None:
     line = timeline()
     line.place(0, 960, now=0.0)
     # the network held back ten seconds and lost half of them

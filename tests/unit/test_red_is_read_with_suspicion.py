@@ -72,7 +72,7 @@ def test_an_empty_primary_block_says_nothing() -> None:
     assert [copy.payload for copy in split.copies] == [b"old"]
 
 
-def test_what_is_truncated_within_headers_or_blocks_is_refused() -> None:
+def test_red_truncated_in_headers_or_blocks_is_refused() -> None:
     whole = red(Block(1920, b"older"), Block(960, b"old"), primary=b"")
     for length in range(len(whole.payload)):
         cut = RtpPacket(63, 1, 2, 3, whole.payload[:length])

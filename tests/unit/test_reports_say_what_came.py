@@ -42,7 +42,7 @@ def test_packets_that_come_together_are_counted_from_the_first_one(start: int) -
     assert report(statistics) == ReceptionReport(7, 0, 0, start + 9, 0)
 
 
-def test_the_fraction_is_of_what_was_expected_since_the_last_report() -> None:
+def test_the_fraction_counts_packets_expected_since_the_last_report() -> None:
     statistics = fresh()
     highest = 0
     for lost in (0, 1, 3, 0, 9, 299):
@@ -78,7 +78,7 @@ def test_packets_that_are_overtaken_are_not_lost() -> None:
     assert (said.packets_lost, said.highest_sequence) == (0, 4)
 
 
-def test_loss_stops_at_what_24_bits_can_say() -> None:
+def test_loss_saturates_at_24_bits() -> None:
     statistics = fresh()
     statistics.received([packet(n * 32_000) for n in range(263)])
     assert report(statistics).packets_lost == 262 * 32_000 + 1 - 263
@@ -86,7 +86,7 @@ def test_loss_stops_at_what_24_bits_can_say() -> None:
     assert report(statistics).packets_lost == 2**23 - 1
 
 
-def test_negative_loss_stops_at_what_24_bits_can_say() -> None:
+def test_negative_loss_saturates_at_24_bits() -> None:
     statistics = fresh()
     statistics.received(Repeated(packet(1), 2**22 + 500))
     assert report(statistics).packets_lost == 1 - 2**22 - 500

@@ -90,7 +90,7 @@ async def test_packets_become_a_recording(server: Server) -> None:
     assert server.sessions.session_count == 0
 
 
-async def test_what_is_missing_is_silent_and_takes_its_time(server: Server) -> None:
+async def test_missing_sound_is_silence_of_the_same_length(server: Server) -> None:
     session = await server.offer()
     server.receive(packet(1), packet(2), packet(5), packet(6))
     await server.sessions.delete(session)
@@ -364,7 +364,7 @@ async def test_an_empty_packet_first_decides_nothing(server: Server) -> None:
     assert len(server.only_recording) == 19 * 960
 
 
-async def test_reports_begin_anew_with_a_restarted_sequence(server: Server) -> None:
+async def test_reports_start_again_with_a_restarted_sequence(server: Server) -> None:
     await server.offer()
     sink = server.transport.connections[0].sink
     assert sink is not None
@@ -376,7 +376,7 @@ async def test_reports_begin_anew_with_a_restarted_sequence(server: Server) -> N
 
 
 @pytest.mark.parametrize("let_go_by", ["packet", "clock"])
-async def test_the_start_of_a_recording_is_told_once(server: Server, let_go_by: str) -> None:
+async def test_the_start_of_a_recording_is_reported_once(server: Server, let_go_by: str) -> None:
     await server.offer()
     server.receive(packet(1), packet(2))
     assert server.seen.started == []

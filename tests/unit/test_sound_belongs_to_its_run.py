@@ -114,7 +114,7 @@ def test_runs_follow_one_another_and_each_holds_its_own_sound(
             end = timestamp + length
 
 
-def test_sound_of_one_kind_that_goes_on_is_one_run() -> None:
+def test_contiguous_sound_of_one_kind_is_one_run() -> None:
     made = reconstructor()
     runs = made.process(
         [packet(0), packet(1), packet(2, copy=True), packet(3), packet(4), packet(5)]
@@ -127,7 +127,7 @@ def test_sound_of_one_kind_that_goes_on_is_one_run() -> None:
     ]  # fmt: skip
 
 
-def test_a_stream_goes_on_over_the_wrap_of_its_timestamps() -> None:
+def test_a_stream_continues_across_the_wrap_of_its_timestamps() -> None:
     start = 2**32 - 1920
     made = reconstructor()
     runs = made.process([packet(n, at=start + n * 960) for n in range(4)])
@@ -199,7 +199,7 @@ def test_concealment_ends_after_100_ms_however_many_packets_are_broken() -> None
     assert made.rejected == {"payload": 2}
 
 
-def test_concealment_goes_on_where_a_broken_packet_has_ended_it() -> None:
+def test_concealment_continues_after_an_invalid_packet() -> None:
     made = reconstructor()
     made.process([packet(0)])
     runs = made.process([Lost(1), packet(2, b"x"), packet(3)])
@@ -256,7 +256,7 @@ def test_an_empty_packet_first_says_nothing() -> None:
     assert check(made.process([packet(1)])) == [(960, 960, RECEIVED, SILENCE)]
 
 
-def test_an_empty_packet_where_sound_goes_on_makes_what_follows_another_run() -> None:
+def test_an_empty_packet_between_sound_begins_another_run() -> None:
     made = reconstructor()
     runs = made.process([packet(0), packet(1, b"", at=960), packet(2, at=1920)])
     assert check(runs) == [

@@ -181,14 +181,14 @@ class Stream:
 # -- holes -----------------------------------------------------------------------------------------
 
 
-async def test_nothing_is_reset_where_sound_goes_on() -> None:
+async def test_nothing_is_reset_in_contiguous_sound() -> None:
     stream = Stream()
     await stream.run(FakeSource(MONO, seconds(0.1)))
     assert stream.encoder.log == ["0", "960", "1920", "2880", "3840", "4800 last"]
     assert [packet.sequence for packet in stream.sent] == list(range(100, 106))
 
 
-async def test_the_encoder_forgets_what_was_before_a_hole_and_a_number_is_missing() -> None:
+async def test_a_gap_resets_the_encoder_and_skips_a_sequence_number() -> None:
     stream = Stream()
     await stream.run(FakeSource(MONO, [block(0), block(9600), block(10_560)]))
     assert stream.encoder.log == ["0", "reset", "9600", "10560", "11520 last"]
@@ -196,7 +196,7 @@ async def test_the_encoder_forgets_what_was_before_a_hole_and_a_number_is_missin
     assert [packet.marker for packet in stream.sent] == [True, True, False, False]
 
 
-async def test_a_source_that_begins_late_is_no_hole() -> None:
+async def test_a_source_that_begins_late_causes_no_gap() -> None:
     stream = Stream()
     await stream.run(FakeSource(MONO, [block(4800), block(5760)]))
     assert [packet.timestamp for packet in stream.sent] == [4800, 5760, 6720]
@@ -230,7 +230,7 @@ async def test_a_source_that_never_sounded_has_no_end_to_send() -> None:
     assert (stream.sent, summary.seconds, summary.lost_s) == ([], 0.0, 0.0)
 
 
-async def test_what_the_resampler_holds_back_is_sent_at_the_end() -> None:
+async def test_samples_in_the_resampler_are_sent_at_the_end() -> None:
     stream = Stream()
     script = [AudioFrame(NARROW, np.full((320, 1), 7, "<i2"), n * 320) for n in range(5)]
     summary = await stream.run(FakeSource(NARROW, script))
@@ -277,7 +277,7 @@ async def test_sound_after_an_absence_is_where_the_clock_says(missing: int, leng
     assert all(b.timestamp - a.timestamp == 960 for a, b in following)
 
 
-async def test_sound_that_came_in_the_meantime_is_never_put_over_what_was_sent() -> None:
+async def test_sound_of_a_returned_device_never_overlaps_sent_sound() -> None:
     """The clock may give an earlier position than a keepalive has claimed."""
     stream = Stream()
     gone = stream.microphone([*seconds(1), DeviceLost("unplugged")])
@@ -348,7 +348,7 @@ async def test_a_stream_that_is_stopped_when_its_device_goes_has_lost_nothing() 
     assert (summary.seconds, summary.lost_s) == (1.0, 0.0)
 
 
-async def test_what_a_resampler_held_is_sent_once_though_its_device_never_comes_back() -> None:
+async def test_samples_in_the_resampler_are_sent_once_even_if_the_device_never_returns() -> None:
     stream = Stream()
     script = [AudioFrame(NARROW, np.full((320, 1), 7, "<i2"), n * 320) for n in range(5)]
     gone = stream.microphone([*script, DeviceLost("unplugged")], NARROW)
@@ -389,7 +389,7 @@ async def test_lost_samples_are_counted_in_time_whatever_their_rate() -> None:
     assert (await run).lost_s == 0.5
 
 
-async def test_the_latest_minute_is_what_levels_are_told_of() -> None:
+async def test_levels_cover_at_most_the_latest_minute() -> None:
     for quiet, is_loud in ((2999, True), (3000, False)):
         stream = Stream(progress_interval_s=1000)
         script = [block(0, value=30_000)] + [block(n * 960) for n in range(1, quiet + 1)]
@@ -400,7 +400,7 @@ async def test_the_latest_minute_is_what_levels_are_told_of() -> None:
         assert told.seconds == len(script) / 50
 
 
-async def test_no_levels_are_told_of_frames_twice() -> None:
+async def test_levels_of_frames_are_reported_once() -> None:
     stream = Stream()
     source = stream.microphone([block(0, value=30_000), *seconds(1, start=960)])
     await stream.run(source)
@@ -412,7 +412,7 @@ async def test_no_levels_are_told_of_frames_twice() -> None:
     )
 
 
-async def test_how_long_the_device_was_away_is_told() -> None:
+async def test_the_length_of_an_absence_of_the_device_is_reported() -> None:
     stream = Stream()
     told: list[Event] = []
     stream.seen.publish = told.append  # type: ignore[method-assign]

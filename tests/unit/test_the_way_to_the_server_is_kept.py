@@ -308,7 +308,7 @@ async def test_a_path_is_dead_if_no_packet_arrives_for_as_long(link: Link) -> No
 
 
 @pytest.mark.parametrize("how", ["silent", "deaf"])
-async def test_a_way_is_dead_at_the_first_look_after_that(link: Link, how: str) -> None:
+async def test_a_path_is_declared_dead_at_the_next_check(link: Link, how: str) -> None:
     async with connected(link=link) as connection:
         for _ in range(8):  # from look to look
             await link.clock.step()
@@ -486,7 +486,7 @@ async def test_the_old_path_is_used_if_it_recovers_first(link: Link) -> None:
         assert link.seen.states[-1] == "resumed"
 
 
-async def test_the_old_way_carries_on_whatever_is_being_tried(link: Link) -> None:
+async def test_a_recovered_old_path_is_used_whatever_is_being_tried(link: Link) -> None:
     stuck = Connection(link, fail=ConnectionFailed("no path"))
     slow = Connection(link, takes_s=1000)
     async with connected(Connection(link), stuck, slow, link=link) as connection:
@@ -559,7 +559,7 @@ async def test_abandoning_an_attempt_releases_it(link: Link) -> None:
 # -- the end ---------------------------------------------------------------------------------------
 
 
-async def test_at_the_end_the_session_is_deleted_and_its_seconds_are_told(link: Link) -> None:
+async def test_at_the_end_the_session_is_deleted_and_its_length_is_returned(link: Link) -> None:
     async with connected(link=link) as connection:
         await link.run(1.0)
         assert await link.uplink.close() == 1.0

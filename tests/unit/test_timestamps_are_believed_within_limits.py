@@ -69,7 +69,7 @@ def test_the_same_run_again_is_a_step_back() -> None:
     assert line.place(1, HALF, now=AT + 0.5) == Placement(0, HALF - 1)
 
 
-def test_timestamps_half_the_way_round_are_no_neighbours() -> None:
+def test_timestamps_half_a_wrap_apart_are_not_contiguous() -> None:
     line = begun()
     assert not goes_on(line, 2**31 + HALF + 960, now=AT + 1)
     line = begun()
@@ -78,7 +78,7 @@ def test_timestamps_half_the_way_round_are_no_neighbours() -> None:
     assert not goes_on(line, 77 + 2**31 + HALF + 960, now=AT + 2)
 
 
-def test_timestamps_go_on_over_their_wraps() -> None:
+def test_timestamps_continue_across_their_wraps() -> None:
     line, step, now = timeline(max_gap_s=10**6), 2**30, 0.0
     for n in range(10):
         assert goes_on(line, n * step, now=now)
@@ -96,7 +96,7 @@ def test_a_break_at_once_leaves_no_gap_and_cuts_nothing() -> None:
     assert line.position == 2 * HALF
 
 
-def test_after_a_break_the_lead_is_no_more_than_sound_has_brought() -> None:
+def test_after_a_break_only_received_sound_adds_to_the_lead() -> None:
     """A lead that a gap has used up is not available to the next gap."""
     for beyond, believed in ((0, True), (1, False)):
         line = begun()
@@ -139,14 +139,14 @@ def taken_up(timestamp: int | None) -> Timeline:
 
 
 @pytest.mark.parametrize("timestamp", [0, 77, 2**31, 2**32 - 960, 2**32 - RATE])
-def test_the_same_stream_goes_on_where_its_timestamps_say(timestamp: int) -> None:
+def test_the_same_stream_continues_at_its_timestamps(timestamp: int) -> None:
     line = taken_up(timestamp)
     placement = line.place((timestamp + 3 * RATE) % 2**32, 960, now=LONG_AGO + 3.02)
     assert placement == Placement(3 * RATE, 0)
     assert line.position == TEN_S + 3 * RATE + 960
 
 
-def test_another_stream_goes_on_where_the_clock_says() -> None:
+def test_another_stream_continues_at_the_time_of_the_clock() -> None:
     line = taken_up(None)
     placement = line.place(123, 960, now=LONG_AGO + 4)
     assert placement == Placement(4 * RATE - 960, 0, discontinuity=True)

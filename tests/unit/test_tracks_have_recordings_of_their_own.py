@@ -132,7 +132,7 @@ async def test_any_track_keeps_the_session_alive(server: Server) -> None:
     assert server.sessions.session_count == 1
 
 
-async def test_both_tracks_go_on_over_another_connection(server: Server) -> None:
+async def test_both_tracks_continue_over_another_connection(server: Server) -> None:
     session = await offer(server)
     speak(server, range(10))
     await offer(server, "v=0 two tracks again", server.resume)  # type: ignore[attr-defined]

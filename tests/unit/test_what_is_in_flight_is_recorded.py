@@ -493,7 +493,7 @@ async def test_an_outcome_is_known_for_a_minute(
     assert (len(server.sessions._ids) == 1) is is_known
 
 
-async def test_a_recording_that_cannot_be_completed_is_told_and_all_is_released(
+async def test_a_recording_that_cannot_be_completed_is_reported_and_released(
     server: Server,
 ) -> None:
     session = await server.offer()
