@@ -1,4 +1,4 @@
-"""Consent checks go on while a path is used; consent expires when the peer stops answering."""
+"""Consent is checked while a path is used, and expires if the peer stops answering."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ async def test_a_disk_that_fills_up_ends_recordings_as_valid_files_and_refuses_n
         assert ledger["events"][-1]["reason"] == "No space left on device"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody with fewer rights")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop its privileges")
 async def test_a_folder_that_becomes_read_only_keeps_what_was_written(
     tmp_path: pathlib.Path,
 ) -> None:

@@ -37,7 +37,7 @@ async def test_outages_are_gaps_in_one_recording_and_an_endless_one_ends_it() ->
 
 
 async def outage_for_ever() -> Outcome | None:
-    """The session ends after 30 s, for the right reason; the client tries on until it is told."""
+    """The session ends after 30 s, for the right reason; the client retries until it is told."""
     async with recording() as (server, network, client):
         began = asyncio.get_running_loop().time()
         network.go_away()
@@ -90,7 +90,7 @@ async def test_fifty_clients_that_lose_the_network_at_once_all_reconnect() -> No
         await asyncio.gather(*(client.until("connected") for client in clients))
         await asyncio.sleep(1.0)
         network.lets_restarts_pass = False
-        network.go_away(http=False)  # no way back but a new connection
+        network.go_away(http=False)  # only a new connection can work
         await asyncio.gather(*(client.until("resumed") for client in clients))
         await asyncio.sleep(1.0)
         summaries = await asyncio.gather(*(client.stop() for client in clients))

@@ -376,7 +376,7 @@ async def test_a_fault_while_the_device_is_away_is_not_the_end() -> None:
     assert stream.signaling.deleted == ["session"]
 
 
-# -- what is told ----------------------------------------------------------------------------------
+# -- what is reported ------------------------------------------------------------------------------
 
 
 async def test_lost_samples_are_counted_in_time_whatever_their_rate() -> None:
