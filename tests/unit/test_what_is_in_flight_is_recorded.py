@@ -371,11 +371,13 @@ async def test_a_take_over_that_comes_after_the_end_does_nothing(server: Server)
     await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
     turns = Turns(server)
     sink_of(server, 2).packets_received(0, arriving(server, 1))
-    server.clock.advance(30)
-    server.sessions.tick()
+    (session_id,) = server.sessions._sessions
+    deleting = asyncio.ensure_future(server.sessions.delete(session_id))
+    while server.sessions.session_count:
+        await asyncio.sleep(0)
     turns.run()
-    await server.spawned.join()
-    assert server.seen.ended == [EndReason.INACTIVE]
+    await deleting
+    assert server.seen.ended == [EndReason.DELETED]
     assert server.seen.resumed == []
     assert [item.closed for item in server.transport.connections] == [1, 1]
 
