@@ -16,6 +16,8 @@ _SERVER = (
     "tests/unit/test_what_is_in_flight_is_recorded.py",
     *_SESSIONS,
     "tests/unit/test_interrupted_sessions_are_resumed.py",
+    "tests/unit/test_take_overs_lose_nothing.py",
+    "tests/unit/test_tracks_have_recordings_of_their_own.py",
 )
 _ORDER = (
     "tests/unit/test_jumps_and_restarts_are_told_apart.py",
