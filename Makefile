@@ -18,8 +18,10 @@ demo: $(VENV)/run ## Install what is needed and record ten seconds of speech ove
 test: $(VENV)/dev ## Install what the tests need and run them
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(REAL_TIME:%=--ignore %)
 	$(BIN)/python -m pytest $(REAL_TIME)
-# tests of real devices, processes and networks: one at a time, as nothing else may hold them up
-REAL_TIME := tests/integration tests/contracts/test_capture_contract.py
+# tests of real devices, browsers and time: one at a time, as nothing else may hold them up
+REAL_TIME := tests/contracts/test_capture_contract.py \
+	$(addprefix tests/integration/test_,microphone.py browser_publishes.py whip_publishers.py \
+	network_comes_and_goes.py nothing_stays_behind.py disk_trouble.py)
 
 .PHONY: soak
 soak: $(VENV)/dev ## Run the tests that take long: a hundred kills, a thousand sessions

@@ -78,8 +78,10 @@ async def serve_here(
                 await sessions.shut_down()
                 await signaling.stop()
                 await placement.close()
-        store.close()
-        container.catalogue().close()
+        try:
+            store.close()
+        finally:
+            container.catalogue().close()
 
 
 def at_signals(call: Callable[[], None]) -> None:

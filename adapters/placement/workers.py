@@ -22,7 +22,8 @@ from domain.session.placement import (
     node_number_of,
 )
 
-ANSWER_S = 10.0
+ANSWER_S = 2.0
+"""How long a worker that assigns an offer may take to answer."""
 _DIGEST_BYTES = 32
 
 
@@ -83,7 +84,9 @@ class WorkerPlacement:
                     (number,) = await reader.readexactly(1)
                 finally:
                     writer.close()
-        except (OSError, EOFError) as error:  # TimeoutError is an OSError
+        except TimeoutError:
+            return self._assigner.node_for(digest)  # it hangs, and the client should not wait
+        except (OSError, EOFError) as error:
             raise NodeUnavailable("a worker of this server is being restarted") from error
         return number
 

@@ -25,8 +25,12 @@ class TrackDemultiplexer:
                 self._by_ssrc.setdefault(ssrc, index)
             for payload_type in track.codecs:
                 users.setdefault(payload_type, []).append(index)
+        # without any other sign, what may be of several tracks is recorded as the first of them
+        is_told = mid_extension is not None or bool(self._by_ssrc)
         self._by_payload_type = {
-            payload_type: indexes[0] for payload_type, indexes in users.items() if len(indexes) == 1
+            payload_type: indexes[0]
+            for payload_type, indexes in users.items()
+            if len(indexes) == 1 or not is_told
         }
 
     def track_of(self, packet: RtpPacket, data: bytes) -> int | None:

@@ -7,6 +7,7 @@ import re
 import unicodedata
 
 MAX_SLUG = 40
+_PART_DIGITS = 6
 MAX_TRACKS = 16
 """Maximum number of tracks of a session."""
 _NAME = re.compile(
@@ -79,8 +80,10 @@ def part_name(name: str, number: int) -> str:
 
 def split_part_name(name: str) -> tuple[str, int]:
     """Return the recording's name and the number of the part."""
-    base, _, number = name.rpartition("_part")
-    return (base, int(number)) if base and _is_number(number) else (name, 1)
+    base, _, text = name.rpartition("_part")
+    number = int(text) if base and len(text) <= _PART_DIGITS and _is_number(text) else 1
+    # a name that `part_name` does not write is a recording's own
+    return (base, number) if number > 1 and part_name(base, number) == name else (name, 1)
 
 
 def _is_number(text: str) -> bool:

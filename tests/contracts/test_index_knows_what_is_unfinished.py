@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from adapters.codec.decoders import make_decoder
 from adapters.storage.folder.catalogue import FolderCatalogue
 from adapters.storage.folder.index import INDEX
 from adapters.storage.folder.recovery import FolderRecovery
@@ -77,7 +80,8 @@ async def test_a_scan_does_not_forget_a_part_whose_file_is_not_made_yet(
     assert isinstance(catalogue, FolderCatalogue)
     catalogue.scan()
     assert opened_folder.ids() == [info(1).id]
-    assert catalogue.unfinished() == {info(2).name}
+    close(opened_folder)
+    assert FolderCatalogue(str(folder), make_decoder).unfinished() == {info(2).name}
 
 
 async def test_a_recording_killed_in_its_last_steps_is_recovered_by_the_index(
@@ -223,4 +227,80 @@ async def test_processes_and_threads_share_a_folder(folder: pathlib.Path) -> Non
     assert failures == []
     expected = [info(n + k).id for n in (300, 200, 100, 0) for k in reversed(range(25))]
     await shows(rig, expected)
+    close(rig)
+
+
+async def test_a_part_that_was_put_there_by_hand_is_recovered(folder: pathlib.Path) -> None:
+    other = folder.with_name("other")
+    await left_behind(other, 1)
+    rig = open_folder(folder)
+    await rig.record(2)
+    close(rig)
+    for path in other.glob("2*"):
+        path.rename(folder / path.name)
+    rig = open_folder(folder)
+    (recovered,) = rig.store.recover(resumable_since=LONG_AGO).recovered
+    assert recovered.info.id == info(1).id
+    assert rig.ids(states={COMPLETE}) == [info(2).id, info(1).id]
+    close(rig)
+
+
+async def test_a_killed_server_leaves_nothing_behind_whatever_its_index_says(
+    folder: pathlib.Path,
+) -> None:
+    rig = open_folder(folder)
+    await rig.record(1)
+    close(rig)
+    rig = open_folder(folder)
+    rig.create(2).append(rig.sound(), SampleKind.RECEIVED)
+    rig.store.close()  # the process is killed: its index is not closed
+    (folder / INDEX).write_bytes((folder / INDEX).read_bytes())  # an older state of it
+    again = open_folder(folder)
+    (recovered,) = again.store.recover(resumable_since=LONG_AGO).recovered
+    assert recovered.info.id == info(2).id
+    close(again)
+    rig.catalogue.close()
+
+
+async def test_another_process_that_ends_does_not_take_the_index_away(
+    opened_folder: Rig, folder: pathlib.Path
+) -> None:
+    await opened_folder.record(1)
+    command = [sys.executable, "-m", "entrypoints", "recover", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    await opened_folder.record(2)
+    other = open_folder(folder)
+    assert other.ids() == [info(2).id, info(1).id]
+    close(other)
+
+
+async def test_a_lock_on_the_folder_holds_up_no_recording(
+    folder: pathlib.Path,
+) -> None:
+    folder.mkdir()
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        rig = open_folder(folder)
+        async with asyncio.timeout(10):
+            rig.store.recover(resumable_since=LONG_AGO)
+            await rig.record(1)
+    finally:
+        os.close(descriptor)
+    assert rig.ids() == [info(1).id]
+    close(rig)
+
+
+async def test_odd_names_hide_no_recording(opened_folder: Rig, folder: pathlib.Path) -> None:
+    await opened_folder.record(1)
+    (folder / os.fsdecode(b"caf\xe9.wav")).touch()
+    (folder / "x_part99999999999999999999.wav").touch()
+    (folder / "x_part20261128.wav.part").touch()
+    assert isinstance(opened_folder.catalogue, FolderCatalogue)
+    opened_folder.catalogue.scan()
+    assert info(1).id in opened_folder.ids()
+    close(opened_folder)
+    rig = open_folder(folder)
+    rig.store.recover(resumable_since=LONG_AGO)
+    assert info(1).id in rig.ids()
     close(rig)

@@ -344,16 +344,25 @@ async def test_tracks_of_aiortc(altered: Callable[[str], str]) -> None:
         await peer.close()
 
 
-async def test_packets_of_no_track_are_dropped_and_counted() -> None:
+async def test_tracks_that_nothing_tells_apart_are_recorded_as_the_first() -> None:
     """Without mids and announced sources, one payload type does not tell two tracks apart."""
     peer = await peer_with_two_tones()
     async with accepting(without_mids(without_ssrcs(peer.localDescription.sdp))) as (server, sink):
         await peer.setRemoteDescription(RTCSessionDescription(server.answer_sdp, "answer"))
         async with asyncio.timeout(20):
-            while server.unassigned < 20:  # type: ignore[attr-defined]
-                await asyncio.sleep(0.05)
-        assert not sink.packets
+            await sink.until(lambda: len(sink.packets[0]) >= 20)
+        assert not sink.packets[1]
+        assert server.unassigned == 0  # type: ignore[attr-defined]
         await peer.close()
+
+
+def test_packets_of_no_track_belong_to_none() -> None:
+    """Once sources are announced, one that is not is no track's."""
+    parsed = parse_offer(offer(audio("0", more=["a=ssrc:7 cname:x"]), audio("1")))
+    demultiplexer = TrackDemultiplexer(parsed.tracks, mid_extension=None)
+    known, strange = (RtpPacket(111, 1, 0, ssrc, b"x") for ssrc in (7, 8))
+    assert demultiplexer.track_of(known, write_rtp(known)) == 0
+    assert demultiplexer.track_of(strange, write_rtp(strange)) is None
 
 
 async def report_on(sender: Any) -> Any:

@@ -105,16 +105,21 @@ class FolderCatalogue:
     # -- for recovery --------------------------------------------------------------------------
 
     def unfinished(self) -> set[str] | None:
-        """Return the names of all unfinished parts; None if only a listing can tell."""
+        """Return the names of all unfinished parts; None if only a listing can tell.
+
+        The index is believed if nothing has changed in the folder since it was closed. A killed
+        process leaves the folder changed, and so does a file that was put there by hand.
+        """
+        is_as_closed = self._index.is_as_closed()
         with _harmless("found"):
-            if self._index.is_complete and self._index.is_on_disk:
+            if is_as_closed and self._index.is_complete and self._index.is_on_disk:
                 return {part_name(*key) for key in self._index.parts(live_only=True)}
         return None
 
     def recovered(self, names: Iterable[str]) -> None:
         """Update parts that may have been recovered; names have no extension."""
-        with _harmless("recovered"):
-            for name in names:
+        for name in names:
+            with _harmless("recovered"):
                 self._refresh(*split_part_name(name))
 
     def fill(self) -> None:
@@ -126,11 +131,11 @@ class FolderCatalogue:
     def scan(self) -> None:
         """Update the index from a listing of the folder. Raises `OSError`."""
         with self._scanning:
-            modified_ns = self._folder.stat().st_mtime_ns
+            modified_ns, stale_ns = self._folder.stat().st_mtime_ns, self._index.stale_ns()
             # list the folder first: parts that begin or end later must not be forgotten
             listed = list_parts(self._folder)
             if self._compare(listed, self._index.parts()):
-                self._index.put_filled(modified_ns)
+                self._index.put_filled(modified_ns, stale_ns=stale_ns)
                 self._seen_ns = modified_ns
 
     # -- the catalogue ---------------------------------------------------------------------------

@@ -2,29 +2,39 @@
 
 Several processes and threads share it. Each call is one short transaction. A damaged index, or one
 of another version, is replaced by an empty one. If the file cannot be written, the process uses an
-index in its memory instead, and the file `STALE` marks that the one on disk misses recordings. In
-both cases the new index is then filled from a listing of the folder.
+index in its memory instead. The file `STALE` marks that the one on disk misses recordings. The
+index is then filled, or completed, from a listing of the folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
 import pathlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
 from adapters.storage.folder import index_tables as tables
+from adapters.storage.folder.files import create_private
 from adapters.storage.folder.index_tables import Change, RecordingRow, RowQuery
+from domain.errors import StorageFailed
 
 INDEX = ".catalogue.sqlite3"
 STALE = ".catalogue.stale"
+CLOSED = ".catalogue.closed"
 VERSION = 1
-_BUSY_S = 5.0
+_BUSY_S = 0.2
+"""How long a recording may wait for another process that uses the index."""
+_CLOSE_S = 1.0
+_TICK_S = 0.02
+"""Times of modification are at least that exact."""
+_BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _log = logging.getLogger("gapless")
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -37,11 +47,10 @@ class FolderIndex:
         self._folder = folder
         self._path = folder / INDEX
         self._lock = threading.RLock()
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._generation = 0  # SQLite connections of earlier generations are not used
+        self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None  # device and inode of the open file
-        self._memory: sqlite3.Connection | None = None
+        self.is_on_disk = True
+        """Whether the index is a file, which outlives this process."""
 
     @property
     def exists(self) -> bool:
@@ -51,21 +60,36 @@ class FolderIndex:
     @property
     def is_complete(self) -> bool:
         """Whether the index was filled from a listing and has missed no recording since."""
-        if self._memory is None and (self._folder / STALE).exists():
+        if self.is_on_disk and self.stale_ns() is not None:
             return False
         return self.fact("filled") == 1
 
-    @property
-    def is_on_disk(self) -> bool:
-        """Whether the index is a file, which outlives this process."""
-        return self._memory is None
-
     def close(self) -> None:
-        with self._lock:
-            self._forget_connections()
-            if self._memory is not None:
-                self._memory.close()
-                self._memory = None
+        # another thread may wait for the disk; the process must be able to end
+        if self._lock.acquire(timeout=_CLOSE_S):
+            try:
+                self._disconnect()
+            finally:
+                self._lock.release()
+            self._note_folder()
+
+    def is_as_closed(self) -> bool:
+        """Return whether no file was added or removed since the index was closed.
+
+        Ask before anything else: opening the index makes files in the folder.
+        """
+        try:
+            return (self._folder / CLOSED).read_text() == str(self._folder.stat().st_mtime_ns)
+        except (OSError, ValueError):
+            return False
+
+    def _note_folder(self) -> None:
+        """Note when the folder was modified; writing to an existing file does not modify it."""
+        with contextlib.suppress(OSError):
+            closed = self._folder / CLOSED
+            closed.touch(mode=0o600)
+            time.sleep(_TICK_S)  # a later change has another time
+            closed.write_text(str(self._folder.stat().st_mtime_ns))
 
     # -- recordings ------------------------------------------------------------------------------
 
@@ -104,11 +128,22 @@ class FolderIndex:
         rows = self._read(tables.execute, "SELECT value FROM facts WHERE name = ?", name)
         return int(rows[0][0]) if rows else None
 
-    def put_filled(self, folder_ns: int) -> None:
-        """Note that the index is complete for the folder as of this modification time."""
+    def stale_ns(self) -> int | None:
+        """Return when it was noted that the file misses recordings; None if it misses none."""
+        try:
+            return (self._folder / STALE).stat().st_mtime_ns
+        except OSError:
+            return None
+
+    def put_filled(self, folder_ns: int, *, stale_ns: int | None) -> None:
+        """Note that the index is complete for the folder as of this modification time.
+
+        `stale_ns` is what it was before the folder was listed: a process that missed something
+        since then has noted it anew, and that stays.
+        """
         for fact in (("filled", 1), ("folder_ns", folder_ns)):
             self._write(tables.execute, "INSERT OR REPLACE INTO facts VALUES (?, ?)", *fact)
-        if self._memory is None:
+        if self.is_on_disk and stale_ns is not None and self.stale_ns() == stale_ns:
             with contextlib.suppress(OSError):
                 (self._folder / STALE).unlink(missing_ok=True)
 
@@ -124,112 +159,114 @@ class FolderIndex:
         self, work: Callable[Concatenate[sqlite3.Connection, _P], object], *values: _P.args,
         **named: _P.kwargs,
     ) -> None:  # fmt: skip
-        self._run("BEGIN IMMEDIATE", lambda connection: work(connection, *values, **named))
-        if self._memory is not None:
+        try:
+            self._run("BEGIN IMMEDIATE", lambda connection: work(connection, *values, **named))
+        except _Busy as error:
+            # recordings must not wait for it: the next scan finds what is missing now
+            _log.warning("the index of %s misses a change: %s", self._folder, error)
+            self._mark_stale()
+        if not self.is_on_disk:
             self._mark_stale()
 
     def _run(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run a transaction; fall back to an index in memory if the file cannot be used."""
-        for _ in range(3):
-            generation = self._generation
-            try:
-                return self._transact(self._connection(), begin, work)
-            except (sqlite3.OperationalError, OSError) as error:
-                self._fall_back(error)
-            except sqlite3.DatabaseError as error:
-                self._replace(error, generation)
-        self._fall_back(sqlite3.DatabaseError("it is damaged repeatedly"))
-        return self._transact(self._connection(), begin, work)
+        """Run a transaction; fall back to an index in memory if the file cannot be used.
+
+        All threads share one connection: SQLite's must not be closed while another thread uses
+        it. Raises `_Busy` if another process holds the file for long.
+        """
+        with self._lock:
+            for _ in range(3):
+                try:
+                    return self._transact(self._connected(), begin, work)
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF in _BUSY_CODES:
+                        raise _Busy(str(error)) from error
+                    self._fall_back(error)
+                except sqlite3.DatabaseError as error:
+                    self._replace(error)
+                except OSError as error:
+                    self._fall_back(error)
+            self._fall_back(sqlite3.DatabaseError("it is damaged repeatedly"))
+            return self._transact(self._connected(), begin, work)
 
     def _transact(
         self, connection: sqlite3.Connection, begin: str, work: Callable[[sqlite3.Connection], _T]
     ) -> _T:
-        alone = self._lock if connection is self._memory else contextlib.nullcontext()
-        with alone:
-            connection.execute(begin)
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
-            return result
+        connection.execute(begin)
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        return result
 
-    def _connection(self) -> sqlite3.Connection:
-        """Return the SQLite connection of this thread. Raises `sqlite3.Error` or `OSError`."""
-        if self._memory is not None:
-            return self._memory
+    def _connected(self) -> sqlite3.Connection:
+        """Return the connection. Raises `sqlite3.Error`, `OSError` or `_Busy`."""
         if self._identity is not None and _identity(self._path) != self._identity:
-            with self._lock:
-                self._forget_connections()  # the file was deleted, or another process replaced it
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is not None and self._local.generation == self._generation:
-            return connection
-        with self._lock:
-            connection = self._open()
-            self._connections.append(connection)
-            self._local.connection, self._local.generation = connection, self._generation
-            return connection
-
-    def _open(self) -> sqlite3.Connection:
-        with _locked(self._folder):
-            try:
-                connection = _open_file(self._path)
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:
-                _delete(self._path)
-                connection = _open_file(self._path)
-            self._identity = _identity(self._path)
-            return connection
-
-    def _replace(self, error: sqlite3.Error, generation: int) -> None:
-        """Replace a damaged file by an empty index."""
-        with self._lock:
-            if generation != self._generation:
-                return  # another thread has replaced it
-            _log.warning("the index of %s is rebuilt: %s", self._folder, error)
-            damaged = self._identity
-            self._forget_connections()
-            with contextlib.suppress(OSError), _locked(self._folder):
-                if _identity(self._path) == damaged:  # no other process has replaced it yet
+            self._disconnect()  # the file was deleted, or another process replaced it
+        if self._connection is None:
+            with _locked(self._folder):
+                try:
+                    self._connection = _open_file(self._path)
+                except sqlite3.OperationalError:
+                    raise
+                except sqlite3.DatabaseError:
                     _delete(self._path)
+                    self._connection = _open_file(self._path)
+                self._identity = _identity(self._path)
+        return self._connection
+
+    def _replace(self, error: sqlite3.Error) -> None:
+        """Replace a damaged file by an empty index."""
+        _log.warning("the index of %s is rebuilt: %s", self._folder, error)
+        damaged = self._identity
+        self._disconnect()
+        with contextlib.suppress(OSError, _Busy), _locked(self._folder):
+            if _identity(self._path) == damaged:  # no other process has replaced it yet
+                _delete(self._path)
 
     def _fall_back(self, error: Exception) -> None:
         """Keep the index in memory from now on, because the file cannot be used."""
-        with self._lock:
-            if self._memory is not None:
-                return
-            _log.warning(
-                "the index of %s is kept in memory, because the file cannot be used: %s",
-                self._folder,
-                error,
-            )
-            self._mark_stale()
-            self._forget_connections()
-            self._memory = sqlite3.connect(
-                ":memory:", isolation_level=None, check_same_thread=False
-            )
-            self._memory.executescript(tables.SCHEMA)
+        if not self.is_on_disk:
+            return
+        _log.warning(
+            "the index of %s is kept in memory, because the file cannot be used: %s",
+            self._folder,
+            error,
+        )
+        self._mark_stale()
+        self._disconnect()
+        self.is_on_disk = False
+        self._connection = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False
+        )
+        self._connection.executescript(tables.SCHEMA)
 
     def _mark_stale(self) -> None:
         with contextlib.suppress(OSError):
             (self._folder / STALE).touch(mode=0o600)
 
-    def _forget_connections(self) -> None:
-        self._generation += 1
-        self._identity = None
-        connections, self._connections = self._connections, []
-        for connection in connections:
+    def _disconnect(self) -> None:
+        connection, self._connection, self._identity = self._connection, None, None
+        if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
 
+class _Busy(StorageFailed):
+    """Another process holds the file, or its lock, for longer than a recording may wait."""
+
+
 def _open_file(path: pathlib.Path) -> sqlite3.Connection:
     """Open the index; create it if there is none. Raises `sqlite3.Error` and `OSError`."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    os.close(os.open(path, flags, 0o600))  # only the owner can read it; do not follow a link
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    # Private, and never opened besides by SQLite: closing any descriptor of a file releases all
+    # locks that the process holds on it (POSIX), those of SQLite included.
+    with contextlib.suppress(FileExistsError):
+        os.close(create_private(path))
     connection = sqlite3.connect(
         path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
     )
@@ -265,10 +302,21 @@ def _identity(path: pathlib.Path) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Hold the lock under which a process creates, checks or deletes the index."""
+    """Hold the lock under which a process creates, checks or deletes the index.
+
+    Raises `_Busy` if another process holds it for long.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise _Busy("another process checks it") from error
+                time.sleep(_BUSY_S / 20)
         yield
     finally:
         os.close(descriptor)

@@ -39,7 +39,7 @@ def list_parts(folder: pathlib.Path) -> dict[tuple[str, int], ListedPart]:
     found: dict[tuple[str, int], ListedPart] = {}
     # three times as fast as iterdir with 100,000 names
     for name in paced(os.listdir(folder)):  # noqa: PTH208
-        if not name.endswith(_ALL) or name.startswith("."):
+        if not name.endswith(_ALL) or name.startswith(".") or not _is_text(name):
             continue
         ending = name[name.rindex(".", 0, -5 if name.endswith(".part") else None) :]
         container, is_live = _ENDINGS[ending]
@@ -47,6 +47,11 @@ def list_parts(folder: pathlib.Path) -> dict[tuple[str, int], ListedPart]:
         if is_live or key not in found:  # a file being renamed has two names for a moment
             found[key] = ListedPart(container, is_live)
     return found
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a name is UTF-8; the index can hold no other names."""
+    return name.isascii() or name.encode(errors="replace").decode() == name
 
 
 def paced(items: Iterable[_T]) -> Iterator[_T]:

@@ -48,7 +48,9 @@ class FolderRecovery:
         if index.exists:
             with contextlib.closing(index):
                 for name in names | names_of(found):
-                    refresh_part(path, index, *split_part_name(name))
+                    # the index is only an index, and the recordings are recovered
+                    with contextlib.suppress(OSError, ValueError, StorageFailed):
+                        refresh_part(path, index, *split_part_name(name))
         return found
 
 
@@ -87,15 +89,16 @@ def recover(
 def list_unfinished(folder: pathlib.Path) -> set[str]:
     """Return the unfinished files without extensions. Raises `StorageFailed`."""
     try:
-        with os.scandir(folder) as entries:
-            return {
-                entry.name.removesuffix(suffix)
-                for entry in entries
-                for suffix in _UNFINISHED
-                if entry.name.endswith(suffix)
-            }
+        # a server does this when it starts; iterdir takes five times as long
+        found = [name for name in os.listdir(folder) if name.endswith(_UNFINISHED)]  # noqa: PTH208
     except OSError as error:
         raise StorageFailed(f"cannot read {folder}: {error.strerror}") from error
+    return {
+        name.removesuffix(suffix)
+        for name in found
+        for suffix in _UNFINISHED
+        if name.endswith(suffix)
+    }
 
 
 def names_of(found: Recovery) -> set[str]:
