@@ -151,7 +151,7 @@ class LiveSession:
 
     def take_over(self, connection: SessionConnection) -> Sequence[Effect]:
         """Let a connection serve, and process the packets that were held for it."""
-        if self.is_over or connection not in self.connections or not connection.held:
+        if self.is_over or not connection.held:  # it serves already
             return ()
         effects: list[Effect] = []
         for old in self.connections[: self.connections.index(connection)]:
