@@ -19,6 +19,7 @@ from domain.events import (
     SoundSent,
     SourceEnded,
     StreamConnected,
+    StreamEnded,
     StreamInterrupted,
     StreamResumed,
     TrackStarted,
@@ -78,6 +79,7 @@ class SeenByClient:
         self.progress: list[SoundSent] = []
         self.delays: list[float] = []
         self.outages: list[float] = []
+        self.ended: list[StreamEnded] = []
 
     def publish(self, event: Event) -> None:
         match event:
@@ -101,3 +103,5 @@ class SeenByClient:
                 self.progress.append(event)
             case SourceEnded():
                 self.states.append("finishing")
+            case StreamEnded():
+                self.ended.append(event)

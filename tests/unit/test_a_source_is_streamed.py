@@ -25,6 +25,7 @@ from domain.errors import (
     SessionOver,
     WrongServer,
 )
+from domain.events import StreamEnded
 from domain.ports.capture import AudioSource, CaptureRequest
 from domain.rtp.packetizer import Packetizer
 from domain.rtp.packets import RtpPacket
@@ -156,6 +157,7 @@ async def test_blocks_are_framed_sent_and_the_session_ended() -> None:
     assert client.connection.answers == ["v=0 answer"]
     assert client.signaling.deleted == ["session"]
     assert client.seen.states == ["connecting", "connected", "finishing"]
+    assert client.seen.ended == [StreamEnded(summary.seconds, 0.0, 1.0)]
     assert client.connection.closed == [True]
     client.assert_released()
 
