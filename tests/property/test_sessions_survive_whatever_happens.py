@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -50,6 +51,8 @@ HOLD_S = 0.2
 FRAME_S = 0.02
 FRAME = 960
 INACTIVITY_S = 30.0
+
+pytestmark = pytest.mark.timeout(240)  # hundreds of steps, each with real files
 
 
 class Life:
