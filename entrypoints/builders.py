@@ -19,7 +19,10 @@ from adapters.placement.single import SingleNode
 from adapters.placement.workers import WorkerPlacement
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.storage.folder.catalogue import FolderCatalogue
+from adapters.storage.folder.inspection import FolderInspector
 from adapters.storage.folder.part import PartOptions
+from adapters.storage.folder.recovery import FolderRecovery
+from adapters.storage.folder.renderer import FolderRenderer
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
 from adapters.storage.memory_catalogue import MemoryCatalogue
@@ -30,6 +33,11 @@ from adapters.transport.server import WebRtcServerTransport
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.catalogue import Catalogue
 from domain.ports.events import EventPublisher
+from domain.ports.maintenance import (
+    RecordingInspector,
+    RecordingRecovery,
+    RecordingRenderer,
+)
 from domain.ports.placement import Placement
 from domain.ports.signaling import ServerTransport
 from domain.ports.storage import RecordingStore
@@ -236,6 +244,24 @@ def build_publisher(
         channels=settings.channels,
         duration_s=settings.duration,
     )
+
+
+# -- the commands for recordings ---------------------------------------------------------------
+
+
+def build_inspector() -> RecordingInspector:
+    return FolderInspector()
+
+
+def build_recovery() -> RecordingRecovery:
+    return FolderRecovery()
+
+
+def build_renderer() -> RecordingRenderer:
+    return FolderRenderer(make_decoder)
+
+
+# -- shared ------------------------------------------------------------------------------------
 
 
 def _loopback_of(host: str) -> tuple[str, ...]:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dependency_injector import containers, providers
 
-from adapters.codec.decoders import make_decoder
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
-from adapters.storage.folder.inspection import FolderInspector
-from adapters.storage.folder.recovery import FolderRecovery
-from adapters.storage.folder.renderer import FolderRenderer
 from domain.ports.events import EventPublisher
 from domain.session.placement import NodeId
 from entrypoints import builders
@@ -74,6 +70,6 @@ class ClientContainer(containers.DeclarativeContainer):
 class ToolsContainer(containers.DeclarativeContainer):
     """The objects of `gapless verify`, `gapless recover` and `gapless render`."""
 
-    inspector = providers.Singleton(FolderInspector)
-    recovery = providers.Singleton(FolderRecovery)
-    renderer = providers.Singleton(FolderRenderer, providers.Object(make_decoder))
+    inspector = providers.Singleton(builders.build_inspector)
+    recovery = providers.Singleton(builders.build_recovery)
+    renderer = providers.Singleton(builders.build_renderer)
