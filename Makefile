@@ -11,21 +11,37 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/run ## Install what is needed and record ten seconds of speech over WebRTC
-	@$(BIN)/gapless demo
+demo: $(VENV)/run ## Install what is needed and record ten seconds of speech over WebRTC (LOSS=20 loses packets)
+	@$(BIN)/gapless demo $(if $(LOSS),--loss $(LOSS))
 
 .PHONY: test
 test: $(VENV)/dev ## Install what the tests need and run them
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(REAL_TIME:%=--ignore %)
-	$(BIN)/python -m pytest $(REAL_TIME)
-# tests of real devices, browsers and time: one at a time, as nothing else may hold them up
-REAL_TIME := tests/contracts/test_capture_contract.py \
-	$(addprefix tests/integration/test_,microphone.py browser_publishes.py whip_publishers.py \
-	network_comes_and_goes.py nothing_stays_behind.py disk_trouble.py)
+	$(BIN)/python -m pytest -n 3 --dist loadfile \
+		$(patsubst %,--ignore %,$(PROCESSES) $(REAL_TIME) $(ALONE))
+	$(BIN)/python -m pytest -n 6 $(PROCESSES)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(REAL_TIME)
+	$(BIN)/python -m pytest $(ALONE)
+# tests of processes that play sound in real time: they mostly wait, whatever else runs
+PROCESSES := $(addprefix tests/integration/test_,nothing_is_lost.py other_clients_are_restored.py \
+	restoring_survives_kills.py fine_sound_survives_losses.py demo.py \
+	capture_goes_on_without_a_server.py owed_spools_are_listed_sent_and_exported.py \
+	one_port_passes_nats.py udp_is_blocked.py)
+# tests of real devices, browsers and time: they wait most of the time, and nothing that computes may
+# hold them up
+REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \
+	$(addprefix tests/integration/test_,microphone.py browser_publishes.py browsers_stall.py \
+	client_is_stopped.py whip_publishers.py libraries_publish.py disk_trouble.py \
+	stalls_survive_a_kill.py)
+# and those that need the whole machine
+ALONE := tests/contracts/test_a_sound_server_keeps_its_microphone.py \
+	$(addprefix tests/integration/test_,network_comes_and_goes.py nothing_stays_behind.py \
+	senders_as_they_are.py slow_uplinks_are_spared.py fine_sound_is_restored.py \
+	many_sessions_share_a_port.py junk_costs_others_nothing.py)
 
 .PHONY: soak
 soak: $(VENV)/dev ## Run the tests that take long: a hundred kills, a thousand sessions
-	KILLS=100 $(BIN)/python -m pytest tests/integration/test_survives_kill.py
+	KILLS=100 $(BIN)/python -m pytest $(addprefix tests/integration/test_,survives_kill.py \
+		spools_survive_kill.py restoring_survives_kills.py)
 	$(BIN)/python -m pytest -m soak -s
 
 .PHONY: mutants
@@ -37,10 +53,12 @@ fuzz: $(VENV)/fuzz ## Fuzz each parser of bytes from outside for SECONDS=60; kee
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
 .PHONY: bench
-bench: $(VENV)/dev ## Measure fidelity, reconnection and performance; writes their pages in docs/
+bench: $(VENV)/dev ## Measure fidelity, reconnection, performance and restoring; writes their pages
 	$(BIN)/python -m benchmarks.fidelity
+	$(BIN)/python -m benchmarks.senders --write
 	$(BIN)/python -m benchmarks.reconnection
 	$(BIN)/python -m benchmarks.performance
+	$(BIN)/python -m benchmarks.restoring --write
 
 .PHONY: lint
 lint: $(VENV)/dev ## Check style
@@ -86,11 +104,15 @@ $(VENV)/run: $(VENV)/bin/python requirements/run.txt pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/dev: $(VENV)/run requirements/dev.txt requirements/pyaudio.txt tests/rigs/install-system-packages
+$(VENV)/dev: $(VENV)/run requirements/dev.txt requirements/pyaudio.txt tests/rigs/install-system-packages \
+		tests/rigs/npm/package.json tests/rigs/npm/package-lock.json
 	@tests/rigs/install-system-packages
 	@echo "installing the tests' packages into $(VENV)"
 	@$(PIP) install --requirement requirements/dev.txt
 	@if [ -e /usr/include/portaudio.h ]; then $(PIP) install --requirement requirements/pyaudio.txt; fi
+	@mkdir -p $(VENV)/npm && cp $(filter %.json,$^) $(VENV)/npm
+	@cd $(VENV)/npm && npm ci --silent --no-audit --no-fund \
+		|| { rm -rf node_modules; echo "npm installs nothing: tests that need its packages are skipped"; }
 	@touch $@
 
 $(VENV)/mutants: $(VENV)/dev requirements/mutants.txt

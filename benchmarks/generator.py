@@ -56,7 +56,8 @@ class Stream:
         link = self.client.connection._transport  # type: ignore[attr-defined]
         pair = link.ice._agent.selected
         self._protect = link._protector.rtp
-        self._socket, self._address = pair.protocol.transport.socket, pair.remote_addr
+        self._socket = pair.protocol.transport.get_extra_info("socket")
+        self._address = pair.remote_addr
 
     def send(self) -> None:
         self.sent_at.append(time.monotonic())

@@ -20,9 +20,9 @@ from dependency_injector import providers
 
 from domain.ports.storage import PartCompletedCall, RecordingStore, RecordingWriter
 from domain.recording.completed import CompletedRecording
+from domain.recording.effects import EndReason
 from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
-from domain.recording.recording import EndReason
-from domain.services.client.publisher import FRAME_SAMPLES
+from domain.services.client.live_sound import FRAME_SAMPLES
 from domain.sound.pieces import Sound
 from entrypoints.container import ServerContainer
 from entrypoints.serving import at_signals, serve_here

@@ -1,7 +1,7 @@
 """Measures each step of processing a packet by itself, for a hundred streams in turn.
 
 Times are CPU time in µs, the best of several runs: the cost of an undisturbed step. The rest of
-the server's time per packet is the event loop, reports, consent and servicing sockets.
+the server's time per packet is the event loop, reports and consent.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import os
 import pathlib
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from adapters.storage.folder.disk import WRITE_INTERVAL_S, SyncThread
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.parts import RecordingParts
 from adapters.transport.sockets.datagrams import Datagram
-from adapters.transport.sockets.udp import UdpSockets, UdpTransport
+from adapters.transport.sockets.ports import UdpPorts
 from adapters.transport.srtp import Unprotector
 from domain.recording.ledger import RecordingInfo, SampleKind
 from domain.recording.reconstruction import Run
@@ -53,7 +54,7 @@ def measure() -> dict[str, float]:
     ]
     plain = [write_rtp(packet) for packet in packets]
     steps: dict[str, Callable[[], float]] = {
-        "receive (a system call for two)": lambda: asyncio.run(_receive(plain)),
+        "receive (a system call for all)": lambda: asyncio.run(_receive(plain)),
         "unprotect (SRTP)": lambda: _unprotect(plain),
         "parse": lambda: _each([parse_rtp] * STREAMS, plain),
         "admit, count, put in order": lambda: _order(packets),
@@ -77,32 +78,28 @@ def _each(streams: Sequence[Callable[[T], object]], items: Sequence[T]) -> float
     return (time.thread_time() - began) / (len(streams) * len(items)) * 1e6
 
 
-class _Sink(asyncio.DatagramProtocol):
-    """Ignores datagrams."""
+class _Connection:
+    """Ignores what it receives."""
 
-    def datagrams_received(self, datagrams: Sequence[Datagram], source: object) -> None: ...
+    def on_media(self, datagrams: Sequence[Datagram]) -> None: ...
+
+    def dtls_received(self, data: bytes) -> None: ...
 
 
 async def _receive(datagrams: list[bytes]) -> float:
-    sockets = UdpSockets()
-    transports = []
-    for _ in _streams():
-        sink = _Sink()
-        sink.connection_made = transports.append  # type: ignore[method-assign, assignment]
-        sockets.open(lambda sink=sink: sink, "127.0.0.1", 0)  # type: ignore[misc]
+    ports = UdpPorts()
+    port = ports.at("127.0.0.1")
+    for ssrc in _streams():
+        ports.sources.add(ssrc, _Connection())
     spent = 0.0
-    for two in zip(datagrams[::2], datagrams[1::2], strict=True):
-        for transport in transports:
-            assert isinstance(transport, UdpTransport)
-            for datagram in two:
-                transport.sendto(datagram, transport.get_extra_info("sockname"))
-        began = time.thread_time()
-        for transport in transports:
-            transport.read()
-        spent += time.thread_time() - began
-    for transport in transports:
-        transport.close()
-    await asyncio.sleep(0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for data in datagrams:
+            for ssrc in _streams():
+                sender.sendto(data[:8] + ssrc.to_bytes(4, "big") + data[12:], port.address)
+            began = time.thread_time()
+            port.read()
+            spent += time.thread_time() - began
+    ports.close()
     return spent / (STREAMS * len(datagrams)) * 1e6
 
 

@@ -27,10 +27,13 @@ _PACKET_BYTES = 768  # of struct sk_buff, struct skb_shared_info and the data
 class Running:
     """A process whose output is read line by line."""
 
-    def __init__(self, *command: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *command: str, env: dict[str, str] | None = None, host: str | None = None
+    ) -> None:
+        within = [] if host is None else ["ip", "netns", "exec", host]
         self.process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env=environment(env), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            [*within, sys.executable, *command], cwd=ROOT, env=environment(env),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self.pids = [self.process.pid]
         """The processes that are measured."""
@@ -78,6 +81,13 @@ class Running:
         return pages * _PAGE / 2**20
 
     @property
+    def peak_mb(self) -> float:
+        """The most memory that the process has had."""
+        lines = self._proc(self.process.pid, "status").splitlines()
+        (peak,) = (line for line in lines if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 1024
+
+    @property
     def threads(self) -> int:
         stats = [self._proc(pid, "stat").rpartition(")")[2].split() for pid in self.pids]
         return sum(int(fields[17]) for fields in stats)
@@ -115,9 +125,14 @@ def waiting_packets() -> int:
 
 
 @contextlib.contextmanager
-def running(*command: str, env: dict[str, str] | None = None) -> Iterator[Running]:
-    """Run a process that is terminated when the block is left."""
-    process = Running(*command, env=env)
+def running(
+    *command: str, env: dict[str, str] | None = None, host: str | None = None
+) -> Iterator[Running]:
+    """Run a process that is terminated when the block is left.
+
+    `host` is the network namespace to run it in.
+    """
+    process = Running(*command, env=env, host=host)
     try:
         yield process
     finally:

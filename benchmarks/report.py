@@ -32,6 +32,7 @@ from benchmarks.figures import (
     percentile,
     runs_of,
 )
+from benchmarks.tables import heading, row
 
 HEADER = """# Performance
 
@@ -51,14 +52,10 @@ make bench        # includes Janus if it is installed: apt install janus
 """
 
 
-def row(*cells: object) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |\n"
-
-
 def server_table(points: list[Point]) -> str:
     peer = per_core(points, MEDIA_RECORDER)
-    text = row("server", "streams", "CPU", "streams per core", "against `MediaRecorder`", "memory",
-               "threads", "unwritten", "keeps up", "whole") + row(*["---"] * 10)  # fmt: skip
+    text = heading("server", "streams", "CPU", "streams per core", "against `MediaRecorder`",
+                   "memory", "threads", "unwritten", "keeps up", "whole")  # fmt: skip
     for server, streams in dict.fromkeys((point.server, point.streams) for point in points):
         found = runs_of(points, server, streams)
         each = median([point.per_core for point in found])
@@ -122,7 +119,7 @@ def goals(figures: Figures) -> list[tuple[str, str, str, bool]]:
 
 
 def goal_table(figures: Figures) -> str:
-    text = row("what", "goal", "measured", "") + row(*["---"] * 4)
+    text = heading("what", "goal", "measured", "")
     for what, goal, measured, is_met in goals(figures):
         text += row(what, goal, measured, "" if is_met else "**missed**")
     return text
@@ -130,7 +127,7 @@ def goal_table(figures: Figures) -> str:
 
 def client_table(clients: dict[str, list[float]]) -> str:
     peer = median(clients[CLIENT_PEER])
-    text = row("client", "CPU of one stream", "against aiortc's encoder") + row(*["---"] * 3)
+    text = heading("client", "CPU of one stream", "against aiortc's encoder")
     for client, cpus in clients.items():
         cpu = median(cpus)
         text += row(client, f"{cpu:.2%}", f"{cpu / peer:.2f}×")
@@ -141,11 +138,11 @@ def step_table(figures: Figures) -> str:
     found = kept_up_with(figures.points, GAPLESS)[-1]
     whole = median([point.cpu / point.streams for point in found]) * 0.02 * 1e6
     steps = figures.steps_us
-    text = row("step", "µs", "") + row(*["---"] * 3)
+    text = heading("step", "µs", "")
     for step, cost in steps.items():
         text += row(step, f"{cost:.1f}", f"{cost / whole:.0%}")
     rest = whole - sum(steps.values())
-    text += row("event loop, calls between, servicing sockets, reports, consent", f"{rest:.1f}",
+    text += row("event loop, calls between, reports, consent", f"{rest:.1f}",
                 f"{rest / whole:.0%}")  # fmt: skip
     return text + row(f"**a packet, at {found[0].streams} streams**", f"**{whole:.1f}**", "")
 
@@ -159,9 +156,8 @@ def document(figures: Figures) -> str:
         + "\n![streams against CPU](performance-cpu.png)\n"
         + "\n![streams against the event loop's lag](performance-lag.png)\n"
         + "\n![latency of a packet up to the store](performance-latency.png)\n"
-        + "\nWhen its event loop is busy for more than four fifths of the time, Gapless coalesces"
-        + " reads and\nservices each stream three times a second. That makes a packet a fifth"
-        + " cheaper, and a third\ncheaper if it is stored undecoded.\n"
+        + "\nGapless reads the packets of all streams together, after 40 ms of idle time. The"
+        + " busier it is, the\nmore packets of a stream a read returns, and the less each costs.\n"
         + "\n## A packet\n\nCPU time per packet: each step measured by itself, and the rest of the"
         + " server's time.\nDecoding by libopus alone is the lower bound.\n\n"
         + step_table(figures)

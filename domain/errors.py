@@ -57,6 +57,14 @@ class DeviceLost(CaptureError):
     """The device went away while it was recording."""
 
 
+class DeviceUncertain(CaptureError):
+    """There are devices that may or may not be the wanted one; none of them is opened."""
+
+
+class DriverBusy(CaptureError):
+    """A call into the audio driver has not returned; no other call is made before it does."""
+
+
 class InputUnreadable(CaptureError):
     """The input file is missing or holds no audio."""
 
@@ -135,6 +143,14 @@ class QueryInvalid(PeerError):
     """A query for recordings cannot be understood."""
 
 
+class PieceInvalid(PeerError):
+    """A piece of captured sound is not what it should be; nothing of it was kept."""
+
+
+class CapturedInvalid(PeerError):
+    """What a client says that it has captured cannot be true, or is not what it has sent."""
+
+
 class NoRelay(PeerError):
     """Media has to go through a TURN server, but none can be used."""
 
@@ -174,6 +190,16 @@ class ConnectionFailed(GaplessError):
     """The media path could not be established."""
 
 
+class NoMediaPath(ConnectionFailed):
+    """The server answers, but no packet gets through to it."""
+
+    def __init__(self, detail: str) -> None:
+        """`detail` says which attempt failed."""
+        super().__init__(
+            f"no media path {detail}; where UDP is blocked, a TURN server over TCP or TLS is needed"
+        )
+
+
 class EndUnconfirmed(GaplessError):
     """The server could not be asked whether the recording is complete."""
 
@@ -187,3 +213,15 @@ class PortInUse(GaplessError):
 
 class StorageFailed(GaplessError):
     """A recording cannot be written."""
+
+
+class RecordingRemoved(StorageFailed):
+    """A recording was removed, with all that was kept for it."""
+
+
+class SoundKept(GaplessError):
+    """The server does not have all that was captured; it is kept in the client's spool."""
+
+
+class SpoolFailed(GaplessError):
+    """Captured sound cannot be kept on the client's disk, or not be read from it."""

@@ -1,11 +1,13 @@
-"""Builds each component from the settings. This is the one module that names every adapter."""
+"""Builds each component from the settings, and names the adapters (see also `spooling`)."""
 
 from __future__ import annotations
 
 import functools
 import random
 import secrets
+import socket
 import urllib.parse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters.capture.paced import FileCapture, ToneCapture
@@ -22,14 +24,18 @@ from adapters.storage.folder.catalogue import FolderCatalogue
 from adapters.storage.folder.inspection import FolderInspector
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.recovery import FolderRecovery
-from adapters.storage.folder.renderer import FolderRenderer
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
 from adapters.storage.memory_catalogue import MemoryCatalogue
+from adapters.storage.restoring.pieces import FolderPieces
+from adapters.storage.restoring.rendering import RestoringRenderer
+from adapters.storage.restoring.rewriting import FolderRewrite
 from adapters.transport.client import WebRtcClientTransport
 from adapters.transport.ice.options import IceOptions
+from adapters.transport.ice.public import PublicAddresses
 from adapters.transport.sdp.codecs import OpusPreferences
 from adapters.transport.server import WebRtcServerTransport
+from adapters.transport.sockets.ports import UdpPorts
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.catalogue import Catalogue
 from domain.ports.events import EventPublisher
@@ -39,22 +45,40 @@ from domain.ports.maintenance import (
     RecordingRenderer,
 )
 from domain.ports.placement import Placement
+from domain.ports.restoring import PieceStore
 from domain.ports.signaling import ServerTransport
+from domain.ports.spool import SpoolFolder
 from domain.ports.storage import RecordingStore
+from domain.recording.ledger import RestoreMode
 from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
 from domain.services.client.publisher import Publisher
 from domain.services.client.uplink import Uplink
+from domain.services.server.restoring import RestoreService
 from domain.services.server.sessions import SessionService
 from domain.session.addresses import is_loopback
-from domain.session.placement import NodeId, SessionCounts
+from domain.session.placement import Heartbeats, NodeId, SessionCounts
 from domain.session.policy import SessionPolicy
-from domain.session.roles import ALL_ROLES
+from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES, Role
 from domain.session.turn import IceServerList
-from domain.sound.formats import AudioFormat
+from domain.sound.formats import AudioFormat, SampleFormat
 from entrypoints.settings import ClientSettings, ServerSettings
+from entrypoints.spooling import build_kept_sound, build_owed_spools
 from entrypoints.version import VERSION
 
 # -- the server --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What one of several worker processes gets from the process that runs them."""
+
+    node: NodeId
+    counts: SessionCounts
+    heartbeats: Heartbeats
+    folder: str
+    """Folder of the Unix sockets through which workers reach each other."""
+    listeners: Sequence[socket.socket]
+    """The sockets on which all workers accept connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +87,8 @@ class Storage:
 
     store: RecordingStore
     catalogue: Catalogue
+    pieces: PieceStore | None = None
+    """Keeps what is restored; None if nothing can be."""
 
 
 def build_storage(settings: ServerSettings, node: NodeId) -> Storage:
@@ -79,17 +105,34 @@ def build_storage(settings: ServerSettings, node: NodeId) -> Storage:
     )
     catalogue = FolderCatalogue(settings.recordings, make_decoder)
     store = FolderStore(settings.recordings, options, owns=node.owns, catalogue=catalogue)
-    return Storage(store, catalogue)
+    rewrite = FolderRewrite(settings.recordings, catalogue, PyAvResampler, options)
+    pieces = FolderPieces(
+        settings.recordings, node.owns, rewrite, min_free_bytes=options.min_free_bytes
+    )
+    return Storage(store, catalogue, pieces)
+
+
+def check_udp_ports(settings: ServerSettings) -> None:
+    """Raise `PortInUse` if another program has one of a server's UDP ports."""
+    ports = UdpPorts(settings.media_port)
+    ports.open(_ice_options(settings, ports).host_addresses())
+    ports.close()
+
+
+def _ice_options(settings: ServerSettings, ports: UdpPorts) -> IceOptions:
+    return IceOptions(
+        loopback=_loopback_of(settings.host),
+        relay_only=settings.ice_policy == "relay",
+        public_only=settings.ice_policy == "public",
+        shared=ports,
+        public=PublicAddresses(settings.public_address, settings.ice_servers),
+    )
 
 
 def build_server_transport(
     settings: ServerSettings, clock: SystemClock, spawner: BackgroundTasks
 ) -> WebRtcServerTransport:
-    options = IceOptions(
-        loopback=_loopback_of(settings.host),
-        relay_only=settings.ice_policy == "relay",
-        ports=settings.udp_ports,
-    )
+    options = _ice_options(settings, UdpPorts(settings.media_port))
     preferences = OpusPreferences(
         fec=settings.fec, dtx=settings.dtx, bitrate=settings.bitrate, stereo=settings.stereo
     )
@@ -105,6 +148,7 @@ def build_sessions(
     clock: SystemClock,
     spawner: BackgroundTasks,
     events: EventPublisher,
+    restoring: RestoreService,
 ) -> SessionService:
     return SessionService(
         policy=SessionPolicy(
@@ -127,33 +171,66 @@ def build_sessions(
         spawner=spawner,
         events=events,
         new_secret=lambda size: node.mark(secrets.token_hex(size)),
+        restoring=restoring,
     )
 
 
-def build_placement(node: NodeId, counts: SessionCounts, sockets: str | None) -> Placement:
-    return SingleNode() if sockets is None else WorkerPlacement(node, counts, sockets)
+def build_restoring(
+    settings: ServerSettings,
+    storage: Storage,
+    *,
+    clock: SystemClock,
+    spawner: BackgroundTasks,
+    events: EventPublisher,
+) -> RestoreService:
+    return RestoreService(
+        mode=RestoreMode(settings.restore),
+        window_s=settings.restore_window_h * 3600,
+        store=storage.pieces,
+        clock=clock,
+        spawner=spawner,
+        events=events,
+    )
+
+
+def build_placement(worker: WorkerSetup | None) -> Placement:
+    if worker is None:
+        return SingleNode()
+    return WorkerPlacement(worker.node, worker.counts, worker.folder, worker.heartbeats)
 
 
 def build_signaling_server(
     settings: ServerSettings,
     sessions: SessionService,
+    restoring: RestoreService,
     placement: Placement,
+    worker: WorkerSetup | None,
 ) -> SignalingServer:
     return SignalingServer(
         sessions,
+        restoring,
         host=settings.host,
         port=settings.port,
         access=Access(
             host=settings.host,
-            # the token of the settings has all roles
-            tokens={} if settings.token is None else {settings.token: ALL_ROLES},
+            tokens=_tokens(settings),
             allow_anyone=settings.allow_anyone,
         ),
         tls_cert=settings.tls_cert,
         tls_key=settings.tls_key,
         version=VERSION,
         placement=placement,
+        listeners=() if worker is None else worker.listeners,
     )
+
+
+def _tokens(settings: ServerSettings) -> dict[str, frozenset[Role]]:
+    tokens = {}
+    if settings.token is not None:
+        tokens[settings.token] = SHARED_TOKEN_ROLES
+    if settings.admin_token is not None:
+        tokens[settings.admin_token] = ALL_ROLES
+    return tokens
 
 
 # -- the client --------------------------------------------------------------------------------
@@ -181,10 +258,9 @@ def build_client_transport(settings: ClientSettings, clock: SystemClock) -> WebR
     options = IceOptions(
         loopback=_loopback_of(host),
         relay_only=settings.ice_policy == "relay",
-        receives_media=False,
     )
     return WebRtcClientTransport(
-        options, ice_servers=settings.ice_servers, channels=settings.channels, clock=clock
+        options, ice_servers=settings.ice_servers, channels=_sent_channels(settings), clock=clock
     )
 
 
@@ -193,6 +269,7 @@ def build_publisher(
     *,
     capture: CaptureBackend,
     transport: WebRtcClientTransport,
+    spools: SpoolFolder | None,
     clock: SystemClock,
     spawner: BackgroundTasks,
     events: EventPublisher,
@@ -208,8 +285,17 @@ def build_publisher(
         random=random.random,
         name=settings.name,
     )
+    channels = _sent_channels(settings)
+    owed_spools = build_owed_spools(
+        settings,
+        transport=transport,
+        clock=clock,
+        spawner=spawner,
+        events=events,
+        path=lambda: uplink.path_report,
+    )
     encoder = OpusEncoder(
-        channels=settings.channels,
+        channels=channels,
         bitrate=settings.bitrate,
         complexity=settings.complexity,
         fec=settings.fec,
@@ -227,13 +313,12 @@ def build_publisher(
         request=CaptureRequest(
             sample_rate_hz=settings.rate,
             channels=settings.channels,
+            sample_format=SampleFormat.S24 if settings.depth == 24 else SampleFormat.S16,
             device=settings.device,
             path=settings.input,
             queue_s=settings.queue_s,
         ),
-        resampler=functools.partial(
-            PyAvResampler, target=AudioFormat(RTP_RATE_HZ, settings.channels)
-        ),
+        resampler=functools.partial(PyAvResampler, target=AudioFormat(RTP_RATE_HZ, channels)),
         encoder=encoder,
         packetizer=packetizer,
         uplink=uplink,
@@ -241,16 +326,27 @@ def build_publisher(
         spawner=spawner,
         events=events,
         progress_interval_s=progress_interval_s,
-        channels=settings.channels,
+        channels=channels,
         duration_s=settings.duration,
+        kept=build_kept_sound(
+            settings, spools, uplink=uplink, clock=clock, spawner=spawner, events=events
+        ),
+        send_owed=(
+            None if spools is None else lambda paced: owed_spools.deliver_from(spools, paced=paced)
+        ),
     )
+
+
+def _sent_channels(settings: ClientSettings) -> int:
+    """Return how many channels are streamed: Opus has two at most (RFC 7587)."""
+    return min(settings.channels, 2)
 
 
 # -- the commands for recordings ---------------------------------------------------------------
 
 
 def build_inspector() -> RecordingInspector:
-    return FolderInspector()
+    return FolderInspector(PyAvResampler)
 
 
 def build_recovery() -> RecordingRecovery:
@@ -258,7 +354,7 @@ def build_recovery() -> RecordingRecovery:
 
 
 def build_renderer() -> RecordingRenderer:
-    return FolderRenderer(make_decoder)
+    return RestoringRenderer(make_decoder, PyAvResampler)
 
 
 # -- shared ------------------------------------------------------------------------------------

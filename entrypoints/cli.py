@@ -12,6 +12,7 @@ from entrypoints.commands.devices import devices
 from entrypoints.commands.recover import recover
 from entrypoints.commands.render import render
 from entrypoints.commands.serve import serve
+from entrypoints.commands.spool import spool
 from entrypoints.commands.stream import stream
 from entrypoints.commands.verify import verify_command
 from entrypoints.exit_codes import exit_code_of
@@ -52,6 +53,8 @@ def main() -> None:
     On the machine with the microphone:
       gapless devices
       gapless stream --server http://RECORDER:8080 --token SECRET --name kitchen
+    To send what was captured and the server does not have:
+      gapless spool send
     To check how complete recordings are:
       gapless verify ~/recordings/*.wav
     To decode recordings of `gapless serve --storage opus` to WAVs:
@@ -68,6 +71,7 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(stream)
+main.add_command(spool)
 main.add_command(devices)
 main.add_command(demo)
 main.add_command(verify_command)

@@ -17,12 +17,13 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from domain.errors import SettingInvalid
-from domain.session.addresses import PortRange
 from domain.session.ice import IceServer
-from entrypoints.settings import ClientSettings, ServerSettings
+from entrypoints.settings import ClientSettings, OptionalFolder, ServerSettings
 
 ENVIRONMENT_PREFIX = "GAPLESS_"
 CONFIG_VARIABLE = "GAPLESS_CONFIG"
+
+_NO = ("0", "false", "no", "off")
 
 S = TypeVar("S", ServerSettings, ClientSettings)
 
@@ -145,16 +146,26 @@ def _truth(value: Any) -> bool:
     word = str(value).lower()
     if word in ("1", "true", "yes", "on"):
         return True
-    if word in ("0", "false", "no", "off"):
+    if word in _NO:
         return False
     raise ValueError(f"{value!r} is neither true nor false")
 
 
-def _port_range(value: Any) -> PortRange:
-    first, dash, last = _text(value).partition("-")
-    if not (first.strip().isdigit() and (not dash or last.strip().isdigit())):
-        raise ValueError(f"{value!r} is not a range of ports such as 50000-50999")
-    return PortRange(int(first), int(last if dash else first))
+def _optional_folder(value: Any) -> OptionalFolder | None:
+    """Read the path of a folder, or a word that says that there is none."""
+    if value is False or (isinstance(value, str) and value.lower() in _NO):
+        return None
+    if not _text(value):
+        raise ValueError("is empty")
+    return OptionalFolder(value)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """Read words separated by commas, or a list of them."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise TypeError(f"{value!r} is not a list of words")
+    return tuple(word for item in items if (word := _text(item).strip()))
 
 
 def _ice_servers(value: Any) -> tuple[IceServer, ...]:
@@ -188,5 +199,6 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     float: _number,
     bool: _truth,
     tuple[IceServer, ...]: _ice_servers,
-    PortRange: _port_range,
+    tuple[str, ...]: _words,
+    OptionalFolder: _optional_folder,
 }

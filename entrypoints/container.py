@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dependency_injector import containers, providers
 
-from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
+from adapters.runtime.asyncio_runtime import BackgroundTasks, BootTimeClock, SystemClock
 from domain.ports.events import EventPublisher
 from domain.session.placement import NodeId
-from entrypoints import builders
+from entrypoints import builders, spooling
 from entrypoints.settings import ClientSettings, ServerSettings
 
 
@@ -18,18 +18,19 @@ class ServerContainer(containers.DeclarativeContainer):
     events: providers.Dependency[EventPublisher] = providers.Dependency()
     node = providers.Object(NodeId())
     """Which of a server's worker processes this is."""
-    counts = providers.Object([0])
-    """The number of sessions of each worker."""
-    sockets: providers.Object[str | None] = providers.Object(None)
-    """Folder of the Unix sockets through which workers reach each other; None for one process."""
+    worker: providers.Object[builders.WorkerSetup | None] = providers.Object(None)
+    """What this process shares with other workers; None for a server of one process."""
 
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
-    placement = providers.Singleton(builders.build_placement, node, counts, sockets)
+    placement = providers.Singleton(builders.build_placement, worker)
     storage = providers.Singleton(builders.build_storage, settings, node)
     store = storage.provided.store
     catalogue = storage.provided.catalogue
     transport = providers.Singleton(builders.build_server_transport, settings, clock, spawner)
+    restoring = providers.Singleton(
+        builders.build_restoring, settings, storage, clock=clock, spawner=spawner, events=events
+    )
     sessions = providers.Singleton(
         builders.build_sessions,
         settings,
@@ -39,27 +40,43 @@ class ServerContainer(containers.DeclarativeContainer):
         clock=clock,
         spawner=spawner,
         events=events,
+        restoring=restoring,
     )
-    signaling = providers.Singleton(builders.build_signaling_server, settings, sessions, placement)
+    signaling = providers.Singleton(
+        builders.build_signaling_server, settings, sessions, restoring, placement, worker
+    )
 
 
 class ClientContainer(containers.DeclarativeContainer):
-    """The objects of `gapless stream` and `gapless devices`."""
+    """The objects of `gapless stream`, `gapless spool` and `gapless devices`."""
 
     settings: providers.Dependency[ClientSettings] = providers.Dependency(ClientSettings)
     events: providers.Dependency[EventPublisher] = providers.Dependency()
     progress_interval_s = providers.Object(0.1)
     """Interval between two `SoundSent` events."""
 
-    clock = providers.Singleton(SystemClock)
+    clock = providers.Singleton(BootTimeClock)
     spawner = providers.Singleton(BackgroundTasks)
     capture = providers.Factory(builders.build_capture, settings)
+    spool_folder = providers.Callable(spooling.spool_folder, settings)
+    spools = providers.Singleton(spooling.build_spools, settings)
     transport = providers.Factory(builders.build_client_transport, settings, clock)
+    all_spools = providers.Singleton(spooling.build_spool_folder, settings)
+    """The spools, also if the settings say that none are kept."""
+    owed_spools = providers.Factory(
+        spooling.build_owed_spools,
+        settings,
+        transport=transport,
+        clock=clock,
+        spawner=spawner,
+        events=events,
+    )
     publisher = providers.Factory(
         builders.build_publisher,
         settings,
         capture=capture,
         transport=transport,
+        spools=spools,
         clock=clock,
         spawner=spawner,
         events=events,

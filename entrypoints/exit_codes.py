@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from domain.errors import (
     BackendMissing,
+    DeviceUncertain,
     GaplessError,
     InputUnreadable,
     NoSuchDevice,
@@ -15,7 +16,7 @@ FAILED = 1
 WRONG_USAGE = 2
 """The command was called wrongly: a setting, a device or an input file is wrong."""
 
-_WRONG_USAGE = (SettingInvalid, BackendMissing, NoSuchDevice, InputUnreadable)
+_WRONG_USAGE = (SettingInvalid, BackendMissing, NoSuchDevice, DeviceUncertain, InputUnreadable)
 
 
 def exit_code_of(error: GaplessError) -> int:

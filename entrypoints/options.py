@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 import click
 
 from entrypoints.config import given_type, resolve
-from entrypoints.settings import ClientSettings, ServerSettings
+from entrypoints.settings import ClientSettings, OptionalFolder, ServerSettings
+
+_NOT = "no_"
+"""Begins the name of an option that says that there is none of something."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", ServerSettings, ClientSettings)
@@ -24,6 +27,9 @@ def settings_options(
 
     def decorate(command: Callable[[S], None]) -> Callable[..., None]:
         def run(config: str | None, **command_line: Any) -> None:
+            for name in [name for name in command_line if name.startswith(_NOT)]:
+                if command_line.pop(name):
+                    command_line[name.removeprefix(_NOT)] = False
             command(
                 resolve(kind, command_line=command_line, environ=os.environ, config_file=config)
             )
@@ -49,7 +55,14 @@ def _option(item: dataclasses.Field[Any], hint: Any) -> Callable[[F], F]:
     if hint is bool:
         declaration = f"{flag}/--no-{flag[2:]}" if item.default else flag
         return click.option(declaration, item.name, is_flag=True, default=None, help=text)
-    metavar = "|".join(choices) if choices else _metavar(item.name, given_type(hint))
+    if given_type(hint) is OptionalFolder:
+        text_without = f"No {flag}: keep nothing on this machine."
+        command_without = click.option(
+            f"--no-{flag[2:]}", f"{_NOT}{item.name}", is_flag=True, help=text_without
+        )
+        with_folder = click.option(flag, item.name, metavar="DIR", default=None, help=text)
+        return lambda command: with_folder(command_without(command))
+    metavar = "|".join(map(str, choices)) if choices else _metavar(item.name, given_type(hint))
     return click.option(flag, item.name, metavar=metavar, default=None, help=text)
 
 
@@ -64,8 +77,8 @@ def _metavar(name: str, hint: Any) -> str:
         return "FILE"
     if name == "ice_servers":
         return "URL,..."
-    if name == "udp_ports":
-        return "FIRST-LAST"
+    if name == "public_address":
+        return "ADDRESS,..."
     if name in ("duration",) or name.endswith("_s"):
         return "SECONDS"
     return "NUMBER" if hint in (int, float) else "TEXT"

@@ -11,8 +11,11 @@ from collections.abc import Callable
 
 from dependency_injector import providers
 
+from domain.events.server import (
+    RecordingsLeft,
+)
 from domain.ports.events import EventPublisher
-from domain.session.placement import NodeId, SessionCounts
+from entrypoints.builders import WorkerSetup
 from entrypoints.container import ServerContainer
 from entrypoints.settings import ServerSettings
 
@@ -29,17 +32,13 @@ SHUTDOWN_S = 4.5
 def make_container(
     settings: ServerSettings,
     events: EventPublisher,
-    *,
-    node: NodeId | None = None,
-    counts: SessionCounts | None = None,
-    sockets: str | None = None,
+    worker: WorkerSetup | None = None,
 ) -> ServerContainer:
-    """Make the container of a server, or of one of its workers if `node` is given."""
+    """Make the container of a server, or of one of its workers if `worker` is given."""
     container = ServerContainer(settings=settings, events=events)
-    if node is not None:
-        container.node.override(providers.Object(node))
-        container.counts.override(providers.Object(counts))
-        container.sockets.override(providers.Object(sockets))
+    if worker is not None:
+        container.node.override(providers.Object(worker.node))
+        container.worker.override(providers.Object(worker))
     return container
 
 
@@ -48,13 +47,20 @@ async def serve_here(
 ) -> None:
     """Accept offers and record until `stop` is set; `listening` is called with the server's URL."""
     store, sessions, signaling = container.store(), container.sessions(), container.signaling()
-    placement = container.placement()
+    placement, transport = container.placement(), container.transport()
     store.check()
+    # Take the ports before recovery: a second server on one of them must fail before it touches the
+    # recordings of the first.
     if placement.here is None:
-        # Bind the port before recovery: a second server on the same port must fail before it
-        # touches the recordings of the first. The parent of several workers has reserved the port
-        # already; a worker binds later, so that no request waits for its recovery.
+        # The parent of several workers listens already; a worker accepts connections later, so that
+        # no request waits for its recovery.
         await signaling.bind()
+    try:
+        await transport.open()
+    except BaseException:
+        await signaling.stop()
+        await transport.close()
+        raise
     try:
         # recover before answering requests: they may be for sessions that are recovered here
         sessions.recover()
@@ -73,18 +79,28 @@ async def serve_here(
                 async with asyncio.timeout(TICK_S):
                     await stop.wait()
     finally:
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(SHUTDOWN_S):
                 await sessions.shut_down()
                 await signaling.stop()
                 await placement.close()
+                await transport.close()
+        except TimeoutError:
+            late = RecordingsLeft(f"completing recordings took longer than {SHUTDOWN_S:g} s")
+            container.events().publish(late)
         try:
             store.close()
         finally:
             container.catalogue().close()
 
 
-def at_signals(call: Callable[[], None]) -> None:
-    """Call `call` at SIGINT and SIGTERM, instead of Python's own handling."""
+def at_signals(call: Callable[[], None], *, at_hang_up: Callable[[], None] | None = None) -> None:
+    """Call `call` at SIGINT and SIGTERM, and at SIGHUP `at_hang_up` or else `call`.
+
+    SIGHUP says that the terminal is gone. It stays ignored if it was at the start, as by nohup.
+    """
+    loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signal_number, call)
+        loop.add_signal_handler(signal_number, call)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, at_hang_up or call)

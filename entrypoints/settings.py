@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from domain.errors import SettingInvalid
-from domain.session.addresses import PortRange, is_loopback
+from domain.recording.ledger import RestoreMode
+from domain.session.addresses import is_loopback
 from domain.session.ice import IceServer
 from domain.session.placement import MAX_NODES
 
@@ -26,7 +27,7 @@ def _setting(
     default: Any,
     text: str,
     *,
-    choices: tuple[str, ...] = (),
+    choices: tuple[str | int, ...] = (),
     low: float = -math.inf,
     high: float = math.inf,
     is_secret: bool = False,
@@ -48,12 +49,23 @@ def _check_limits(settings: Any) -> None:
         if value is None:
             continue
         if meta["choices"] and value not in meta["choices"]:
-            raise SettingInvalid(item.name, f"{value!r} is not one of {', '.join(meta['choices'])}")
+            listing = ", ".join(map(str, meta["choices"]))
+            raise SettingInvalid(item.name, f"{value!r} is not one of {listing}")
         if isinstance(value, int | float) and not meta["low"] <= value <= meta["high"]:
             limits = f"between {meta['low']:g} and {meta['high']:g}"
             if meta["high"] == math.inf:
                 limits = f"at least {meta['low']:g}"
             raise SettingInvalid(item.name, f"{value:g} is not {limits}")
+
+
+class OptionalFolder(str):
+    """The path of a folder, in a setting that may also say that there is none."""
+
+    __slots__ = ()
+
+
+USERS_STATE = OptionalFolder()
+"""Stands for a folder in the user's state folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +82,9 @@ class ServerSettings:
     )
     token: str | None = _setting(
         None, "Token that clients must send; required unless the host is loopback.", is_secret=True
+    )
+    admin_token: str | None = _setting(
+        None, "Token for administrators, who may end any session; --token may not.", is_secret=True
     )
     allow_anyone: bool = _setting(
         False, "Allow any client to record without a token, from other machines, too."
@@ -88,11 +103,22 @@ class ServerSettings:
         43_200.0, "How long the TURN credentials of a client are valid.", low=60, high=7 * 86_400
     )
     ice_policy: str = _setting(
-        "all", "relay: media goes through TURN servers only.", choices=("all", "relay")
+        "all",
+        "relay: media goes through TURN servers only. public: addresses of this machine are not "
+        "announced, only those of --public-address and those that STUN servers tell.",
+        choices=("all", "relay", "public"),
     )
-    udp_ports: PortRange | None = _setting(  # noqa: RUF009 (it is a dataclass field)
+    udp_port: int | None = _setting(
         None,
-        "UDP ports for media, such as 50000-50999; a session needs one for each local address.",
+        "UDP port for the media of all sessions, by default the number of --port; 0 picks a free "
+        "port. Further workers have the numbers that follow.",
+        low=0,
+        high=65535,
+    )
+    public_address: tuple[str, ...] = _setting(
+        (),
+        "Addresses or names, separated by commas, at which clients reach this machine from "
+        "outside: for clouds, and routers that forward.",
     )
     inactivity_timeout_s: float = _setting(
         30.0, "End a session that has received no packet for this long.", low=0.5, high=86_400
@@ -101,7 +127,7 @@ class ServerSettings:
         15.0, "Drop a session that has no media path after this long.", low=0.5, high=600
     )
     reorder_hold_s: float = _setting(
-        0.2, "How long to wait for packets that arrive out of order.", low=0, high=10
+        1.0, "How long to wait for packets that are late or have to be sent again.", low=0, high=10
     )
     max_gap_s: float = _setting(
         60.0, "Longest gap to fill with silence when timestamps jump.", low=1, high=86_400
@@ -123,6 +149,14 @@ class ServerSettings:
     rotate_s: float | None = _setting(
         None, "Begin a new part after this much time, exact to the sample.", low=1
     )
+    restore: str = _setting(
+        "lost",
+        "What to fetch from clients that keep what they capture: what was lost, or everything.",
+        choices=tuple(mode.value for mode in RestoreMode),
+    )
+    restore_window_h: float = _setting(
+        24.0, "How long to wait for it after a session has ended, in hours.", low=0.1, high=8_760
+    )
     memory_mb: int = _setting(256, "Memory limit of --storage memory for all recordings.", low=1)
     memory_each_mb: int = _setting(64, "Memory limit of --storage memory for one recording.", low=1)
     max_sessions: int = _setting(
@@ -139,16 +173,33 @@ class ServerSettings:
             raise SettingInvalid(missing, "tls_cert and tls_key go together")
         if self.token is not None and not self.token:
             raise SettingInvalid("token", "is empty")
+        if self.admin_token is not None:
+            if not self.admin_token:
+                raise SettingInvalid("admin_token", "is empty")
+            if self.token is None:
+                raise SettingInvalid("admin_token", "needs a token for clients, too (--token)")
+            if self.admin_token == self.token:
+                raise SettingInvalid("admin_token", "must not be the token that clients have")
         if self.max_sessions < self.workers:
             raise SettingInvalid("max_sessions", "each worker needs at least one session")
         if not self.turn_secret:
             _check_turn_credentials(self.ice_servers)
+        last_port = self.media_port + self.workers - 1
+        if self.media_port and last_port > 65535:
+            raise SettingInvalid("udp_port", f"{self.workers} workers need ports up to {last_port}")
+        if self.ice_policy == "public" and not (self.public_address or self.ice_servers):
+            raise SettingInvalid("ice_policy", "public needs --public-address or a STUN server")
         if not (self.token or self.allow_anyone or is_loopback(self.host)):
             raise SettingInvalid(
                 "token",
                 f"{self.host} can be reached from other machines: set a token, "
                 "or allow any client with --allow-anyone",
             )
+
+    @property
+    def media_port(self) -> int:
+        """The UDP port of the first worker; 0 for any free one."""
+        return self.port if self.udp_port is None else self.udp_port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +217,13 @@ class ClientSettings:
     )
     input: str | None = _setting(None, "File to stream with --capture file.")
     rate: int = _setting(48_000, "Sample rate of the capture in Hz.", low=8_000, high=384_000)
-    channels: int = _setting(1, "1 for mono, 2 for stereo.", low=1, high=2)
+    depth: int = _setting(16, "Bits per sample of the capture.", choices=(16, 24))
+    channels: int = _setting(
+        1,
+        "Channels to capture; the live stream has the first two at most.",
+        low=1,
+        high=8,
+    )
     duration: float | None = _setting(None, "Stop after this many seconds.", low=0.02)
     name: str = _setting("", "Name of the recording.")
     token: str | None = _setting(None, "Token to send to the server.", is_secret=True)
@@ -183,7 +240,20 @@ class ClientSettings:
         "voip", "What Opus is tuned for.", choices=("voip", "audio", "lowdelay")
     )
     queue_s: float = _setting(
-        2.0, "How much captured sound may wait for the encoder.", low=0.1, high=60
+        30.0, "How much captured sound may wait for the encoder.", low=0.1, high=60
+    )
+    spool: OptionalFolder | None = _setting(  # noqa: RUF009 (it is a dataclass field)
+        USERS_STATE,
+        "Folder in which captured sound is kept until the server has it; by default in the user's "
+        "state folder.",
+    )
+    spool_max_gb: float = _setting(
+        20.0, "Keep no more captured sound than this in the folder.", low=0.001, high=1_000_000
+    )
+    restore: str = _setting(
+        "lost",
+        "What the server gets of the captured sound when the stream has lost it, or all of it.",
+        choices=("lost", "all", "off"),
     )
     ice_servers: tuple[IceServer, ...] = _setting(
         (), "STUN and TURN servers; by default those that the server recommends."

@@ -14,19 +14,40 @@ import threading
 import time
 
 from domain.events import (
-    CaptureStarted,
     Event,
     EventsDropped,
+)
+from domain.events.client import (
+    CaptureStarted,
+    LiveRecordingEnded,
     MicrophoneLost,
+    MicrophoneNotReopened,
     MicrophoneReturned,
+    OwedSpoolDelivered,
+    OwedSpoolKept,
+    RetryScheduled,
+    SoundCaptured,
+    SoundSent,
+    SourceEnded,
+    SpoolDelivered,
+    SpoolEnded,
+    StreamConnected,
+    StreamEnded,
+    StreamInterrupted,
+    StreamResumed,
+)
+from domain.events.server import (
+    ClockFoundWrong,
     PartCompleted,
     RecordingBusy,
     RecordingCompleted,
     RecordingFailed,
     RecordingInterrupted,
     RecordingRecovered,
+    RecordingRestored,
+    RecordingsLeft,
     RecoveryFailed,
-    RetryScheduled,
+    RestoringFailed,
     ServerStarted,
     SessionEnded,
     SessionFailed,
@@ -34,17 +55,15 @@ from domain.events import (
     SessionResumed,
     SessionStateChanged,
     ShutdownStarted,
-    SoundSent,
-    SourceEnded,
-    StreamConnected,
-    StreamEnded,
-    StreamInterrupted,
-    StreamResumed,
+    StorageDelayed,
+    StorageWritable,
+    TrackFormatChanged,
     TrackStarted,
     WorkerDied,
 )
+from domain.recording.ledger import RestoreState
 from domain.session.session import SessionState
-from domain.sound.levels import FLOOR_DBFS
+from domain.sound.levels import FLOOR_DBFS, Levels
 
 _METER_WIDTH = 24
 _REDRAW_S = 0.1  # fast enough for the eye to follow the meter
@@ -59,6 +78,13 @@ def clock_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds, 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:02d}:{rest:04.1f}"
+
+
+def full_time(seconds: float) -> str:
+    """Format a duration as ``00:02:03.4``."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours:02d}:{minutes:02d}:{rest:04.1f}"
 
 
 def meter(rms_dbfs: float, peak_dbfs: float) -> str:
@@ -96,14 +122,28 @@ class StreamView:
                 self._say(f"back after {outage_s:.1f} s, in the same recording")
             case MicrophoneLost(reason):
                 self._say(f"{reason}; silent until it is back")
+            case MicrophoneNotReopened(reason):
+                self._say(f"the device is not opened yet: {reason}")
             case MicrophoneReturned(outage_s):
                 self._say(f"the device is back after {outage_s:.1f} s")
-            case SoundSent():
-                self._show_progress(event)
+            case SoundSent(seconds, levels, lost_s):
+                self._show_progress(seconds, "streamed", levels, lost_s)
+            case SoundCaptured(seconds, levels, lost_s):
+                self._show_progress(seconds, "captured, not sent yet", levels, lost_s)
+            case SpoolEnded(reason):
+                self._say(f"captured sound is not kept on this machine any more: {reason}")
+            case LiveRecordingEnded(reason):
+                self._say(f"{reason}; capturing goes on, and the sound is kept and sent later")
             case SourceEnded():
                 self._say("sending the rest")
             case StreamEnded():
                 self._show_summary(event)
+            case SpoolDelivered():
+                self._show_delivery(event)
+            case OwedSpoolDelivered(captured_s=captured_s):
+                self._say(f"{full_time(captured_s)} of an earlier stream are on the server now")
+            case OwedSpoolKept(reason=reason):
+                self._say(f"sound of an earlier stream is not on the server yet: {reason}")
             case EventsDropped(count):
                 self._say(f"{count} lines are missing here: the terminal was too slow")
 
@@ -120,16 +160,28 @@ class StreamView:
         if ended.lost_s:
             self._say(f"{ended.lost_s:.1f} s were lost at the device and are silent")
 
-    def _show_progress(self, sent: SoundSent) -> None:
-        levels = sent.levels
-        trouble = f"  {sent.lost_s:.1f} s lost" if sent.lost_s else ""
+    def _show_delivery(self, delivered: SpoolDelivered) -> None:
+        captured = f"{full_time(delivered.captured_s)} captured"
+        if delivered.state is RestoreState.OFF:
+            self._say(f"{captured}; the server keeps what it has received, and wants no more")
+        elif not delivered.is_all:
+            self._say(f"{captured} and kept before the spool ended, all of that on the server")
+        elif delivered.sha256 is None:
+            self._say(f"{captured}, all of it on the server")
+        else:
+            same = f"sha256 {delivered.sha256}, the same on both ends"
+            self._say(f"{captured}, all of it on the server, {same}")
+
+    def _show_progress(self, seconds: float, how: str, levels: Levels, lost_s: float) -> None:
+        trouble = f"  {lost_s:.1f} s lost" if lost_s else ""
         trouble += "  clipping" if levels.clipped else ""
-        at = clock_time(sent.seconds)
+        at = clock_time(seconds)
         if self._live:
             bar = meter(levels.rms_dbfs, levels.peak_dbfs)
-            self._draw(f"{at}  {bar} {levels.peak_dbfs:6.1f} dBFS{trouble}")
+            unusual = "" if how == "streamed" else f"  {how}"
+            self._draw(f"{at}  {bar} {levels.peak_dbfs:6.1f} dBFS{trouble}{unusual}")
         else:
-            self._say(f"{at} streamed, peak {levels.peak_dbfs:.1f} dBFS{trouble}")
+            self._say(f"{at} {how}, peak {levels.peak_dbfs:.1f} dBFS{trouble}")
 
     def _draw(self, line: str) -> None:
         width = shutil.get_terminal_size().columns - 1
@@ -158,6 +210,11 @@ class ServerView:
                 self._say(session_id, f"the client is back, with connection {connection}")
             case TrackStarted(session_id, track, audio_format):
                 self._say(session_id, f"{_of(track)}recording, {audio_format}")
+            case TrackFormatChanged(session_id, track, audio_format):
+                self._say(session_id, f"{_of(track)}recording, {audio_format}, in a new part")
+            case ClockFoundWrong(session_id, track, skew_ppm):
+                text = f"the sender's clock is wrong: {_speed(skew_ppm)}"
+                self._say(session_id, _of(track) + text)
             case PartCompleted(session_id, track, part, is_last=False):
                 self._say(session_id, f"{_of(track)}part {part.number} complete: {part.location}")
             case RecordingCompleted(session_id, track, recording):
@@ -169,10 +226,17 @@ class ServerView:
             case SessionFailed(session_id, error):
                 self._say(session_id, f"failed: {error!r}", error=True)
                 _log.error("session %s failed", session_id, exc_info=error)
-            case SessionEnded(session_id, reason):
-                self._say(session_id, f"session ended: {reason.value}")
+            case SessionEnded(session_id, reason, detail):
+                why = f" ({detail})" if detail else ""
+                self._say(session_id, f"session ended: {reason.value}{why}")
             case RecordingRecovered(recording):
                 _write(f"recovered {clock_time(recording.seconds)} in {recording.location}\n")
+            case RecordingRestored(session_id, state, seconds, restored_s):
+                text = f"{restored_s:.1f} s of {clock_time(seconds)} restored"
+                is_all = state is RestoreState.COMPLETE
+                self._say(session_id, text if is_all else f"{text}; the client sent no more")
+            case RestoringFailed(session_id, error):
+                self._say(session_id, f"not restored: {error}", error=True)
             case RecordingInterrupted(info, length):
                 recorded = clock_time(length / info.format.sample_rate_hz)
                 _write(f"waiting for the client of {info.name} ({recorded})\n")
@@ -180,11 +244,18 @@ class ServerView:
                 _write(f"still being written: {location}\n")
             case RecoveryFailed(error):
                 _write(f"gapless: {error}\n", error=True)
+            case StorageDelayed(problem):
+                _write(f"recordings wait for the disk: {problem}\n")
+            case StorageWritable(outage_s):
+                _write(f"the disk can be written again, after {outage_s:.1f} s\n")
             case ServerStarted(url, workers):
                 shared = f" with {workers} workers" if workers > 1 else ""
                 _write(f"gapless is listening on {url}{shared} (Ctrl-C to stop)\n")
             case WorkerDied(number, reason):
                 _write(f"worker {number} has died ({reason}); starting it again\n", error=True)
+            case RecordingsLeft(reason):
+                text = f"{reason}; unfinished recordings are completed at the next start"
+                _write(f"gapless: {text}\n", error=True)
             case ShutdownStarted():
                 _write("completing recordings\n")
             case EventsDropped(count):
@@ -194,6 +265,10 @@ class ServerView:
 
     def _say(self, session_id: str, line: str, *, error: bool = False) -> None:
         _write(f"{session_id}  {line}\n", error=error)
+
+
+def _speed(skew_ppm: float) -> str:
+    return f"{abs(skew_ppm) / 1e4:.1f} % too {'fast' if skew_ppm > 0 else 'slow'}"
 
 
 def _of(track: int) -> str:

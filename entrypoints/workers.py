@@ -1,7 +1,8 @@
-"""Runs a server as several processes, one for each core, that listen on the same port.
+"""Runs a server as several processes, one for each core, that accept connections on one port.
 
-The process that was started does not listen. It runs the worker processes and replaces a
-worker that dies. The new worker resumes the recordings of the old one when its clients reconnect.
+The process that was started listens, but accepts nothing. It runs the worker processes, and
+replaces a worker that dies or does not respond. The new worker resumes the recordings of the old
+one when its clients reconnect.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import contextlib
 import dataclasses
 import errno
 import multiprocessing
+import multiprocessing.resource_tracker
+import os
+import pathlib
 import signal
 import socket
 import tempfile
@@ -21,9 +25,13 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from domain.errors import GaplessError, PortInUse, SettingInvalid
-from domain.events import WorkerDied
+from domain.events.server import (
+    RecordingsLeft,
+    WorkerDied,
+)
 from domain.ports.events import EventPublisher
-from domain.session.placement import ABSENT, NodeId, SessionCounts
+from domain.session.placement import ABSENT, NodeId
+from entrypoints.builders import WorkerSetup, check_udp_ports
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
 from entrypoints.subscribers import events_for
@@ -35,7 +43,18 @@ STEADY_S = 30.0
 """A worker that ran for at least this long did not die early."""
 KILL_S = SHUTDOWN_S + 1.5
 """A worker that has not ended this long after it was told to is killed."""
+FROZEN_S = 10.0
+"""A worker whose event loop has been at a standstill for this long is killed and replaced.
+
+Requests avoid it long before that. A worker of a busy machine may be late by seconds.
+"""
+WATCH_S = 0.5
+"""How often the heartbeats of the workers are checked."""
+BACKLOG = 128
+"""Connections that wait to be accepted."""
 _PROCESSES = multiprocessing.get_context("spawn")
+_OF_A_TERMINAL = {signal.SIGINT, signal.SIGHUP}
+"""Signals that a terminal sends to all of its processes. A worker ends when its parent tells it."""
 
 
 async def serve_with_workers(
@@ -51,19 +70,26 @@ async def serve_with_workers(
     container.signaling()
     container.store().check()
     with (
-        _reserved(settings.host, settings.port) as port,
+        _listening(settings.host, settings.port) as listeners,
         tempfile.TemporaryDirectory(prefix="gapless-") as folder,
     ):
+        of_workers = [_settings_of_worker(settings, number) for number in range(settings.workers)]
+        for of_worker in of_workers:
+            # or one worker would fail, while the others touch the recordings
+            check_udp_ports(of_worker)
+        # started here: while it starts, it would unblock the signals that workers have blocked
+        multiprocessing.resource_tracker.ensure_running()
         counts = _PROCESSES.RawArray("i", [ABSENT] * settings.workers)
+        heartbeats = _PROCESSES.RawArray("d", settings.workers)
         workers = [
             _Worker(
-                _settings_of_worker(settings, port, number),
+                of_worker,
                 events,
-                NodeId(number, settings.workers),
-                counts,
-                folder,
+                WorkerSetup(
+                    NodeId(number, settings.workers), counts, heartbeats, folder, listeners
+                ),
             )
-            for number in range(settings.workers)
+            for number, of_worker in enumerate(of_workers)
         ]
         running = [asyncio.create_task(worker.run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
@@ -76,21 +102,29 @@ async def serve_with_workers(
                 await stopping
         finally:
             stopping.cancel()
+            # refuse new connections once the workers accept none, instead of letting them wait
+            for listener in listeners:
+                listener.close()
             for worker in workers:
                 worker.stop()
             await asyncio.wait(running, timeout=KILL_S)
             for worker in workers:
-                worker.kill()
+                if worker.kill():
+                    late = RecordingsLeft(
+                        f"worker {worker.number} has not ended within {KILL_S:g} s"
+                    )
+                    events.publish(late)
             await asyncio.gather(started, *running, return_exceptions=True)
 
 
-def _settings_of_worker(settings: ServerSettings, port: int, number: int) -> ServerSettings:
+def _settings_of_worker(settings: ServerSettings, number: int) -> ServerSettings:
     """Divide the limits of a server among its workers."""
     count = settings.workers
     sessions = settings.max_sessions // count + (number < settings.max_sessions % count)
     memory = max(1, settings.memory_mb // count)
+    port = settings.media_port + number if settings.media_port else 0
     return dataclasses.replace(
-        settings, port=port, workers=1, max_sessions=sessions, memory_mb=memory
+        settings, workers=1, max_sessions=sessions, memory_mb=memory, udp_port=port
     )
 
 
@@ -98,25 +132,23 @@ class _Worker:
     """One worker, which several processes may run one after another."""
 
     def __init__(
-        self,
-        settings: ServerSettings,
-        events: EventPublisher,
-        node: NodeId,
-        counts: SessionCounts,
-        folder: str,
+        self, settings: ServerSettings, events: EventPublisher, setup: WorkerSetup
     ) -> None:
         self._settings = settings
         self._events = events
-        self._node = node
-        self._counts = counts
-        self._folder = folder
+        self._setup = setup
         self._process: BaseProcess | None = None
         self._stopping = asyncio.Event()
         self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """The URL of the first process once it listens, or the reason why it does not."""
 
+    @property
+    def number(self) -> int:
+        """The number of the worker, from 0."""
+        return self._setup.node.number
+
     async def run(self) -> None:
-        """Run a process, and start another whenever it dies, until `stop` is called."""
+        """Run a process, and start another whenever it has died, until `stop` is called."""
         delay = RESTART_S
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -128,7 +160,7 @@ class _Worker:
                 break
             if time.monotonic() - began > STEADY_S:
                 delay = RESTART_S
-            self._events.publish(WorkerDied(self._node.number, reason))
+            self._events.publish(WorkerDied(self.number, reason))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()
@@ -139,30 +171,33 @@ class _Worker:
     def stop(self) -> None:
         """Tell the process to complete its recordings and end; do not start another."""
         self._stopping.set()
-        if self._process is not None and self._process.is_alive():
-            self._process.terminate()
+        if (process := self._process) is not None and process.is_alive():
+            process.terminate()
+            if process.pid is not None:
+                # one that is stopped would get the signal only when it is continued
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGCONT)
 
-    def kill(self) -> None:
-        """End the process at once."""
-        if self._process is not None and self._process.is_alive():
-            self._process.kill()
+    def kill(self) -> bool:
+        """End the process at once; return whether it was still running."""
+        if self._process is None or not self._process.is_alive():
+            return False
+        self._process.kill()
+        return True
 
     async def _run_process(self) -> str:
         """Run one process from its start to its end; return why it ended."""
         loop = asyncio.get_running_loop()
         reports, reporting = _PROCESSES.Pipe()
-        process = _PROCESSES.Process(
-            target=_work, args=(self._settings, self._node, self._counts, self._folder, reporting)
-        )
-        # Ctrl-C reaches all processes of a terminal, but a worker ends only when it is told to.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        process = _PROCESSES.Process(target=_work, args=(self._settings, self._setup, reporting))
+        signal.pthread_sigmask(signal.SIG_BLOCK, _OF_A_TERMINAL)
         try:
             process.start()
         except OSError as error:
             reports.close()
             return str(error)
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_A_TERMINAL)
             reporting.close()
         self._process = process
         if self._stopping.is_set():
@@ -171,15 +206,37 @@ class _Worker:
         reasons: list[str] = []
         loop.add_reader(process.sentinel, _complete, ended)
         loop.add_reader(reports.fileno(), self._receive, reports, reasons)
+        watching = asyncio.create_task(self._kill_when_frozen(process, reasons))
         try:
             await ended
         finally:
+            watching.cancel()
             loop.remove_reader(process.sentinel)
             loop.remove_reader(reports.fileno())
             reports.close()
         process.join()
-        self._counts[self._node.number] = ABSENT
-        return reasons[-1] if reasons else f"exit code {process.exitcode}"
+        self._setup.counts[self.number] = ABSENT
+        self._setup.heartbeats[self.number] = 0.0
+        return reasons[-1] if reasons else _how_ended(process.exitcode or 0)
+
+    async def _kill_when_frozen(self, process: BaseProcess, reasons: list[str]) -> None:
+        """Kill a process whose heartbeat has not changed for `FROZEN_S`, and add the reason.
+
+        The heartbeats begin when the process accepts requests. Before that it may be busy with
+        recovery, so that only a process which the system has stopped counts as frozen. Checks are
+        counted, so that a standstill of this process, or of the whole machine, is no reason to
+        kill the workers.
+        """
+        latest, unchanged = 0.0, 0
+        while unchanged < FROZEN_S / WATCH_S:
+            await asyncio.sleep(WATCH_S)
+            heartbeat = self._setup.heartbeats[self.number]
+            is_unchanged = heartbeat == latest if heartbeat > 0.0 else _is_stopped(process)
+            unchanged, latest = unchanged + 1 if is_unchanged else 0, heartbeat
+            if self._stopping.is_set():
+                return  # it completes its recordings, and has a deadline for that
+        reasons.append(f"it has not responded for {FROZEN_S:g} s")
+        process.kill()
 
     def _receive(self, reports: Connection, reasons: list[str]) -> None:
         """Receive a report of the process: its URL, or the reason why it does not listen."""
@@ -194,65 +251,72 @@ class _Worker:
             self.address.set_result(text)
 
 
+def _is_stopped(process: BaseProcess) -> bool:
+    """Return whether the system has stopped a process (SIGSTOP), as /proc tells."""
+    try:
+        text = pathlib.Path(f"/proc/{process.pid}/stat").read_text(
+            encoding="ascii", errors="replace"
+        )
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[:1] == ["T"]  # proc_pid_stat(5)
+
+
+def _how_ended(exit_code: int) -> str:
+    """Return how a process ended, by its exit code as multiprocessing reports it."""
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    with contextlib.suppress(ValueError):
+        return f"killed by {signal.Signals(-exit_code).name}"
+    return f"killed by signal {-exit_code}"
+
+
 def _complete(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
 
 @contextlib.contextmanager
-def _reserved(host: str, port: int) -> Iterator[int]:
-    """Reserve a port on which the workers can listen together.
+def _listening(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Listen on all addresses of a host, for the workers to accept the connections.
 
-    Another program can listen on it only if it asks to share the port, too. Raises `PortInUse`
-    or `SettingInvalid`.
+    The workers share one queue of connections. One that is frozen, or is being restarted, accepts
+    none; with a socket of its own (SO_REUSEPORT) it would keep its share of them waiting. Raises
+    `PortInUse` or `SettingInvalid`.
     """
-    try:
-        reserved = _bind(host, port)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUse(f"{host}:{port} is in use by another program") from error
-        raise SettingInvalid("host", f"cannot listen on {host}:{port}: {error}") from error
-    with reserved:
-        yield reserved.getsockname()[1]
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    for family, kind, *_, address in found if port else ():
-        with socket.socket(
-            family, kind
-        ) as probe:  # binding without SO_REUSEPORT fails if the port is in use
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            probe.bind(address)
-    family, kind, *_, address = found[0]
-    bound = socket.socket(family, kind)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind(address)
-    except BaseException:
-        bound.close()
-        raise
-    return bound
+    with contextlib.ExitStack() as opened:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            listeners: list[socket.socket] = []
+            for family, kind, protocol, _, address in dict.fromkeys(found):
+                listener = opened.enter_context(socket.socket(family, kind, protocol))
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                # with port 0, all addresses get the port that the first one gets
+                taken = listeners[0].getsockname()[1] if listeners else port
+                listener.bind((address[0], taken, *address[2:]))
+                listener.listen(BACKLOG)
+                listeners.append(listener)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUse(f"{host}:{port} is in use by another program") from error
+            raise SettingInvalid("host", f"cannot listen on {host}:{port}: {error}") from error
+        yield listeners
 
 
 # -- in a worker's process -----------------------------------------------------------------------
 
 
-def _work(
-    settings: ServerSettings, node: NodeId, counts: SessionCounts, folder: str, reports: Connection
-) -> None:
+def _work(settings: ServerSettings, setup: WorkerSetup, reports: Connection) -> None:
     log_to_terminal()
     try:
-        asyncio.run(_serve(settings, node, counts, folder, reports))
+        asyncio.run(_serve(settings, setup, reports))
     except GaplessError as error:
         reports.send((False, str(error)))
 
 
-async def _serve(
-    settings: ServerSettings, node: NodeId, counts: SessionCounts, folder: str, reports: Connection
-) -> None:
+async def _serve(settings: ServerSettings, setup: WorkerSetup, reports: Connection) -> None:
     stop = asyncio.Event()
     at_signals(stop.set)
     loop = asyncio.get_running_loop()
@@ -264,7 +328,7 @@ async def _serve(
     # The parent sends nothing through the pipe: it becomes readable when the parent has ended.
     loop.add_reader(reports.fileno(), stop_without_parent)
     with events_for(ServerView()) as events:
-        container = make_container(settings, events, node=node, counts=counts, sockets=folder)
+        container = make_container(settings, events, worker=setup)
         await serve_here(
             container, listening=lambda address: reports.send((True, address)), stop=stop
         )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from adapters.capture.threads import deliver_in_thread, in_driver_thread
-from domain.errors import DeviceLost, NoSuchDevice
-from domain.ports.capture import BlockConsumer, InputDevice
+from adapters.boot_time import boot_time
+from adapters.capture.driver import DRIVER
+from adapters.capture.threads import deliver_in_thread
+from domain.errors import DeviceLost
+from domain.ports.capture import BlockConsumer, DeviceIdentity
 from domain.sound.conversion import unpack
 from domain.sound.formats import AudioFormat, AudioFrame
 
 STALL_S = 2.0
 """A device that delivers nothing for this long counts as lost: many drivers report no error."""
+_SLICES = 4
 _CLOSE_S = 2.0
 _MAX_SKEW = 0.001
 
@@ -30,6 +32,7 @@ class Handoff:
         self._format = audio_format
         self._limit = round(queue_s * audio_format.sample_rate_hz)
         self._blocks: queue.SimpleQueue[AudioFrame | None] = queue.SimpleQueue()
+        self._failure: DeviceLost | None = None
         self._queued = self._got = 0  # samples; each is written by one thread only
         self._position = 0
         self._is_over = False
@@ -54,22 +57,44 @@ class Handoff:
         """Mark the end; queued blocks can still be read. Safe from any thread."""
         self._blocks.put(None)
 
+    def fail(self, error: DeviceLost) -> None:
+        """Let `get` raise this error from now on: no block that waits, or comes, is the device's.
+
+        Safe from any thread.
+        """
+        self._failure = error
+        self._blocks.put(None)  # wakes whoever waits
+
     def get(self) -> AudioFrame | None:
         """Wait for the next block; return None at the end.
 
-        Raises `DeviceLost` when no block arrives within `STALL_S`.
+        Raises the error of `fail`, and `DeviceLost` when no block arrives within `STALL_S`.
         """
         if self._is_over:
             return None
-        try:
-            block = self._blocks.get(timeout=STALL_S)
-        except queue.Empty:
-            raise DeviceLost(f"the device has delivered nothing for {STALL_S:g} s") from None
+        block = self._wait()
+        if self._failure is not None:
+            raise self._failure
         if block is None:
             self._is_over = True
         else:
             self._got += len(block)
         return block
+
+    def _wait(self) -> AudioFrame | None:
+        """Wait for at most `STALL_S`, in slices.
+
+        A slice that took much longer than asked for is not counted: the process or the machine was
+        stopped, and the device could not deliver.
+        """
+        slice_s = STALL_S / _SLICES
+        waited = 0
+        while waited < _SLICES:
+            began = boot_time()
+            with contextlib.suppress(queue.Empty):
+                return self._blocks.get(timeout=slice_s)
+            waited += boot_time() - began < 2 * slice_s
+        raise DeviceLost(f"the device has delivered nothing for {STALL_S:g} s")
 
 
 class CallbackSource:
@@ -79,14 +104,13 @@ class CallbackSource:
         self,
         audio_format: AudioFormat,
         handoff: Handoff,
-        release: Callable[[], object],
-        *,
-        device: str,
+        device: DeviceIdentity,
+        close: Callable[[], object],
     ) -> None:
         self.format = audio_format
         self.device = device
         self._handoff = handoff
-        self._release: Callable[[], object] | None = release
+        self._close_device: Callable[[], object] | None = close
 
     @property
     def overrun_samples(self) -> int:
@@ -100,39 +124,9 @@ class CallbackSource:
 
     async def close(self) -> None:
         self._handoff.end()
-        if (release := self._release) is not None:
-            self._release = None
-            # a driver whose device is gone may fail or hang; nothing in it is worth saving
-            with contextlib.suppress(Exception):
-                await in_driver_thread(release, timeout_s=_CLOSE_S)
-
-
-def choose(devices: Sequence[InputDevice], wanted: str | None) -> InputDevice:
-    """Return the device with the wanted number or name, or the default if `wanted` is None.
-
-    Part of a name is enough if it fits only one device. Raises `NoSuchDevice` with a list of the
-    available devices.
-    """
-    listing = [f"{device.index}: {device.name}" for device in devices]
-    if wanted is None:
-        for device in devices:
-            if device.is_default:
-                return device
-        raise NoSuchDevice(None, listing)
-    for device in devices:
-        if wanted in (str(device.index), device.name):
-            return device
-    same = [device for device in devices if _without_place(device.name) == _without_place(wanted)]
-    alike = [device for device in devices if wanted.lower() in device.name.lower()]
-    for fitting in (same, alike):
-        if len(fitting) == 1:
-            return fitting[0]
-    raise NoSuchDevice(wanted, listing)
-
-
-def _without_place(name: str) -> str:
-    """Strip the card number from an ALSA name; replugging a device changes the number."""
-    return re.sub(r" \(hw:\d+,\d+\)$", "", name)
+        if (close := self._close_device) is not None:
+            self._close_device = None
+            await DRIVER.close(close, timeout_s=_CLOSE_S)
 
 
 class OverflowMeter:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import pathlib
 import time
 from collections.abc import Sequence
 
 import numpy as np
-import soundfile
 
 from adapters.capture.threads import deliver_in_thread
+from adapters.sound_file import SoundFile
 from domain.errors import InputUnreadable
 from domain.ports.capture import AudioSource, BlockConsumer, CaptureRequest, InputDevice
-from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat, Samples
+from domain.sound.formats import AudioFormat, AudioFrame, Samples
 
 BLOCK_S = 0.02
 _TONE_HZ = (262, 294, 330, 349, 392, 440, 494, 523)
 _TONE_AMPLITUDE = 0.25
-_INTEGER_SUBTYPES = frozenset({"PCM_16", "PCM_U8", "PCM_S8"})
 
 
 class _PacedSource:
@@ -62,37 +60,18 @@ class _PacedSource:
 
 
 class FileSource(_PacedSource):
-    """Plays any file that libsndfile can read."""
+    """Plays a file."""
 
     def __init__(self, path: str) -> None:
-        try:
-            with pathlib.Path(path).open("rb"):
-                pass  # gives the reason, where libsndfile only says "system error"
-            self._file = soundfile.SoundFile(path)
-        except (soundfile.LibsndfileError, OSError, TypeError) as error:
-            raise InputUnreadable(f"cannot read {path} as audio: {_reason(error)}") from error
-        self._path = path
-        exact = self._file.subtype in _INTEGER_SUBTYPES
-        super().__init__(
-            AudioFormat(
-                self._file.samplerate,
-                self._file.channels,
-                SampleFormat.S16 if exact else SampleFormat.F32,
-            )
-        )
+        self._file = SoundFile(path)
+        super().__init__(self._file.format)
 
     async def close(self) -> None:
         await super().close()
         self._file.close()
 
     def _next(self, position: int, length: int) -> Samples:
-        dtype = "int16" if self.format.sample_format is SampleFormat.S16 else "float32"
-        try:
-            samples: Samples = self._file.read(length, dtype=dtype, always_2d=True)
-        except soundfile.LibsndfileError as error:
-            at = position / self.format.sample_rate_hz
-            raise InputUnreadable(f"{self._path} is damaged at {at:.1f} s") from error
-        return samples
+        return self._file.read(length)
 
 
 class ToneSource(_PacedSource):
@@ -110,11 +89,13 @@ class ToneSource(_PacedSource):
 
 
 def tone(audio_format: AudioFormat) -> Samples:
-    """Return one cycle of the tone, eight seconds long; shape (n, channels), s16."""
+    """Return one cycle of the tone, eight seconds long; shape (n, channels)."""
     rate = audio_format.sample_rate_hz
     turns = np.outer(_TONE_HZ, np.arange(rate)) / rate
     wave = _TONE_AMPLITUDE * np.sin(2 * np.pi * turns)
-    mono = np.rint(wave * 32767).astype("<i2").reshape(-1, 1)
+    sample_format = audio_format.sample_format
+    peak = (1 << (sample_format.bits - 1)) - 1
+    mono = np.rint(wave * peak).astype(sample_format.dtype).reshape(-1, 1)
     return np.repeat(mono, audio_format.channels, axis=1)
 
 
@@ -137,12 +118,4 @@ class ToneCapture:
         return []
 
     async def open(self, request: CaptureRequest) -> AudioSource:
-        return ToneSource(AudioFormat(request.sample_rate_hz, request.channels))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, soundfile.LibsndfileError):
-        return str(error.error_string).rstrip(".")
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)
+        return ToneSource(request.format)

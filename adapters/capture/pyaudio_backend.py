@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from adapters.capture.handoff import CallbackSource, Handoff, OverflowMeter, choose
-from adapters.capture.threads import in_driver_thread
+from adapters.boot_time import boot_time
+from adapters.capture.devices import DeviceOpener, OpenedDevice
+from adapters.capture.driver import DRIVER
+from adapters.capture.handoff import CallbackSource, Handoff, OverflowMeter
+from adapters.capture.sound_cards import SoundCards
+from adapters.capture.sound_server import SoundServer
 from domain.errors import BackendMissing, DeviceUnusable
 from domain.ports.capture import AudioSource, CaptureRequest, InputDevice
 from domain.sound.formats import AudioFormat, SampleFormat
@@ -19,56 +22,78 @@ _OPEN_S = 10.0
 class PyAudioCapture:
     """Captures through the PyAudio package, which compiles against PortAudio."""
 
+    def __init__(self, cards: SoundCards | None = None, server: SoundServer | None = None) -> None:
+        self._opener = DeviceOpener(cards or SoundCards(), server or SoundServer())
+
     def devices(self) -> Sequence[InputDevice]:
-        port_audio = _start(_import())
-        try:
-            return _devices(port_audio)
-        finally:
-            port_audio.terminate()
+        def look() -> list[InputDevice]:
+            port_audio = _start(_import())
+            try:
+                return self._opener.locate(_devices(port_audio))
+            finally:
+                port_audio.terminate()
+
+        return DRIVER.wait_for(look, timeout_s=_OPEN_S)
 
     async def open(self, request: CaptureRequest) -> AudioSource:
-        module = _import()
-        audio_format = AudioFormat(request.sample_rate_hz, request.channels, SampleFormat.S16)
+        audio_format = request.format
         handoff = Handoff(audio_format, queue_s=request.queue_s)
-        meter = OverflowMeter(sample_rate_hz=request.sample_rate_hz)
 
-        def callback(data: bytes, frames: int, _time: Any, status: int) -> tuple[None, int]:
-            overflowed = bool(status & module.paInputOverflow)
-            missing = meter.missing(frames=frames, overflowed=overflowed, now=time.monotonic())
-            handoff.put(data, missing=missing)
-            return None, module.paContinue
-
-        def start() -> tuple[Any, Any, str]:
+        def start() -> OpenedDevice:
+            module = _import()
             port_audio = _start(module)
+
+            def open_stream(device: InputDevice) -> Callable[[], object]:
+                close: Callable[[], object] = _open_stream(
+                    module, port_audio, device, handoff, audio_format
+                ).close
+                return close
+
             try:
-                device = choose(_devices(port_audio), request.device)
+                opened = self._opener.open(request, _devices(port_audio), open_stream, handoff.fail)
             except BaseException:
                 port_audio.terminate()
                 raise
-            try:
-                stream = port_audio.open(
-                    rate=request.sample_rate_hz,
-                    channels=request.channels,
-                    format=module.paInt16,
-                    input=True,
-                    input_device_index=device.index,
-                    frames_per_buffer=FRAMES_PER_BUFFER,
-                    stream_callback=callback,
-                )
-            except (OSError, ValueError) as error:
-                port_audio.terminate()
-                raise DeviceUnusable(
-                    f"cannot record {audio_format} from {device.name!r}: {_reason(error)}"
-                ) from error
-            return port_audio, stream, device.name
 
-        port_audio, stream, name = await in_driver_thread(start, timeout_s=_OPEN_S)
+            def close() -> None:
+                try:
+                    opened.close()
+                finally:
+                    # as long as one instance is left, PortAudio does not look for new devices
+                    port_audio.terminate()
 
-        def release() -> None:
-            stream.close()
-            port_audio.terminate()
+            return OpenedDevice(opened.identity, close)
 
-        return CallbackSource(audio_format, handoff, release, device=name)
+        opened = await DRIVER.open(start, lambda opened: opened.close(), timeout_s=_OPEN_S)
+        return CallbackSource(audio_format, handoff, opened.identity, opened.close)
+
+
+def _open_stream(
+    module: Any, port_audio: Any, device: InputDevice, handoff: Handoff, audio_format: AudioFormat
+) -> Any:
+    is_24_bit = audio_format.sample_format is SampleFormat.S24
+    meter = OverflowMeter(sample_rate_hz=audio_format.sample_rate_hz)
+
+    def callback(data: bytes, frames: int, _time: Any, status: int) -> tuple[None, int]:
+        overflowed = bool(status & module.paInputOverflow)
+        missing = meter.missing(frames=frames, overflowed=overflowed, now=boot_time())
+        handoff.put(data, missing=missing)
+        return None, module.paContinue
+
+    try:
+        return port_audio.open(
+            rate=audio_format.sample_rate_hz,
+            channels=audio_format.channels,
+            format=module.paInt24 if is_24_bit else module.paInt16,
+            input=True,
+            input_device_index=device.index,
+            frames_per_buffer=FRAMES_PER_BUFFER,
+            stream_callback=callback,
+        )
+    except (OSError, ValueError) as error:
+        raise DeviceUnusable(
+            f"cannot record {audio_format} from {device.name!r}: {_reason(error)}"
+        ) from error
 
 
 def _devices(port_audio: Any) -> list[InputDevice]:
@@ -86,6 +111,7 @@ def _devices(port_audio: Any) -> list[InputDevice]:
             channels=info["maxInputChannels"],
             default_rate_hz=round(info["defaultSampleRate"]),
             is_default=info["index"] == default,
+            host_api=port_audio.get_host_api_info_by_index(info["hostApi"])["name"],
         )
         for info in infos
         if info["maxInputChannels"] > 0

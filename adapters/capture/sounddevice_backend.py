@@ -2,85 +2,140 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import atexit
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from adapters.capture.handoff import CallbackSource, Handoff, OverflowMeter, choose
-from adapters.capture.threads import in_driver_thread
+from adapters.boot_time import boot_time
+from adapters.capture.devices import DeviceOpener, OpenedDevice
+from adapters.capture.driver import DRIVER, Driver
+from adapters.capture.handoff import CallbackSource, Handoff, OverflowMeter
+from adapters.capture.sound_cards import SoundCards
+from adapters.capture.sound_server import SoundServer
 from domain.errors import BackendMissing, DeviceUnusable
 from domain.ports.capture import AudioSource, CaptureRequest, InputDevice
 from domain.sound.formats import AudioFormat, SampleFormat
 
 _OPEN_S = 10.0
+_open_streams: set[Any] = set()
+"""The streams of this process; used in the driver's thread only."""
 
 
 class SoundDeviceCapture:
     """Captures through the sounddevice package."""
 
-    def __init__(self) -> None:
-        self._was_opened = False
+    def __init__(self, cards: SoundCards | None = None, server: SoundServer | None = None) -> None:
+        self._opener = DeviceOpener(cards or SoundCards(), server or SoundServer())
 
     def devices(self) -> Sequence[InputDevice]:
-        module = _import()
-        default = module.default.device[0]
-        return [
-            InputDevice(
-                index=info["index"],
-                name=info["name"],
-                channels=info["max_input_channels"],
-                default_rate_hz=round(info["default_samplerate"]),
-                is_default=info["index"] == default,
-            )
-            for info in module.query_devices()
-            if info["max_input_channels"] > 0
-        ]
+        return DRIVER.wait_for(lambda: self._opener.locate(_devices(_load())), timeout_s=_OPEN_S)
 
     async def open(self, request: CaptureRequest) -> AudioSource:
-        module = _import()
-        audio_format = AudioFormat(request.sample_rate_hz, request.channels, SampleFormat.S16)
+        audio_format = request.format
         handoff = Handoff(audio_format, queue_s=request.queue_s)
-        meter = OverflowMeter(sample_rate_hz=request.sample_rate_hz)
 
-        def callback(data: Any, frames: int, _time: Any, status: Any) -> None:
-            missing = meter.missing(
-                frames=frames, overflowed=status.input_overflow, now=time.monotonic()
+        def start() -> OpenedDevice:
+            module = _load()
+            return self._opener.open(
+                request,
+                _devices(module),
+                lambda device: _open_stream(module, device, handoff, audio_format),
+                handoff.fail,
             )
-            handoff.put(bytes(data), missing=missing)
 
-        def start() -> tuple[Any, str]:
-            if self._was_opened:
-                # PortAudio lists devices only when it starts, so restart it to see new ones
-                module._terminate()
-                module._initialize()
-            self._was_opened = True
-            device = choose(self.devices(), request.device)
-            try:
-                stream = module.RawInputStream(
-                    samplerate=request.sample_rate_hz,
-                    channels=request.channels,
-                    dtype="int16",
-                    device=device.index,
-                    callback=callback,
-                )
-                try:
-                    stream.start()
-                except BaseException:
-                    stream.close()
-                    raise
-            except module.PortAudioError as error:
-                raise DeviceUnusable(
-                    f"cannot record {audio_format} from {device.name!r}: {error.args[0]}"
-                ) from error
-            return stream, device.name
+        opened = await DRIVER.open(start, lambda opened: opened.close(), timeout_s=_OPEN_S)
+        return CallbackSource(audio_format, handoff, opened.identity, opened.close)
 
+
+def _open_stream(
+    module: Any, device: InputDevice, handoff: Handoff, audio_format: AudioFormat
+) -> Callable[[], object]:
+    """Open and start a stream; return what closes it."""
+    is_24_bit = audio_format.sample_format is SampleFormat.S24
+    meter = OverflowMeter(sample_rate_hz=audio_format.sample_rate_hz)
+
+    def callback(data: Any, frames: int, _time: Any, status: Any) -> None:
+        missing = meter.missing(frames=frames, overflowed=status.input_overflow, now=boot_time())
+        handoff.put(bytes(data), missing=missing)
+
+    def close() -> None:
         try:
-            stream, name = await in_driver_thread(start, timeout_s=_OPEN_S)
+            stream.close(ignore_errors=True)
+        finally:
+            _open_streams.discard(stream)
+
+    try:
+        stream = module.RawInputStream(
+            samplerate=audio_format.sample_rate_hz,
+            channels=audio_format.channels,
+            dtype="int24" if is_24_bit else "int16",
+            device=device.index,
+            callback=callback,
+        )
+        _open_streams.add(stream)
+        try:
+            stream.start()
+        except BaseException:
+            close()
+            raise
+    except module.PortAudioError as error:
+        raise DeviceUnusable(
+            f"cannot record {audio_format} from {device.name!r}: {error.args[0]}"
+        ) from error
+    return close
+
+
+def _devices(module: Any) -> list[InputDevice]:
+    default = module.default.device[0]
+    host_apis = module.query_hostapis()
+    return [
+        InputDevice(
+            index=info["index"],
+            name=info["name"],
+            channels=info["max_input_channels"],
+            default_rate_hz=round(info["default_samplerate"]),
+            is_default=info["index"] == default,
+            host_api=host_apis[info["hostapi"]]["name"],
+        )
+        for info in module.query_devices()
+        if info["max_input_channels"] > 0
+    ]
+
+
+def _load() -> Any:
+    """Import sounddevice; if it is imported already, let PortAudio look for new devices.
+
+    PortAudio lists devices only when it starts. It is not restarted while a stream is open,
+    because that would end the stream.
+    """
+    is_loaded = "sounddevice" in sys.modules
+    module = _import()
+    _guard_exit(module)
+    if is_loaded and not _open_streams:
+        with contextlib.suppress(module.PortAudioError):  # it does not run if it failed to start
+            module._terminate()
+        try:
+            module._initialize()
         except module.PortAudioError as error:
             raise DeviceUnusable(f"PortAudio failed to start: {error.args[0]}") from error
-        return CallbackSource(
-            audio_format, handoff, lambda: stream.close(ignore_errors=True), device=name
-        )
+    return module
+
+
+@functools.cache
+def _guard_exit(module: Any) -> None:
+    """Let the process end without calling PortAudio if the driver hangs then.
+
+    sounddevice terminates PortAudio when the interpreter exits.
+    """
+    atexit.register(_leave_busy_driver, module, DRIVER)
+
+
+def _leave_busy_driver(module: Any, driver: Driver) -> None:
+    if driver.is_busy:
+        module._initialized = 0  # sounddevice's own handler, which runs later, does nothing then
 
 
 def _import() -> Any:

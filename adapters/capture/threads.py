@@ -1,15 +1,13 @@
-"""Threads beside the event loop: for driver calls, and for delivering sound."""
+"""The thread in which a source delivers its sound."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
-from domain.errors import DeviceUnusable
 from domain.ports.capture import BlockConsumer
 from domain.sound.formats import AudioFrame
 
@@ -41,19 +39,6 @@ async def deliver_in_thread(
         raise
 
 
-async def in_driver_thread(call: Callable[[], _T], *, timeout_s: float) -> _T:
-    """Run a driver call in a thread of its own, because it may block or hang.
-
-    Raises `DeviceUnusable` when the call takes longer than `timeout_s`; its thread is abandoned.
-    """
-    with _quiet_stderr():
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await _start(call, name="gapless-driver")
-        except TimeoutError:
-            raise DeviceUnusable(f"the driver did not answer within {timeout_s:g} s") from None
-
-
 def _start(call: Callable[[], _T], *, name: str) -> asyncio.Future[_T]:
     """Run a call in a thread of its own; the future receives its result or exception."""
     loop = asyncio.get_running_loop()
@@ -77,23 +62,3 @@ def _start(call: Callable[[], _T], *, name: str) -> asyncio.Future[_T]:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return done
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Silence stderr, where ALSA and JACK print hundreds of lines.
-
-    A failure is reported as an exception anyway, and a lost device is looked for twice a second.
-    """
-    try:
-        stderr = os.dup(2)
-    except OSError:  # the process has no stderr
-        yield
-        return
-    with contextlib.ExitStack() as restoring:
-        restoring.callback(os.close, stderr)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        restoring.callback(os.close, nowhere)
-        os.dup2(nowhere, 2)
-        restoring.callback(os.dup2, stderr, 2)
-        yield

@@ -10,6 +10,7 @@ import ctypes
 import ctypes.util
 import functools
 import pathlib
+import threading
 import weakref
 from typing import Any
 
@@ -101,7 +102,7 @@ class OpusEncoder:
 
 
 class _Scratch:
-    """A buffer into which all decoders of a process write, in one thread, until `collect`.
+    """A buffer into which the decoders of one thread write; it holds sound of one at a time.
 
     All packets reuse the same memory, which therefore stays in the processor's cache.
     """
@@ -118,18 +119,32 @@ class _Scratch:
 
     def empty(self) -> Samples:
         """Return a copy of the samples and empty the buffer."""
-        taken = self.samples[: self.filled].copy()
+        copied = self.samples[: self.filled].copy()
         self.end.value, self.filled, self.user = self._start, 0, None
-        return taken
+        return copied
 
 
-_SCRATCH = _Scratch()
+class _PerThread(threading.local):
+    """Gives each thread a buffer of its own."""
+
+    def __init__(self) -> None:
+        self.scratch = _Scratch()
+
+
+_THREAD = _PerThread()
+_HANDOVER = threading.Lock()
+"""Held to empty a buffer that another decoder filled, or that belongs to another thread.
+
+No lock is needed for a buffer that holds nothing, or sound of the decoder that is being called:
+no other thread touches it. So the usual way, `decode` and then `collect`, takes no lock.
+"""
 
 
 class OpusDecoder:
     """Decodes packets of one stream to s16, shape (n, channels).
 
-    All decoders of a process share one buffer, so they must be used in one thread.
+    Several threads may use decoders at the same time, but no two threads the same decoder. A
+    decoder may move from one thread to another, even between `decode` and `collect`.
     """
 
     def __init__(self, audio_format: AudioFormat) -> None:
@@ -143,7 +158,8 @@ class OpusDecoder:
         weakref.finalize(self, self._library.opus_decoder_destroy, state)
         self._state = ctypes.c_void_p(state)
         self._opus_decode = self._library.opus_decode
-        self._gathered: list[Sound] = []  # sound older than the scratch buffer's
+        self._scratch: _Scratch | None = None  # the buffer with this decoder's latest sound
+        self._gathered: list[Sound] = []  # sound older than that
 
     def decode(self, payload: bytes) -> int:
         if not payload:
@@ -162,22 +178,20 @@ class OpusDecoder:
         return self._decode(None, min(whole, opus.MAX_PACKET_SAMPLES)) if whole else 0
 
     def collect(self) -> list[Sound]:
-        if _SCRATCH.user is self:
-            self._set_aside()
+        if (scratch := self._scratch) is not None:
+            if scratch is _THREAD.scratch and scratch.user is self:
+                self._set_aside(scratch)
+            else:
+                self._leave(scratch)
         gathered, self._gathered = self._gathered, []
         return gathered
 
-    def _set_aside(self) -> None:
-        """Move this decoder's samples out of the scratch buffer, so that another can use it."""
-        if len(samples := _SCRATCH.empty()):
-            self._gathered.append(samples.reshape(-1, self._channels))
-
     def _decode(self, payload: bytes | None, room: int, fec: int = 0) -> int:
-        scratch = _SCRATCH
+        scratch = _THREAD.scratch
         if scratch.user is not self or scratch.filled > _SCRATCH_FULL:
-            if scratch.user is not None:
-                scratch.user._set_aside()
-            scratch.user = self
+            if scratch.user is not None or self._scratch is not None:
+                self._make_room(scratch)
+            self._scratch, scratch.user = scratch, self
         size = len(payload) if payload else 0
         length: int = self._opus_decode(self._state, payload, size, scratch.end, room, fec)
         if length < 0:
@@ -186,6 +200,25 @@ class OpusDecoder:
         scratch.filled += added
         scratch.end.value += added * _WIDTH  # type: ignore[operator]  # it is not null
         return length
+
+    def _make_room(self, scratch: _Scratch) -> None:
+        """Empty this thread's buffer, and the one that holds this decoder's latest sound."""
+        if (former := self._scratch) is not None:
+            self._leave(former)
+        if (user := scratch.user) is not None:
+            user._leave(scratch)
+
+    def _leave(self, scratch: _Scratch) -> None:
+        """Set this decoder's samples aside, unless another thread has already done so."""
+        with _HANDOVER:
+            if scratch.user is self:
+                self._set_aside(scratch)
+
+    def _set_aside(self, scratch: _Scratch) -> None:
+        """Move this decoder's samples out of the buffer, so that another decoder can use it."""
+        if len(samples := scratch.empty()):
+            self._gathered.append(samples.reshape(-1, self._channels))
+        self._scratch = None  # last, because `collect` may read it in another thread
 
 
 @functools.cache

@@ -8,7 +8,10 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from domain.events import Event, EventsDropped
+from domain.events import (
+    Event,
+    EventsDropped,
+)
 from domain.ports.events import Subscriber
 
 _log = logging.getLogger("gapless")

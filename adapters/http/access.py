@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from adapters.http.routes import Handler, route_of
+from adapters.http.bodies import is_unicode
+from adapters.http.routes import SECRET, Handler, Route, route_of
 from domain.errors import NotAllowed, Unauthorized
 from domain.session.addresses import is_loopback
-from domain.session.roles import ALL_ROLES, Role, is_allowed
+from domain.session.roles import Role, is_allowed
 
 
 class Access:
@@ -19,6 +20,11 @@ class Access:
 
     If there are tokens, a request has the roles of its bearer token. Otherwise every request has
     all roles. On a loopback address its host name then has to be a loopback name, too.
+
+    The clients of a server share a token, and the ids of sessions are in file names. So a route
+    that changes or ends a session wants the secret of that session, or an administrator's token.
+    What a client has captured comes from that client alone: those routes want its secret, whether
+    there are tokens or not.
     """
 
     def __init__(
@@ -39,24 +45,40 @@ class Access:
         if self._needs_loopback_name and not is_loopback(_host_name(request)):
             raise Unauthorized("without a token this server answers to loopback names only")
         route = route_of(request)
-        is_public = request.method == "OPTIONS" or (route is not None and route.role is None)
-        if not is_public:
-            roles = self.roles_of(request)
-            if route is not None and route.role is not None and not is_allowed(roles, route.role):
-                raise NotAllowed(f"this token lacks the role {route.role.value!r}")
+        if route is not None and route.secret_only:
+            request[SECRET] = self._secret_in(request)
+        elif request.method != "OPTIONS" and (route is None or not route.is_public):
+            self._check_bearer(request, route)
         return await handler(request)
 
-    def roles_of(self, request: web.Request) -> Set[Role]:
-        """Return the roles of the bearer of a request. Raises `Unauthorized`."""
+    def _check_bearer(self, request: web.Request, route: Route | None) -> None:
+        """Check the roles of a request's token, or pass a session's secret on to the handler."""
         if not self._tokens:
-            return ALL_ROLES
-        scheme, _, text = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        given = text.strip().encode("utf-8", "surrogateescape")
-        if scheme.lower() == "bearer":
-            for token, roles in self._tokens.items():
-                if hmac.compare_digest(token, given):
-                    return roles
-        raise Unauthorized("a bearer token is needed, and this one is wrong")
+            return
+        bearer = _bearer(request)
+        roles = self._roles_of(bearer)
+        if roles is None:
+            if not bearer or route is None or not route.allows_secret:
+                raise Unauthorized("a bearer token is needed, and this one is wrong")
+            request[SECRET] = bearer
+        elif route is not None and route.role is not None and not is_allowed(roles, route.role):
+            also = "; the session's own secret is enough" if route.allows_secret else ""
+            raise NotAllowed(f"this token lacks the role {route.role.value!r}{also}")
+
+    def _secret_in(self, request: web.Request) -> str:
+        """Return a bearer token that can be a session's secret; the handler compares it."""
+        bearer = _bearer(request)
+        if not bearer or self._roles_of(bearer) is not None:
+            raise Unauthorized("the bearer token has to be the secret of this session")
+        return bearer
+
+    def _roles_of(self, bearer: str) -> Set[Role] | None:
+        """Return the roles of a token; None if it is not a token of this server."""
+        given = bearer.encode()
+        for token, roles in self._tokens.items():
+            if hmac.compare_digest(token, given):
+                return roles
+        return None
 
     def allows_page(self, origin: str) -> bool:
         """Return whether web pages of an origin may use this server from a browser.
@@ -67,11 +89,21 @@ class Access:
         return self._allows_all_pages or _is_loopback_origin(origin)
 
 
+def _bearer(request: web.Request) -> str:
+    """Return the bearer token of a request; empty if there is none, or if it is not Unicode."""
+    scheme, _, text = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return text.strip() if scheme.lower() == "bearer" and is_unicode(text) else ""
+
+
 def _host_name(request: web.Request) -> str:
-    try:
-        return request.url.host or ""
-    except ValueError:
-        return ""
+    """Return the host of a request without its port, as it was sent.
+
+    A loopback name has no other spelling, so it need not be decoded (IDNA takes quadratic time).
+    """
+    host = request.host.lower()
+    if host.startswith("["):  # an IPv6 address
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
 
 
 def _is_loopback_origin(origin: str) -> bool:

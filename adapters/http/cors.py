@@ -9,7 +9,7 @@ from aiohttp.typedefs import Middleware
 
 from adapters.http.routes import Handler
 
-_ALLOWED_HEADERS = "Authorization, Content-Type, If-Match"
+_ALLOWED_HEADERS = "Authorization, Content-Digest, Content-Type, If-Match"
 _EXPOSED_HEADERS = "Accept-Patch, ETag, Gapless-Seconds, Link, Location, Retry-After"
 _PREFLIGHT_AGE_S = 600
 

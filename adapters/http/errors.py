@@ -10,11 +10,13 @@ from aiohttp import hdrs, web
 from adapters.http.routes import Handler
 from domain.errors import (
     CandidateRejected,
+    CapturedInvalid,
     NodeUnavailable,
     NoRelay,
     NotAllowed,
     OfferRejected,
     PeerError,
+    PieceInvalid,
     QueryInvalid,
     RecordingIncomplete,
     RecordingLive,
@@ -22,6 +24,7 @@ from domain.errors import (
     Refusal,
     ServerFull,
     SessionUnknown,
+    StorageFailed,
     StorageFull,
     Unauthorized,
 )
@@ -37,6 +40,8 @@ STATUSES: Mapping[type[PeerError], int] = {
     SessionUnknown: 404,
     RecordingUnknown: 404,
     RecordingLive: 409,
+    PieceInvalid: 422,
+    CapturedInvalid: 422,
     RecordingIncomplete: 500,
     NoRelay: 502,
     ServerFull: 503,
@@ -44,12 +49,20 @@ STATUSES: Mapping[type[PeerError], int] = {
     StorageFull: 507,
 }
 RETRY_AFTER_S = 5
+REALM = 'realm="gapless"'
 _HEADERS: Mapping[type[PeerError], Mapping[str, str]] = {
-    Unauthorized: {hdrs.WWW_AUTHENTICATE: 'Bearer realm="gapless"'},
+    Unauthorized: {hdrs.WWW_AUTHENTICATE: f"Bearer {REALM}"},
     ServerFull: {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)},
     NodeUnavailable: {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)},
 }
-_KEPT_HEADERS = ("Allow", "Accept-Patch", "Accept-Post")
+_KEPT_HEADERS = (
+    "Accept-Encoding",
+    "Accept-Patch",
+    "Accept-Post",
+    "Accept-Put",
+    "Allow",
+    "Retry-After",
+)
 
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504, 507)
 """Statuses of a server or gateway that is busy, full or restarting."""
@@ -62,6 +75,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except PeerError as error:
         return _answer(STATUSES.get(type(error), 400), str(error), _HEADERS.get(type(error), {}))
+    except StorageFailed as error:
+        return _answer(507, str(error), {})
     except web.HTTPException as error:
         headers = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
         return _answer(error.status, error.text or error.reason, headers)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from adapters.http.bodies import read_body
 from adapters.http.nodes import NodeClient, is_from_node
 from adapters.http.routes import Handler, route_of
+from adapters.http.uploads import UPLOAD_S, chunks_of
 from domain.errors import NodeUnavailable
-from domain.ports.placement import Node, Placement
+from domain.ports.placement import NewOffer, Node, Placement, SessionKey
 
+WATCH_S = 0.5
+"""How often the node of a session is looked up again while it has not answered."""
+SEARCHES = 5
+RETRY_S = 0.3
+"""How often, and after which time, another node is sought for an offer whose node is gone."""
 _NOT_FORWARDED = {
     "connection", "content-encoding", "content-length", "date", "keep-alive", "origin", "te",
     "transfer-encoding", "upgrade", "vary",
 }  # fmt: skip
 """Headers of one hop, headers that describe a body as it was sent, and those of CORS."""
+_UPLOAD_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_read=UPLOAD_S)
+"""The client may be slow, and what it sends has its own limits. After the body, the node may need
+time for it; `Placement` tells if it does not respond at all."""
 
 
 class Forwarder:
@@ -36,41 +47,110 @@ class Forwarder:
         """Handle a request here or forward it; raises `NodeUnavailable`.
 
         A forwarded request is always handled here, so that it cannot go around in circles. A
-        request that does not name its session is malformed; any node can refuse it.
+        request that does not name its session is malformed; any node can refuse it. A new offer
+        goes to another node if its node ends or stops to respond; a session cannot.
         """
         route = route_of(request)
         if (
             route is None
             or route.session_key is None
             or is_from_node(request)
-            or not self._placement.others()
+            or self._placement.here is None
         ):
             return await handler(request)
         key = await route.session_key(request)
-        node = await self._placement.node_of(key) if key is not None else None
-        if node is None:
+        if key is None:
             return await handler(request)
-        return await self._send(node, request)
+        searches = SEARCHES if isinstance(key, NewOffer) else 1
+        while True:
+            try:
+                node = await self._placement.node_of(key)
+                if node is None:
+                    return await handler(request)
+                response = await self._send_while_responsive(node, request, key)
+                if response is not None:
+                    return response
+            except NodeUnavailable:
+                searches -= 1
+                if not searches:
+                    raise
+                await asyncio.sleep(RETRY_S)
+
+    async def _send_while_responsive(
+        self, node: Node, request: web.Request, key: SessionKey
+    ) -> web.Response | None:
+        """Forward a request; return None if its offer belongs to another node meanwhile.
+
+        Raises `NodeUnavailable`.
+        """
+        sending = asyncio.create_task(self._send(node, request), name="forward request")
+        try:
+            while True:
+                await asyncio.wait({sending}, timeout=WATCH_S)
+                if sending.done():
+                    return sending.result()
+                if await self._placement.node_of(key) != node:
+                    return None
+        finally:
+            if not sending.done():
+                sending.cancel()
+                await asyncio.wait({sending})
 
     async def _send(self, node: Node, request: web.Request) -> web.Response:
-        body = await read_body(request)
+        route = route_of(request)
+        if route is not None and route.is_upload:
+            return await self._send_upload(node, request)
+        return await self._exchange(
+            node, request, data=await read_body(request), headers=_forwarded(request.headers)
+        )
+
+    async def _send_upload(self, node: Node, request: web.Request) -> web.Response:
+        """Forward a long body as it arrives; the other node limits what it reads of it.
+
+        Raises `NodeUnavailable`, and what `chunks_of` raises.
+        """
+        failures: list[web.HTTPException] = []
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b""  # aiohttp sends the header with the first chunk: the node may refuse by it
+            try:
+                async for chunk in chunks_of(request):
+                    yield chunk
+            except web.HTTPException as error:  # aiohttp would hide it
+                failures.append(error)
+                raise
+
+        headers = _forwarded(request.headers)
+        for name in (hdrs.CONTENT_LENGTH, hdrs.CONTENT_ENCODING):  # the body stays as it is
+            if name in request.headers:
+                headers[name] = request.headers[name]
+        try:
+            return await self._exchange(
+                node, request, data=body(), headers=headers, timeout=_UPLOAD_TIMEOUT
+            )
+        except NodeUnavailable:
+            if failures:
+                raise failures[0] from None
+            raise
+
+    async def _exchange(self, node: Node, request: web.Request, **options: Any) -> web.Response:
+        """Send a request with options of aiohttp, and return the answer."""
         try:
             async with self._nodes.to(node).request(
                 request.method,
                 f"http://node{request.path_qs}",
-                data=body,
-                headers=_forwarded(request.headers.items()),
                 allow_redirects=False,
+                **options,
             ) as answer:
                 response = web.Response(status=answer.status, body=await answer.read())
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise NodeUnavailable("a worker of this server is being restarted") from error
         response.headers.clear()
-        response.headers.extend(_forwarded(answer.headers.items()))
+        response.headers.extend(_forwarded(answer.headers))
         return response
 
 
-def _forwarded(headers: Any) -> CIMultiDict[str]:
+def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:
     return CIMultiDict(
-        (name, value) for name, value in headers if name.lower() not in _NOT_FORWARDED
+        (name, value) for name, value in headers.items() if name.lower() not in _NOT_FORWARDED
     )

@@ -20,7 +20,7 @@ NODE_S = 2.0
 """How long another node may take to answer."""
 
 
-class HealthDoor:
+class HealthHandlers:
     """Answers without a token, because load balancers and monitors ask."""
 
     def __init__(

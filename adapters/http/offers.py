@@ -1,4 +1,4 @@
-"""The JSON door: ``/offer``, ``/ice-candidate``, ``/sessions/{id}``."""
+"""The JSON requests: ``/offer``, ``/ice-candidate``, ``/sessions/{id}``."""
 
 from __future__ import annotations
 
@@ -9,29 +9,38 @@ from aiohttp import web
 
 from adapters.http import headers
 from adapters.http.bodies import JSON, peek_json, read_json
-from adapters.http.routes import Route
-from domain.errors import CandidateRejected, OfferRejected
+from adapters.http.restore_json import read_spool
+from adapters.http.routes import SECRET, Route, key_in_path
+from domain.errors import CandidateRejected, OfferRejected, SessionUnknown, Unauthorized
 from domain.ports.placement import KnownSession, NewOffer, SessionKey
+from domain.recording.restoring import SpoolInfo
 from domain.services.server.sessions import SessionService
 from domain.session.ice import IceCandidate, IceServer
 from domain.session.roles import Role
 
 MAX_NAME_CHARACTERS = 200
+_NOT_OPENED = "the bearer token is not the secret of this session, or the session is over"
+MAX_CANDIDATE_CHARACTERS = 1000
 
 
-class OfferDoor:
+class OfferHandlers:
     """Translates between JSON and the sessions."""
 
     def __init__(self, service: SessionService) -> None:
         self._service = service
 
     def routes(self) -> Sequence[Route]:
-        publish = Role.PUBLISH
         return [
-            Route("POST", "/offer", self._offer, publish, JSON, _key_of_offer),
-            Route("POST", "/ice-candidate", self._ice_candidate, publish, JSON, _key_of_candidate),
-            Route("DELETE", "/sessions/{id}", self._delete, publish, session_key=_key_in_path),
-        ]
+            Route("POST", "/offer", self._offer, Role.PUBLISH, JSON, _key_of_offer),
+            Route(
+                "POST", "/ice-candidate", self._ice_candidate, Role.ADMIN, JSON,
+                _key_of_candidate, allows_secret=True,
+            ),
+            Route(
+                "DELETE", "/sessions/{id}", self._delete, Role.ADMIN,
+                session_key=key_in_path, allows_secret=True,
+            ),
+        ]  # fmt: skip
 
     async def _offer(self, request: web.Request) -> web.StreamResponse:
         body = await read_json(request)
@@ -41,7 +50,9 @@ class OfferDoor:
             raise OfferRejected('an offer is {"sdp": "…", "type": "offer"}')
         if not isinstance(resume, str | None):
             raise OfferRejected("resume has to be text")
-        accepted = await self._service.offer(sdp, name=check_name(name), resume=resume)
+        accepted = await self._service.offer(
+            sdp, name=check_name(name), resume=resume, spool=_spool_in(body)
+        )
         return web.json_response(
             {
                 "sdp": accepted.answer_sdp,
@@ -53,6 +64,7 @@ class OfferDoor:
         )
 
     async def _ice_candidate(self, request: web.Request) -> web.StreamResponse:
+        opened = self._session_opened_by(request)
         body = await read_json(request)
         session_id, candidate = body.get("id"), body.get("candidate")
         mid, index = body.get("sdpMid"), body.get("sdpMLineIndex")
@@ -67,12 +79,38 @@ class OfferDoor:
             raise CandidateRejected(
                 'a candidate is {"id": "…", "candidate": "…", "sdpMid": "…", "sdpMLineIndex": n}'
             )
+        if len(candidate or "") > MAX_CANDIDATE_CHARACTERS:
+            raise CandidateRejected(
+                f"a candidate has at most {MAX_CANDIDATE_CHARACTERS} characters"
+            )
+        _check_opened(opened, session_id)
         self._service.add_candidate(session_id, IceCandidate(candidate, mid, index, username))
         return web.Response(status=204)
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
-        seconds = await self._service.delete(request.match_info["id"])
+        session_id = request.match_info["id"]
+        _check_opened(self._session_opened_by(request), session_id)
+        seconds = await self._service.delete(session_id)
         return web.Response(status=204, headers={headers.SECONDS: f"{seconds:.6f}"})
+
+    def _session_opened_by(self, request: web.Request) -> str | None:
+        """Return the id of the session whose secret a request has; None if it needs no secret.
+
+        Raises `Unauthorized` if the bearer token is not the secret of any session.
+        """
+        secret = request.get(SECRET)
+        if secret is None:
+            return None
+        try:
+            return self._service.session_of(secret)
+        except SessionUnknown as error:
+            raise Unauthorized(_NOT_OPENED) from error
+
+
+def _check_opened(opened: str | None, session_id: str) -> None:
+    """Raise `Unauthorized` if a secret opens another session than the one to be changed."""
+    if opened is not None and opened != session_id:
+        raise Unauthorized(_NOT_OPENED)
 
 
 async def _key_of_offer(request: web.Request) -> SessionKey | None:
@@ -88,8 +126,13 @@ async def _key_of_candidate(request: web.Request) -> SessionKey | None:
     return KnownSession(session_id) if isinstance(session_id, str) else None
 
 
-async def _key_in_path(request: web.Request) -> SessionKey | None:
-    return KnownSession(request.match_info["id"])
+def _spool_in(body: dict[str, Any]) -> SpoolInfo | None:
+    if body.get("spool") is None:
+        return None
+    try:
+        return read_spool(body["spool"])
+    except ValueError as error:
+        raise OfferRejected(str(error)) from error
 
 
 def check_name(name: Any) -> str:

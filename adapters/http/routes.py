@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from domain.ports.placement import SessionKey
+from domain.ports.placement import KnownSession, SessionKey
 from domain.session.roles import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -25,12 +25,31 @@ class Route:
     path: str
     handler: Handler
     role: Role | None
-    """The role that a request needs; None if the route is public."""
+    """The role that a request needs; None if the route is public, or `secret_only`."""
     accepts: str | None = None
     """The media type of a request's body."""
     session_key: KeyReader | None = None
     """Reads which session a request is for; None if any node can answer."""
+    allows_secret: bool = False
+    """Whether the session's secret is enough, in place of a token with the role.
 
+    The handler then has to compare the `SECRET` of the request with the session's.
+    """
+    secret_only: bool = False
+    """Whether nothing but the session's secret is enough, also where there are no tokens.
+
+    The handler has to compare it, too.
+    """
+    is_upload: bool = False
+    """Whether the body may be long: its handler limits it, and it is forwarded as it arrives."""
+
+    @property
+    def is_public(self) -> bool:
+        return self.role is None and not self.secret_only
+
+
+SECRET = web.RequestKey("secret", str)
+"""A bearer token that is none of the server's tokens, on a route that secrets open."""
 
 DECLARED = web.AppKey("declared", dict[web.AbstractRoute, Route])
 """All routes of an application."""
@@ -52,6 +71,11 @@ def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
         methods["OPTIONS"] = Route("OPTIONS", path, _options(found, sorted(methods)), role=None)
         for method, route in methods.items():
             declared[resource.add_route(method, route.handler)] = route
+
+
+async def key_in_path(request: web.Request) -> SessionKey | None:
+    """Read which session a request is for: its path has the session's id."""
+    return KnownSession(request.match_info["id"])
 
 
 def route_of(request: web.Request) -> Route | None:

@@ -13,6 +13,8 @@ from domain.session.ice import IceDescription, are_ice_credentials
 
 CONTENT_TYPE = "application/trickle-ice-sdpfrag"
 MAX_LINES = 1000
+MAX_CANDIDATES = 100
+"""Further candidates of a fragment are ignored: a connection uses the first fifty at most."""
 _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}")  # RFC 8866 § 9
 
 
@@ -45,7 +47,8 @@ def parse_fragment(text: str) -> Fragment:
         if name == "candidate":
             if not value.strip():
                 raise CandidateRejected("a candidate line of the fragment is empty")
-            candidates.append(value)
+            if len(candidates) < MAX_CANDIDATES:
+                candidates.append(value)
         else:
             values.setdefault(name, value)
     username, password = values.get("ice-ufrag", ""), values.get("ice-pwd", "")

@@ -1,4 +1,4 @@
-"""The WHIP door, for standard publishers. The numbers after § are sections of RFC 9725."""
+"""WHIP, for standard publishers. The numbers after § are sections of RFC 9725."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from domain.session.roles import Role
 SDP = "application/sdp"
 
 
-class WhipDoor:
+class WhipHandlers:
     """Translates between WHIP and the sessions.
 
     The path of a WHIP session contains the session's secret, so that others cannot guess it (§ 5).

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from adapters.boot_time import boot_time
+
 _log = logging.getLogger("gapless")
 
 
@@ -20,6 +22,12 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class BootTimeClock(SystemClock):
+    """A client's clock: it goes on while the machine sleeps, as its server's clock does."""
+
+    monotonic = staticmethod(boot_time)
 
 
 class _Work:
@@ -54,6 +62,9 @@ class BackgroundTasks:
 
     def soon(self, call: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_soon(call)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, call)
 
     async def join(self) -> None:
         while self._tasks:

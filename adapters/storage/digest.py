@@ -66,15 +66,22 @@ class GrowingDigest:
         self._format = audio_format
         self._digest = Digest(audio_format)
         self._size = 0  # bytes in the file
-        self._taken = 0  # bytes in the digest
+        self._hashed = 0  # bytes in the digest
         self._reading: threading.Thread | None = None
 
     def grow(self, size: int) -> None:
         """Note that `size` bytes were appended to the file."""
         self._size += size
-        if self._size - self._taken >= _STEP and self.reading is None:
+        if self._size - self._hashed >= _STEP and self.reading is None:
             with contextlib.suppress(OSError):  # `complete` reads again
-                self._take(self._size)
+                self._hash_until(self._size)
+
+    def shrink(self, size: int) -> None:
+        """Note that only the first `size` bytes of the file have stayed."""
+        self.close()
+        self._size = size
+        if self._hashed > size:
+            self._forget()
 
     def begin_with(self, size: int) -> None:
         """Read the `size` bytes of the file in a thread; for hours of sound this takes seconds."""
@@ -91,10 +98,8 @@ class GrowingDigest:
 
     def complete(self, size: int) -> Digest:
         """The digest of the whole file of `size` bytes. Raises `OSError`."""
-        self.close()
-        if self._taken > size:
-            self._forget()
-        self._take(size)
+        self.shrink(size)
+        self._hash_until(size)
         return self._digest
 
     def close(self) -> None:
@@ -104,18 +109,18 @@ class GrowingDigest:
 
     def _begin(self, size: int) -> None:
         with contextlib.suppress(OSError):
-            self._take(size)
+            self._hash_until(size)
 
-    def _take(self, size: int) -> None:
+    def _hash_until(self, size: int) -> None:
         try:
-            self._digest.read(self._descriptor, self._offset + self._taken, size - self._taken)
+            self._digest.read(self._descriptor, self._offset + self._hashed, size - self._hashed)
         except OSError:
             self._forget()  # the next call begins from the start
             raise
-        self._taken = size
+        self._hashed = size
 
     def _forget(self) -> None:
-        self._digest, self._taken = Digest(self._format), 0
+        self._digest, self._hashed = Digest(self._format), 0
 
 
 def digest_of(

@@ -5,19 +5,24 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from adapters.storage.digest import Digest
 from domain.errors import StorageFailed, StorageFull
+from domain.events.server import (
+    ServerEvent,
+)
 from domain.ports.storage import PartCompletedCall, Recovery, ignore_part
 from domain.recording.completed import CompletedPart, CompletedRecording
+from domain.recording.effects import EndReason
 from domain.recording.ledger import Ledger, LedgerEvent, RecordingInfo, SampleKind, document
-from domain.recording.recording import EndReason
-from domain.sound.conversion import pack
-from domain.sound.formats import Samples, silence
-from domain.sound.pieces import Sound
+from domain.recording.naming import part_name
+from domain.sound.conversion import mix_channels, pack
+from domain.sound.formats import AudioFormat, Samples, silence
+from domain.sound.pieces import EncodedSound, Sound
 
 
 class MemoryStore:
@@ -43,6 +48,10 @@ class MemoryStore:
     def check_room(self) -> None:
         if self._used_bytes >= self._limit_bytes:
             raise StorageFull("the memory for recordings is full")
+
+    def poll_events(self) -> Sequence[ServerEvent]:
+        """Return nothing: memory has no faults that pass."""
+        return ()
 
     def create(self, info: RecordingInfo) -> MemoryRecording:
         recording = MemoryRecording(self, info)
@@ -77,7 +86,11 @@ class MemoryStore:
 
 
 class MemoryRecording:
-    """One recording and its writer."""
+    """One recording and its writer.
+
+    A part begins where the format changes. Like a catalogue, it shows all parts as one, in the
+    format of the last part.
+    """
 
     def __init__(self, store: MemoryStore, info: RecordingInfo) -> None:
         self.info = info
@@ -88,8 +101,9 @@ class MemoryRecording:
         self.completed: CompletedRecording | None = None
         self.held_bytes = 0
         self._store = store
-        self._pieces: list[Sound] = []
-        self._ledger = Ledger()
+        self._pieces: list[Samples] = []  # each with the channels of its part
+        self._earlier: list[CompletedPart] = []
+        self._ledger = Ledger(sample_rate_hz=info.format.sample_rate_hz)
         self._document: dict[str, Any] | None = None
 
     @property
@@ -100,7 +114,32 @@ class MemoryRecording:
     @property
     def samples(self) -> Samples:
         """A copy of all samples recorded so far, shape (n, channels)."""
-        return np.concatenate([silence(self.info.format, 0), *self._pieces])
+        pieces = list(self._pieces)  # first, since another thread may add some in a wider format
+        audio_format = self.info.format
+        mixed = [
+            mix_channels(piece, audio_format.sample_format, audio_format.channels)
+            for piece in pieces
+        ]
+        return np.concatenate([silence(audio_format, 0), *mixed])
+
+    @property
+    def parts(self) -> tuple[CompletedPart, ...]:
+        """All parts; the last one has the length that it has now."""
+        earlier = tuple(self._earlier)
+        start = earlier[-1].end if earlier else 0
+        number = len(earlier) + 1
+        location = f"memory:{part_name(self.info.name, number)}"
+        return (*earlier, CompletedPart(number, location, start, self._ledger.length - start))
+
+    def part_samples(self, number: int) -> Samples:
+        """A copy of the samples of one part, with the channels of that part."""
+        part = self.parts[number - 1]
+        pieces, position = [], 0
+        for piece in self._pieces:
+            if part.start <= position < part.end:
+                pieces.append(piece)
+            position += len(piece)
+        return np.concatenate(pieces)
 
     @property
     def ledger(self) -> dict[str, Any]:
@@ -116,6 +155,16 @@ class MemoryRecording:
     def append_silence(self, length: int, kind: SampleKind) -> None:
         self._add(silence(self.info.format, length), kind)
 
+    def change_format(self, audio_format: AudioFormat) -> None:
+        if self.failure is not None:
+            return
+        part = self.parts[-1]
+        self._earlier.append(part)
+        self.info = replace(self.info, format=audio_format)
+        self.part_completed(part, False)
+        details = {"recording": self.info.name}
+        self.note(LedgerEvent("continues", self._ledger.length, details))
+
     def note(self, event: LedgerEvent) -> None:
         self._ledger.note(event)
 
@@ -127,24 +176,25 @@ class MemoryRecording:
             reason = EndReason.STORAGE_FAILED
             details = {"reason": str(self.failure)}
             self.note(LedgerEvent("storage failed", self._ledger.length, details))
-        digest = Digest(self.info.format)
-        samples = self.samples
-        self._pieces = [samples]
-        digest.update(pack(samples, self.info.format.sample_format))
+        digest = None
+        if not self._earlier:
+            digest = Digest(self.info.format)
+            samples = self.samples
+            self._pieces = [samples]
+            digest.update(pack(samples, self.info.format.sample_format))
         self._document = document(
             self.info,
             self._ledger,
             ended_at=ended_at,
             end_reason=reason.value,
-            sha256=digest.sha256,
-            loudness=digest.loudness,
+            sha256=None if digest is None else digest.sha256,
+            loudness=None if digest is None else digest.loudness,
         )
-        name, length = self.info.name, self._ledger.length
-        part = CompletedPart(1, f"memory:{name}", 0, length)
-        self.completed = CompletedRecording(self.info, (part,), length, reason.value, ended_at)
-        self._store.recordings[name] = self
-        del self._store.live[name]
-        self.part_completed(part, True)
+        parts, length = self.parts, self._ledger.length
+        self.completed = CompletedRecording(self.info, parts, length, reason.value, ended_at)
+        self._store.recordings[self.info.name] = self
+        del self._store.live[self.info.name]
+        self.part_completed(parts[-1], True)
         return self.completed
 
     def _add(self, piece: Sound, kind: SampleKind) -> None:
@@ -155,5 +205,6 @@ class MemoryRecording:
             self.failure = StorageFailed("the memory for recordings is full")
             return
         self.held_bytes += size
+        assert not isinstance(piece, EncodedSound)  # memory holds decoded sound
         self._pieces.append(piece)
         self._ledger.add(kind, len(piece))

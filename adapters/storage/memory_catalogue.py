@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from typing import Any
 
 from adapters.storage.cursors import milliseconds, read_cursor, write_cursor
@@ -133,12 +134,13 @@ def _matches(recording: MemoryRecording, query: CatalogueQuery) -> bool:
 
 def _entry(recording: MemoryRecording, *, length: int | None = None) -> CatalogueEntry:
     completed = recording.completed
-    length = recording.length if length is None else length
-    part = CompletedPart(1, f"memory:{recording.info.name}", 0, length)
+    parts = recording.parts if completed is None else completed.parts
+    if length is not None:  # of the samples that were opened
+        parts = (*parts[:-1], replace(parts[-1], length=length - parts[-1].start))
     return CatalogueEntry(
         info=recording.info,
         state=_state(recording),
-        parts=(part,) if completed is None else completed.parts,
+        parts=parts,
         size=recording.held_bytes,
         end_reason=None if completed is None else completed.end_reason,
         ended_at=None if completed is None else completed.ended_at,

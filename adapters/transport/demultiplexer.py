@@ -18,12 +18,14 @@ class TrackDemultiplexer:
         self._mid_extension = mid_extension
         self._by_mid = {track.mid.encode(): index for index, track in enumerate(tracks)}
         self._by_ssrc: dict[int, int] = {}
-        self._payload_types = [frozenset(track.codecs) for track in tracks]
+        self._payload_types = [
+            frozenset((*track.codecs, *track.retransmission.rtx)) for track in tracks
+        ]
         users: dict[int, list[int]] = {}
         for index, track in enumerate(tracks):
             for ssrc in track.ssrcs:
                 self._by_ssrc.setdefault(ssrc, index)
-            for payload_type in track.codecs:
+            for payload_type in self._payload_types[index]:
                 users.setdefault(payload_type, []).append(index)
         # without any other sign, what may be of several tracks is recorded as the first of them
         is_told = mid_extension is not None or bool(self._by_ssrc)
@@ -48,6 +50,10 @@ class TrackDemultiplexer:
                 return None
             self._learn(packet.ssrc, track)
         return track if packet.payload_type in self._payload_types[track] else None
+
+    def track_of_source(self, ssrc: int) -> int | None:
+        """Return the index of the track that a source is known to belong to, or None."""
+        return self._by_ssrc.get(ssrc)
 
     def _learn(self, ssrc: int, track: int) -> None:
         if ssrc not in self._by_ssrc and len(self._by_ssrc) >= MAX_SOURCES:

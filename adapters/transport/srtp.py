@@ -8,6 +8,7 @@ where another thread waits for it.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,14 @@ from pylibsrtp._binding import ffi, lib
 _MAX_BYTES = 2048
 _MAX_TRAILER_BYTES = 144
 """The most that libsrtp appends to a packet; it does not check the size of the buffer."""
+
+
+_REPLAY_FAIL = 9
+"""libsrtp's ``srtp_err_status_replay_fail``."""
+
+
+class Replayed(pylibsrtp.Error):
+    """A packet with this index has arrived before. It was not authenticated."""
 
 
 def _address(pointer: Any) -> int:
@@ -42,25 +51,11 @@ class _Memory:
         self.pointer = ctypes.pointer(self.length)
 
 
-_RECEIVING = _Memory()
-"""Shared by all sessions: packets are received on the event loop only."""
-
-
 class Unprotector:
-    """Unprotects the packets that a session receives; to be used on the event loop only.
+    """Unprotects the packets that a session receives; to be used in one thread at a time.
 
-    Both functions raise `pylibsrtp.Error`, and `ValueError` for a packet that is too long.
-    """
-
-    __slots__ = ("rtcp", "rtp")
-
-    def __init__(self, session: pylibsrtp.Session) -> None:
-        self.rtp = _Processor(session, _UNPROTECT, _RECEIVING).process
-        self.rtcp = _Processor(session, _UNPROTECT_RTCP, _RECEIVING).process
-
-
-class Protector:
-    """Protects the packets that a session sends; to be used in one thread at a time.
+    Different sessions may be used in different threads. There is no lock, because it would cost
+    a twentieth of what libsrtp takes for a packet.
 
     Both functions raise `pylibsrtp.Error`, and `ValueError` for a packet that is too long.
     """
@@ -69,11 +64,27 @@ class Protector:
 
     def __init__(self, session: pylibsrtp.Session) -> None:
         memory = _Memory()
-        self.rtp = _Processor(session, _PROTECT, memory).process
-        self.rtcp = _Processor(session, _PROTECT_RTCP, memory).process
+        self.rtp = _Processor(session, _UNPROTECT, memory).process
+        self.rtcp = _Processor(session, _UNPROTECT_RTCP, memory).process
+
+
+class Protector:
+    """Protects the packets that a session sends; several threads may use it.
+
+    Both functions raise `pylibsrtp.Error`, and `ValueError` for a packet that is too long.
+    """
+
+    __slots__ = ("rtcp", "rtp")
+
+    def __init__(self, session: pylibsrtp.Session) -> None:
+        memory, lock = _Memory(), threading.Lock()
+        self.rtp = _LockedProcessor(session, _PROTECT, memory, lock).process
+        self.rtcp = _LockedProcessor(session, _PROTECT_RTCP, memory, lock).process
 
 
 class _Processor:
+    """Calls one function of libsrtp for the packets of one session."""
+
     __slots__ = ("_call", "_handle", "_memory", "_session")
 
     def __init__(
@@ -94,6 +105,26 @@ class _Processor:
             raise ValueError(f"a packet of {size} bytes is too long") from error
         status = self._call(self._handle, memory.data, memory.pointer)
         if status:
+            if status == _REPLAY_FAIL:
+                raise Replayed(pylibsrtp.ERRORS[status])
             raise pylibsrtp.Error(pylibsrtp.ERRORS[status])
         processed: bytes = memory.data[: length.value]
         return processed
+
+
+class _LockedProcessor(_Processor):
+    __slots__ = ("_lock",)
+
+    def __init__(
+        self,
+        session: pylibsrtp.Session,
+        call: Callable[..., int],
+        memory: _Memory,
+        lock: threading.Lock,
+    ) -> None:
+        super().__init__(session, call, memory)
+        self._lock = lock
+
+    def process(self, packet: bytes) -> bytes:
+        with self._lock:
+            return super().process(packet)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from domain.sound.formats import AudioFormat, AudioFrame
+from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat
 
 BlockConsumer: TypeAlias = Callable[[AudioFrame], bool]
 """Consumes a block; returns whether it wants another one."""
@@ -22,6 +22,27 @@ class InputDevice:
     """Maximum number of channels."""
     default_rate_hz: int
     is_default: bool
+    host_api: str = ""
+    """The system's interface through which it is reached, such as ALSA or WASAPI."""
+    port: str | None = None
+    """Where it is plugged in, such as the path of a USB port; None if that is unknown."""
+    serial: str | None = None
+    """The serial number of the hardware; None if it has none, or if that is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIdentity:
+    """What tells a device from others of its kind when it was unplugged and is plugged in again."""
+
+    name: str
+    host_api: str = ""
+    port: str | None = None
+    """Where it was plugged in; None if that is unknown."""
+    serial: str | None = None
+    source: str | None = None
+    """What the sound server recorded from, if the device is a sound server; None if unknown."""
+    is_only_one: bool = True
+    """Whether no other device looked the same when it was opened, apart from its port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +51,20 @@ class CaptureRequest:
 
     sample_rate_hz: int
     channels: int
+    sample_format: SampleFormat = SampleFormat.S16
+    """S16 or S24."""
     device: str | None = None
     """Name or number of the device; None for the default device."""
+    same_as: DeviceIdentity | None = None
+    """A device that was opened before: open that one and no other, whatever `device` says."""
     path: str | None = None
     """The file to read, for a backend that reads files."""
-    queue_s: float = 2.0
+    queue_s: float = 30.0
     """How much captured sound may wait to be delivered; more is an overrun."""
+
+    @property
+    def format(self) -> AudioFormat:
+        return AudioFormat(self.sample_rate_hz, self.channels, self.sample_format)
 
 
 class AudioSource(Protocol):
@@ -43,11 +72,11 @@ class AudioSource(Protocol):
 
     @property
     def format(self) -> AudioFormat:
-        """The format of the delivered blocks."""
+        """The format of the delivered blocks, with integer samples: what was captured, exactly."""
 
     @property
-    def device(self) -> str | None:
-        """The name of the device it records from; None if there is no device."""
+    def device(self) -> DeviceIdentity | None:
+        """The device it records from; None if there is no device."""
 
     @property
     def overrun_samples(self) -> int:
@@ -77,10 +106,14 @@ class CaptureBackend(Protocol):
     """Opens sources of sound."""
 
     def devices(self) -> Sequence[InputDevice]:
-        """List the available devices; raises `BackendMissing` if the library is not installed."""
+        """List the available devices.
+
+        Raises `BackendMissing` if the library is not installed, `DeviceUnusable` or `DriverBusy`.
+        """
 
     async def open(self, request: CaptureRequest) -> AudioSource:
         """Start capturing.
 
-        Raises `BackendMissing`, `NoSuchDevice`, `DeviceUnusable` or `InputUnreadable`.
+        Raises `BackendMissing`, `NoSuchDevice`, `DeviceUncertain`, `DeviceUnusable`, `DriverBusy`
+        or `InputUnreadable`. If it is cancelled, no device stays open.
         """

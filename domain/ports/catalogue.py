@@ -151,10 +151,11 @@ class Catalogue(PartRegister, Protocol):
         """Open a recording, live or complete. Close it afterwards. Raises `RecordingUnknown`."""
 
     def remove(self, recording_id: str) -> None:
-        """Delete the files of a complete recording and their ledgers.
+        """Delete the files of a complete recording, and what was captured for it.
 
-        Raises `RecordingUnknown`, `RecordingLive`, or `StorageFailed` when a file cannot be
-        deleted; another call then deletes the rest.
+        It cannot be removed while it is being restored. Raises `RecordingUnknown`,
+        `RecordingLive`, or `StorageFailed` when a file cannot be deleted; another call then
+        deletes the rest.
         """
 
     def close(self) -> None:

@@ -40,5 +40,8 @@ class Spawner(Protocol):
     def soon(self, call: Callable[[], None]) -> None:
         """Schedule `call` to run right after the current work."""
 
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Schedule `call` to run after `seconds`. It is dropped if the program ends before."""
+
     async def join(self) -> None:
         """Wait until all background work has ended."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from domain.events import Event
+from domain.events import (
+    Event,
+)
 
 
 class EventPublisher(Protocol):

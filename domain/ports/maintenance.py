@@ -12,8 +12,11 @@ from domain.recording.verification import FileFacts
 class RecordingInspector(Protocol):
     """Reads a recording for `verification.verify`."""
 
-    def inspect(self, location: str) -> FileFacts:
-        """Read a recording and the ledger beside it. Raises `InputUnreadable` without a file."""
+    def inspect(self, location: str, source: str | None = None) -> FileFacts:
+        """Read a recording and the ledger beside it, and compare it with what was captured.
+
+        `source` is a file with all that was captured. Raises `InputUnreadable` without a file.
+        """
 
 
 class RecordingRecovery(Protocol):

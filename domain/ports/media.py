@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from domain.rtp.packets import RtpPacket
-from domain.rtp.reports import ReceptionReport
+from domain.rtp.reports import ReceptionReport, SenderReport
 from domain.sound.detection import CodecParameters
 
 
@@ -31,10 +31,17 @@ class MediaSink(Protocol):
         `track` is the index in `MediaConnection.tracks`.
         """
 
-    def connection_closed(self) -> None:
+    def sender_reported(self, report: SenderReport) -> None:
+        """Receive an authenticated sender report, after the packets that arrived before it."""
+
+    def packet_repeated(self, ssrc: int, sequence: int, *, now: float) -> None:
+        """Note that a packet has arrived again. The claim is not authenticated."""
+
+    def connection_closed(self, reason: str | None = None) -> None:
         """Note that the peer closed the connection, or that it failed. Called at most once.
 
-        A lost path is not a close: packets just stop.
+        `reason` says why it failed; None if the peer closed it. A lost path is not a close: packets
+        just stop.
         """
 
     def reception_reports(self) -> Sequence[ReceptionReport]:
@@ -51,8 +58,20 @@ class MediaConnection(Protocol):
     def tracks(self) -> Sequence[RemoteTrack]:
         """The tracks that were negotiated, in the order of the offer; at least one."""
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why there is no secure media path (yet), in words; None once there is one."""
+
     def start(self, sink: MediaSink) -> None:
         """Connect in the background and deliver to `sink`."""
+
+    def request_retransmission(self, track: int, ssrc: int, sequences: Sequence[int]) -> None:
+        """Ask a track's source to send packets again (NACK).
+
+        `sequences` are their sequence numbers (16 bits) in order, at least one. The packets arrive
+        like others, with the source's SSRC, even if the peer sends them in a stream of their own
+        (RTX). The request may be lost, and the peer may ignore it.
+        """
 
     def read_pending(self) -> None:
         """Read and deliver the packets that wait in the socket.
@@ -65,6 +84,19 @@ class MediaConnection(Protocol):
 
     async def close(self) -> None:
         """Tell the peer and release everything, within bounded time. May be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathReport:
+    """What a receiver report of the server says of the path to it (RFC 3550 § 6.4.1)."""
+
+    round_trip_s: float | None
+    """How long a sender report and the answer to it were under way; None if this report does not
+    tell, because no other sender report has arrived since the report before it."""
+    fraction_lost: float
+    """Of the packets since the report before it; packets that were sent again count as received."""
+    at: float
+    """When it came; monotonic seconds."""
 
 
 class MediaSender(Protocol):
@@ -86,10 +118,23 @@ class MediaSender(Protocol):
     def highest_reported(self) -> int | None:
         """The highest sequence number that the server has reported as received; 16 bits."""
 
+    @property
+    def path_report(self) -> PathReport | None:
+        """The server's latest report on the packets that were sent; None before the first one."""
+
+    on_requested: Callable[[Sequence[int]], None] | None
+    """Called with the sequence numbers of packets that the server asks for again."""
+
     def send(self, packet: RtpPacket) -> None:
         """Send a packet at once. Without a path the packet is lost, and no error is raised.
 
         May be called in another thread than everything else, but not in two at a time.
+        """
+
+    def send_again(self, packet: RtpPacket) -> None:
+        """Send a packet again that was sent before, on this or another connection.
+
+        May be called while another thread is in `send`.
         """
 
     async def close(self, *, tell_server: bool = True) -> None:

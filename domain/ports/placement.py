@@ -40,17 +40,21 @@ class Placement(Protocol):
         """How other nodes reach this node; None if there are no others."""
 
     def others(self) -> Sequence[Node]:
-        """Return the other nodes of this server."""
+        """Return the other nodes of this server, without those that are known not to respond."""
 
     async def node_of(self, key: SessionKey) -> Node | None:
         """Return the node of a session; None means this node, which also gets unknown sessions.
 
         A new offer gets the node with the fewest sessions; the same offer again gets the same
-        node. Raises `NodeUnavailable` when the node that has to be asked does not answer.
+        node, unless that does not respond any more. Raises `NodeUnavailable` when the node of the
+        session, or the node that has to be asked, does not respond.
         """
 
     def report(self, sessions: int) -> None:
-        """Tell other nodes how many sessions this node has; call it a few times a second."""
+        """Tell other nodes that this node works, and how many sessions it has.
+
+        Call it a few times a second.
+        """
 
     async def open(self) -> None:
         """Begin to answer other nodes; call it before requests are served."""

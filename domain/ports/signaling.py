@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from domain.ports.media import MediaConnection, MediaSender
+from domain.recording.restoring import SpoolInfo
 from domain.session.ice import IceCandidate, IceDescription, IceServer
 
 
@@ -49,11 +50,25 @@ class ServerTransport(Protocol):
     def max_read_delay_s(self) -> float:
         """How long a packet may wait in its socket, at most, until it is read."""
 
-    async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> ServerConnection:
+    async def open(self) -> None:
+        """Take what all connections share. Raises `PortInUse` and `SettingInvalid`."""
+
+    async def close(self) -> None:
+        """Release it; the connections must be closed."""
+
+    async def accept(
+        self,
+        offer_sdp: str,
+        *,
+        ice_servers: Sequence[IceServer],
+        codecs: Sequence[str | None] = (),
+    ) -> ServerConnection:
         """Prepare the answer to an offer, with all candidates that are found within a second.
 
-        Raises `OfferRejected`, `NoRelay`, or `ServerFull` when no UDP port is left; nothing is
-        left behind then.
+        Each track is answered with one codec, since a recording has one. `codecs` are the names of
+        the codecs that the session's tracks are recorded with already, in the order of the tracks;
+        a track without one gets the best codec of the offer. Raises `OfferRejected`, `NoRelay`, or
+        `ServerFull` when there is no address; nothing is left behind then.
         """
 
 
@@ -115,8 +130,13 @@ class SignalingClient(Protocol):
     The implementation decides which kind of `Refusal` that is.
     """
 
-    async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
-        """Open a session, or add a connection to the one that `resume` opens."""
+    async def offer(
+        self, sdp: str, *, name: str, resume: str | None = None, spool: SpoolInfo | None = None
+    ) -> Answer:
+        """Open a session, or add a connection to the one that `resume` opens.
+
+        `spool` says how what was captured belongs to what is sent.
+        """
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         """Send a candidate; an empty one ends the list."""
@@ -126,8 +146,10 @@ class SignalingClient(Protocol):
     ) -> IceDescription:
         """Restart the ICE session that `ice_tag` names; return the server's description."""
 
-    async def delete(self, session_id: str) -> float | None:
+    async def delete(self, session_id: str, *, resume: str | None = None) -> float | None:
         """End the session. If it is over already, that is not an error.
+
+        `resume` is its secret, if another client has opened it.
 
         Returns the length of the complete recording, in seconds, if the server knows it. Raises
         `ServerRefused` with `Refusal.FINAL` when the recording has failed.

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from domain.errors import StorageFailed
-from domain.events import (
+from domain.events.server import (
     RecordingBusy,
     RecordingInterrupted,
     RecordingRecovered,
     RecoveryFailed,
     ServerEvent,
 )
+from domain.recording.anchors import Anchor
 from domain.recording.completed import CompletedPart, CompletedRecording
+from domain.recording.effects import EndReason
 from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
-from domain.recording.recording import Anchor, EndReason
+from domain.sound.formats import AudioFormat
 from domain.sound.pieces import Sound
 
 PartCompletedCall: TypeAlias = Callable[[CompletedPart, bool], None]
@@ -31,8 +33,9 @@ def ignore_part(_part: CompletedPart, _is_last: bool) -> None:
 class RecordingWriter(Protocol):
     """Writes one recording and its ledger. Only `finish` waits.
 
-    When the store cannot keep up, it writes silence instead of samples, so that the recording
-    keeps its length. An `overflow` event says where.
+    While the store cannot be written, sound waits in a queue of limited length, and is written
+    when the fault has passed; a `disk fault` event says so. Sound that does not fit into the queue
+    becomes silence, so that the recording keeps its length; an `overflow` event says where.
     """
 
     part_completed: PartCompletedCall
@@ -43,13 +46,20 @@ class RecordingWriter(Protocol):
 
     @property
     def failure(self) -> StorageFailed | None:
-        """The first error; nothing is written after it."""
+        """The first fault that did not pass in time; nothing is written after it."""
 
     def append(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
         """Add sound in the recording's format; returns at once. Do not change it later."""
 
     def append_silence(self, length: int, kind: SampleKind) -> None:
         """Add `length` samples of silence; returns at once."""
+
+    def change_format(self, audio_format: AudioFormat) -> None:
+        """Begin a new part for sound with another number of channels; returns at once.
+
+        The rate and the sample format stay. The recording's format is that of its latest part;
+        whoever reads it as a whole gets the sound of earlier parts in that format.
+        """
 
     def note(self, event: LedgerEvent) -> None:
         """Add an event to the ledger; returns at once."""
@@ -58,8 +68,10 @@ class RecordingWriter(Protocol):
         """Complete the recording and its ledger.
 
         After a failure, the samples written before it become a complete recording with the end
-        reason `EndReason.STORAGE_FAILED`. Raises `StorageFailed` when that is impossible, too, or
-        when the name was taken.
+        reason `EndReason.STORAGE_FAILED`. Before a recording counts as complete, its file is
+        opened, measured and compared with its ledger. Raises `StorageFailed` when it could not be
+        completed, or when the name was taken. The store then tries again later, see
+        `RecordingStore.poll_events`.
         """
 
 
@@ -68,6 +80,7 @@ class InterruptedRecording:
     """A recording whose process was killed, and whose client may still reconnect."""
 
     info: RecordingInfo
+    """With the format of the last part, which continues."""
     length: int
     """Samples per channel."""
     ended_at: datetime.datetime
@@ -77,6 +90,8 @@ class InterruptedRecording:
     """Number of connections that have served it."""
     writer: RecordingWriter
     """Continues behind the last sample."""
+    placed: LedgerEvent | None = None
+    """The latest event that ties its positions to those of its client's spool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +133,9 @@ class RecordingStore(Protocol):
 
     def check_room(self) -> None:
         """Raise `StorageFull` when there is no room for another recording."""
+
+    def poll_events(self) -> Sequence[ServerEvent]:
+        """Return what has happened since the last call: faults, and recordings completed later."""
 
     def create(self, info: RecordingInfo) -> RecordingWriter:
         """Begin a recording. If its name exists, the new recording fails, not the old one."""

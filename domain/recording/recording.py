@@ -3,105 +3,34 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from domain.recording.anchors import BETTER_S, AnchorChooser, Observed, Progress
 from domain.recording.clock import SkewEstimator
+from domain.recording.effects import (
+    Appended,
+    Effect,
+    EndReason,
+    Finished,
+    GapFilled,
+    Noted,
+    Opened,
+    Placed,
+    channels_changed,
+)
 from domain.recording.ledger import LedgerEvent, SampleKind
+from domain.recording.pace import PACKET_S
 from domain.recording.reconstruction import Run
+from domain.recording.stalls import Judged, Stall, StallDetector
 from domain.recording.timeline import Timeline
+from domain.recording.timestamps import Miscount
+from domain.rtp.reports import SenderReport
 from domain.sound.formats import AudioFormat
 from domain.sound.pieces import Sound, skip
 
-ANCHOR_INTERVAL_S = 60.0
-"""Interval between ledger events that anchor RTP time to the wall clock."""
 OUTAGE_S = 1.0
 """A gap of at least this length is an outage, and an event in the ledger."""
-
-
-class EndReason(enum.Enum):
-    """Why a recording ended."""
-
-    CLOSED = "closed"
-    """The client closed the connection."""
-    DELETED = "deleted"
-    """The client deleted the session."""
-    INACTIVE = "inactive"
-    """No packet arrived within the inactivity time-out."""
-    SHUTDOWN = "shutdown"
-    """The server shut down."""
-    FAILED = "failed"
-    """The server failed internally."""
-    STORAGE_FAILED = "storage failed"
-    """The store failed; an event in the ledger says why."""
-    RECOVERED = "recovered"
-    """The process that wrote it was killed; recovery completed what it left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The format is known and samples follow: create the file."""
-
-    format: AudioFormat
-
-
-@dataclass(slots=True, eq=False)
-class Appended:
-    """Sound to append to the file."""
-
-    pieces: Sequence[Sound]
-    kind: SampleKind
-
-
-@dataclass(frozen=True, slots=True)
-class GapFilled:
-    """`length` samples of silence to append to the file, for time without sound."""
-
-    length: int
-    kind: SampleKind
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """An event for the ledger.
-
-    `arrived` is its time in monotonic seconds; whoever writes the ledger converts it to a date.
-    """
-
-    event: LedgerEvent
-    arrived: float
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The recording is complete."""
-
-    reason: EndReason
-
-
-Effect: TypeAlias = Opened | Appended | GapFilled | Noted | Finished
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """Ties a sender's RTP timestamp to a position in the recording."""
-
-    position: int
-    rtp_timestamp: int
-    ssrc: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a recording had got when its process was killed."""
-
-    length: int
-    """Samples per channel."""
-    ended_at: float
-    """When its last sample arrived, on this process's monotonic clock (seconds)."""
-    anchor: Anchor | None
-    """The latest anchor; timestamps continued from it without a break."""
 
 
 class State(enum.Enum):
@@ -117,14 +46,22 @@ class Recording:
     was never opened and has no effects.
     """
 
-    def __init__(self, *, max_gap_s: float) -> None:
+    def __init__(self, *, max_gap_s: float, max_fill_s: float | None = None) -> None:
         self._max_gap_s = max_gap_s
+        self._max_fill_s = max_fill_s
         self._timeline: Timeline | None = None
-        self._sample_rate_hz = 0
+        self._stalls: StallDetector | None = None
+        self._sample_rate_hz = self._clock_rate_hz = 0
         self._skew = SkewEstimator()
-        self._anchored_at = float("-inf")
+        self._anchors: AnchorChooser | None = None
         self._break_reason = "timestamp"
+        self._is_clock_wrong = False  # and this was noted
+        self._early_report: SenderReport | None = None  # it came before the recording was opened
+        self._stalled: Stall | None = None  # before the next run
         self._ssrc = 0
+        self._changed_channels: int | None = None  # from the next sound on
+        self._reached = 0  # the RTP timestamp, as sent, behind everything recorded
+        self._offset: int | None = None  # from that to the position, in ticks
         self.state = State.WAITING
 
     @property
@@ -136,11 +73,19 @@ class Recording:
         """Start recording in a known format."""
         assert self.state is State.WAITING
         self._sample_rate_hz = audio_format.sample_rate_hz
+        self._clock_rate_hz = clock_rate_hz
         self._timeline = Timeline(
             clock_rate_hz=clock_rate_hz,
             sample_rate_hz=audio_format.sample_rate_hz,
             max_gap_s=self._max_gap_s,
+            max_fill_s=self._max_fill_s,
         )
+        self._stalls = StallDetector(
+            clock_rate_hz=clock_rate_hz, sample_rate_hz=audio_format.sample_rate_hz
+        )
+        self._anchors = AnchorChooser(sample_rate_hz=audio_format.sample_rate_hz)
+        if self._early_report is not None:
+            self._stalls.report(self._early_report)
         self.state = State.RECORDING
         return [Opened(audio_format)]
 
@@ -167,53 +112,190 @@ class Recording:
         self._ssrc = ssrc
 
     def add(self, run: Run) -> list[Effect]:
-        """Add the next run of samples."""
+        """Add the next run of samples. After a pause it may be held back for a while."""
+        assert self._timeline is not None and self._stalls is not None
+        if self._stalls.passes(run):
+            return self._record(run)
+        lead_s = self._timeline.lead_s(run.timestamp, run.length, now=run.completed)
+        if lead_s is None:
+            return [*self.release(), *self._record(run)]
+        return self._apply(self._stalls.add(run, lead_s))
+
+    def poll(self, *, now: float) -> list[Effect]:
+        """Record what is held back, if no packets arrive that could tell more."""
+        return [] if self._stalls is None else self._apply(self._stalls.poll(now=now))
+
+    def release(self) -> list[Effect]:
+        """Record what is held back, because what follows does not continue it."""
+        return [] if self._stalls is None else self._apply(self._stalls.flush())
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether sound is held back until it is clear whether the sender stalled before it."""
+        return self._stalls is not None and self._stalls.is_holding
+
+    def packet_waits(self, timestamp: int, *, arrived: float) -> list[Effect]:
+        """Note a packet that has arrived, but waits for others before it.
+
+        It shows that a network delayed the others: the sender did not stall.
+        """
+        if self._stalls is None or self._timeline is None:
+            return []
+        lead_s = self._timeline.lead_s(timestamp, 0, now=arrived)
+        if lead_s is None:
+            return []
+        return self._apply(self._stalls.ahead(lead_s, arrived=arrived))
+
+    def sender_reported(self, report: SenderReport) -> list[Effect]:
+        """Compare a sender report with what was received before it."""
+        if report.ssrc != self._ssrc:
+            return []
+        if self._stalls is None:
+            self._early_report = report
+            return []
+        return self._apply(self._stalls.report(report))
+
+    def _apply(self, judged: Sequence[Judged]) -> list[Effect]:
+        effects: list[Effect] = []
+        for item in judged:
+            if isinstance(item, Stall):
+                self._stalled = item
+            else:
+                effects += self._record(item)
+        return effects
+
+    def _insert_late(self, stall: Stall) -> list[Effect]:
+        """Insert time that the sender did not capture earlier: it was taken for a delay."""
         assert self._timeline is not None
+        length = round(stall.length_s * self._sample_rate_hz)
+        noted = self._note_stall(stall, self._timeline.position, length)
+        placed = self._place(self._timeline.position, length, self._reached, stall.arrived)
+        self._timeline.insert(length)
+        return [noted, *placed, GapFilled(length, SampleKind.SILENCE)]
+
+    def _note_stall(self, stall: Stall, position: int, length: int) -> Noted:
+        assert self._anchors is not None
+        self._anchors.break_off()
+        details = {"length": length, "evidence": stall.evidence.value}
+        return Noted(LedgerEvent("stall", position, details), stall.arrived)
+
+    def _record(self, run: Run) -> list[Effect]:
+        assert self._timeline is not None and self._stalls is not None
+        assert self._anchors is not None
         before = self._timeline.position
+        stall, self._stalled = self._stalled, None
+        inserted = 0 if stall is None else round(stall.length_s * self._sample_rate_hz)
+        self._timeline.insert(inserted)
         placement = self._timeline.place(run.timestamp, run.length, now=run.completed)
+        gap = inserted + placement.gap
         effects: list[Effect] = []
         pieces: Sequence[Sound] = run.pieces
         gap_kind = run.gap_kind
+        if stall is not None:
+            effects.append(self._note_stall(stall, before, gap))
+            gap_kind = SampleKind.SILENCE
         if placement.discontinuity:
             details = {"reason": self._break_reason, "fill_samples": placement.gap}
             effects.append(Noted(LedgerEvent("discontinuity", before, details), run.arrived))
             gap_kind = SampleKind.SILENCE
-            self._anchored_at = float("-inf")
+            self._anchors.break_off()
             self._break_reason = "timestamp"
             self._skew.reset()
-        if placement.gap:
-            if gap_kind is SampleKind.SILENCE and placement.gap >= OUTAGE_S * self._sample_rate_hz:
-                outage = LedgerEvent("outage", before, {"length": placement.gap})
+            self._stalls.restart()
+        sent = run.timestamp if run.sent_timestamp is None else run.sent_timestamp
+        effects += self._place(before, gap, sent + self._ticks(placement.overlap), run.arrived)
+        self._reached = sent + self._ticks(run.length)
+        if gap:
+            is_silent = gap_kind is SampleKind.SILENCE and stall is None
+            if is_silent and gap >= OUTAGE_S * self._sample_rate_hz:
+                outage = LedgerEvent("outage", before, {"length": gap})
                 effects.append(Noted(outage, run.arrived))
-            effects.append(GapFilled(placement.gap, gap_kind))
-        if run.arrived - self._anchored_at >= ANCHOR_INTERVAL_S:
-            self._anchored_at = run.arrived
-            details = {"rtp_timestamp": run.timestamp, "ssrc": self._ssrc}
-            at = before + placement.gap - placement.overlap
-            effects.append(Noted(LedgerEvent("anchor", at, details), run.arrived))
+            effects.append(GapFilled(gap, gap_kind))
+        start = before + gap - placement.overlap
+        if run.miscounts:
+            effects += self._miscounted(run.miscounts, start, run.arrived)
+        behind = max(0, run.length - round(PACKET_S * self._sample_rate_hz))
+        anchor = self._anchors.choose(
+            Observed(start, sent, run.arrived),
+            Observed(start + behind, (sent + self._ticks(behind)) % 2**32, run.completed),
+        )
+        if anchor is not None:
+            effects.append(self._anchor(anchor))
         if placement.overlap:
             trimmed = LedgerEvent("overlap", before, {"length": placement.overlap})
             effects.append(Noted(trimmed, run.arrived))
             pieces, missing = skip(pieces, placement.overlap)
             if missing:
                 effects.append(GapFilled(missing, SampleKind.SILENCE))
+        if run.channels is not None:
+            self._changed_channels = run.channels
         if pieces:
-            effects.append(Appended(pieces, run.kind))
-        self._skew.observe(
-            media_s=self._timeline.position / self._sample_rate_hz, arrived_s=run.completed
-        )
+            if self._changed_channels is not None:
+                at = self._timeline.position - sum(map(len, pieces))
+                effects += channels_changed(self._changed_channels, at, run.arrived)
+                self._changed_channels = None
+            effects.append(Appended(pieces, run.kind, run.arrived))
+        return effects + self._observe(run)
+
+    def _place(self, position: int, gap: int, timestamp: int, arrived: float) -> list[Effect]:
+        """Tell where the sound of a timestamp is, unless that follows from what was told before."""
+        offset = (self._ticks(position + gap) - timestamp) % 2**32
+        if offset == self._offset:
+            return []
+        self._offset = offset
+        return [Placed(position, gap, timestamp % 2**32, arrived)]
+
+    def _ticks(self, samples: int) -> int:
+        return samples * self._clock_rate_hz // self._sample_rate_hz
+
+    def _anchor(self, observed: Observed, *, delay_s: float = 0.0) -> Noted:
+        """Note an anchor. Its packet came `delay_s` later than usual."""
+        details: dict[str, Any] = {"rtp_timestamp": observed.rtp_timestamp, "ssrc": self._ssrc}
+        if delay_s >= BETTER_S:
+            details["delay_s"] = round(delay_s, 3)
+        if (ppm := self._skew.ppm) is not None:
+            # each part of a recording has to explain its own length
+            details["skew_ppm"] = _rounded(ppm)
+        return Noted(LedgerEvent("anchor", observed.position, details), observed.arrived)
+
+    def _miscounted(
+        self, miscounts: Mapping[Miscount, int], position: int, arrived: float
+    ) -> list[Effect]:
+        """Note how the sender's timestamps fail to count its sound."""
+        found = [{"reason": miscount.value, "count": n} for miscount, n in miscounts.items()]
+        return [Noted(LedgerEvent("timestamps", position, item), arrived) for item in found]
+
+    def _observe(self, run: Run) -> list[Effect]:
+        """Compare the recorded time with the time of arrival."""
+        assert self._timeline is not None and self._stalls is not None
+        media_s = self._timeline.position / self._sample_rate_hz
+        late = self._stalls.observe(run, media_s - run.completed)
+        effects = [] if late is None else self._insert_late(late)
+        if self._skew.observe(media_s=media_s, arrived_s=run.completed) and self._skew.is_wrong:
+            effects += self._note_wrong_clock(run.completed)
         return effects
 
-    def change_source(self, ssrc: int) -> None:
-        """Expect another source, which has its own clock (RFC 3550 § 3)."""
-        self._ssrc = ssrc
-        self.restart("source")
+    def _note_wrong_clock(self, now: float) -> list[Effect]:
+        """Note once that the sender's clock is wrong."""
+        if self._is_clock_wrong:
+            return []
+        self._is_clock_wrong = True
+        return self.note("clock skew", now=now, skew_ppm=_rounded(self._skew.ppm))
 
-    def restart(self, reason: str) -> None:
+    def change_source(self, ssrc: int, *, may_overlap: bool = False) -> None:
+        """Expect another source, which has its own clock (RFC 3550 § 3).
+
+        With `may_overlap` it may have begun to send before the previous one ended.
+        """
+        self._ssrc = ssrc
+        self.restart("source", may_overlap=may_overlap)
+
+    def restart(self, reason: str, *, may_overlap: bool = False) -> None:
         """Expect a restarted sender, whose next timestamp is unrelated to the last."""
+        self._offset = None
         if self._timeline is not None:
             self._break_reason = reason
-            self._timeline.restart()
+            self._timeline.restart(may_overlap=may_overlap)
 
     def note(self, event_type: str, *, now: float, **details: Any) -> list[Effect]:
         """Note an event at the current position in the ledger."""
@@ -221,14 +303,28 @@ class Recording:
             return []
         return [Noted(LedgerEvent(event_type, self.length, details), now)]
 
+    def anchor(self) -> list[Effect]:
+        """Anchor the end of the recording to the wall clock."""
+        if self.state is not State.RECORDING:
+            return []
+        effects = self.release()
+        assert self._anchors is not None and self._stalls is not None
+        if (last := self._anchors.at_end()) is not None:
+            lead_s = last.position / self._sample_rate_hz - last.arrived
+            effects.append(self._anchor(last, delay_s=self._stalls.delay_s(lead_s)))
+        return effects
+
     def end(self, reason: EndReason, *, now: float) -> list[Effect]:
         """End the recording. A second call has no effect."""
-        was, self.state = self.state, State.FINISHED
-        if was is not State.RECORDING:
+        effects = self.release()
+        if self.state is not State.RECORDING:
+            self.state = State.FINISHED
             return []
-        effects: list[Effect] = []
         if (ppm := self._skew.ppm) is not None:
-            effects.append(
-                Noted(LedgerEvent("clock", self.length, {"skew_ppm": round(ppm, 1)}), now)
-            )
+            effects += self.note("clock", now=now, skew_ppm=_rounded(ppm))
+        self.state = State.FINISHED
         return [*effects, Finished(reason)]
+
+
+def _rounded(ppm: float | None) -> float | None:
+    return None if ppm is None else round(ppm, 1)

@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.recording.ledger import LEDGER_VERSION, SampleKind, Span, longest_gap, totals
+from domain.recording.ledger import (
+    LEDGER_VERSION,
+    RestoreMode,
+    RestoreState,
+    SampleKind,
+    Span,
+    longest_gap,
+    totals,
+)
+from domain.recording.source_comparison import SourceVerdict
+from domain.recording.wall_clock import WallClock, compare_with_wall_clock
 from domain.sound.formats import AudioFormat
 
 
@@ -24,6 +34,8 @@ class FileFacts:
     """The parsed JSON of the ledger; None when it is missing or cannot be parsed."""
     problems: Sequence[str] = ()
     """What is wrong with the files, whatever the ledger says."""
+    source: SourceVerdict | None = None
+    """How it differs from what was captured, if that was to be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,26 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Restoring:
+    """What a ledger says of restoring its recording."""
+
+    state: RestoreState
+    mode: RestoreMode
+    wanted: int
+    """Samples per channel that could still be replaced."""
+    restored: int
+    """Samples per channel."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "state": self.state.value,
+            "mode": self.mode.value,
+            "wanted": self.wanted,
+            "restored": self.restored,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The result of checking a recording."""
 
@@ -48,6 +80,12 @@ class Verdict:
     longest_gap: Span | None
     end_reason: str | None
     problems: Sequence[str] = field(default_factory=list)
+    wall_clock: WallClock | None = None
+    """How its length differs from the wall clock; None if the ledger does not tell."""
+    restoring: Restoring | None = None
+    """None if its client has no spool."""
+    source: SourceVerdict | None = None
+    """How it differs from what was captured, if that was to be compared."""
 
     @property
     def ok(self) -> bool:
@@ -65,6 +103,9 @@ class Verdict:
             "samples": {kind.value: count for kind, count in self.samples.items()},
             "longest_gap_samples": self.longest_gap.length if self.longest_gap else 0,
             "end_reason": self.end_reason,
+            "wall_clock": None if self.wall_clock is None else self.wall_clock.as_json(),
+            "restore": None if self.restoring is None else self.restoring.as_json(),
+            "source": None if self.source is None else self.source.as_json(),
         }
 
 
@@ -73,19 +114,39 @@ def verify(facts: FileFacts, limits: Limits) -> Verdict:
     problems = list(facts.problems)
     spans: list[Span] = []
     end_reason: str | None = None
+    wall_clock: WallClock | None = None
+    restoring: Restoring | None = None
     if isinstance(facts.ledger, dict):
         problems += _field_problems(facts.ledger, facts)
         spans, span_problems = read_spans(facts.ledger.get("spans"), facts.length)
         problems += span_problems
         reason = facts.ledger.get("end_reason")
         end_reason = reason if isinstance(reason, str) else None
+        wall_clock = compare_with_wall_clock(facts.ledger)
+        if wall_clock is not None and (problem := wall_clock.problem) is not None:
+            problems.append(problem)
+        restoring, restore_problems = _read_restoring(facts.ledger.get("restore"), spans)
+        problems += restore_problems
     elif facts.ledger is not None:
         problems.append("the ledger is not a JSON object")
+    if facts.source is not None:
+        problems += facts.source.problems
     samples = totals(spans)
     gap = longest_gap(spans)
     if facts.format is not None:
         problems += _limit_problems(samples, gap, facts.length, facts.format, limits)
-    return Verdict(facts.path, facts.format, facts.length, samples, gap, end_reason, problems)
+    return Verdict(
+        path=facts.path,
+        format=facts.format,
+        length=facts.length,
+        samples=samples,
+        longest_gap=gap,
+        end_reason=end_reason,
+        problems=problems,
+        wall_clock=wall_clock,
+        restoring=restoring,
+        source=facts.source,
+    )
 
 
 def _field_problems(ledger: dict[str, Any], facts: FileFacts) -> list[str]:
@@ -93,11 +154,7 @@ def _field_problems(ledger: dict[str, Any], facts: FileFacts) -> list[str]:
         return [f"the ledger has version {ledger.get('version')!r}, not {LEDGER_VERSION}"]
     true: dict[str, object] = {"length_samples": facts.length, "sha256": facts.sha256}
     if facts.format is not None:
-        true |= {
-            "sample_rate_hz": facts.format.sample_rate_hz,
-            "channels": facts.format.channels,
-            "sample_format": facts.format.sample_format.value,
-        }
+        true |= facts.format.as_json()
     return [
         f"{name}: the ledger says {ledger.get(name)!r}, the file {value!r}"
         for name, value in true.items()
@@ -114,7 +171,7 @@ def read_spans(entries: object, length: int) -> tuple[list[Span], list[str]]:
     for index, entry in enumerate(entries):
         try:
             span = Span(int(entry["start"]), int(entry["length"]), SampleKind(entry["kind"]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             return spans, [f"span {index} cannot be read"]
         if span.start != end or span.length <= 0:
             return spans, [f"span {index} begins at {span.start}, the one before ends at {end}"]
@@ -125,6 +182,25 @@ def read_spans(entries: object, length: int) -> tuple[list[Span], list[str]]:
     if end != length:
         return spans, [f"the spans cover {end} samples, the file has {length}"]
     return spans, []
+
+
+def _read_restoring(entry: Any, spans: Sequence[Span]) -> tuple[Restoring | None, list[str]]:
+    restored = totals(spans)[SampleKind.RESTORED]
+    if entry is None:  # a client without a spool, or an older ledger
+        return None, [f"{restored} samples are restored, from no spool"] if restored else []
+    try:
+        found = Restoring(
+            RestoreState(entry["state"]),
+            RestoreMode(entry["mode"]),
+            int(entry["wanted"]),
+            int(entry["restored"]),
+        )
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return None, ["what the ledger says of restoring cannot be read"]
+    if found.restored != restored:
+        says = f"the ledger says that {found.restored} samples are restored"
+        return found, [f"{says}, its spans say {restored}"]
+    return found, []
 
 
 def _limit_problems(

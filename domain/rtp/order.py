@@ -8,11 +8,17 @@ from typing import TypeAlias
 
 from domain.rtp.counters import signed
 from domain.rtp.packets import RtpPacket
+from domain.rtp.retransmission import Missing
 
 MAX_DROPOUT = 3000
 """A jump ahead by more packets than this may mean a restarted sender (RFC 3550 § A.1)."""
 MAX_MISORDER = 100
 """A packet further behind than this may come from a restarted sender (RFC 3550 § A.1)."""
+START_S = 0.12
+"""How long the first packets of a recording wait for one that was sent before them. Whoever listens
+while it is made waits, too."""
+RESTART_S = 0.2
+"""How long the first packets after a break wait."""
 MARKED_S = 0.035
 """How long a first packet with the marker waits.
 
@@ -44,8 +50,8 @@ class ReorderBuffer:
 
     A packet that is next in order passes at once. Packets behind a hole wait for at most
     `hold_s`; then the hole is declared lost, or filled with redundant copies, and the waiting
-    packets pass. The first packets wait equally long, because any of them may not be the first
-    one sent; they wait for `MARKED_S` only if the first to arrive has the marker (RFC 3551 § 4.1).
+    packets pass. The first packets wait for `start_s` at most, because any of them may not be the
+    first one sent; for `MARKED_S` only if the first to arrive has the marker (RFC 3551 § 4.1).
 
     Duplicates, and packets that arrive after their hole was given up, are counted and dropped.
 
@@ -55,11 +61,12 @@ class ReorderBuffer:
     first of the two packets is kept.
     """
 
-    def __init__(self, *, hold_s: float) -> None:
+    def __init__(self, *, hold_s: float, start_s: float = START_S) -> None:
         self._hold_s = hold_s
+        self._start_s = start_s
         self._next: int | None = None
         self._starting = True
-        self._start_hold_s = hold_s
+        self._start_hold_s = min(hold_s, start_s)
         self._waiting: dict[int, RtpPacket] = {}
         self._copies: dict[int, RtpPacket] = {}
         self._given_up: deque[int] = deque(maxlen=_REMEMBERED_LOSSES)
@@ -97,7 +104,8 @@ class ReorderBuffer:
         if self._next is None:
             # the first packet sent may be up to MAX_MISORDER before this one
             self._next = packet.sequence - MAX_MISORDER
-            self._start_hold_s = min(self._hold_s, MARKED_S) if packet.marker else self._hold_s
+            start_s = MARKED_S if packet.marker else self._start_s
+            self._start_hold_s = min(self._hold_s, start_s)
         ahead = signed(packet.sequence - self._next, bits=16)
         far = ahead > MAX_DROPOUT or ahead < -MAX_MISORDER
         if far and not self._continues_stream(packet):
@@ -121,13 +129,48 @@ class ReorderBuffer:
     def poll(self, *, now: float) -> list[Slot]:
         """Return the slots that are due because packets behind a hole have waited long enough."""
         slots: list[Slot] = []
-        hold_s = self._start_hold_s if self._starting else self._hold_s
-        # the first packet behind the hole need not have arrived first
-        while (
-            self._waiting and now - min(item.arrived for item in self._waiting.values()) >= hold_s
-        ):
+        while self._waiting:
+            hold_s = self._start_hold_s if self._starting else self._hold_s
+            # the first packet behind the hole need not have arrived first
+            if now - min(item.arrived for item in self._waiting.values()) < hold_s:
+                break
             slots += self._give_up_hole()
         return slots
+
+    @property
+    def has_hole(self) -> bool:
+        """Whether packets wait for one that is missing."""
+        return bool(self._waiting)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a packet has passed."""
+        return not self._starting
+
+    @property
+    def highest(self) -> int:
+        """The highest sequence number that has arrived (16 bits); 0 before the first packet."""
+        return (max(self._waiting, default=(self._next or 1) - 1)) & 0xFFFF
+
+    def missing(self, *, within: int) -> list[Missing]:
+        """Return the missing packets among the latest `within` sequence numbers, in order.
+
+        Those of which a redundant copy has arrived are left out.
+        """
+        waiting, copies = self._waiting, self._copies
+        if not waiting or self._next is None:
+            return []
+        highest = max(waiting)
+        first = max(min(waiting) if self._starting else self._next, highest - within)
+        missing: list[Missing] = []
+        known_at = float("inf")
+        for sequence in range(highest, first - 1, -1):
+            if (packet := waiting.get(sequence)) is not None:
+                known_at = min(known_at, packet.arrived)
+            elif sequence not in copies:
+                missing.append(Missing(sequence & 0xFFFF, known_at))
+        missing.reverse()
+        return missing
 
     def flush(self) -> list[Slot]:
         """Give up all holes and return everything that waits: the stream is over."""

@@ -26,6 +26,10 @@ class Packetizer:
         self._first_timestamp = first_timestamp
         self._marker = True
 
+    def timestamp_of(self, position: int) -> int:
+        """Return the RTP timestamp of a position of the source; 32 bits."""
+        return (self._first_timestamp + position) % 2**32
+
     def packet(self, payload: bytes, position: int) -> RtpPacket:
         """Return the next packet, whose first sample is at `position` of the source.
 
@@ -35,7 +39,7 @@ class Packetizer:
         packet = RtpPacket(
             payload_type=OPUS_PAYLOAD_TYPE,
             sequence=self._sequence,
-            timestamp=(self._first_timestamp + position) % 2**32,
+            timestamp=self.timestamp_of(position),
             ssrc=self._ssrc,
             payload=payload,
             marker=self._marker and bool(payload),

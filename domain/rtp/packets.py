@@ -35,6 +35,8 @@ class RtpPacket:
     """When it arrived (monotonic seconds)."""
     copies: Sequence[RtpPacket] = ()
     """Earlier packets whose payloads this one repeats (RED, RFC 2198)."""
+    captured_s: float | None = None
+    """When its sound was captured, by the sender's clock (seconds); None if that is not known."""
 
 
 def parse_rtp(data: bytes, arrived: float = 0.0) -> RtpPacket:
@@ -95,6 +97,19 @@ def header_extension(data: bytes, identifier: int) -> bytes | None:
         if found == identifier and at <= end:
             return data[behind:at]
     return None
+
+
+def captured_s(data: bytes, identifier: int) -> float | None:
+    """When a packet was captured, by the sender's clock (NTP seconds); None if it does not say.
+
+    Read from abs-capture-time, the header extension with this identifier
+    (https://webrtc.org/experiments/rtp-hdrext/abs-capture-time). `data` is a packet that
+    `parse_rtp` accepts.
+    """
+    captured = header_extension(data, identifier)
+    if captured is None or len(captured) < 8:
+        return None
+    return int.from_bytes(captured[:8], "big") / 2**32
 
 
 def write_rtp(packet: RtpPacket) -> bytes:

@@ -23,6 +23,19 @@ class ReceptionReport:
     """Interarrival jitter in timestamp units."""
 
 
+@dataclass(frozen=True, slots=True)
+class SenderReport:
+    """What a sender report says of its source's clocks (§ 6.4.1)."""
+
+    ssrc: int
+    ntp: int
+    """The sender's wall clock when it sent the report: an NTP timestamp, in 2^-32 s (64 bits)."""
+    rtp_timestamp: int
+    """The RTP timestamp that belongs to that time; 32 bits."""
+    arrived: float
+    """Monotonic seconds."""
+
+
 class ReceptionStatistics:
     """Collects the reception statistics of one source (§ A.3, § A.8)."""
 
@@ -61,6 +74,15 @@ class ReceptionStatistics:
             last = transit
         self._highest, self._jitter, self._transit = highest, jitter, last
         self._received += len(packets)
+
+    def received_again(self, packet: RtpPacket) -> None:
+        """Count a packet that was lost and has been retransmitted; it says nothing of jitter.
+
+        A packet from before the beginning of the statistics is not counted.
+        """
+        behind = (self._highest - packet.sequence) & 0xFFFF
+        if self._base is not None and self._highest - behind >= self._base:
+            self._received += 1
 
     def report(self) -> ReceptionReport | None:
         """Return the next report block, or None before the first packet."""

@@ -14,10 +14,16 @@ class SessionPolicy:
     """A session without a media path is dropped after this."""
     inactivity_timeout_s: float = 30.0
     """A session without packets ends after this."""
-    reorder_hold_s: float = 0.2
-    """How long packets wait for the ones before them."""
+    reorder_hold_s: float = 1.0
+    """How long packets wait for the ones before them. Nobody listens to a recording while it is
+    written, so that packets which are late or sent again have time to come."""
     max_gap_s: float = 60.0
     """The longest silence that is filled in when timestamps jump."""
+    max_fill_s: float = 86_400.0
+    """The longest silence that is filled in when only the clock tells how long it was.
+
+    A track may be silent for hours while another one keeps its session alive.
+    """
     keep_packets: bool = False
     """Whether Opus packets are stored as they arrive instead of being decoded."""
 

@@ -10,14 +10,16 @@ class Role(enum.Enum):
     """One kind of permission."""
 
     PUBLISH = "publish"
-    """Open sessions, and change and end those whose id or secret the bearer has."""
+    """Open sessions, and change and end those whose secret the bearer has."""
     WATCH = "watch"
     """See sessions and recordings."""
     ADMIN = "admin"
-    """Everything: administrators need no other role."""
+    """Everything, including to end any session: administrators need no other role."""
 
 
 ALL_ROLES = frozenset(Role)
+SHARED_TOKEN_ROLES = ALL_ROLES - {Role.ADMIN}
+"""The roles of the token that all clients of a server share."""
 
 
 def is_allowed(roles: Set[Role], needed: Role) -> bool:

@@ -13,7 +13,7 @@ import enum
 import hashlib
 from dataclasses import dataclass
 
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
 
 SILENT_AFTER_S = 2.0
 """A session without packets for this long is silent. Ordinary network hiccups are shorter."""

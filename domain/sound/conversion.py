@@ -82,6 +82,8 @@ def mix_channels(samples: Samples, sample_format: SampleFormat, channels: int) -
     if have == 1:
         return np.repeat(samples, channels, axis=1)
     if channels == 1:
+        if have == 2 and sample_format is SampleFormat.S16:
+            return _averaged(samples)
         mean = np.asarray(np.mean(samples, axis=1, keepdims=True, dtype=np.float64))
         return (mean if sample_format.is_float else np.rint(mean)).astype(samples.dtype)
     if have > channels:
@@ -89,6 +91,15 @@ def mix_channels(samples: Samples, sample_format: SampleFormat, channels: int) -
     quiet = 128 if sample_format is SampleFormat.U8 else 0
     padding = np.full((len(samples), channels - have), quiet, dtype=samples.dtype)
     return np.hstack([samples, padding])
+
+
+def _averaged(samples: Samples) -> Samples:
+    """Return the average of two s16 channels, a half to the even value: faster than by floats."""
+    total = samples[:, :1].astype(np.int32)
+    total += samples[:, 1:]
+    total += (total >> 1) & 1
+    total >>= 1
+    return total.astype(samples.dtype)
 
 
 def convert_frame(frame: AudioFrame, target: AudioFormat) -> AudioFrame:

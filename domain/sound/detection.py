@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -9,6 +10,18 @@ from types import MappingProxyType
 from domain.errors import FrameUnsupported
 from domain.sound import opus
 from domain.sound.formats import AudioFormat, SampleFormat
+
+
+class Stereo(enum.Enum):
+    """What offer and answer say about the channels that an Opus sender sends (RFC 7587 § 6.1)."""
+
+    UNINVITED = "uninvited"
+    """The answer asks for mono. Some senders send two channels all the same."""
+    UNCERTAIN = "uncertain"
+    """The answer invites two channels, and the sender does not say how many it has. It may send a
+    mono source as two equal channels (Firefox does): only the sound tells (`StereoDetector`)."""
+    EXPECTED = "expected"
+    """The sender announces two channels, or the answer asks for them whatever the source is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +35,8 @@ class CodecParameters:
     """Rate of the RTP timestamps; for G.722 it differs from the sample rate."""
     channels: int
     fmtp: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    stereo: Stereo = Stereo.UNINVITED
+    """Of Opus: how many channels were negotiated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +77,26 @@ def static_codec(payload_type: int) -> CodecParameters | None:
     return CodecParameters(name, payload_type, facts.clock_rate_hz, facts.sdp_channels)
 
 
-def detect_format(codec: CodecParameters, first_payload: bytes) -> AudioFormat:
+def detect_format(
+    codec: CodecParameters, first_payload: bytes, *, is_stereo: bool | None = None
+) -> AudioFormat:
     """Return the format in which to record a stream, given its codec and its first packet.
 
     SDP always says opus/48000/2, so for Opus the first packet's TOC decides between mono and
-    stereo, unless the sender announces stereo (`sprop-stereo=1`, RFC 7587 § 6.1). Raises
-    `PayloadInvalid` if the payload is not an Opus packet.
+    stereo, unless stereo was negotiated (RFC 7587 § 6.1): an encoder may begin with mono packets
+    all the same. Where stereo is uncertain, a packet of two channels is stereo unless the sound
+    says that it is not: `is_stereo` is the verdict of a `StereoDetector`. Raises `PayloadInvalid`
+    if the payload is not an Opus packet.
     """
     facts = _CODECS[codec.name]
     channels = facts.sdp_channels
     if codec.name == "opus":
         opus.packet_samples(first_payload)
-        announced = codec.fmtp.get("sprop-stereo") == "1"
-        channels = 2 if announced or opus.channels(first_payload) == 2 else 1
+        is_doubled = codec.stereo is Stereo.UNCERTAIN and is_stereo is False
+        announced = codec.fmtp.get("sprop-stereo")
+        is_agreed = announced == "1" or (codec.stereo is Stereo.EXPECTED and announced != "0")
+        two = is_agreed or (opus.channels(first_payload) == 2 and not is_doubled)
+        channels = 2 if two else 1
     return AudioFormat(facts.sample_rate_hz, channels, SampleFormat.S16)
 
 

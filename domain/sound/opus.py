@@ -9,6 +9,9 @@ MAX_PACKET_SAMPLES = 5760
 PADDED = 0x40
 """The padding flag in the second byte of a packet of code 3 (§ 3.2.5)."""
 
+STEREO = 0x04
+"""The stereo bit of the TOC byte (§ 3.1)."""
+
 _SILK_AND_HYBRID_CONFIGS = 16
 _SILK_FRAME_SAMPLES = 960
 _FRAME_SAMPLES = (
@@ -24,7 +27,7 @@ _PACKET_SAMPLES = tuple((1, 2, 2, 0)[toc & 0x03] * _FRAME_SAMPLES[toc >> 3] for 
 
 def channels(payload: bytes) -> int:
     """Return 1 or 2, from the stereo bit of the TOC byte (§ 3.1)."""
-    return 2 if _toc(payload) & 0x04 else 1
+    return 2 if _toc(payload) & STEREO else 1
 
 
 def frame_samples(payload: bytes) -> int:

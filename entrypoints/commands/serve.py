@@ -7,7 +7,10 @@ import resource
 
 import click
 
-from domain.events import ServerStarted, ShutdownStarted
+from domain.events.server import (
+    ServerStarted,
+    ShutdownStarted,
+)
 from domain.ports.events import EventPublisher
 from entrypoints.options import settings_options
 from entrypoints.serving import at_signals, make_container, serve_here
@@ -24,15 +27,15 @@ def serve(settings: ServerSettings) -> None:
 
     Listens for clients: `gapless stream`, WHIP publishers at /whip, or any program that can POST
     an offer. Writes a WAV for each track, or with --storage opus a file of undecoded packets.
-    Ctrl-C or SIGTERM completes all recordings and ends the server. Recordings of a server that
-    was killed are resumed when their clients reconnect; otherwise they are completed.
+    Ctrl-C, SIGTERM or SIGHUP completes all recordings and ends the server. Recordings of a server
+    that was killed are resumed when their clients reconnect; otherwise they are completed.
 
     \b
     Examples:
       gapless serve
       gapless serve --host 0.0.0.0 --token SECRET --recordings ~/recordings
       gapless serve --host 0.0.0.0 --token SECRET --tls-cert cert.pem --tls-key key.pem
-      gapless serve --host 0.0.0.0 --token SECRET --udp-ports 50000-50999
+      gapless serve --host 0.0.0.0 --token SECRET --udp-port 9000
       gapless serve --workers 4
       GAPLESS_INACTIVITY_TIMEOUT_S=10 gapless serve --config gapless.toml
     """

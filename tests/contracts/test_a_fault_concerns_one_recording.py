@@ -18,8 +18,8 @@ from adapters.storage.folder.recovery import FolderRecovery
 from adapters.storage.folder.store import FolderStore
 from domain.errors import StorageFailed, StorageFull
 from domain.ports.catalogue import CatalogueQuery, RecordingState
+from domain.recording.effects import EndReason
 from domain.recording.ledger import SampleKind
-from domain.recording.recording import EndReason
 from domain.recording.verification import Limits, verify
 from tests.rigs.recordings import LONG_AGO, START, info, ramp
 
@@ -201,14 +201,15 @@ async def test_a_write_that_fails_is_reported_with_its_own_reason(
 ) -> None:
     """This also holds if statvfs fails, so that nobody knows whether the disk is full."""
     monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: _raise(errno.ESTALE))
-    original = os.write
+    original = os.pwrite
 
-    def write(descriptor: int, data: bytes) -> int:
+    def write(descriptor: int, data: bytes, offset: int) -> int:
         if b'"silence"' in data and info(BAD).name in path_of(descriptor):
             _raise(errno.EDQUOT)
-        return original(descriptor, data)
+        return original(descriptor, data, offset)
 
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr("adapters.storage.folder.writer.MAX_FAULT_S", 0.1)
     for number in (1, BAD):
         writer = store.create(info(number))
         writer.append([ramp(4800)], SampleKind.RECEIVED)

@@ -19,8 +19,8 @@ from adapters.storage.memory import MemoryStore
 from adapters.storage.memory_catalogue import MemoryCatalogue
 from domain.errors import QueryInvalid, RecordingLive, RecordingUnknown
 from domain.ports.catalogue import CatalogueQuery
+from domain.recording.effects import EndReason
 from domain.recording.ledger import Container, LedgerEvent, SampleKind
-from domain.recording.recording import EndReason
 from domain.sound.formats import Samples
 from tests.rigs.recordings import (
     COMPLETE,

@@ -5,15 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from aiortc import RTCCertificate, RTCDtlsTransport
+from aiortc import RTCCertificate
 from aiortc.rtcdtlstransport import SRTP_PROFILES
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from adapters.transport.dtls.close_alert import CloseAlert
-from adapters.transport.ice.options import IceOptions
-from adapters.transport.ice.transport import IceTransport
 
 
 class End:
@@ -58,11 +56,7 @@ class End:
 
     def close_alert(self) -> CloseAlert | None:
         """What replaces this end's OpenSSL connection."""
-        ice = IceTransport(IceOptions(), controlling=True)
-        dtls = RTCDtlsTransport(ice, [RTCCertificate.generateCertificate()])  # type: ignore[arg-type]
-        dtls._set_role(self.role)
-        dtls._ssl = self.ssl
-        return CloseAlert.from_transport(dtls)
+        return CloseAlert.from_openssl(self.ssl, role=self.role)
 
 
 def connected(ciphers: bytes | None = None) -> tuple[End, End]:

@@ -10,7 +10,13 @@ import pytest
 
 from adapters.events import dispatcher
 from adapters.events.dispatcher import EventDispatcher
-from domain.events import Event, EventsDropped, SessionOpened
+from domain.events import (
+    Event,
+    EventsDropped,
+)
+from domain.events.server import (
+    SessionOpened,
+)
 
 WAIT_S = 10.0
 

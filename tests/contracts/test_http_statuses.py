@@ -26,6 +26,8 @@ def test_every_error_of_a_peer_has_its_status() -> None:
         "SessionUnknown": 404,
         "RecordingUnknown": 404,
         "RecordingLive": 409,
+        "PieceInvalid": 422,
+        "CapturedInvalid": 422,
         "RecordingIncomplete": 500,
         "NoRelay": 502,
         "ServerFull": 503,
@@ -49,7 +51,7 @@ async def test_an_error_is_answered_with_its_status_and_headers(kind: type[PeerE
 @pytest.mark.parametrize(
     ("refusal", "statuses"),
     [
-        (Refusal.FINAL, [400, 401, 403, 404, 409, 412, 413, 415, 428]),
+        (Refusal.FINAL, [400, 401, 403, 404, 409, 411, 412, 413, 415, 422, 428]),
         (Refusal.TEMPORARY, [408, 425, 429, 500, 502, 503, 504, 507]),
         (Refusal.UNCLEAR, [300, 302, 303, 307, 501, 505, 511, 522, 600]),
     ],

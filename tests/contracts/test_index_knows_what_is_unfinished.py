@@ -19,8 +19,8 @@ from adapters.storage.folder.catalogue import FolderCatalogue
 from adapters.storage.folder.index import INDEX
 from adapters.storage.folder.recovery import FolderRecovery
 from domain.errors import RecordingLive, StorageFailed
+from domain.recording.effects import EndReason
 from domain.recording.ledger import SampleKind
-from domain.recording.recording import EndReason
 from tests.rigs.recordings import (
     COMPLETE,
     LIVE,

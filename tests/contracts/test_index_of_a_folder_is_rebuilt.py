@@ -21,8 +21,8 @@ from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.renderer import render_recording
 from domain.errors import InputUnreadable, RecordingUnknown
 from domain.ports.catalogue import CatalogueQuery
+from domain.recording.effects import EndReason
 from domain.recording.ledger import Container, SampleKind
-from domain.recording.recording import EndReason
 from domain.sound.formats import AudioFormat
 from tests.rigs.recordings import (
     COMPLETE,

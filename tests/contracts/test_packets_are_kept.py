@@ -23,11 +23,11 @@ from adapters.storage.folder.renderer import render_recording
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.ogg.opus import read_packets
 from domain.errors import InputUnreadable, StorageFailed
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
 from domain.recording.verification import Limits, verify
 from domain.rtp.packets import RtpPacket
+from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_processor import AudioTrackProcessor
-from domain.services.server.track_recorder import TrackIdentity
 from domain.session.policy import SessionPolicy
 from domain.sound.detection import CodecParameters
 from tests.fakes.events import SeenByServer
@@ -49,6 +49,8 @@ class Recorder:
         clock: FakeClock | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.clock = folder, clock or FakeClock()
+        self.began = self.clock.now
+        """When packet 0 was sent."""
         self.store = FolderStore(str(folder), options)
         self.store.check()
         self.found = self.store.recover(resumable_since=LONG_AGO)
@@ -65,9 +67,8 @@ class Recorder:
         self.processor.connect({111: OPUS, 0: PCMU}, now=self.clock.now)
 
     def receive(self, items: Iterable[Item], *, payload_type: int = 111, step: int = 960) -> None:
-        start = self.clock.now
         for number, payload in items:
-            self.clock.now = max(start, start + 0.02 * number)
+            self.clock.now = max(self.clock.now, self.began + 0.02 * number)
             packet = RtpPacket(payload_type, number % 2**16, number * step, 7, payload)
             packet.arrived = self.clock.now
             self.processor.packets_received([packet])
@@ -172,12 +173,11 @@ async def test_a_reconnection_is_rendered_as_it_would_have_been_decoded(
 async def test_a_gap_of_a_fraction_of_a_frame_loses_no_sample(tmp_path: pathlib.Path) -> None:
     recorder = Recorder(tmp_path)
     for number, timestamp in enumerate([0, 960, 960 * 3 + 77, 960 * 4 + 77, 960 * 40 + 78]):
-        now = recorder.clock.now
-        packet = RtpPacket(111, number, timestamp, 7, SPEECH[number], arrived=now)
+        recorder.clock.now = recorder.began + timestamp / 48_000
+        packet = RtpPacket(111, number, timestamp, 7, SPEECH[number], arrived=recorder.clock.now)
         recorder.processor.packets_received([packet])
         recorder.processor.decode()
         recorder.processor.store()
-        recorder.clock.advance(0.02 if number < 3 else 0.72)
     path = await recorder.end()
     assert_sound(path)
     assert soundfile.info(path).frames == 960 * 41 + 78
@@ -207,6 +207,7 @@ async def test_the_file_of_a_killed_process_can_be_resumed(tmp_path: pathlib.Pat
     first.receive(numbered()[:80])
     first.kill()
     second = Recorder(tmp_path, keep=False, clock=first.clock)  # the setting has changed
+    second.began = first.began
     assert [item.length for item in second.found.interrupted] == [80 * 960]
     second.receive(numbered()[120:])
     path = await second.end()

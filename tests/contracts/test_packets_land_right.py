@@ -11,10 +11,10 @@ import pytest
 from adapters.codec.decoders import make_decoder
 from adapters.codec.libopus import OpusEncoder
 from adapters.storage.memory import MemoryRecording, MemoryStore
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
 from domain.rtp.packets import RtpPacket
+from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_processor import AudioTrackProcessor
-from domain.services.server.track_recorder import TrackIdentity
 from domain.session.policy import SessionPolicy
 from domain.sound.comparison import compare
 from domain.sound.detection import CodecParameters
@@ -64,12 +64,13 @@ async def record(packets: Sequence[tuple[int, int, bytes]]) -> MemoryRecording:
         events=SeenByServer(),
     )
     processor.connect(CODECS, now=clock.now)
+    began, first = clock.now, packets[0][1]
     for sequence, (payload_type, timestamp, payload) in enumerate(packets):
+        clock.now = began + (timestamp - first) / CODECS[payload_type].clock_rate_hz
         packet = RtpPacket(payload_type, sequence, timestamp % 2**32, 1, payload, arrived=clock.now)
         processor.packets_received([packet])
         processor.decode()
         processor.store()
-        clock.advance(0.02)
     assert await processor.end(EndReason.CLOSED, now=clock.now) is not None
     assert not processor.rejected
     (stored,) = store.recordings.values()
@@ -120,7 +121,10 @@ async def test_opus_packets_of_several_frames_up_to_120_ms(count: int) -> None:
 
 @pytest.mark.parametrize("first", [1, 2])
 async def test_a_change_between_mono_and_stereo_keeps_every_sample_in_its_place(first: int) -> None:
-    """The source changes each second between stereo (two speakers) and mono (the left one)."""
+    """The source changes each second between stereo (two speakers) and mono (the left one).
+
+    A second channel that comes later begins a part with two channels.
+    """
     left, right = speech(4), speech(8)[4 * RATE :]
     source = np.concatenate([left, right], axis=1)
     packets, expected = [], []
@@ -131,24 +135,24 @@ async def test_a_change_between_mono_and_stereo_keeps_every_sample_in_its_place(
         made = encoders[channels].encode(AudioFrame(AudioFormat(RATE, channels), piece, start))
         assert made is not None
         packets.append((111, start, made))
-        if first == 2:
-            expected.append(np.broadcast_to(piece, (960, 2)))
-        else:
-            expected.append(piece.mean(axis=1, keepdims=True))
+        expected.append(np.broadcast_to(piece, (960, 2)))
     stored = await record(packets)
-    assert stored.samples.shape == (len(packets) * 960, first)
-    assert stored.info.format.channels == first
-    assert_all_received(stored, len(packets) * 960)
+    assert stored.samples.shape == (len(packets) * 960, 2)
+    assert stored.info.format.channels == 2
+    length = len(packets) * 960
+    assert [part.length for part in stored.parts] == (
+        [length] if first == 2 else [RATE, length - RATE]
+    )
+    assert all(span["kind"] == "received" for span in stored.ledger["spans"])
     sent, recorded = np.concatenate(expected) / 32768, stored.samples / 32768
-    for channel in range(first):
+    for channel in range(2):
         result = compare(sent[:, channel], recorded[:, channel], sample_rate_hz=RATE)
         assert result.correlation > 0.85  # each encoder starts without history at each change
         assert abs(result.level_difference_db) < 1
-    if first == 2:
-        turns = np.arange(len(recorded)) // RATE % 2  # 0 where the source is stereo
-        stereo, mono = recorded[turns == 0], recorded[turns == 1]
-        assert abs(np.corrcoef(stereo.T)[0, 1]) < 0.1  # two speakers, each in one channel
-        assert np.corrcoef(mono.T)[0, 1] > 0.99
+    turns = np.arange(len(recorded)) // RATE % 2 + first == 2  # where the source is stereo
+    stereo, mono = recorded[turns], recorded[~turns]
+    assert abs(np.corrcoef(stereo.T)[0, 1]) < 0.1  # two speakers, each in one channel
+    assert np.corrcoef(mono.T)[0, 1] > 0.99
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +14,7 @@ from adapters.placement.single import SingleNode
 from adapters.placement.workers import WorkerPlacement
 from domain.errors import NodeUnavailable
 from domain.ports.placement import KnownSession, NewOffer, Node, Placement, SessionKey
-from domain.session.placement import ABSENT, NodeId
+from domain.session.placement import ABSENT, UNREACHABLE_S, UNRESPONSIVE_S, NodeId
 
 
 class Nodes:
@@ -125,3 +126,38 @@ async def test_a_connection_without_a_question_disturbs_no_other(workers: Nodes)
             stranger.sendall(question)
     for number in range(10):
         await first.node_of(NewOffer(f"v=0 {number}"))
+
+
+async def test_a_frozen_node_is_avoided_until_it_responds_again() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        counts, heartbeats = [ABSENT] * 2, [0.0] * 2
+        first, second = (
+            WorkerPlacement(NodeId(number, 2), counts, folder, heartbeats) for number in range(2)
+        )
+        found = Nodes([first, second], counts)
+        await found.open()
+        offers = [NewOffer(f"v=0 {number}") for number in range(20)]
+        assert {await first.node_of(offer) for offer in offers} == {None, second.here}
+        heartbeats[1] -= UNRESPONSIVE_S
+        began = time.monotonic()
+        assert {await first.node_of(offer) for offer in offers} == {None}
+        assert time.monotonic() - began < 0.5  # it is not asked
+        # a busy machine may delay it: its own sessions wait longer
+        assert await first.node_of(KnownSession("01ff")) == second.here
+        heartbeats[1] -= UNREACHABLE_S - UNRESPONSIVE_S
+        with pytest.raises(NodeUnavailable, match="does not respond"):
+            await first.node_of(KnownSession("01ff"))
+        assert await first.node_of(KnownSession("00ff")) is None
+        assert first.others() == []
+        second.report(0)
+        assert await first.node_of(KnownSession("01ff")) == second.here
+        assert first.others() == [second.here]
+        await found.close()
+
+
+async def test_a_node_that_is_not_running_is_not_asked_to_assign_offers(workers: Nodes) -> None:
+    first, second = workers.placements
+    await second.close()
+    workers.counts[1] = ABSENT
+    for number in range(20):
+        assert await first.node_of(NewOffer(f"v=0 {number}")) is None

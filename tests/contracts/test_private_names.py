@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import datetime
 import inspect
+import os
 import pathlib
 
 import aioice
@@ -19,14 +21,17 @@ from aioice.ice import (
     server_reflexive_candidate,
 )
 from aioice.turn import TurnTransport
-from aiortc import RTCCertificate, RTCDtlsTransport
+from aiortc import RTCCertificate
+from aiortc.rtcdtlstransport import SRTP_PROFILES
+from OpenSSL import SSL
 from pylibsrtp import _binding
 
-from adapters.storage.wav import libsndfile
-from adapters.transport.ice.options import IceOptions
-from adapters.transport.ice.transport import IceTransport
+from adapters.http.connections import MAX_READ_BYTES, HttpConnection
+from adapters.storage.wav.file import WavFile, _open
 from adapters.transport.srtp import Protector, Unprotector
+from domain.recording.ledger import RecordingInfo
 from domain.rtp.packets import RtpPacket, write_rtp
+from domain.sound.formats import AudioFormat, SampleFormat
 
 SOURCES = [
     path
@@ -34,7 +39,7 @@ SOURCES = [
     for path in (pathlib.Path(__file__).parents[2] / folder).rglob("*.py")
 ]
 AIOICE = {
-    "_check_list_maybe_fail", "_check_list_state", "_closing", "_early_checks",
+    "_check_list", "_check_list_maybe_fail", "_check_list_state", "_closing", "_early_checks",
     "_early_checks_done", "_local_candidates", "_local_candidates_end",
     "_local_candidates_start", "_nominated", "_pair_remote_candidate", "_protocols",
     "_query_consent_task", "_queue", "_remote_candidates", "_remote_candidates_expected",
@@ -42,10 +47,10 @@ AIOICE = {
 """Private names of `aioice.Connection`, which the ICE agent inherits from."""
 OTHERS = {
     "_TurnTransport__close_task", "_network_host",  # aioice
-    "_role", "_rx_srtp", "_set_role", "_ssl", "_task", "_tx_srtp",  # aiortc
+    "_create_ssl_context",  # aiortc
     "_srtp",  # pylibsrtp
-    "_error_check", "_ffi", "_file", "_snd",  # soundfile
-    "_initialize", "_terminate",  # sounddevice
+    "_ffi", "_file", "_snd",  # soundfile
+    "_initialize", "_initialized", "_terminate",  # sounddevice
 }  # fmt: skip
 """Private names that are used on objects of other projects."""
 
@@ -80,26 +85,12 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-def test_aiortc_dtls_uses_role_recv_and_send_of_its_transport_only() -> None:
-    source = inspect.getsource(RTCDtlsTransport)
-    touched = {
-        word.split("(")[0].split(")")[0].rstrip(".,:\n ")
-        for word in source.split("self.transport.")[1:]
-        for word in [word.split()[0]]
-    }
-    assert touched == {"role", "_recv", "_send"}
-
-
-async def test_aiortc_dtls_has_the_private_names_that_are_used() -> None:
-    ice = IceTransport(IceOptions(), controlling=True)
-    dtls = RTCDtlsTransport(ice, [RTCCertificate.generateCertificate()])  # type: ignore[arg-type]
-    assert dtls._rx_srtp is None
-    dtls._set_role("server")
-    assert dtls._role == "server"
-    assert dtls._tx_srtp is None
-    assert dtls._ssl is None
-    assert dtls._task is None
-    await ice.close()
+def test_aiortc_certificates_have_the_private_name_that_is_used() -> None:
+    context = RTCCertificate.generateCertificate()._create_ssl_context(SRTP_PROFILES)
+    assert isinstance(context, SSL.Context)
+    assert SRTP_PROFILES[-1].get_key_and_salt(bytes(range(60)), 1) == bytes(
+        [*range(16, 32), *range(46, 60)]
+    )
 
 
 def test_pylibsrtp_has_the_private_names_that_are_used() -> None:
@@ -171,6 +162,8 @@ async def test_aioice_has_the_private_names_that_are_used() -> None:
     assert connection._remote_candidates == []
     assert connection._remote_candidates_end is False
     assert connection._nominated == {}
+    assert connection._check_list == []
+    assert list(inspect.signature(connection.check_complete).parameters) == ["pair"]
     assert connection._local_candidates == []
     assert connection._local_candidates_start is connection._local_candidates_end is False
     assert connection._early_checks_done is connection._closing is False
@@ -205,52 +198,89 @@ async def test_aioice_has_the_private_names_that_are_used() -> None:
 
 def test_soundfile_has_the_private_names_that_are_used(tmp_path: pathlib.Path) -> None:
     assert soundfile._snd.SF_TRUE == 1
-    for function in ("sf_command", "sf_error", "sf_writef_short", "sf_writef_int"):
-        assert callable(getattr(soundfile._snd, function))
+    assert soundfile._snd.SF_FALSE == 0
+    assert callable(soundfile._snd.sf_command)
     assert len(soundfile._ffi.from_buffer(b"data")) == 4
-    soundfile._error_check(0)
-    with pytest.raises(soundfile.LibsndfileError):
-        soundfile._error_check(1)
     with soundfile.SoundFile(tmp_path / "a.wav", "w", 8000, 1) as file:
-        assert soundfile._snd.sf_error(file._file) == 0
         assert soundfile._snd.sf_command(file._file, 0x1060, soundfile._ffi.NULL, 0) == 0
+
+
+async def test_asyncio_reads_as_much_at_a_time_as_it_is_told() -> None:
+    """`HttpConnection` sets `max_size`, which asyncio does not document."""
+    sizes: list[int] = []
+    over = asyncio.Event()
+
+    class Reader(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            HttpConnection.limit_reads(transport)
+
+        def data_received(self, data: bytes) -> None:
+            sizes.append(len(data))
+
+        def connection_lost(self, _error: Exception | None) -> None:
+            over.set()
+
+    server = await asyncio.get_running_loop().create_server(Reader, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(bytes(10 * MAX_READ_BYTES))
+    writer.close()
+    await over.wait()
+    server.close()
+    assert sum(sizes) == 10 * MAX_READ_BYTES
+    assert max(sizes) <= MAX_READ_BYTES
 
 
 def test_sounddevice_can_be_initialized_again() -> None:
     sounddevice = pytest.importorskip("sounddevice", exc_type=(ImportError, OSError))
     assert callable(sounddevice._terminate)
     assert callable(sounddevice._initialize)
+    assert sounddevice._initialized >= 1
 
 
-def test_libsndfile_updates_the_header_with_every_write(tmp_path: pathlib.Path) -> None:
+def info(audio_format: AudioFormat) -> RecordingInfo:
+    began = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+    return RecordingInfo("a", "a", audio_format, "opus", began, session_id="a")
+
+
+@pytest.mark.parametrize("sample_format", list(SampleFormat))
+@pytest.mark.parametrize("rf64", [False, True])
+def test_the_header_is_updated_with_every_write(
+    tmp_path: pathlib.Path, sample_format: SampleFormat, rf64: bool
+) -> None:
     path = tmp_path / "a.wav"
-    with soundfile.SoundFile(path, "w", samplerate=8000, channels=1, format="WAV") as file:
-        libsndfile.keep_header_true(file)
+    audio_format = AudioFormat(8000, 1, sample_format)
+    with path.open("w+b") as opened:
+        file = WavFile.create(opened.fileno(), info(audio_format), rf64=rf64)
         for n in range(1, 4):
-            file.write(np.zeros(100, dtype="<i2"))
+            file.write([np.zeros((100, 1), dtype=sample_format.dtype)])
             assert soundfile.info(path).frames == 100 * n
+            assert path.read_bytes()[:4] == b"RIFF"
 
 
 @pytest.mark.parametrize(
-    ("dtype", "subtype"),
-    [("<i2", "PCM_16"), ("<i4", "PCM_32"), ("<i4", "PCM_24"), ("<f4", "FLOAT"), ("<f8", "DOUBLE")],
+    ("dtype", "subtype", "sample_format"),
+    [
+        ("<i2", "PCM_16", SampleFormat.S16),
+        ("<i4", "PCM_32", SampleFormat.S32),
+        ("<i4", "PCM_24", SampleFormat.S24),
+        ("<f4", "FLOAT", SampleFormat.F32),
+        ("<f8", "DOUBLE", SampleFormat.F64),
+    ],
 )
-def test_libsndfile_writes_the_same_bytes_as_its_wrapper(
-    tmp_path: pathlib.Path, dtype: str, subtype: str
+def test_written_files_are_those_that_libsndfile_writes(
+    tmp_path: pathlib.Path, dtype: str, subtype: str, sample_format: SampleFormat
 ) -> None:
     samples = np.arange(-600, 600).astype(dtype).reshape(-1, 2)
-    paths = tmp_path / "ours.wav", tmp_path / "theirs.wav"
-    for path, write in zip(paths, (libsndfile.write, soundfile.SoundFile.write), strict=True):
-        with soundfile.SoundFile(path, "w", 48_000, 2, subtype, format="WAV") as file:
-            libsndfile.keep_header_true(file)
-            write(file, samples)
-            write(file, samples[:7])
-    assert _without_peak_time(paths[0]) == _without_peak_time(paths[1])
-
-
-def _without_peak_time(path: pathlib.Path) -> bytes:
-    """Return the file without its time of writing, which float files have in the PEAK chunk."""
-    data = bytearray(path.read_bytes())
-    if (start := data.find(b"PEAK")) >= 0:
-        data[start + 12 : start + 16] = bytes(4)
-    return bytes(data)
+    audio_format = AudioFormat(48_000, 2, sample_format)
+    theirs, ours = tmp_path / "theirs.wav", tmp_path / "ours.wav"
+    whole = np.concatenate([samples, samples[:7]])
+    descriptor = os.open(theirs, os.O_RDWR | os.O_CREAT)
+    with _open(descriptor, info(audio_format), rf64=False) as file:
+        # libsndfile keeps the upper bits of integers that are wider than the file's
+        file.write(whole << 8 if subtype == "PCM_24" else whole)
+    with ours.open("w+b") as opened:
+        own = WavFile.create(opened.fileno(), info(audio_format), rf64=False)
+        own.write([samples])
+        own.write([samples[:7]])
+        own.complete(len(whole))
+    assert ours.read_bytes() == theirs.read_bytes()

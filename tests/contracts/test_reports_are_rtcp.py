@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+from dataclasses import replace
 
 import pytest
 from aiortc.clock import datetime_to_ntp
@@ -16,10 +17,10 @@ from adapters.transport.rtcp.reports import (
     ReportBlock,
     receiver_report,
     sender_report,
-    sender_times,
+    sender_reports,
     source_description,
 )
-from domain.rtp.reports import ReceptionReport
+from domain.rtp.reports import ReceptionReport, SenderReport
 
 NOON = datetime.datetime(2026, 3, 20, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
 words = st.integers(0, 2**32 - 1)
@@ -80,12 +81,14 @@ def test_a_receiver_report_has_a_block_for_each_source() -> None:
 
 @given(ssrc=words)
 def test_sender_reports_are_found_anywhere_in_a_compound_packet(ssrc: int) -> None:
-    middle = datetime_to_ntp(NOON) >> 16 & 0xFFFFFFFF
+    ntp = datetime_to_ntp(NOON)
     report, bye = report_of(ssrc), bytes(RtcpByePacket(sources=[ssrc]))
     other = report_of(ssrc ^ 1)
-    assert list(sender_times(report)) == list(sender_times(bye + report)) == [(ssrc, middle)]
-    assert list(sender_times(report + other)) == [(ssrc, middle), (ssrc ^ 1, middle)]
-    assert list(sender_times(bye)) == []
+    found = SenderReport(ssrc, ntp, 5, 7.5)
+    assert list(sender_reports(report, 7.5)) == list(sender_reports(bye + report, 7.5)) == [found]
+    both = [found, replace(found, ssrc=ssrc ^ 1)]
+    assert list(sender_reports(report + other, 7.5)) == both
+    assert list(sender_reports(bye, 7.5)) == []
 
 
 def test_a_truncated_packet_is_an_error() -> None:
@@ -93,11 +96,11 @@ def test_a_truncated_packet_is_an_error() -> None:
     first = 4 * (1 + int.from_bytes(report[2:4], "big"))  # the packets in the compound packet
     for size in range(1, len(report)):
         if size == first:
-            assert len(list(sender_times(report[:size]))) == 1
+            assert len(list(sender_reports(report[:size], 0.0))) == 1
         else:
-            found = sender_times(report[:size])
+            found = sender_reports(report[:size], 0.0)
             if size > first:  # reports before the cut are valid
-                assert next(found)[0] == 1
+                assert next(found).ssrc == 1
             with pytest.raises(ValueError, match="RTCP"):
                 next(found)
 
@@ -105,4 +108,4 @@ def test_a_truncated_packet_is_an_error() -> None:
 @given(data=st.binary(max_size=60))
 def test_arbitrary_bytes_raise_nothing_but_value_error(data: bytes) -> None:
     with contextlib.suppress(ValueError):
-        list(sender_times(data))
+        list(sender_reports(data, 0.0))

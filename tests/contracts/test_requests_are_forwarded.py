@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,3 +149,58 @@ async def test_health_counts_the_sessions_of_all_nodes_that_answer(pair: Pair) -
     }  # fmt: skip
     await pair.other.stop()
     assert (await health())["states"] == {"recording": 2}
+
+
+@asynccontextmanager
+async def frozen(pair: Pair) -> AsyncIterator[asyncio.Event]:
+    """Replace the other node by one that accepts requests and never answers.
+
+    The event is set when a request has arrived there.
+    """
+    arrived, over = asyncio.Event(), asyncio.Event()
+
+    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await over.wait()
+        writer.close()
+
+    await pair.other.stop()
+    (node,) = pair.placement.others()
+    server = await asyncio.start_unix_server(accept, node.address)
+    yield arrived
+    over.set()
+    server.close()
+
+
+async def test_an_offer_whose_node_freezes_goes_to_another(pair: Pair) -> None:
+    async with frozen(pair) as arrived:
+        sending = asyncio.create_task(pair.send("POST", "/whip", data="new", headers=SDP))
+        await arrived.wait()
+        pair.placement.elsewhere.clear()  # the placement has noticed
+        assert (await sending)[0] == 201
+    assert pair.here.offers == [("new", "")]
+
+
+async def test_a_request_for_a_session_whose_node_freezes_is_refused_for_now(pair: Pair) -> None:
+    async with frozen(pair) as arrived:
+        sending = asyncio.create_task(pair.send("DELETE", "/sessions/there"))
+        await arrived.wait()
+        unavailable = NodeUnavailable("it does not respond")
+        pair.placement.elsewhere[KnownSession("there")] = unavailable
+        status, text, headers = await sending
+        assert (status, headers["Retry-After"]) == (503, "5")
+        assert "does not respond" in text
+    assert pair.here.deleted == []
+
+
+async def test_an_offer_is_placed_again_when_its_node_is_gone(pair: Pair) -> None:
+    await pair.other.stop()
+    sending = asyncio.create_task(pair.send("POST", "/whip", data="new", headers=SDP))
+    while not pair.placement.asked:
+        await asyncio.sleep(0.01)
+    pair.placement.elsewhere[NewOffer("new")] = NodeUnavailable("its assigner has ended, too")
+    while len(pair.placement.asked) < 3:
+        await asyncio.sleep(0.01)
+    pair.placement.elsewhere.clear()
+    assert (await sending)[0] == 201
+    assert pair.here.offers == [("new", "")]

@@ -19,13 +19,15 @@ from adapters.transport.demultiplexer import MAX_SOURCES, TrackDemultiplexer
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.sdp.codecs import OpusPreferences
 from adapters.transport.sdp.descriptions import AudioTrack, LocalTransport
-from adapters.transport.sdp.parsing import MID_URI, parse_offer
+from adapters.transport.sdp.extensions import MID_URI
+from adapters.transport.sdp.parsing import parse_offer
 from adapters.transport.sdp.writing import write_answer
 from adapters.transport.server import WebRtcServerTransport
+from adapters.transport.sockets.ports import UdpPorts
 from domain.ports.signaling import ServerConnection
 from domain.recording.naming import MAX_TRACKS
 from domain.rtp.packets import RtpPacket, write_rtp
-from domain.rtp.reports import ReceptionReport, ReceptionStatistics
+from domain.rtp.reports import ReceptionReport, ReceptionStatistics, SenderReport
 from domain.sound.detection import CodecParameters
 from tests.rigs.browser import CHROMIUM, browser_page
 from tests.rigs.tones import TWO_TONES, peer_with_two_tones
@@ -276,7 +278,9 @@ class Tracks:
         self.packets[track] += packets
         self._news.set()
 
-    def connection_closed(self) -> None:
+    def sender_reported(self, report: SenderReport) -> None: ...
+
+    def connection_closed(self, reason: str | None = None) -> None:
         self.closed += 1
 
     def reception_reports(self) -> Sequence[ReceptionReport]:
@@ -297,7 +301,7 @@ class Tracks:
 async def accepting(offer_sdp: str) -> AsyncIterator[tuple[ServerConnection, Tracks]]:
     spawner, sink = BackgroundTasks(), Tracks()
     transport = WebRtcServerTransport(
-        IceOptions(loopback=("127.0.0.1",)),
+        IceOptions(loopback=("127.0.0.1",), shared=UdpPorts()),
         preferences=OpusPreferences(),
         clock=SystemClock(),
         spawner=spawner,

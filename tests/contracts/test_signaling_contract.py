@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import pathlib
 import socket
 from collections.abc import AsyncIterator
@@ -16,7 +17,10 @@ from domain.errors import (
     WrongServer,
 )
 from domain.ports.signaling import SignalingClient
+from domain.recording.ledger import RestoreMode
+from domain.recording.restoring import SpoolInfo
 from domain.session.ice import IceCandidate, IceDescription, IceServer
+from domain.sound.formats import AudioFormat, SampleFormat
 from tests.fakes.http import FakeSessions, http_server
 from tests.fakes.signaling import FakeSignaling
 from tests.rigs.tls import self_signed
@@ -48,6 +52,24 @@ async def test_an_offer_is_answered(
     assert heard.offers == [("v=0 offer", "Küche")]
     await client.offer("v=0 another", name="", resume="secret")
     assert heard.resumed == [None, "secret"]
+
+
+SPOOL = SpoolInfo(
+    2**32 - 1,
+    AudioFormat(96_000, 8, SampleFormat.S24),
+    RestoreMode.ALL,
+    datetime.datetime(2026, 1, 31, 12, 0, 0, 250_000, datetime.UTC),
+)
+
+
+async def test_an_offer_says_how_its_spool_belongs_to_what_is_sent(
+    joined: tuple[SignalingClient, FakeSessions | FakeSignaling],
+) -> None:
+    client, heard = joined
+    plain = SpoolInfo(0, AudioFormat(44_100, 1))
+    for spool in (SPOOL, plain, None):
+        await client.offer("v=0 offer", name="", spool=spool)
+    assert heard.spools == [SPOOL, plain, None]
 
 
 async def test_the_answer_names_stun_and_turn_servers() -> None:

@@ -29,9 +29,9 @@ from adapters.storage.ogg.opus import read_packets
 from domain.errors import StorageFailed
 from domain.ports.storage import RecordingStore, RecordingWriter
 from domain.recording.completed import CompletedPart
+from domain.recording.effects import EndReason
 from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, SampleKind
 from domain.recording.naming import recording_id
-from domain.recording.recording import EndReason
 from domain.recording.verification import Limits, verify
 from domain.sound.conversion import convert, pack
 from domain.sound.formats import AudioFormat, SampleFormat, Samples, silence
@@ -188,6 +188,13 @@ async def test_every_format_is_stored_unchanged(
     assert (samples[500:] == (128 if sample_format is SampleFormat.U8 else 0)).all()
 
 
+async def test_a_store_without_faults_has_nothing_to_tell(opened: Opened) -> None:
+    writer = opened.create("a")
+    writer.append(opened.sound(ramp(120)), SampleKind.RECEIVED)
+    await finish(writer)
+    assert list(opened.store.poll_events()) == []
+
+
 async def test_recordings_side_by_side_do_not_mix(opened: Opened) -> None:
     writers = [opened.create(str(n)) for n in range(5)]
     for start in range(0, 1200, 120):
@@ -264,6 +271,7 @@ async def test_a_recording_that_cannot_be_begun_leaves_no_file(
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
     monkeypatch.setattr(Journal, "_write", refuse)
+    monkeypatch.setattr("adapters.storage.folder.writer.MAX_FAULT_S", 0.1)
     store = FolderStore(str(tmp_path))
     writer = store.create(info("a"))
     with pytest.raises(StorageFailed, match="quota"):

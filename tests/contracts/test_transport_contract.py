@@ -15,7 +15,7 @@ from adapters.transport.client import WebRtcClientTransport
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.sdp.codecs import OpusPreferences
 from adapters.transport.server import WebRtcServerTransport
-from adapters.transport.sockets.coalescing import ReadTiming
+from adapters.transport.sockets.ports import UdpPorts
 from domain.errors import (
     CandidateRejected,
     ConnectionFailed,
@@ -25,13 +25,11 @@ from domain.errors import (
 )
 from domain.ports.signaling import ClientConnection, ServerConnection, ServerTransport
 from domain.rtp.packets import RtpPacket
-from domain.rtp.reports import ReceptionReport, ReceptionStatistics
+from domain.rtp.reports import ReceptionReport, ReceptionStatistics, SenderReport
 from domain.session.ice import IceCandidate, IceDescription
 from tests.fakes.media import FakeServerTransport
 
 OPTIONS = IceOptions(loopback=("127.0.0.1",))
-SLOW = ReadTiming(interval_s=0.005, poll_interval_s=0.0, delay_s=60.0, reschedules=False)
-"""A timing whose reads wait longer than a test runs."""
 
 
 class Heard:
@@ -39,8 +37,11 @@ class Heard:
 
     def __init__(self) -> None:
         self.packets: list[RtpPacket] = []
+        self.repeated: list[tuple[int, int]] = []
+        self.reports: list[SenderReport] = []
         self.established = 0
         self.closed = 0
+        self.reason: str | None = None
         self._statistics: ReceptionStatistics | None = None
         self._news = asyncio.Event()
 
@@ -56,8 +57,16 @@ class Heard:
         self.packets += packets
         self._news.set()
 
-    def connection_closed(self) -> None:
+    def sender_reported(self, report: SenderReport) -> None:
+        self.reports.append(report)
+
+    def packet_repeated(self, ssrc: int, sequence: int, *, now: float) -> None:
+        self.repeated.append((ssrc, sequence))
+        self._news.set()
+
+    def connection_closed(self, reason: str | None = None) -> None:
         self.closed += 1
+        self.reason = reason
         self._news.set()
 
     def reception_reports(self) -> Sequence[ReceptionReport]:
@@ -72,8 +81,9 @@ class Heard:
 
 
 def real_server(spawner: BackgroundTasks) -> WebRtcServerTransport:
+    options = replace(OPTIONS, shared=UdpPorts())
     return WebRtcServerTransport(
-        OPTIONS, preferences=OpusPreferences(), clock=SystemClock(), spawner=spawner
+        options, preferences=OpusPreferences(), clock=SystemClock(), spawner=spawner
     )
 
 
@@ -171,24 +181,6 @@ def fingerprint_in(description: str) -> str:
     return description.partition("a=fingerprint:")[2].splitlines()[0]
 
 
-@pytest.mark.parametrize("setup", ["actpass", "active"])
-async def test_handshakes_are_not_delayed_by_coalesced_reads(
-    setup: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("adapters.transport.sockets.coalescing.LOW_LATENCY", SLOW)
-    spawner, heard = BackgroundTasks(), Heard()
-    publisher = real_publisher()
-    offer = publisher.offer_sdp.replace("a=setup:actpass", f"a=setup:{setup}")
-    server = await real_server(spawner).accept(offer, ice_servers=())
-    server.start(heard)
-    async with asyncio.timeout(10):
-        await connect(publisher, server)
-        await heard.until(lambda: heard.established == 1)
-    await publisher.close()
-    await server.close()
-    await spawner.join()
-
-
 async def test_packets_arrive_once_in_order_with_their_timestamps(
     joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
@@ -210,6 +202,78 @@ async def test_packets_arrive_once_in_order_with_their_timestamps(
     )  # the kernel's clock and ours
 
 
+async def test_packets_are_asked_for_and_sent_again(
+    joined: tuple[ClientConnection, ServerConnection, Heard],
+) -> None:
+    publisher, server, heard = joined
+    packets = [RtpPacket(111, (65_530 + n) % 2**16, n * 960, 7, b"\x78x") for n in range(1000)]
+    lost = {3, 4, 9, 500}
+    requested: list[int] = []
+
+    def send_again(sequences: Sequence[int]) -> None:
+        requested.extend(sequences)
+        for sequence in sequences:
+            publisher.send_again(packets[(sequence - 65_530) % 2**16])
+
+    publisher.on_requested = send_again
+    for n, packet in enumerate(packets):
+        if n not in lost:
+            publisher.send(packet)
+        if n % 50 == 0:
+            await asyncio.sleep(0)  # the server's socket buffer is not that large
+    await heard.until(lambda: len(heard.packets) == 996)
+    sequences = [packets[n].sequence for n in sorted(lost)]
+    server.request_retransmission(0, 7, sequences)
+    await heard.until(lambda: len(heard.packets) == 1000)  # twenty seconds of packets later
+    assert requested == sequences
+    again = [replace(packet, arrived=0.0) for packet in heard.packets[996:]]
+    assert again == [packets[n] for n in sorted(lost)]
+    assert heard.repeated == []
+    # a packet that arrives for the second time is told, and not delivered
+    server.request_retransmission(0, 7, sequences[:1])
+    await heard.until(lambda: len(heard.repeated) == 1)
+    assert heard.repeated == [(7, sequences[0])]
+    assert len(heard.packets) == 1000
+
+
+async def test_requests_for_other_sources_are_ignored(
+    joined: tuple[ClientConnection, ServerConnection, Heard],
+) -> None:
+    publisher, server, heard = joined
+    requested: list[int] = []
+    publisher.on_requested = requested.extend
+    publisher.send(RtpPacket(111, 5, 0, 7, b"\x78x"))
+    await heard.until(lambda: len(heard.packets) == 1)
+    server.request_retransmission(0, 8, [5])
+    server.request_retransmission(0, 7, [6])
+    async with asyncio.timeout(10):
+        while not requested:
+            await asyncio.sleep(0.01)
+    assert requested == [6]
+
+
+@pytest.mark.parametrize(
+    ("first", "earlier", "arrives"),
+    [(100, 90, True), (100, 65_530, False), (65_530, 65_000, True), (40_000, 39_990, True)],
+)
+async def test_packets_of_an_earlier_connection_are_sent_again(
+    joined: tuple[ClientConnection, ServerConnection, Heard],
+    first: int,
+    earlier: int,
+    arrives: bool,
+) -> None:
+    """SRTP counts the wraps of sequence numbers from the first packet of a connection."""
+    publisher, _, heard = joined
+    publisher.send_again(RtpPacket(111, earlier, 0, 7, b"\x78x"))  # before the first packet
+    publisher.send(RtpPacket(111, first, 96_000, 7, b"\x78x"))
+    await heard.until(lambda: len(heard.packets) == 1)
+    publisher.send_again(RtpPacket(111, earlier, 0, 7, b"\x78x"))
+    publisher.send(RtpPacket(111, first + 1, 96_960, 7, b"\x78x"))
+    await heard.until(lambda: len(heard.packets) == 2 + arrives)
+    sequences = [packet.sequence for packet in heard.packets]
+    assert sequences == ([first, earlier, first + 1] if arrives else [first, first + 1])
+
+
 async def test_reports_arrive_before_packets_and_state_the_highest_sequence_number(
     joined: tuple[ClientConnection, ServerConnection, Heard],
 ) -> None:
@@ -222,6 +286,71 @@ async def test_reports_arrive_before_packets_and_state_the_highest_sequence_numb
         publisher.send(RtpPacket(111, 500, 0, 7, b"\x78x"))
         while publisher.highest_reported != 500:
             await asyncio.sleep(0.05)
+
+
+async def test_reports_tell_the_round_trip_and_what_was_lost(
+    joined: tuple[ClientConnection, ServerConnection, Heard],
+) -> None:
+    publisher, _, _ = joined
+    began, numbers = time.monotonic(), itertools.count()
+
+    async def send_until(true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not true():
+                number = next(numbers)
+                if number % 2 == 0 and number > 100:
+                    continue  # lost on the way
+                publisher.send(RtpPacket(111, number, number * 960, 7, b"sound"))
+                await asyncio.sleep(0.02)
+
+    def measured() -> bool:
+        report = publisher.path_report
+        return report is not None and report.round_trip_s is not None
+
+    assert publisher.path_report is None
+    await send_until(measured)
+    report = publisher.path_report
+    assert report is not None
+    assert report.round_trip_s is not None
+    assert 0 <= report.round_trip_s < 1.0  # loopback, and a busy machine
+    assert began < report.at <= time.monotonic()
+    assert report.fraction_lost == 0
+    await send_until(lambda: (now := publisher.path_report) is not None and now.fraction_lost > 0.4)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_reports_of_a_client_show_time_that_was_not_captured(
+    joined: tuple[ClientConnection, ServerConnection, Heard], is_known: bool
+) -> None:
+    """If the time of capture is known, a packet that is sent late shows no stall."""
+    publisher, _, heard = joined
+    began, number = time.monotonic(), 0
+
+    async def send_for(seconds: float) -> None:
+        nonlocal number
+        for _ in range(round(seconds / 0.02)):
+            captured_s = began + 0.02 * number if is_known else None
+            publisher.send(RtpPacket(111, number, number * 960, 5, b"sound", captured_s=captured_s))
+            number += 1
+            await asyncio.sleep(0.02)
+
+    await send_for(1.2)
+    await heard.until(lambda: len(heard.packets) == number)
+    before = heard.reports[-1]
+    paused_s = -time.monotonic()
+    await asyncio.sleep(0.5)
+    paused_s += time.monotonic()
+    reports = len(heard.reports)
+    await send_for(1.2)
+    await heard.until(lambda: len(heard.packets) == number and len(heard.reports) > reports)
+    after = heard.reports[-1]
+    stalled_s = (after.ntp - before.ntp) / 2**32
+    stalled_s -= (after.rtp_timestamp - before.rtp_timestamp) / 48_000
+    if is_known:
+        assert stalled_s == pytest.approx(0.0, abs=0.02)
+    else:
+        # on a busy machine packets are late, besides
+        assert paused_s - 0.05 <= stalled_s <= paused_s + 0.5
 
 
 async def test_a_client_that_closes_silently_is_not_reported_as_closed(
@@ -237,19 +366,28 @@ async def test_packets_that_wait_in_sockets_can_be_read_before_the_end(
     joined: tuple[ClientConnection, ServerConnection, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, server, heard = joined
-    monkeypatch.setattr("adapters.transport.sockets.coalescing.LOW_LATENCY", SLOW)
-    for number in range(10):
+    publisher.send(RtpPacket(111, 0, 0, 7, b"\x78x"))
+    for pause in ("READ_S", "HANDSHAKE_S"):
+        monkeypatch.setattr(f"adapters.transport.sockets.port.{pause}", 60.0)
+    await heard.until(lambda: len(heard.packets) == 1)
+    for number in range(1, 10):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
-    await asyncio.sleep(0.1)  # their read is scheduled, but not due
-    assert not heard.packets
+    await asyncio.sleep(0.1)  # the next read is not due
+    assert len(heard.packets) == 1
     server.read_pending()
     assert len(heard.packets) == 10
+
+
+async def test_packets_in_flight_arrive_before_the_end(
+    joined: tuple[ClientConnection, ServerConnection, Heard],
+) -> None:
+    publisher, server, heard = joined
     draining = asyncio.create_task(server.drain())
     await asyncio.sleep(0)
-    for number in range(10, 20):
+    for number in range(10):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))
     await draining
-    assert len(heard.packets) == 20
+    assert len(heard.packets) == 10
 
 
 async def test_media_continues_over_ice_restarts_of_the_client(

@@ -10,13 +10,13 @@ import pytest
 
 from adapters.http.routes import DECLARED
 from domain.session.roles import ALL_ROLES, Role, is_allowed
-from tests.fakes.http import FakeSessions, http_server
+from tests.fakes.http import FakeRestoring, FakeSessions, http_server
 
-PUBLISH, PUBLIC = Role.PUBLISH, None
-ROLES = {
+PUBLISH, ADMIN, PUBLIC = Role.PUBLISH, Role.ADMIN, None
+ROLES = {  # by their methods and paths
     ("POST", "/offer"): PUBLISH,
-    ("POST", "/ice-candidate"): PUBLISH,
-    ("DELETE", "/sessions/{id}"): PUBLISH,
+    ("POST", "/ice-candidate"): ADMIN,
+    ("DELETE", "/sessions/{id}"): ADMIN,
     ("POST", "/whip"): PUBLISH,
     ("GET", "/whip"): PUBLISH,
     ("HEAD", "/whip"): PUBLISH,
@@ -26,6 +26,12 @@ ROLES = {
     ("HEAD", "/whip/{secret}"): PUBLISH,
     ("GET", "/health"): PUBLIC,
     ("HEAD", "/health"): PUBLIC,
+}
+SECRET_ONLY = {
+    ("GET", "/sessions/{id}/wanted"),
+    ("HEAD", "/sessions/{id}/wanted"),
+    ("PUT", "/sessions/{id}/sound/{start}"),
+    ("POST", "/sessions/{id}/captured"),
 }
 TOKENS = {
     "publisher": frozenset({Role.PUBLISH}),
@@ -43,8 +49,12 @@ def test_every_route_declares_its_role() -> None:
         for route in app.router.routes()
         if route.resource is not None
     }
-    preflights = {("OPTIONS", path): PUBLIC for _, path in ROLES}
-    assert declared == ROLES | preflights
+    preflights = {("OPTIONS", path): PUBLIC for _, path in [*ROLES, *SECRET_ONLY]}
+    assert declared == ROLES | dict.fromkeys(SECRET_ONLY) | preflights
+    secret_only = {
+        (route.method, route.path) for route in app[DECLARED].values() if route.secret_only
+    }
+    assert secret_only | {("HEAD", "/sessions/{id}/wanted")} == SECRET_ONLY
     assert len(app.router.routes()) == len(declared)
 
 
@@ -67,10 +77,33 @@ async def test_a_request_needs_the_role_of_its_route(url: str, method: str, path
                 assert (response.status == 403) is not allowed, token
                 assert response.status != 401
                 if not allowed and method != "HEAD":
-                    assert await response.json() == {"error": "this token lacks the role 'publish'"}
+                    assert needed is not None
+                    error = (await response.json())["error"]
+                    assert error.startswith(f"this token lacks the role '{needed.value}'")
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic all"}):
             async with http.request(method, address, headers=headers) as response:
                 assert (response.status == 401) is (needed is not None)
+
+
+@pytest.mark.parametrize("tokens", [TOKENS, {}], ids=["with tokens", "without tokens"])
+@pytest.mark.parametrize(("method", "path"), sorted(SECRET_ONLY))
+async def test_only_the_secret_of_its_session_opens_what_a_client_restores(
+    tokens: dict[str, frozenset[Role]], method: str, path: str
+) -> None:
+    restoring = FakeRestoring({"1": "secret", "2": "other"})
+    server = http_server(FakeSessions(), tokens=tokens, restoring=restoring)
+    address = await server.start() + path.format(id="1", start="0")
+    bearers = [f"Bearer {token}" for token in ("other", "wrong", "", *TOKENS)]
+    async with aiohttp.ClientSession() as http:
+        for header in (*bearers, "Basic secret", None):
+            headers = {} if header is None else {"Authorization": header}
+            async with http.request(method, address, headers=headers) as response:
+                assert response.status == 401, header
+                assert response.headers["WWW-Authenticate"] == 'Bearer realm="gapless"'
+        headers = {"Authorization": "Bearer secret"}
+        async with http.request(method, address, headers=headers) as response:
+            assert response.status not in (401, 403)
+    await server.stop()
 
 
 async def test_only_bearers_of_a_token_learn_which_paths_exist(url: str) -> None:

@@ -5,7 +5,13 @@ import time
 from collections.abc import Sequence
 
 from adapters.capture.paced import ToneCapture, tone
-from domain.ports.capture import AudioSource, BlockConsumer, CaptureRequest, InputDevice
+from domain.ports.capture import (
+    AudioSource,
+    BlockConsumer,
+    CaptureRequest,
+    DeviceIdentity,
+    InputDevice,
+)
 from domain.sound.formats import AudioFormat, AudioFrame
 from tests.fakes.time import FakeClock
 
@@ -19,7 +25,7 @@ class FakeSource:
         script: Sequence[AudioFrame | Exception],
         clock: FakeClock | None = None,
         *,
-        device: str | None = None,
+        device: DeviceIdentity | None = None,
     ) -> None:
         self.format = audio_format
         self.device = device

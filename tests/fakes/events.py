@@ -3,29 +3,38 @@ from __future__ import annotations
 import asyncio
 
 from domain.events import (
-    CaptureStarted,
     Event,
+)
+from domain.events.client import (
+    CaptureStarted,
+    LiveRecordingEnded,
     MicrophoneLost,
+    MicrophoneNotReopened,
     MicrophoneReturned,
+    RetryScheduled,
+    SoundCaptured,
+    SoundSent,
+    SourceEnded,
+    SpoolDelivered,
+    SpoolEnded,
+    StreamConnected,
+    StreamEnded,
+    StreamInterrupted,
+    StreamResumed,
+)
+from domain.events.server import (
     PartCompleted,
     RecordingCompleted,
     RecordingFailed,
-    RetryScheduled,
     SessionEnded,
     SessionFailed,
     SessionOpened,
     SessionResumed,
     SessionStateChanged,
-    SoundSent,
-    SourceEnded,
-    StreamConnected,
-    StreamEnded,
-    StreamInterrupted,
-    StreamResumed,
     TrackStarted,
 )
 from domain.recording.completed import CompletedPart
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
 from domain.session.session import SessionState
 from domain.sound.formats import AudioFormat
 
@@ -40,6 +49,7 @@ class SeenByServer:
         self.parts: list[CompletedPart] = []
         self.finished: list[tuple[str, float]] = []
         self.ended: list[EndReason] = []
+        self.details: list[str | None] = []
         self.states: list[SessionState] = []
         self.resumed: list[int] = []
         self.failures: list[Exception] = []
@@ -66,8 +76,9 @@ class SeenByServer:
                 self.finished.append((recording.location, recording.seconds))
             case RecordingFailed(error=error) | SessionFailed(error=error):
                 self.failures.append(error)
-            case SessionEnded(reason=reason):
+            case SessionEnded(reason=reason, detail=detail):
                 self.ended.append(reason)
+                self.details.append(detail)
                 self._endings.put_nowait(reason)
 
 
@@ -77,6 +88,8 @@ class SeenByClient:
     def __init__(self) -> None:
         self.states: list[str] = []
         self.progress: list[SoundSent] = []
+        self.unsent: list[SoundCaptured] = []
+        self.delivered: list[SpoolDelivered] = []
         self.delays: list[float] = []
         self.outages: list[float] = []
         self.ended: list[StreamEnded] = []
@@ -97,10 +110,20 @@ class SeenByClient:
                 self.outages.append(outage_s)
             case MicrophoneLost(reason):
                 self.states.append(f"device lost: {reason}")
+            case MicrophoneNotReopened(reason):
+                self.states.append(f"device not reopened: {reason}")
             case MicrophoneReturned():
                 self.states.append("device back")
             case SoundSent():
                 self.progress.append(event)
+            case SoundCaptured():
+                self.unsent.append(event)
+            case SpoolEnded(reason):
+                self.states.append(f"spool ended: {reason}")
+            case LiveRecordingEnded(reason):
+                self.states.append(f"live recording ended: {reason}")
+            case SpoolDelivered():
+                self.delivered.append(event)
             case SourceEnded():
                 self.states.append("finishing")
             case StreamEnded():

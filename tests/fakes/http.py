@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 from adapters.http.access import Access
 from adapters.http.server import SignalingServer
 from adapters.placement.single import SingleNode
-from domain.errors import OfferRejected, RecordingIncomplete, SessionUnknown
+from domain.errors import OfferRejected, RecordingIncomplete, SessionUnknown, Unauthorized
 from domain.ports.placement import Placement
+from domain.ports.restoring import Confirmed, Wanted
 from domain.ports.signaling import ServerConnection
+from domain.recording.restoring import Captured, SpoolInfo
+from domain.services.server.restoring import RestoreService
 from domain.session.ice import IceCandidate, IceDescription, IceServer
 from domain.session.roles import ALL_ROLES, Role
 
@@ -26,13 +30,18 @@ class Accepted:
 
 
 class FakeSessions:
-    """Takes the place of the server's `SessionService`."""
+    """Takes the place of the server's `SessionService`.
 
-    def __init__(self, **states: int) -> None:
+    `opens` has the ids of sessions by their secrets.
+    """
+
+    def __init__(self, *, opens: Mapping[str, str] | None = None, **states: int) -> None:
         self._states = states
+        self._opens = opens or {}
         self.offers: list[tuple[str, str]] = []
         self.candidates: list[tuple[str, IceCandidate]] = []
         self.resumed: list[str | None] = []
+        self.spools: list[SpoolInfo | None] = []
         self.deleted: list[str] = []
         self.searched: list[str] = []
         self.is_failing = False
@@ -44,11 +53,14 @@ class FakeSessions:
     def states(self) -> dict[str, int]:
         return self._states
 
-    async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Accepted:
+    async def offer(
+        self, sdp: str, *, name: str, resume: str | None = None, spool: SpoolInfo | None = None
+    ) -> Accepted:
         if sdp == "bad":
             raise OfferRejected("it is bad")
         self.offers.append((sdp, name))
         self.resumed.append(resume)
+        self.spools.append(spool)
         return Accepted()
 
     def connection_of(self, secret: str) -> ServerConnection:
@@ -59,8 +71,11 @@ class FakeSessions:
         raise SessionUnknown(secret)
 
     def session_of(self, secret: str) -> str:
+        secret.encode()  # the real service compares digests of secrets
         self.searched.append(secret)
-        raise SessionUnknown(secret)
+        if secret not in self._opens:
+            raise SessionUnknown(secret)
+        return self._opens[secret]
 
     def add_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         self.candidates.append((session_id, candidate))
@@ -74,6 +89,44 @@ class FakeSessions:
         return 1.0
 
 
+class FakeRestoring(RestoreService):
+    """Takes the place of the server's `RestoreService`.
+
+    `secrets` has the secrets of sessions by their ids; `is_open` lets `put` continue.
+    """
+
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        self._secrets = secrets
+        self.wants = Wanted((), "live")
+        self.confirms = Confirmed("complete", "ab" * 32)
+        self.pieces: list[tuple[str, int, bytes]] = []
+        self.captures: list[Captured] = []
+        self.refusal: Exception | None = None
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+
+    async def wanted(self, session_id: str, secret: str) -> Wanted:
+        if session_id not in self._secrets:
+            raise SessionUnknown("there is no such session")
+        if self._secrets[session_id] != secret:
+            raise Unauthorized("this is not the secret of the session")
+        return self.wants
+
+    async def put(self, session_id: str, secret: str, start: int, flac: bytes) -> None:
+        await self.wanted(session_id, secret)
+        await self.is_open.wait()
+        if self.refusal is not None:
+            raise self.refusal
+        self.pieces.append((session_id, start, flac))
+
+    async def captured(self, session_id: str, secret: str, captured: Captured) -> Confirmed:
+        await self.wanted(session_id, secret)
+        if self.refusal is not None:
+            raise self.refusal
+        self.captures.append(captured)
+        return self.confirms
+
+
 def http_server(
     sessions: FakeSessions,
     *,
@@ -81,12 +134,14 @@ def http_server(
     tokens: Mapping[str, frozenset[Role]] | None = None,
     placement: Placement | None = None,
     tls: tuple[str, str] | tuple[None, None] = (None, None),
+    restoring: RestoreService | None = None,
 ) -> SignalingServer:
     service: Any = sessions
     if tokens is None:
         tokens = {} if token is None else {token: ALL_ROLES}
     return SignalingServer(
         service,
+        restoring or FakeRestoring({}),
         host="127.0.0.1",
         port=0,
         access=Access(host="127.0.0.1", tokens=tokens),

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import numpy as np
 
 from domain.errors import ConnectionFailed, OfferRejected, PayloadInvalid
-from domain.ports.media import MediaSink, RemoteTrack
+from domain.ports.media import MediaSink, PathReport, RemoteTrack
 from domain.rtp.packets import RtpPacket
 from domain.session.ice import IceCandidate, IceDescription, IceServer
 from domain.sound.detection import CodecParameters
@@ -99,10 +99,12 @@ class FakeConnection:
         self.remote_ice = IceDescription("user", "password")
         self.tracks = (RemoteTrack(codecs),) * tracks
         self.sink: MediaSink | None = None
+        self.obstacle: str | None = None
         self.candidates: list[IceCandidate] = []
         self.closed = 0
         self.drained = 0
         self.unread: list[RtpPacket] = []
+        self.requested: list[tuple[int, int, Sequence[int]]] = []
 
     def start(self, sink: MediaSink) -> None:
         self.sink = sink
@@ -116,6 +118,9 @@ class FakeConnection:
         self.remote_ice = remote
         self.ice_tag += "+"
         return IceDescription("ours", "secret", complete=True)
+
+    def request_retransmission(self, track: int, ssrc: int, sequences: Sequence[int]) -> None:
+        self.requested.append((track, ssrc, sequences))
 
     def read_pending(self) -> None:
         unread, self.unread = self.unread, []
@@ -141,11 +146,19 @@ class FakeServerTransport:
     def __init__(self) -> None:
         self.connections: list[FakeConnection] = []
         self.ice_servers: Sequence[IceServer] = ()
+        self.codecs: Sequence[str | None] = ()
 
-    async def accept(self, offer_sdp: str, *, ice_servers: Sequence[IceServer]) -> FakeConnection:
+    async def accept(
+        self,
+        offer_sdp: str,
+        *,
+        ice_servers: Sequence[IceServer],
+        codecs: Sequence[str | None] = (),
+    ) -> FakeConnection:
         if offer_sdp == "bad":
             raise OfferRejected("bad")
         self.ice_servers = ice_servers
+        self.codecs = codecs
         codecs = {OPUS.payload_type: OPUS, PCMU.payload_type: PCMU}
         if "pcmu only" in offer_sdp:
             del codecs[OPUS.payload_type]
@@ -170,12 +183,15 @@ class FakeClientConnection:
         self, clock: FakeClock, fail: Exception | None = None, *, can_restart: bool = False
     ) -> None:
         self.sent: list[RtpPacket] = []
+        self.sent_again: list[RtpPacket] = []
+        self.on_requested: Callable[[Sequence[int]], None] | None = None
         self.answers: list[str] = []
         self.closed: list[bool] = []
         self.is_open = False
         self.is_dead = False
         self.is_closed_by_server = False
         self.highest_reported: int | None = None
+        self.path_report: PathReport | None = None
         self._clock = clock
         self._died_at = 0.0
         self._fail = fail
@@ -221,6 +237,9 @@ class FakeClientConnection:
         self.sent.append(packet)
         if not self.is_dead:
             self.highest_reported = packet.sequence
+
+    def send_again(self, packet: RtpPacket) -> None:
+        self.sent_again.append(packet)
 
     async def close(self, *, tell_server: bool = True) -> None:
         self.closed.append(tell_server)

@@ -14,7 +14,7 @@ class FakePlacement:
     ) -> None:
         self.here: Node | None = here
         self._other = other
-        self._elsewhere = elsewhere
+        self.elsewhere = dict(elsewhere)
         self.asked: list[SessionKey] = []
         self.reported: list[int] = []
 
@@ -23,7 +23,7 @@ class FakePlacement:
 
     async def node_of(self, key: SessionKey) -> Node | None:
         self.asked.append(key)
-        found = self._elsewhere.get(key)
+        found = self.elsewhere.get(key)
         if isinstance(found, NodeUnavailable):
             raise found
         return found

@@ -52,10 +52,20 @@ class Spawned(BackgroundTasks):
     def __init__(self) -> None:
         super().__init__()
         self._failures: list[BaseException] = []
+        self.timers: list[Callable[[], None]] = []
 
     def soon(self, call: Callable[[], None]) -> None:
         """Call at once: tests feed packets one at a time."""
         call()
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Keep the call; `run_timers` makes it."""
+        self.timers.append(call)
+
+    def run_timers(self) -> None:
+        timers, self.timers = self.timers, []
+        for call in timers:
+            call()
 
     async def join(self) -> None:
         await super().join()

@@ -12,9 +12,12 @@ import tempfile
 import aioice.stun
 from aiortc import RTCDtlsFingerprint
 
+from adapters.http.digests import digest_of_content
+from adapters.http.restore_json import write_captured, write_spool
 from adapters.http.sdpfrag import Fragment, write_fragment
 from adapters.storage.folder.journal import Before, Journal
 from adapters.storage.ogg.opus import OggOpusWriter
+from adapters.storage.restoring.journal import RestoreJournal, parse_notes
 from adapters.storage.wav.header import write_header, write_sizes
 from adapters.transport.rtcp.reports import (
     ReportBlock,
@@ -24,11 +27,15 @@ from adapters.transport.rtcp.reports import (
 )
 from adapters.transport.sdp.descriptions import LocalTransport
 from adapters.transport.sdp.writing import write_offer
-from domain.recording.ledger import LedgerEvent, RecordingInfo, SampleKind
+from domain.ports.restoring import Restored
+from domain.recording.ledger import LedgerEvent, RecordingInfo, RestoreMode, SampleKind
+from domain.recording.ranges import Range
+from domain.recording.restoring import Captured, SpoolInfo
 from domain.rtp.packets import RtpPacket, write_rtp
 from domain.rtp.reports import ReceptionReport
 from domain.session.ice import IceDescription
-from domain.sound.formats import AudioFormat, SampleFormat
+from domain.sound.formats import AudioFormat, SampleFormat, silence
+from tests.fakes.pieces import flac_of, random_sound, restore_key
 
 _AT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 _CANDIDATES = (
@@ -36,6 +43,8 @@ _CANDIDATES = (
     "2 1 udp 1694498815 203.0.113.7 50001 typ srflx raddr 192.0.2.1 rport 50000",
     "3 1 tcp 1518280447 2001:db8::1 9 typ host tcptype active",
 )
+_CAPTURED = Captured(10_000, "ab" * 32, (Range(0, 5), Range(9000, 1000)))
+_SPOOL = SpoolInfo(5, AudioFormat(96_000, 8, SampleFormat.S24), RestoreMode.ALL, _AT)
 _BROWSER = """v=0
 o=- 4611731400430051336 2 IN IP4 127.0.0.1
 s=-
@@ -103,6 +112,11 @@ def seeds() -> dict[str, list[bytes]]:
         "ogg": _ogg(),
         "journal": _journals(),
         "wav": _wavs(),
+        "piece": _flacs(),
+        "pieces": _piece_journals(),
+        "digests": [f'{digest_of_content(b"sound")}, md5=:AAAA:;a="b"'.encode()],
+        "captured": [json.dumps(write_captured(_CAPTURED)).encode()],
+        "spool": [json.dumps(write_spool(_SPOOL)).encode()],
     }
 
 
@@ -207,3 +221,25 @@ def _wavs() -> list[bytes]:
         made.append(os.pread(descriptor, 1000, 0))
         os.close(descriptor)
     return made
+
+
+def _flacs() -> list[bytes]:
+    audio_format = AudioFormat(8000, 2, SampleFormat.S24)
+    sounds = [random_sound(50, audio_format), silence(audio_format, 9000)]
+    files = [flac_of(sound, audio_format) for sound in sounds]
+    return files + [file[:26] + bytes(16) + file[42:] for file in files]  # without a hash
+
+
+def _piece_journals() -> list[bytes]:
+    key = restore_key("a0", AudioFormat(48_000, 2, SampleFormat.S24))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "a0.restore"
+        journal = RestoreJournal.create(path, key)
+        journal.note_held([Range(5, 10), Range(20, 5)], boot="b")
+        journal.note_captured(Captured(100, "ab" * 32, (Range(1, 2),)))
+        journal.note_end(_AT)
+        journal.note_outcome(Restored("ab" * 32, 100, 15, 48_000))
+        written = path.read_bytes()
+        notes = parse_notes(written, boot="b")
+        journal.write_anew(notes)
+        return [written, path.read_bytes()]

@@ -5,27 +5,46 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from aiohttp.web import HTTPBadRequest
 from aiortc import RTCDtlsFingerprint
 
+from adapters.http.bodies import parse_object
+from adapters.http.digests import has_digests, parse_digests
+from adapters.http.restore_json import read_captured, read_spool, write_captured, write_spool
 from adapters.http.sdpfrag import parse_fragment, write_fragment
 from adapters.storage.folder.journal import read_journal
 from adapters.storage.ogg.opus import read_file, read_packets
 from adapters.storage.ogg.pages import crc
+from adapters.storage.restoring.flac import decode_piece
+from adapters.storage.restoring.journal import parse_notes
 from adapters.storage.wav.header import frames_in, read_header, write_sizes
 from adapters.transport.ice.guard import GuardedProtocol
-from adapters.transport.rtcp.reports import sender_times
+from adapters.transport.rtcp.reports import sender_reports
 from adapters.transport.sdp.codecs import OpusPreferences
 from adapters.transport.sdp.descriptions import LocalTransport
 from adapters.transport.sdp.parsing import parse_answer, parse_offer
 from adapters.transport.sdp.writing import write_answer
-from domain.errors import CandidateRejected, OfferRejected, PacketInvalid, PayloadInvalid
+from adapters.transport.sockets.datagrams import encode_address
+from adapters.transport.sockets.port import Sources, UdpPort
+from adapters.transport.sockets.stun_requests import username_of
+from domain.errors import (
+    CandidateRejected,
+    CapturedInvalid,
+    OfferRejected,
+    PacketInvalid,
+    PayloadInvalid,
+    PieceInvalid,
+)
+from domain.ports.spool import MAX_PIECE_SAMPLES
 from domain.rtp.packets import header_extension, parse_rtp, write_rtp
 from domain.rtp.redundancy import split_red
+from domain.sound.formats import AudioFormat, SampleFormat
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ def red(data: bytes) -> None:
 
 
 def rtcp(data: bytes) -> None:
-    list(sender_times(data))
+    list(sender_reports(data, 0.0))
 
 
 def stun(data: bytes) -> None:
@@ -90,15 +109,33 @@ def stun(data: bytes) -> None:
         request_received=lambda *request: heard.append(request),
         data_received=lambda *stray: None,
     )
+    waiting = [datagrams]
+    reader = SimpleNamespace(
+        read=lambda _descriptor: waiting.pop() if waiting else [],
+        source=lambda index: encode_address(("192.0.2.1", 1000 + index)),
+    )
 
     async def feed() -> None:
         guard = GuardedProtocol(receiver)  # type: ignore[arg-type]
         guard.local_candidate = SimpleNamespace(component=1)  # type: ignore[assignment]
-        guard.datagrams_received(datagrams, lambda index: ("192.0.2.1", 1000 + index))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+            port = UdpPort(bound, reader, Sources())  # type: ignore[arg-type]
+            for name in {username_of(data).decode(errors="replace") for data, _ in datagrams}:
+                port.attach(guard, name)
+            port.read()
+            port.close()
+        for index, (datagram, _) in enumerate(datagrams):  # as a TURN server relays them
+            guard.datagram_received(datagram, ("192.0.2.1", 1000 + index))
 
+    errors: list[BaseException] = []
     with asyncio.Runner() as runner:
+        runner.get_loop().set_exception_handler(
+            lambda _, context: errors.append(context["exception"])
+        )
         runner.run(feed())
-    assert len(heard) <= len(datagrams)
+    if errors:
+        raise errors[0]
+    assert len(heard) <= 2 * len(datagrams)
 
 
 def ogg(data: bytes) -> None:
@@ -144,6 +181,38 @@ def wav(data: bytes) -> None:
         assert again.format == header.format
 
 
+PIECES = AudioFormat(8000, 2, SampleFormat.S24)
+
+
+def piece(data: bytes) -> None:
+    sound = decode_piece(data, PIECES)
+    assert 0 < len(sound) <= MAX_PIECE_SAMPLES * PIECES.bytes_per_frame
+    assert len(sound) % PIECES.bytes_per_frame == 0
+
+
+def pieces(data: bytes) -> None:
+    """The journal of the pieces of a spool, of a machine that was booted as "b"."""
+    notes = parse_notes(data, boot="b")
+    assert notes.held.total == sum(item.length for item in notes.held)
+    assert notes.captured is None or notes.captured.length >= 0
+    assert notes.outcome is None or notes.outcome.length >= 0
+
+
+def digests(data: bytes) -> None:
+    found = parse_digests(data.decode(errors="replace"))
+    assert not has_digests(data, found)
+
+
+def captured(data: bytes) -> None:
+    read = read_captured(parse_object(data))
+    assert read_captured(write_captured(read)) == read
+
+
+def spool(data: bytes) -> None:
+    read = read_spool(parse_object(data))
+    assert read_spool(write_spool(read)) == read
+
+
 TARGETS = {
     "offer": Target(offer, (OfferRejected,)),
     "answer": Target(answer, (OfferRejected,)),
@@ -155,6 +224,11 @@ TARGETS = {
     "ogg": Target(ogg),
     "journal": Target(journal),
     "wav": Target(wav),
+    "piece": Target(piece, (PieceInvalid,)),
+    "pieces": Target(pieces, (ValueError,)),
+    "digests": Target(digests, (ValueError,)),
+    "captured": Target(captured, (ValueError, CapturedInvalid, HTTPBadRequest)),
+    "spool": Target(spool, (ValueError, HTTPBadRequest)),
 }
 
 

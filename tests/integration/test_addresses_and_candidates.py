@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import pathlib
 import re
 import socket
 
 import pytest
 
-from domain.session.addresses import PortRange
+from domain.errors import PortInUse
 from tests.rigs.clients import Publishing, local_server
 from tests.rigs.outages import Client, only_recording
 
@@ -22,47 +24,60 @@ def has_ipv6_loopback() -> bool:
     return True
 
 
-def free_ports(count: int) -> PortRange:
-    """Find a range of free ports."""
-    for first in range(40_000, 60_000, count):
-        sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
-        try:
-            for offset, item in enumerate(sockets):
-                item.bind(("0.0.0.0", first + offset))
-            return PortRange(first, first + count - 1)
-        except OSError:
-            continue
-        finally:
-            for item in sockets:
-                item.close()
-    raise AssertionError("no free ports")
+def addresses_in(answer: str) -> list[tuple[str, int]]:
+    """The addresses of an answer's host candidates."""
+    found = re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host", answer)
+    return [(host, int(port)) for host, port in found]
 
 
-async def test_media_uses_only_the_configured_ports() -> None:
-    ports = free_ports(8)
-    async with local_server(udp_ports=ports) as server:
+def udp_sockets() -> set[tuple[str, str]]:
+    """The local addresses of this process's UDP sockets, with their inodes."""
+    mine = set()
+    for link in pathlib.Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            mine.add(str(link.readlink()))
+    lines = [
+        line.split()
+        for name in ("udp", "udp6")
+        for line in pathlib.Path("/proc/net", name).read_text().splitlines()[1:]
+    ]
+    return {(line[1], line[9]) for line in lines if f"socket:[{line[9]}]" in mine}
+
+
+async def test_all_sessions_share_one_port_of_each_address() -> None:
+    before = udp_sockets()
+    async with local_server() as server:
+        bound = udp_sockets() - before
+        clients = [Publishing(server) for _ in range(8)]
+        for client in clients:
+            await client.start()
+            client.send(20)
+        assert {address for address, _ in bound} <= {address for address, _ in udp_sockets()}
+        used = [set(addresses_in(client.answer)) for client in clients]
+        assert all(addresses == used[0] for addresses in used)
+        assert len({port for _, port in used[0]}) == 1  # one number on all of them
+        assert len(bound) == len(used[0])
+        for client in clients:
+            await client.close()
+        while len(server.seen.finished) < len(clients):
+            await server.seen.next_end()
+        assert [seconds for _, seconds in server.seen.finished] == [pytest.approx(0.4)] * 8
+    assert udp_sockets() == before
+
+
+async def test_the_port_is_the_one_that_was_set() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        number = probe.getsockname()[1]
+    async with local_server(udp_port=number) as server:
         client = Publishing(server)
         await client.start()
-        used = [
-            int(port) for port in re.findall(r"a=candidate:\S+ 1 udp \d+ \S+ (\d+)", client.answer)
-        ]
-        assert used
-        assert all(ports.first <= port <= ports.last for port in used)
+        assert {port for _, port in addresses_in(client.answer)} == {number}
+        with pytest.raises(PortInUse, match=f"UDP port {number} of .* is in use"):
+            async with local_server(udp_port=number):
+                pass
         client.send(20)
-        others = []
-        while True:  # until no port is left
-            another = Publishing(server)
-            others.append(another)
-            offer = another.connection.offer_sdp
-            status, body = await server.post("/offer", sdp=offer, type="offer")
-            if status != 200:
-                break
-        assert status == 503
-        assert "no UDP port" in body["error"]
-        client.send(20)  # the first connection still works
         await client.close()
-        for another in others:
-            await another.close()
         await server.seen.next_end()
 
 

@@ -16,6 +16,8 @@ from adapters.transport.ice.candidates import parse_candidate
 from adapters.transport.ice.consent import ConsentCheck
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.ice.transport import IceTransport
+from adapters.transport.sockets.port import SharedTransport
+from tests.rigs.rebinding import rebound
 
 INTERVAL_S = 0.05
 LOOPBACK = IceOptions(loopback=("127.0.0.1",))
@@ -56,6 +58,33 @@ async def test_a_peer_that_answers_checks_keeps_the_path(monkeypatch: pytest.Mon
             await asyncio.sleep(INTERVAL_S)
     assert given[True] > given.total() / 2
     assert not one.is_lost
+    assert not other.is_lost
+    await one.close()
+    await other.close()
+
+
+async def test_what_is_sent_follows_a_peer_whose_address_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A NAT may rebind a peer that does not restart ICE."""
+    monkeypatch.setattr(consent, "CONSENT_INTERVAL", INTERVAL_S)
+    one, other = await connected()
+    pair, peer = other._agent.selected, one._agent.selected
+    assert pair is not None
+    assert peer is not None
+    before = pair.remote_addr
+    assert isinstance(peer.protocol.transport, SharedTransport)
+    after = rebound(peer.protocol.transport.port)
+    assert after != before
+    async with asyncio.timeout(20):
+        while (selected := other._agent.selected) is None or selected.remote_addr != after:
+            await asyncio.sleep(INTERVAL_S)
+    received: list[bytes] = []
+    one.on_media = lambda datagrams: received.extend(data for data, _ in datagrams)
+    assert other.send(b"\x80 and the packets arrive")
+    async with asyncio.timeout(20):
+        while not received:
+            await asyncio.sleep(INTERVAL_S)
     assert not other.is_lost
     await one.close()
     await other.close()

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -74,9 +75,9 @@ def test_an_unplugged_microphone_is_silent_until_it_is_back(
 ) -> None:
     with serving(tmp_path / "recordings") as server:
         arguments = ("stream", "--server", server.url, "--capture", backend, "--device", "default")
+        began_at = time.monotonic()  # the recording begins with the first sample that is captured
         with gapless(*arguments, env=microphone.environ) as client:
             client.wait_for("connected")
-            connected_at = time.monotonic()
             server.process.wait_for("recording,")
             sounding_at = time.monotonic()  # PulseAudio may take more than a second to begin
             time.sleep(1)  # a second of sound
@@ -93,10 +94,56 @@ def test_an_unplugged_microphone_is_silent_until_it_is_back(
         recorded, rate = read(path)
         # PulseAudio's buffers hold back up to a second, with and without a break
         length = len(recorded) / rate
-        assert ended_at - sounding_at - 1.5 < length < ended_at - connected_at + 0.1
+        assert ended_at - sounding_at - 1.5 < length < ended_at - began_at + 0.1
         spans = json.loads(path.with_suffix(".json").read_text())["spans"]
         kinds = [span["kind"] for span in spans if span["length"] > 0.5 * rate]
         assert kinds == ["received", "silence", "received"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_microphone_that_stays_is_not_recorded_in_place_of_the_unplugged_one(
+    tmp_path: pathlib.Path, microphone: rig.Microphone, backend: str
+) -> None:
+    turns = np.arange(60 * 48_000) / 48_000
+    for name, hertz in (("virt", 500), ("twin", 1500)):
+        soundfile.write(tmp_path / f"{name}.wav", 0.3 * np.sin(2 * np.pi * hertz * turns), 48_000)
+    microphone.add("twin")
+    microphone.make_default("virt")
+    with (
+        serving(tmp_path / "recordings") as server,
+        gapless(
+            "stream", "--server", server.url, "--capture", backend, env=microphone.environ
+        ) as client,
+    ):
+        client.wait_for("connected")
+        playing = [microphone.play(tmp_path / "virt.wav")]
+        server.process.wait_for("recording,")
+        time.sleep(2)
+        playing[0].kill()  # or the server would move it to the twin
+        playing[0].wait()
+        playing[0] = microphone.play(tmp_path / "twin.wav", into="twin")
+        microphone.remove("virt")
+        client.wait_for("silent until it is back")
+        client.wait_for("others are left alone")
+        time.sleep(1)
+        microphone.add("virt")
+        microphone.make_default("twin")
+        playing.append(microphone.play(tmp_path / "virt.wav"))
+        client.wait_for("the device is back")
+        time.sleep(2)
+        client.process.send_signal(signal.SIGINT)
+        assert client.end() == 0
+        for player in playing:
+            player.kill()
+            player.wait()
+        path = server.recording()
+        recorded, rate = read(path)
+    spans = json.loads(path.with_suffix(".json").read_text())["spans"]
+    kinds = [span["kind"] for span in spans if span["length"] > 0.5 * rate]
+    assert kinds == ["received", "silence", "received"]
+    parts = recorded[: len(recorded) // 2400 * 2400].reshape(-1, 2400)  # 50 ms, so bins of 20 Hz
+    spectrum = np.abs(np.fft.rfft(parts, axis=1))
+    assert spectrum[:, 25].max() > 20 * spectrum[:, 75].max()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.storage.memory import MemoryStore
 from domain.errors import GaplessError
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
 from tests.fakes.capture import LoopCapture
 from tests.rigs.clients import local_server
 from tests.rigs.network import network_before
@@ -30,6 +30,9 @@ async def test_outages_are_gaps_in_one_recording_and_an_endless_one_ends_it() ->
     )
     for outcome in outcomes:
         assert_whole(outcome)
+    # what was lost in a short outage is asked for again
+    assert outcomes[0].kinds == ("received",)
+    for outcome in outcomes[1:]:
         assert outcome.kinds == ("received", "silence", "received")
     recovery = [outcome.recovery_s for outcome in outcomes]
     assert max(recovery) <= 8
@@ -53,11 +56,14 @@ async def outage_for_ever() -> Outcome | None:
 
 @pytest.mark.parametrize(
     ("restarts", "expected"),
-    [(True, ["anchor", "outage"]), (False, ["anchor", "reconnected", "outage"])],
+    [
+        (True, {"anchor", "retransmitted"}),
+        (False, {"anchor", "reconnected", "retransmitted"}),
+    ],
     ids=["by an ICE restart", "by another connection"],
 )
 async def test_a_dead_media_path_alone_is_replaced_within_seconds(
-    restarts: bool, expected: list[str]
+    restarts: bool, expected: set[str]
 ) -> None:
     async with recording() as (server, network, client):
         network.lets_restarts_pass = restarts
@@ -73,7 +79,9 @@ async def test_a_dead_media_path_alone_is_replaced_within_seconds(
         assert abs(len(stored.samples) / 48_000 - summary.seconds) <= 0.04
         assert summary.safe_s == pytest.approx(len(stored.samples) / 48_000, abs=1e-5)
         events = [event["type"] for event in stored.ledger["events"]]
-        assert events == expected
+        # unless all that was lost has come again, there is an outage, and only one
+        assert set(events) - {"outage"} == expected
+        assert events.count("outage") <= 1
 
 
 async def test_a_nat_rebinding_is_not_an_outage() -> None:
@@ -98,5 +106,9 @@ async def test_fifty_clients_that_lose_the_network_at_once_all_reconnect() -> No
         by_id = {stored.info.id: stored for stored in store.recordings.values()}
         assert len(by_id) == len(store.recordings) == count
         for summary in summaries:
-            recorded = len(by_id[summary.session_id].samples) / 48_000
-            assert recorded == pytest.approx(summary.seconds, abs=0.04)
+            stored = by_id[summary.session_id]
+            # One process runs fifty clients and the server. Where it is starved, its tones fall
+            # behind the wall clock, and the recording names that as stalls.
+            stalled = sum(e["length"] for e in stored.ledger["events"] if e["type"] == "stall")
+            captured = (len(stored.samples) - stalled) / 48_000
+            assert captured == pytest.approx(summary.seconds, abs=0.04)

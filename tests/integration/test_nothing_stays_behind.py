@@ -112,7 +112,7 @@ async def test_sessions_leave_nothing_behind(
     tmp_path: pathlib.Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "domain.services.server.sessions._OUTCOME_S", 0.5
+        "domain.services.server.outcomes.KEPT_S", 0.5
     )  # would otherwise be kept for a minute
     # without keep-alive connections, which end at any time
     connector = aiohttp.TCPConnector(force_close=True)

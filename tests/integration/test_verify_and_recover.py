@@ -50,10 +50,16 @@ def test_the_verdict_for_programs_is_one_object_per_line(recordings: pathlib.Pat
         "length_samples": 250,
         "sample_rate_hz": 8000,
         "channels": 1,
-        "samples": {"received": 100, "recovered": 0, "concealed": 100, "silence": 50, "dtx": 0},
+        "samples": {
+            "received": 100, "recovered": 0, "restored": 0, "concealed": 100, "silence": 50,
+            "dtx": 0,
+        },
         "longest_gap_samples": 150,
         "end_reason": "recovered",
-    }
+        "wall_clock": None,
+        "restore": None,
+        "source": None,
+    }  # fmt: skip
     assert gone["ok"] is False
     assert "No such file" in gone["problems"][0]
 

@@ -16,10 +16,10 @@ from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.store import FolderStore
 from domain.ports.storage import InterruptedRecording
 from domain.recording.completed import CompletedRecording
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
 from domain.rtp.packets import RtpPacket
+from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_processor import AudioTrackProcessor
-from domain.services.server.track_recorder import TrackIdentity
 from domain.session.policy import SessionPolicy
 from tests.fakes.events import SeenByServer
 from tests.fakes.media import OPUS, PCMU, packet, payload, plain_decoder

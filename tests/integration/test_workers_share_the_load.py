@@ -9,7 +9,7 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -179,14 +179,11 @@ def test_a_worker_that_dies_is_replaced_and_only_its_own_clients_notice(
             first, _ = workers_of(process.process.pid)
             time.sleep(2)  # some sound
             os.kill(first, signal.SIGKILL)
-            process.wait_for("worker 0 has died")
+            process.wait_for("worker 0 has died (killed by SIGKILL)")
             process.wait_for("waiting for the client")
             process.wait_for("the client is back")
             time.sleep(2)  # more sound
-            for client in clients:
-                client.process.send_signal(signal.SIGINT)
-            for client in clients:
-                assert client.end() == 0, client.errors
+            interrupt(clients)
         assert process.stop() == 0
     owned = collections.defaultdict(list)
     for session, ledger in ledgers(tmp_path).items():
@@ -203,6 +200,131 @@ def test_a_worker_that_dies_is_replaced_and_only_its_own_clients_notice(
         assert [span["kind"] for span in ledger["spans"]] == ["received"]
 
 
+@pytest.mark.timeout(180)
+def test_a_frozen_worker_delays_no_offer_and_is_replaced(tmp_path: pathlib.Path) -> None:
+    command = ("serve", "--port", "0", "--recordings", str(tmp_path), "--workers", "2")
+    with gapless(*command) as process:
+        server = Server(process, tmp_path)
+        with streaming(server) as clients:
+            first, _ = workers_of(process.process.pid)
+            time.sleep(2)  # some sound
+            times = asyncio.run(offer_times(server, count=8, frozen=first))
+            assert max(times) < 5.0, times
+            # one after another: some of them met the worker while nobody knew that it is frozen
+            assert sum(times) < 10.0, times
+            died = process.wait_for("worker 0 has died")
+            assert "has not responded for 10 s" in died
+            process.wait_for("waiting for the client")
+            process.wait_for("the client is back")
+            time.sleep(2)  # more sound
+            interrupt(clients)
+        assert process.stop() == 0
+    found = ledgers(tmp_path)
+    assert len(found) == len(clients)
+    for session, ledger in found.items():
+        events = [event["type"] for event in ledger["events"]]
+        assert ("process restarted" in events) is (session[:2] == "00")
+        kinds = [s["kind"] for s in ledger["spans"] if s["length"] > 9600]
+        expected = ["received", "silence", "received"] if session[:2] == "00" else ["received"]
+        assert kinds == expected
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_is_frozen_while_it_starts_is_replaced(tmp_path: pathlib.Path) -> None:
+    command = ("serve", "--port", "0", "--recordings", str(tmp_path), "--workers", "2")
+    with gapless(*command) as process:
+        server = Server(process, tmp_path)
+        parent = process.process.pid
+        first, second = workers_of(parent)
+        os.kill(first, signal.SIGKILL)
+        process.wait_for("worker 0 has died")
+        while not (started := set(workers_of(parent)) - {first, second}):
+            pass
+        (frozen,) = started
+        os.kill(frozen, signal.SIGSTOP)
+        assert "has not responded for 10 s" in process.wait_for("worker 0 has died")
+        while not set(workers_of(parent)) - {first, second, frozen}:
+            time.sleep(0.1)
+        assert max(asyncio.run(offer_times_of_all(server))) < 10
+        assert process.stop() == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_responds_again_in_time_goes_on(tmp_path: pathlib.Path) -> None:
+    with serving(tmp_path, "--workers", "2") as server, streaming(server) as clients:
+        workers = workers_of(server.process.process.pid)
+        os.kill(workers[0], signal.SIGSTOP)
+        time.sleep(4)  # shorter than a worker may be frozen
+        os.kill(workers[0], signal.SIGCONT)
+        time.sleep(8)  # longer than a worker may be frozen, since it was stopped
+        assert workers_of(server.process.process.pid) == workers
+        for client in clients:
+            client.process.send_signal(signal.SIGINT)
+        for client in clients:
+            assert client.end() == 0, client.errors
+    found = ledgers(tmp_path)
+    assert len(found) == len(clients)
+    for ledger in found.values():
+        assert "process restarted" not in [event["type"] for event in ledger["events"]]
+
+
+async def offer_times(server: Server, *, count: int, frozen: int) -> list[float]:
+    """Freeze a worker, and send offers, one after another, that must be answered.
+
+    Returns how long each took.
+    """
+    times = []
+    async with aiohttp.ClientSession() as http:
+        remote = Remote(server.url, http)
+        # a client may keep its connections; some of them would lead to the worker
+        await asyncio.gather(*(health(remote) for _ in range(8)))
+        os.kill(frozen, signal.SIGSTOP)
+        for _ in range(count):
+            offer = remote.open_connection().offer_sdp
+            began = time.monotonic()
+            status, _ = await remote.post("/offer", sdp=offer, type="offer")
+            times.append(time.monotonic() - began)
+            assert status == 200
+        # the sessions of the frozen worker cannot be reached: the client should try again later
+        for path in ("/sessions/00ff", "/whip/00ff"):
+            began = time.monotonic()
+            async with remote.http.delete(server.url + path) as response:
+                assert (response.status, response.headers["Retry-After"]) == (503, "5")
+            assert time.monotonic() - began < 3.0
+        began = time.monotonic()
+        assert (await health(remote))["states"]["recording"] >= 1
+        assert time.monotonic() - began < 3.0
+    return times
+
+
+@pytest.mark.timeout(120)
+def test_workers_are_not_replaced_because_the_whole_server_was_stopped(
+    tmp_path: pathlib.Path,
+) -> None:
+    with serving(tmp_path, "--workers", "2") as server:
+        parent = server.process.process.pid
+        workers = workers_of(parent)
+        for pid in (parent, *workers):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(12)  # longer than a single worker may be frozen
+        for pid in (parent, *workers):
+            os.kill(pid, signal.SIGCONT)
+        assert max(asyncio.run(offer_times_of_all(server))) < 10
+        assert workers_of(parent) == workers
+
+
+async def offer_times_of_all(server: Server) -> list[float]:
+    async with reaching(server) as remote:
+        times = []
+        for _ in range(4):
+            offer = remote.open_connection().offer_sdp
+            began = time.monotonic()
+            assert (await remote.post("/offer", sdp=offer, type="offer"))[0] == 200
+            times.append(time.monotonic() - began)
+            await asyncio.sleep(0.5)  # the parent checks the workers twice a second
+        return times
+
+
 @contextmanager
 def streaming(server: Server) -> Iterator[list[Process]]:
     """Start clients until each of two workers has one."""
@@ -214,6 +336,14 @@ def streaming(server: Server) -> Iterator[list[Process]]:
             clients.append(running.enter_context(gapless(*command)))
             owners.add(server.process.wait_for("recording,").split()[0][:2])
         yield clients
+
+
+def interrupt(clients: Sequence[Process]) -> None:
+    """Press Ctrl-C at all clients, and wait until each has ended its recording."""
+    for client in clients:
+        client.process.send_signal(signal.SIGINT)
+    for client in clients:
+        assert client.end() == 0, client.errors
 
 
 async def test_workers_end_with_their_parent_and_complete_their_recordings(
@@ -234,6 +364,19 @@ async def test_workers_end_with_their_parent_and_complete_their_recordings(
     found = ledgers(tmp_path).values()
     assert [ledger["length_samples"] for ledger in found] == [48_000] * len(clients)
     assert {ledger["end_reason"] for ledger in found} == {"shutdown"}
+
+
+def test_a_worker_that_is_stopped_completes_its_recordings_at_the_end(
+    tmp_path: pathlib.Path,
+) -> None:
+    command = ("serve", "--port", "0", "--recordings", str(tmp_path), "--workers", "2")
+    with gapless(*command) as process, streaming(Server(process, tmp_path)) as clients:
+        time.sleep(1)  # some sound
+        os.kill(workers_of(process.process.pid)[0], signal.SIGSTOP)
+        assert process.stop() == 0
+        found = ledgers(tmp_path).values()
+        assert [ledger["end_reason"] for ledger in found] == ["shutdown"] * len(clients)
+        assert process.errors == []
 
 
 def test_a_port_is_not_shared_with_another_server(tmp_path: pathlib.Path) -> None:

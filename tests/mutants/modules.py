@@ -32,9 +32,22 @@ _RECORDING = (
     "tests/unit/test_recording_has_the_length_of_reality.py",
     "tests/unit/test_ledger_and_verdict.py",
 )
+_CHANNELS = (
+    "tests/unit/test_a_second_channel_is_kept.py",
+    "tests/property/test_channel_laws.py",
+)
 _CLIENT = (
+    "tests/unit/test_captured_sound_is_kept.py",
     "tests/unit/test_the_stream_is_true_to_the_microphone.py",
     "tests/unit/test_a_source_is_streamed.py",
+)
+_UPLINK = (
+    "tests/unit/test_the_way_to_the_server_is_kept.py",
+    "tests/unit/test_a_source_is_streamed.py",
+)
+_SPOOLS = (
+    "tests/unit/test_a_spool_is_sent.py",
+    "tests/unit/test_owed_spools_are_delivered.py",
 )
 
 JUDGES: dict[str, tuple[str, ...]] = {
@@ -63,16 +76,26 @@ JUDGES: dict[str, tuple[str, ...]] = {
         "tests/unit/test_ledger_and_verdict.py",
     ),
     "domain/recording/recording.py": (*_RECORDING, *_SESSIONS),
+    "domain/recording/channels.py": _CHANNELS,
     "domain/recording/ledger.py": (
         "tests/unit/test_ledgers_stay_small_and_true.py",
         "tests/unit/test_ledger_and_verdict.py",
     ),
     "domain/session/session.py": ("tests/unit/test_sessions_end_in_one_way.py", *_SESSIONS),
     "domain/services/client/publisher.py": _CLIENT,
-    "domain/services/client/uplink.py": (
-        "tests/unit/test_the_way_to_the_server_is_kept.py",
-        "tests/unit/test_a_source_is_streamed.py",
+    "domain/services/client/live_sound.py": _CLIENT,
+    "domain/services/client/lasting_source.py": _CLIENT,
+    "domain/services/client/captured_sound.py": _CLIENT,
+    "domain/services/client/kept_sound.py": _CLIENT,
+    "domain/services/client/uplink.py": _UPLINK,
+    "domain/services/client/attempt.py": _UPLINK,
+    "domain/services/client/pacing.py": (
+        "tests/unit/test_captured_sound_gives_way_to_live_sound.py",
     ),
+    "domain/services/client/pieces.py": ("tests/unit/test_pieces_are_chosen.py", *_SPOOLS),
+    "domain/services/client/retrying.py": _SPOOLS,
+    "domain/services/client/spool_sender.py": _SPOOLS,
+    "domain/services/client/owed_spools.py": ("tests/unit/test_owed_spools_are_delivered.py",),
     "domain/services/server/sessions.py": _SERVER,
     "domain/services/server/answers.py": _SERVER,
     "domain/services/server/delivery.py": _SERVER,
@@ -88,5 +111,15 @@ JUDGES: dict[str, tuple[str, ...]] = {
     "domain/services/server/track_recorder.py": (
         "tests/unit/test_a_track_becomes_a_recording.py",
         *_SERVER,
+        "tests/unit/test_a_second_channel_is_kept.py",
+    ),
+    "domain/services/server/track_decoder.py": (*_CHANNELS, *_SOUND),
+    "domain/services/server/track_identity.py": (
+        "tests/unit/test_a_track_becomes_a_recording.py",
+        *_SERVER,
+    ),
+    "domain/sound/channels.py": (
+        "tests/unit/test_stereo_is_told_from_doubled_mono.py",
+        *_CHANNELS,
     ),
 }

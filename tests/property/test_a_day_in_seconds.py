@@ -8,9 +8,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from domain.recording.effects import Appended, EndReason, GapFilled, Noted
 from domain.recording.ledger import Ledger, SampleKind
 from domain.recording.reconstruction import Reconstructor
-from domain.recording.recording import Appended, EndReason, GapFilled, Noted, Recording
+from domain.recording.recording import Recording
 from domain.rtp.order import ReorderBuffer, Restarted
 from domain.rtp.packets import RtpPacket
 from domain.rtp.reports import ReceptionStatistics

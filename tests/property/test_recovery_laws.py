@@ -30,8 +30,8 @@ from adapters.storage.folder.recovery import recover
 from adapters.storage.folder.renderer import render_recording
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.wav.header import read_header
+from domain.recording.effects import EndReason
 from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, SampleKind
-from domain.recording.recording import EndReason
 from domain.recording.verification import Limits, verify
 from domain.sound.formats import AudioFormat, SampleFormat
 from domain.sound.pieces import EncodedSound

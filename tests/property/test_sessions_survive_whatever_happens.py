@@ -45,6 +45,7 @@ from tests.fakes.media import (
     packet,
     plain_decoder,
 )
+from tests.fakes.restoring import restoring
 from tests.fakes.time import FakeClock, Spawned
 
 HOLD_S = 0.2
@@ -74,6 +75,7 @@ class Life:
             spawner=self.spawned,
             events=self.seen,
             new_secret=lambda size: f"{next(secrets):0{size}x}",
+            restoring=restoring(clock=clock, spawner=self.spawned, events=self.seen),
         )
         self.sessions.recover()
 

@@ -1,42 +1,72 @@
-"""Chromium with a WAV file as its microphone."""
+"""Browsers as publishers: the scripts of their pages, and Chromium."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import CDPSession, Page, async_playwright
+
+from tests.rigs.firefox import FIREFOX, firefox_page
 
 CHROMIUM = shutil.which("chromium")
+BROWSERS = {"chromium": CHROMIUM, "firefox": FIREFOX}
+"""The programs; None for one that is not installed."""
 
 PUBLISH = """
-async ({ token }) => {
+async ({ token = null, name = "browser", device = null, channels = 1, context = false }) => {
   const raw = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: raw });
+  const open = async (label) => {
+    const constraints = { ...raw, channelCount: channels };
+    if (label) {
+      // labels are shown once the page has a microphone
+      const any = await navigator.mediaDevices.getUserMedia({ audio: true });
+      const devices = await navigator.mediaDevices.enumerateDevices();
+      for (const track of any.getTracks()) track.stop();
+      const isIt = (one) => one.kind === "audioinput" && one.label === label;
+      constraints.deviceId = { exact: devices.find(isIt).deviceId };
+    }
+    return await navigator.mediaDevices.getUserMedia({ audio: constraints });
+  };
+  let stream = await open(device), audio = null;
+  if (context) {
+    audio = new AudioContext();
+    const output = new MediaStreamAudioDestinationNode(audio, { channelCount: channels });
+    audio.createMediaStreamSource(stream).connect(output);
+    await audio.resume();
+    stream = output.stream;
+  }
+  const [track] = stream.getAudioTracks();
   const pc = new RTCPeerConnection();
   const queue = [];
-  let id = null;
+  let id = null, resume = null;
   const headers = { "Content-Type": "application/json" };
   if (token) headers.Authorization = `Bearer ${token}`;
   const send = async (candidate) => {
     const body = JSON.stringify({ id, ...candidate.toJSON() });
-    await fetch("/ice-candidate", { method: "POST", headers, body });
+    const owner = token ? { ...headers, Authorization: `Bearer ${resume}` } : headers;
+    const response = await fetch("/ice-candidate", { method: "POST", headers: owner, body });
+    if (!response.ok) throw new Error(await response.text());
   };
   pc.onicecandidate = ({ candidate }) => {
     if (!candidate) return;
     if (id) send(candidate); else queue.push(candidate);
   };
-  pc.addTransceiver(stream.getAudioTracks()[0], { direction: "sendonly" });
+  const transceiver = pc.addTransceiver(track, { direction: "sendonly" });
   await pc.setLocalDescription();
   const response = await fetch("/offer", {
     method: "POST", headers,
-    body: JSON.stringify({ sdp: pc.localDescription.sdp, type: "offer", name: "browser" }),
+    body: JSON.stringify({ sdp: pc.localDescription.sdp, type: "offer", name }),
   });
   if (!response.ok) throw new Error(await response.text());
   const answer = await response.json();
-  id = answer.id;
+  ({ id, resume } = answer);
   await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
   for (const candidate of queue) await send(candidate);
   await new Promise((resolve, reject) => {
@@ -49,9 +79,81 @@ async ({ token }) => {
   });
   window.pc = pc;
   window.session = id;
+  window.published ??= {};
+  published[name] = {
+    pc, transceiver, track, audio, open, id,
+    sender: transceiver.sender, sdp: answer.sdp, resume: answer.resume,
+  };
   return id;
 }
 """
+"""Publishes a microphone, all as it hears it or through an AudioContext."""
+
+STALLS = {
+    "track replaced by none": """
+async ({ sender, track }, wait) => {
+  await sender.replaceTrack(null);
+  await wait();
+  await sender.replaceTrack(track);
+}
+""",
+    "another microphone": """
+async ({ sender, track, open }, wait) => {
+  track.stop();
+  await wait();
+  const [other] = (await open("Other")).getAudioTracks();
+  await sender.replaceTrack(other);
+}
+""",
+    "context suspended": """
+async ({ audio }, wait) => {
+  await audio.suspend();
+  await wait();
+  await audio.resume();
+}
+""",
+    "direction inactive": """
+async ({ pc, transceiver, sdp }, wait) => {
+  // the server is not asked: the page answers itself with what the server would say
+  const agree = async (direction, answered) => {
+    transceiver.direction = direction;
+    await pc.setLocalDescription();
+    await pc.setRemoteDescription({
+      type: "answer", sdp: sdp.replace("a=recvonly", `a=${answered}`),
+    });
+  };
+  await agree("inactive", "inactive");
+  await wait();
+  await agree("sendonly", "recvonly");
+}
+""",
+    "encoding inactive": """
+async ({ sender }, wait) => {
+  const activate = async (active) => {
+    const parameters = sender.getParameters();
+    for (const encoding of parameters.encodings) encoding.active = active;
+    await sender.setParameters(parameters);
+  };
+  await activate(false);
+  await wait();
+  await activate(true);
+}
+""",
+}
+"""What a page may do to what it publishes, so that nothing is sent for a while.
+
+Functions of what was published and of a function that waits for the time of the stall.
+"""
+
+END = """
+async (name) => {
+  const { pc, id, resume } = published[name];
+  pc.close();
+  const headers = { Authorization: `Bearer ${resume}` };
+  await fetch(`/sessions/${id}`, { method: "DELETE", headers });
+}
+"""
+"""Ends what was published under a name."""
 
 WAIT_UNTIL_SENT = """
 async (packets) => {
@@ -63,24 +165,99 @@ async (packets) => {
 }
 """
 
+WAIT_FOR_MORE = """
+async (packets) => {
+  const sent = async () => [...(await pc.getStats()).values()]
+    .find((report) => report.type === "outbound-rtp").packetsSent;
+  const before = await sent();
+  while (await sent() < before + packets) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+"""
+
+
+class BrowserPage(Protocol):
+    """What tests need of a page, in any browser."""
+
+    async def goto(self, url: str) -> object: ...
+    async def evaluate(self, script: str, argument: Any = None, /) -> Any:
+        """Evaluate an expression, or call a function; wait for the promise that it returns."""
+
+
+@dataclass(frozen=True)
+class Browser:
+    """A browser with one page; its microphones are those of PulseAudio."""
+
+    page: BrowserPage
+    process_group: int
+    devtools: CDPSession | None
+    """Chromium's DevTools for the page."""
+
+    async def publish(self, name: str, **options: object) -> None:
+        """Publish a microphone; `options` are those of `PUBLISH`."""
+        await self.page.evaluate(PUBLISH, {"name": name} | options)
+
+    async def stall(self, stall: str, name: str, *, seconds: float) -> None:
+        """Do one of `STALLS` to what was published under a name."""
+        wait = f"() => new Promise((resolve) => setTimeout(resolve, {seconds * 1000}))"
+        script = STALLS[stall].strip()
+        await self.page.evaluate(f"async (name) => ({script})(published[name], {wait})", name)
+
+    async def end(self, name: str) -> None:
+        await self.page.evaluate(END, name)
+
+    def stop(self) -> None:
+        """Stop all processes, as a machine that has no time for them does."""
+        os.killpg(self.process_group, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.process_group, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def opened(
+    name: str, folder: pathlib.Path, environ: Mapping[str, str]
+) -> AsyncIterator[Browser]:
+    """Open "chromium" or "firefox". `environ` says where PulseAudio is."""
+    if name == "firefox":
+        async with firefox_page(folder, environ) as firefox:
+            yield Browser(firefox, firefox.process_id, None)
+    else:
+        async with _chromium([], environ) as (page, group):
+            yield Browser(page, group, await page.context.new_cdp_session(page))
+
 
 @asynccontextmanager
 async def browser_page(microphone: pathlib.Path) -> AsyncIterator[Page]:
-    """Open a page in a fresh browser that loops the file `microphone` as its microphone."""
+    """Open a page in a fresh Chromium that loops the file `microphone` as its microphone."""
+    arguments = [
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={microphone}",
+    ]
+    async with _chromium(arguments, {}) as (page, _):
+        yield page
+
+
+@asynccontextmanager
+async def _chromium(
+    arguments: Sequence[str], environ: Mapping[str, str]
+) -> AsyncIterator[tuple[Page, int]]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=CHROMIUM,
+            env=os.environ | dict(environ),
             args=[
                 "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
                 "--disable-background-networking", "--disable-component-update",
-                "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-audio-capture={microphone}",
-                "--allow-loopback-in-peer-connection",
+                "--use-fake-ui-for-media-stream", "--allow-loopback-in-peer-connection",
+                "--autoplay-policy=no-user-gesture-required", *arguments,
             ],
         )  # fmt: skip
         try:
+            devtools: CDPSession = await browser.new_browser_cdp_session()
+            processes = (await devtools.send("SystemInfo.getProcessInfo"))["processInfo"]
+            (leader,) = (one["id"] for one in processes if one["type"] == "browser")
             context = await browser.new_context(permissions=["microphone"])
-            yield await context.new_page()
+            yield await context.new_page(), os.getpgid(leader)
         finally:
             await browser.close()
 

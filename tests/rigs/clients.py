@@ -117,6 +117,7 @@ async def local_server(**settings: Any) -> AsyncIterator[Local]:
     container = ServerContainer(
         settings=ServerSettings(**({"port": 0, "storage": "memory"} | settings)), events=seen
     )
+    await container.transport().open()
     url = await container.signaling().start()
     ticking = asyncio.create_task(_tick(container))
     try:
@@ -126,6 +127,7 @@ async def local_server(**settings: Any) -> AsyncIterator[Local]:
         ticking.cancel()
         await container.sessions().shut_down()
         await container.signaling().stop()
+        await container.transport().close()
         container.store().close()
         container.catalogue().close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from aiortc.contrib.media import MediaRecorder
 
 from adapters.storage.memory import MemoryRecording, MemoryStore
 from domain.ports.signaling import ClientConnection
+from domain.rtp.retransmission import SentPackets
 from domain.session.ice import IceCandidate
 from tests.rigs.clients import Local, new_packetizer
 from tests.rigs.loopback import loopback_for_aiortc
@@ -21,12 +23,23 @@ from tests.rigs.relay import Log, Plan, Relay
 from tests.rigs.sound import FRAME
 
 
-async def send(connection: ClientConnection, packets: list[bytes]) -> None:
+async def send(
+    connection: ClientConnection, packets: list[bytes], *, answers_requests: bool = False
+) -> None:
     """Send packets in real time, as a microphone would."""
-    began, packetizer = time.monotonic(), new_packetizer()
+    began, packetizer, sent = time.monotonic(), new_packetizer(), SentPackets()
+
+    def requested(sequences: Sequence[int]) -> None:
+        for packet in sent.requested(sequences, now=time.monotonic()):
+            connection.send_again(packet)
+
+    if answers_requests:
+        connection.on_requested = requested
     for index, payload in enumerate(packets):
         await asyncio.sleep(max(0.0, began + index * 0.02 - time.monotonic()))
-        connection.send(packetizer.packet(payload, index * FRAME))
+        packet = packetizer.packet(payload, index * FRAME)
+        sent.add(packet)
+        connection.send(packet)
 
 
 async def no_candidates(_candidate: IceCandidate) -> None:
@@ -72,13 +85,19 @@ class Outcome:
 
 
 async def through(
-    server: Local, packets: list[bytes], plan: Plan, connected: asyncio.Barrier | None = None
+    server: Local,
+    packets: list[bytes],
+    plan: Plan | Relay,
+    connected: asyncio.Barrier | None = None,
+    *,
+    answers_requests: bool = False,
 ) -> Outcome:
     """Stream through a relay into `server`, whose store is in memory.
 
-    The stream begins when all parties of the barrier `connected` have arrived.
+    The stream begins when all parties of the barrier `connected` have arrived. The client sends
+    packets again on request if it `answers_requests`.
     """
-    relay = Relay(plan)
+    relay = plan if isinstance(plan, Relay) else Relay(plan)
     connection = server.open_connection()
     status, answer = await server.post("/offer", sdp=connection.offer_sdp, type="offer")
     assert status == 200, answer
@@ -88,8 +107,8 @@ async def through(
         )
         if connected is not None:
             await connected.wait()
-        await send(connection, packets)
-        await asyncio.sleep(1.0)  # for packets that the network delays
+        await send(connection, packets, answers_requests=answers_requests)
+        await asyncio.sleep(1.5)  # for packets that the network delays, or that are sent again
         await connection.close()
         # the close alert travels over the same path; either one may end the session
         async with server.http.delete(f"{server.url}/sessions/{answer['id']}") as response:

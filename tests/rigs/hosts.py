@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import shutil
 import subprocess
 import uuid
@@ -11,6 +12,9 @@ from contextlib import contextmanager
 
 SERVER = "10.99.0.1"
 CLIENT, CLIENT_MOVED = "10.77.0.2", "10.78.0.2"
+CLIENT_PORT, SERVER_PORT = "c", "s"
+"""The router's interfaces."""
+_NAMES = pathlib.Path("/etc/netns")
 
 
 def missing() -> str | None:
@@ -38,17 +42,19 @@ class Hosts:
         for name in (client, router, server):
             _run("ip", "netns", "add", name)
             _run("ip", "-n", name, "link", "set", "lo", "up")
-        for host, port in ((client, "c"), (server, "s")):
+        for host, port in ((client, CLIENT_PORT), (server, SERVER_PORT)):
             _run(
                 "ip", "link", "add", "eth0", "netns", host, "type", "veth",
                 "peer", "name", port, "netns", router,
             )  # fmt: skip
-        for address, port in (("10.77.0.1", "c"), ("10.78.0.1", "c"), ("10.99.0.254", "s")):
+        for address, port in (
+            ("10.77.0.1", CLIENT_PORT), ("10.78.0.1", CLIENT_PORT), ("10.99.0.254", SERVER_PORT),
+        ):  # fmt: skip
             _run("ip", "-n", router, "addr", "add", f"{address}/24", "dev", port)
         for host, address in ((client, CLIENT), (server, SERVER)):
             _run("ip", "-n", host, "addr", "add", f"{address}/24", "dev", "eth0")
             _run("ip", "-n", host, "link", "set", "eth0", "up")
-        for port in ("c", "s"):
+        for port in (CLIENT_PORT, SERVER_PORT):
             _run("ip", "-n", router, "link", "set", port, "up")
         forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
         _run("ip", "netns", "exec", router, "sh", "-c", forward)
@@ -61,9 +67,16 @@ class Hosts:
         _run("ip", "-n", self.client, "addr", "add", f"{CLIENT_MOVED}/24", "dev", "eth0")
         _run("ip", "-n", self.client, "route", "replace", "default", "via", "10.78.0.1")
 
+    def name(self, host: str, name: str, address: str) -> None:
+        """Let a host know an address by a name; call it before a process runs there."""
+        folder = _NAMES / host
+        folder.mkdir(parents=True)  # `ip netns exec` puts its files over those of /etc
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n{address} {name}\n")
+
     def tear_down(self) -> None:
         for name in (self.client, self.router, self.server):
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
+            shutil.rmtree(_NAMES / name, ignore_errors=True)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
-from tests.rigs.relay import Log, Relay, clean
+from tests.rigs.relay import Log, Plan, Relay, clean
 
 
 @dataclass
@@ -29,6 +29,10 @@ class Network:
     log: Log = field(default_factory=Log)
     """All RTP packets of all connections, in order of sending."""
     relays: list[Relay] = field(default_factory=list)
+    plan: Plan = clean
+    """What becomes of the packets of clients."""
+    again: Plan | None = None
+    """What becomes of those that are sent again, see `Relay`."""
     lets_restarts_pass: bool = True
     """Whether requests for an ICE restart get through."""
     _there: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,7 +69,7 @@ class Network:
             if not self.lets_restarts_pass:
                 raise web.HTTPMethodNotAllowed("PATCH", ())
             body = re.sub(rb"a=candidate:.*\r\n", b"", body)  # the relay is the only path
-        passed = ("Content-Type", "If-Match")
+        passed = ("Authorization", "Content-Digest", "Content-Type", "If-Match")
         async with self.http.request(
             request.method,
             self.server + request.path,
@@ -87,18 +91,20 @@ class Network:
         return web.Response(status=status, text=text, headers=headers)
 
     async def _relayed(self, sdp: str) -> str:
-        relay = Relay(clean, self.log)
+        relay = Relay(self.plan, self.log, again=self.again)
         relay.is_blackhole = not self._there.is_set()
         self.relays.append(relay)
         return await relay.intercept(sdp)
 
 
 @asynccontextmanager
-async def network_before(server: str) -> AsyncIterator[Network]:
+async def network_before(
+    server: str, *, plan: Plan = clean, again: Plan | None = None
+) -> AsyncIterator[Network]:
     """Run a network in front of a server until the block is left."""
     async with aiohttp.ClientSession() as http:
-        network = Network(server, http)
-        app = web.Application()
+        network = Network(server, http, plan=plan, again=again)
+        app = web.Application(client_max_size=1 << 26)
         app.router.add_route("*", "/{path:.*}", network.forward)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()

@@ -30,11 +30,11 @@ RATE = 48_000
 
 
 class Client:
-    """`gapless stream --capture tone` inside the test process."""
+    """`gapless stream --capture tone` inside the test process, without a spool by default."""
 
     def __init__(self, url: str, *, capture: CaptureBackend | None = None, **settings: Any) -> None:
         self.seen = SeenByClient()
-        settings = {"server": url, "capture": "tone"} | settings
+        settings = {"server": url, "capture": "tone", "spool": None} | settings
         container = ClientContainer(settings=ClientSettings(**settings), events=self.seen)
         if capture is not None:
             container.capture.override(providers.Object(capture))
@@ -54,6 +54,7 @@ class Client:
 @asynccontextmanager
 async def recording(**settings: object) -> AsyncIterator[tuple[Local, Network, Client]]:
     """Run a client, recorded for a second already, over a network in front of the server."""
+    settings = {"reorder_hold_s": 1.0} | settings  # time for retransmissions
     async with local_server(**settings) as server, network_before(server.url) as network:
         client = Client(network.url)
         try:
@@ -136,7 +137,7 @@ def killed(folder: pathlib.Path, *, down_s: float) -> Outcome:
 
 def moved(folder: pathlib.Path) -> Outcome:
     """Move the client's host to another network and address; the connection survives."""
-    settings = ("--host", SERVER, "--allow-anyone", "--udp-ports", "50000-50099")
+    settings = ("--host", SERVER, "--allow-anyone")
     with hosts() as joined, serving(folder, *settings, host=joined.server) as server:
         command = ("stream", "--server", server.url, "--capture", "tone")
         with gapless(*command, host=joined.client) as client:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,17 +20,23 @@ _WAIT_S = 30.0
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a command: clients keep no spool unless `extra` says where."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("GAPLESS_")}
-    return own | {"PYTHONUNBUFFERED": "1"} | dict(extra or {})
+    return own | {"PYTHONUNBUFFERED": "1", "GAPLESS_SPOOL": "off"} | dict(extra or {})
 
 
 class Process:
     """A running `gapless` command."""
 
     def __init__(
-        self, *arguments: str, env: Mapping[str, str] | None = None, host: str | None = None
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        host: str | None = None,
+        within: Sequence[str] = (),
     ) -> None:
-        within = ["ip", "netns", "exec", host] if host is not None else []
+        if host is not None:
+            within = ["ip", "netns", "exec", host, *within]
         self.process = subprocess.Popen(
             [*within, sys.executable, "-W", "error", "-m", "entrypoints", *arguments],
             env=environment(env),
@@ -97,13 +103,16 @@ class Process:
 
 @contextmanager
 def gapless(
-    *arguments: str, env: Mapping[str, str] | None = None, host: str | None = None
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    host: str | None = None,
+    within: Sequence[str] = (),
 ) -> Iterator[Process]:
     """Run a command; kill it if it still runs when the block is left.
 
-    `host` is the network namespace to run it in.
+    `host` is the network namespace to run it in, `within` a command that runs it.
     """
-    process = Process(*arguments, env=env, host=host)
+    process = Process(*arguments, env=env, host=host, within=within)
     try:
         yield process
     finally:

@@ -19,9 +19,9 @@ from adapters.storage.folder.store import FolderStore
 from domain.errors import RecordingUnknown
 from domain.ports.catalogue import Catalogue, CatalogueEntry, CatalogueQuery, RecordingState
 from domain.ports.storage import RecordingStore, RecordingWriter
+from domain.recording.effects import EndReason
 from domain.recording.ledger import Container, RecordingInfo, SampleKind
 from domain.recording.naming import recording_id, recording_name
-from domain.recording.recording import EndReason
 from domain.sound.formats import AudioFormat, Samples
 from domain.sound.pieces import EncodedSound, Sound
 from tests.rigs.sound import encode, speech

@@ -21,14 +21,20 @@ Plan = Callable[[int], list[float]]
 
 @dataclass
 class Log:
-    """The RTP packets of a client, in order of sending."""
+    """The RTP packets of a client, in order of sending; retransmissions are not packets."""
 
     sent: list[tuple[int, int]] = field(default_factory=list)
     """Sequence number and timestamp of each packet."""
+    indexes: dict[tuple[int, int], int] = field(default_factory=dict)
+    """The index of each packet in `sent`."""
     dropped: set[int] = field(default_factory=set)
-    """Indexes (into `sent`) of the packets that were lost."""
+    """Indexes (into `sent`) of the packets that were lost each time they were sent."""
     arrivals: dict[int, float] = field(default_factory=dict)
     """When each packet that was not lost reached the relay, on the event loop's clock."""
+    lost_at_first: int = 0
+    """Number of packets that were lost when they were sent for the first time."""
+    repeated: int = 0
+    """Number of retransmissions, lost ones included."""
     reports: int = 0
     """Number of the client's sender reports."""
 
@@ -38,10 +44,27 @@ class Log:
 
 
 class Relay:
-    """A relay between one client and one server."""
+    """A relay between one client and one server.
 
-    def __init__(self, plan: Plan, log: Log | None = None) -> None:
+    `plan` is for packets that are sent for the first time, and `again` for those that are sent
+    again; without it they share the fate of the latest new packet. `back` is for RTCP packets of
+    the server, retransmission requests among them. `delay_s` is added in both directions.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        log: Log | None = None,
+        *,
+        again: Plan | None = None,
+        back: Plan | None = None,
+        delay_s: float = 0.0,
+    ) -> None:
         self.log = log or Log()
+        self._again = again
+        self._back_plan = back or clean
+        self._delay_s = delay_s
+        self._from_server_count = 0
         self.is_blackhole = False
         """Whether everything is dropped, including STUN and DTLS."""
         self._plan = plan
@@ -88,21 +111,40 @@ class Relay:
         if not is_rtp:
             self.log.reports += len(data) > 2 and data[1] == _SENDER_REPORT
             if not self.is_blackhole:
-                self._to_server(data)
+                is_report = len(data) > 1 and 192 <= data[1] <= 223 and 128 <= data[0] <= 191
+                self._after(self._delay_s if is_report else 0.0, self._to_server, data)
             return
-        index = len(self.log.sent)
+        self._rtp_from_client(data)
+
+    def _rtp_from_client(self, data: bytes) -> None:
+        log = self.log
         sequence, timestamp = int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:8], "big")
-        self.log.sent.append((sequence, timestamp))
-        delays = [] if self.is_blackhole else self._plan(index)
+        index = log.indexes.setdefault((sequence, timestamp), len(log.sent))
+        is_new = index == len(log.sent)
+        if is_new:
+            log.sent.append((sequence, timestamp))
+            delays = self._plan(index)
+        elif self._again is not None:
+            delays = self._again(log.repeated)
+        else:
+            delays = self._plan(len(log.sent) - 1)
+        log.repeated += not is_new
+        if self.is_blackhole:
+            delays = []
+        log.lost_at_first += is_new and not delays
         if delays:
-            self.log.arrivals[index] = asyncio.get_running_loop().time()
-        if not delays:
-            self.log.dropped.add(index)
+            log.arrivals.setdefault(index, asyncio.get_running_loop().time())
+            log.dropped.discard(index)
+        elif index not in log.arrivals:
+            log.dropped.add(index)
         for delay in delays:
-            if delay:
-                asyncio.get_running_loop().call_later(delay, self._to_server, data)
-            else:
-                self._to_server(data)
+            self._after(delay + self._delay_s, self._to_server, data)
+
+    def _after(self, delay_s: float, call: Callable[[bytes], None], data: bytes) -> None:
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, call, data)
+        else:
+            call(data)
 
     def _to_server(self, data: bytes) -> None:
         if self._back is not None and not self._back.is_closing():
@@ -111,6 +153,14 @@ class Relay:
     def _from_server(self, data: bytes, _address: tuple[str, int]) -> None:
         if self.is_blackhole:
             return
+        if not (len(data) >= 8 and 128 <= data[0] <= 191 and 192 <= data[1] <= 223):
+            self._to_client(data)
+            return
+        index, self._from_server_count = self._from_server_count, self._from_server_count + 1
+        for delay in self._back_plan(index):
+            self._after(delay + self._delay_s, self._to_client, data)
+
+    def _to_client(self, data: bytes) -> None:
         if self._client is not None and self._front is not None and not self._front.is_closing():
             self._front.sendto(data, self._client)
 
@@ -151,6 +201,20 @@ def burst_loss(share: float, *, mean_length: float = 4.0, seed: int = 1) -> Plan
 
     fates = _drawn(step)
     return lambda index: [] if fates(index) else [0.0]
+
+
+def bursts_in_time(share: float, *, mean_s: float, seed: int = 1) -> Plan:
+    """Lose everything during `share` of the time, for `mean_s` at a time on average."""
+    slot_s = 0.02
+    slots = burst_loss(share, mean_length=mean_s / slot_s, seed=seed)
+    began: list[float] = []
+
+    def plan(_index: int) -> list[float]:
+        now = asyncio.get_running_loop().time()
+        began.append(now)
+        return slots(int((now - began[0]) / slot_s))
+
+    return plan
 
 
 def reordering(packets: int, *, seed: int = 1) -> Plan:

@@ -25,12 +25,13 @@ def speech(seconds: float) -> npt.NDArray[np.int16]:
 
 
 def encode(samples: npt.NDArray[np.int16], *, fec: bool = True) -> list[bytes]:
-    """Encode mono samples as 20 ms Opus packets of 32 kbit/s."""
+    """Encode samples of one or two channels as 20 ms Opus packets, 32 kbit/s for each channel."""
+    channels = samples.shape[1]
     encoder = OpusEncoder(
-        channels=1, bitrate=32_000, fec=fec, expected_loss_percent=20, dtx=False,
+        channels=channels, bitrate=32_000 * channels, fec=fec, expected_loss_percent=20, dtx=False,
         application="voip", complexity=9,
     )  # fmt: skip
-    audio_format = AudioFormat(RATE, 1)
+    audio_format = AudioFormat(RATE, channels)
     packets = []
     for start in range(0, len(samples) - FRAME + 1, FRAME):
         packet = encoder.encode(AudioFrame(audio_format, samples[start : start + FRAME], start))

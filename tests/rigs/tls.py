@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def self_signed(folder: pathlib.Path) -> tuple[str, str]:
-    """Write a certificate for 127.0.0.1 and its key; return both paths."""
+def self_signed(folder: pathlib.Path, address: str = "127.0.0.1") -> tuple[str, str]:
+    """Write a certificate for an address and its key; return both paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gapless")])
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    subject = x509.IPAddress(ipaddress.ip_address(address))
     now = datetime.datetime.now(tz=datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -25,7 +25,7 @@ def self_signed(folder: pathlib.Path) -> tuple[str, str]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([subject]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -1,4 +1,4 @@
-"""Runs coturn, a STUN and TURN server, on loopback."""
+"""Runs coturn, a STUN and TURN server, on loopback or on a host of its own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aioice import stun
 
+from tests.rigs.nat import ports_in_use
+
 USER, PASSWORD, SECRET = "alice", "secret", "shared"
+PORT, TLS_PORT = 3478, 5349
+"""The usual ports (RFC 8656 § 18)."""
 _START_S = 10.0
 
 
@@ -25,29 +29,77 @@ def missing() -> str | None:
 class TurnServer:
     port: int
     process: subprocess.Popen[bytes]
+    address: str = "127.0.0.1"
+    tls_port: int = 0
 
     @property
     def url(self) -> str:
-        return f"turn:127.0.0.1:{self.port}"
+        return f"turn:{self.address}:{self.port}"
 
     @property
     def stun_url(self) -> str:
-        return f"stun:127.0.0.1:{self.port}"
+        return f"stun:{self.address}:{self.port}"
+
+    @property
+    def tls_url(self) -> str:
+        return f"turns:{self.address}:{self.tls_port}"
 
 
 @contextmanager
 def turn_server(folder: pathlib.Path, *, shared_secret: bool = False) -> Iterator[TurnServer]:
     """Run a TURN server that accepts `USER`, or short-lived credentials made from `SECRET`."""
-    folder.mkdir()
     port = _free_port()
+    options = (f"--listening-port={port}", "--allow-loopback-peers", "--no-tls")
+    with _running(folder, "127.0.0.1", options, shared_secret=shared_secret) as process:
+        _wait_until_it_answers(port)
+        yield TurnServer(port, process)
+
+
+@contextmanager
+def turn_server_on(
+    host: str,
+    folder: pathlib.Path,
+    address: str,
+    certificate: tuple[str, str],
+    *,
+    shared_secret: bool = False,
+) -> Iterator[TurnServer]:
+    """Run a TURN server in a network namespace, over UDP, TCP and TLS on the usual ports.
+
+    `certificate` has the paths of a certificate for `address` and of its key.
+    """
+    options = (
+        f"--listening-port={PORT}", f"--tls-listening-port={TLS_PORT}",
+        f"--cert={certificate[0]}", f"--pkey={certificate[1]}",
+    )  # fmt: skip
+    with _running(folder, address, options, host=host, shared_secret=shared_secret) as process:
+        deadline = time.monotonic() + _START_S
+        while not {(address, PORT), (address, TLS_PORT)} <= ports_in_use(process.pid, "tcp"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("coturn did not start")
+            time.sleep(0.02)
+        yield TurnServer(PORT, process, address, TLS_PORT)
+
+
+@contextmanager
+def _running(
+    folder: pathlib.Path,
+    address: str,
+    options: Sequence[str],
+    *,
+    host: str | None = None,
+    shared_secret: bool,
+) -> Iterator[subprocess.Popen[bytes]]:
+    folder.mkdir()
     who = ["--lt-cred-mech", f"--user={USER}:{PASSWORD}"]
     if shared_secret:
         who = ["--use-auth-secret", f"--static-auth-secret={SECRET}"]
     process = subprocess.Popen(
         [
-            "turnserver", "-n", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1",
-            f"--listening-port={port}", "--min-port=61000", "--max-port=61999", "--realm=test",
-            *who, "--allow-loopback-peers", "--fingerprint", "--no-cli", "--no-tls", "--no-dtls",
+            *(() if host is None else ("ip", "netns", "exec", host)),
+            "turnserver", "-n", f"--listening-ip={address}", f"--relay-ip={address}",
+            *options, "--min-port=61000", "--max-port=61999", "--realm=test",
+            *who, "--fingerprint", "--no-cli", "--no-dtls",
             "--no-rfc5780", f"--userdb={folder}/turndb", f"--pidfile={folder}/pid",
             f"--log-file={folder}/log", "--simple-log", "--no-stdout-log",
         ],
@@ -56,8 +108,7 @@ def turn_server(folder: pathlib.Path, *, shared_secret: bool = False) -> Iterato
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        _wait_until_it_answers(port)
-        yield TurnServer(port, process)
+        yield process
     finally:
         process.kill()
         process.wait()

@@ -7,20 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from domain.recording.anchors import Anchor, Progress
+from domain.recording.effects import Appended, Effect, EndReason, Finished, GapFilled, Noted
 from domain.recording.ledger import LedgerEvent, SampleKind
 from domain.recording.reconstruction import Run
-from domain.recording.recording import (
-    Anchor,
-    Appended,
-    Effect,
-    EndReason,
-    Finished,
-    GapFilled,
-    Noted,
-    Progress,
-    Recording,
-    State,
-)
+from domain.recording.recording import Recording, State
+from domain.rtp.reports import SenderReport
 from domain.sound.formats import AudioFormat
 from domain.sound.pieces import EncodedSound, Sound
 
@@ -112,7 +104,7 @@ def test_a_recording_that_ends_before_it_opens_has_no_effects() -> None:
 def test_an_anchor_is_noted_every_minute() -> None:
     recording = opened()
     noted = {
-        second: events(recording.add(run(second * RATE, length=RATE, now=float(second))))
+        second: events(recording.add(run(second * RATE, length=960, now=float(second))))
         for second in range(150)
     }
     assert [second for second, types in noted.items() if types] == [0, 60, 120]
@@ -133,7 +125,7 @@ def test_an_anchor_says_where_the_run_begins_behind_its_gap() -> None:
 
 def test_an_anchor_of_a_run_that_overlaps_is_where_the_run_began() -> None:
     recording = opened()
-    recording.add(run(0, now=0.0))
+    recording.add(run(0, now=70.0, arrived=0.0))
     effects = recording.add(run(480, now=70.0))
     assert shape(effects) == [
         anchor(480, 480, 70.0), ("overlap", 960, {"length": 480}, 70.0), (480, RECEIVED),
@@ -147,8 +139,8 @@ def test_an_anchor_of_a_run_that_overlaps_is_where_the_run_began() -> None:
 def test_a_second_without_anything_is_an_outage(length: int, is_outage: bool) -> None:
     recording = opened()
     recording.add(run(0))
-    told = [("outage", 960, {"length": length}, 1.5)] if is_outage else []
-    assert shape(recording.add(run(960 + length, now=1.5))) == [
+    told = [("outage", 960, {"length": length}, 1.04)] if is_outage else []
+    assert shape(recording.add(run(960 + length, now=1.04))) == [
         *told, (length, SILENCE), (960, RECEIVED),
     ]  # fmt: skip
 
@@ -246,6 +238,40 @@ def test_a_source_that_changes_before_the_first_sample_is_no_break() -> None:
     assert events(recording.add(run(123, now=0.0))) == ["anchor"]
 
 
+# -- sender reports ----------------------------------------------------------------------------
+
+
+def spoken(recording: Recording, first: int, last: int, *, late_s: float = 0.0) -> list[str]:
+    """Add packets that each come when they have been spoken, or later; return the events."""
+    return [
+        name
+        for n in range(first, last)
+        for name in events(recording.add(run(n * 960, now=(n + 1) * 0.02 + late_s)))
+    ]
+
+
+def reported(number: int, *, late_s: float = 0.0) -> SenderReport:
+    """A report of a sender that captured without a pause, right behind its `number`th packet."""
+    at = (number + 1) * 0.02 + late_s + 0.001
+    return SenderReport(7, round((1000 + at - late_s) * 2**32), number * 960, at)
+
+
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_a_report_from_before_the_first_packet_passed_tells_a_delay_from_a_stall(
+    is_reported: bool,
+) -> None:
+    recording = Recording(max_gap_s=60)
+    recording.change_source(7)
+    if is_reported:
+        assert recording.sender_reported(reported(0)) == []
+    recording.open(MONO, clock_rate_hz=RATE)
+    assert spoken(recording, 0, 100) == ["anchor"]
+    assert spoken(recording, 100, 101, late_s=0.9) == []
+    delayed = recording.sender_reported(reported(100, late_s=0.9)) if is_reported else []
+    told = events(delayed) + spoken(recording, 101, 200, late_s=0.9)
+    assert ("stall" in told) is not is_reported
+
+
 # -- the sender's clock ----------------------------------------------------------------------------
 
 
@@ -312,3 +338,30 @@ def test_another_source_continues_by_the_clock(anchored: Anchor | None) -> None:
         "discontinuity", 10 * RATE, {"reason": "source", "fill_samples": 3 * RATE}, 53.02,
     )  # fmt: skip
     assert anchor(13 * RATE, 10**6, 53.02) in shape(effects)
+
+
+# -- capture times -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("breaks_off", [False, True])
+def test_capture_times_that_jump_again_and_again_gain_little(breaks_off: bool) -> None:
+    recording = opened()
+    for n in range(3000):  # a minute; the capture times claim four more
+        spoken = run(n * 960)
+        if n % 25 == 0:
+            spoken.captured_s = n * 0.02 + n // 25 * 1.9
+            if breaks_off and n % 50 == 0:
+                recording.release()
+                recording.restart("timestamp")
+        recording.add(spoken)
+    assert 60 * RATE <= recording.length <= 62.1 * RATE
+
+
+def test_capture_times_show_stalls_one_after_another() -> None:
+    recording = opened()
+    for n in range(500):
+        stalled_s = n // 100 * 3.0
+        spoken = run(n * 960, now=(n + 1) * 0.02 + stalled_s)
+        spoken.captured_s = n * 0.02 + stalled_s
+        recording.add(spoken)
+    assert recording.length == round(22.0 * RATE)

@@ -14,7 +14,9 @@ import pytest
 from domain.errors import (
     ConnectionFailed,
     DeviceLost,
+    DeviceUncertain,
     DeviceUnusable,
+    DriverBusy,
     EndUnconfirmed,
     GaplessError,
     InputUnreadable,
@@ -25,8 +27,10 @@ from domain.errors import (
     SessionOver,
     WrongServer,
 )
-from domain.events import StreamEnded
-from domain.ports.capture import AudioSource, CaptureRequest
+from domain.events.client import (
+    StreamEnded,
+)
+from domain.ports.capture import AudioSource, CaptureRequest, DeviceIdentity
 from domain.rtp.packetizer import Packetizer
 from domain.rtp.packets import RtpPacket
 from domain.services.client.publisher import Publisher, StreamSummary
@@ -273,6 +277,31 @@ async def test_while_a_client_waits_for_its_server_the_device_is_released(
     assert client.seen.states[1:7] == [f"waiting: {error}"] * 6
     assert summary.seconds == 1.0
     assert client.sent[0][0] == 0
+    client.assert_released()
+
+
+async def test_a_device_that_went_while_the_server_was_waited_for_is_waited_for_too() -> None:
+    client = Client(live=True, signaling=FakeSignaling(ServerUnreachable("nobody")))
+    identity = DeviceIdentity("USB Mic (hw:1,0)", "ALSA", "usb1/1-1")
+    client.source = FakeSource(MONO, seconds(1), device=identity)
+    absent = [NoSuchDevice("USB Mic (hw:1,0)", []), *[DeviceUncertain("a twin")] * 3]
+    back = FakeSource(MONO, seconds(1), client.clock)
+    client.capture = FakeCapture(client.source, *absent, back)
+    back._opened_at = client.clock.now + 2.0
+    summary = await client.run()
+    assert client.seen.states == [
+        "connecting",
+        "waiting: nobody",
+        "connected",
+        "device lost: no input device 'USB Mic (hw:1,0)'; no input devices were found",
+        "device not reopened: a twin",
+        "device back",
+        "finishing",
+    ]
+    assert summary.lost_s == pytest.approx(1.5, abs=0.6)
+    assert summary.seconds == pytest.approx(summary.lost_s + 1)
+    first = next(packet for packet in client.packets if packet.payload)
+    assert first.timestamp == pytest.approx(summary.lost_s * 48_000, abs=1)
     client.assert_released()
 
 
@@ -551,13 +580,31 @@ async def test_a_device_that_returns_continues_at_the_position_of_the_clock() ->
 async def test_the_client_waits_for_the_same_device() -> None:
     client = Client()
     script = [*seconds(1), DeviceLost("unplugged")]
-    client.source = FakeSource(MONO, script, device="USB Mic (hw:1,0)")
-    again = FakeSource(MONO, seconds(1), device="USB Mic (hw:2,0)")
-    client.capture = FakeCapture(client.source, NoSuchDevice("USB Mic (hw:1,0)", []), again)
+    first = DeviceIdentity("USB Mic (hw:1,0)", "ALSA", "usb1/1-1")
+    second = DeviceIdentity("USB Mic (hw:2,0)", "ALSA", "usb1/1-1")
+    client.source = FakeSource(MONO, script, device=first)
+    again = FakeSource(MONO, [*seconds(1), DeviceLost("unplugged")], device=second)
+    last = FakeSource(MONO, seconds(1), device=second)
+    client.capture = FakeCapture(client.source, NoSuchDevice("USB Mic (hw:1,0)", []), again, last)
     await client.run()
-    assert [request.device for request in client.capture.requests] == [
-        None, "USB Mic (hw:1,0)", "USB Mic (hw:1,0)",
+    assert [request.same_as for request in client.capture.requests] == [
+        None, first, first, second,
     ]  # fmt: skip
+    client.assert_released()
+
+
+async def test_why_a_device_is_not_opened_again_is_said_once() -> None:
+    client = Client(*seconds(1), DeviceLost("unplugged"), live=True)
+    uncertain, busy = DeviceUncertain("two of them"), DriverBusy("it hangs")
+    errors = [uncertain, busy, uncertain, busy, NoSuchDevice("USB Mic", []), DeviceUnusable("no")]
+    client.capture = FakeCapture(client.source, *errors, FakeSource(MONO, seconds(1)))
+    await client.run()
+    assert client.seen.states[2:6] == [
+        "device lost: unplugged",
+        "device not reopened: two of them",
+        "device not reopened: it hangs",
+        "device back",
+    ]
     client.assert_released()
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import pathlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from adapters.storage.folder.inspection import inspect_recording
+from adapters.storage.folder.part import PartOptions
+from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
-from domain.events import PartCompleted
+from domain.events.server import (
+    ClockFoundWrong,
+    PartCompleted,
+)
 from domain.ports.codec import DecoderFactory
-from domain.ports.storage import InterruptedRecording
+from domain.ports.storage import InterruptedRecording, RecordingStore
 from domain.recording.completed import CompletedPart
+from domain.recording.effects import EndReason
 from domain.recording.ledger import Container, RecordingInfo, SampleKind
-from domain.recording.recording import EndReason
+from domain.recording.verification import Limits, verify
 from domain.rtp.packets import RtpPacket
+from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_processor import AudioTrackProcessor
-from domain.services.server.track_recorder import TrackIdentity
 from domain.session.policy import SessionPolicy
 from domain.sound.formats import AudioFormat
 from tests.fakes.events import SeenByServer
@@ -30,13 +39,19 @@ CODECS = {OPUS.payload_type: OPUS, PCMU.payload_type: PCMU}
 class Track:
     """A track processor with its fakes; packets arrive every 20 ms."""
 
-    def __init__(self, *, decoders: DecoderFactory = plain_decoder, **policy: object) -> None:
+    def __init__(
+        self,
+        *,
+        decoders: DecoderFactory = plain_decoder,
+        store: RecordingStore | None = None,
+        **policy: object,
+    ) -> None:
         self.store, self.seen, self.clock = MemoryStore(), SeenByServer(), FakeClock()
         self.processor = AudioTrackProcessor(
             TrackIdentity(session_id="session", client_name="desk", resume_digest="digest"),
             SessionPolicy(**policy),  # type: ignore[arg-type]
             decoders=decoders,
-            store=self.store,
+            store=store or self.store,
             clock=self.clock,
             events=self.seen,
         )
@@ -117,7 +132,8 @@ async def test_packets_of_another_codec_cannot_take_a_track_over() -> None:
 async def test_packets_of_another_codec_that_came_with_the_first_one_are_lost() -> None:
     track = Track()
     track.connect()
-    track.processor.packets_received([packet(0), pcmu(1), packet(2)])
+    came = [replace(item, arrived=track.clock.now) for item in (packet(0), pcmu(1), packet(2))]
+    track.processor.packets_received(came)
     track.processor.poll(now=track.clock.now + 1)
     track.processor.decode()
     assert track.processor.rejected == {"payload type": 1}
@@ -224,9 +240,9 @@ async def test_packets_are_kept_as_they_are_only_where_that_is_wanted_and_opus()
         track.processor.packets_received([replace(first, arrived=track.clock.now)])
         track.processor.poll(now=track.clock.now + 1)
         track.processor.decode()
-        recorder = track.processor._recorder
-        assert recorder._info is not None
-        assert recorder._info.container is container
+        writer = track.processor._recorder._writer
+        assert writer.info is not None
+        assert writer.info.container is container
 
 
 async def test_an_interrupted_recording_is_resumed_with_the_first_packets() -> None:
@@ -273,7 +289,7 @@ async def test_each_part_is_reported_when_it_is_complete_and_the_last_is_marked(
     track = Track()
     track.connect()
     track.receive(*(packet(n) for n in range(20)))
-    writer = track.processor._recorder._writer
+    writer = track.processor._recorder._writer._writer
     assert writer is not None
     assert writer.part_completed is not None
     # as a store that splits would
@@ -284,3 +300,39 @@ async def test_each_part_is_reported_when_it_is_complete_and_the_last_is_marked(
         ("session", 1, False), ("session", 1, True),
     ]  # fmt: skip
     assert told[1].part.length == 20 * 960
+
+
+async def test_a_clock_that_is_wrong_is_told_once() -> None:
+    track = Track()
+    track.connect()
+    for n in range(1500):
+        track.receive(packet(n))
+        track.clock.advance(0.001)  # 20 ms of sound take 21 ms
+    await track.end()
+    (told,) = [event for event in track.seen.events if isinstance(event, ClockFoundWrong)]
+    assert (told.session_id, told.track) == ("session", 1)
+    assert told.skew_ppm == pytest.approx(-47_600, abs=500)
+
+
+async def test_each_part_knows_the_clock_of_its_sender(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A difference from the wall clock that the clock explains is no problem in any part."""
+    monkeypatch.setattr("adapters.storage.folder.disk.WRITE_INTERVAL_S", 0.01)
+    store = FolderStore(str(tmp_path), PartOptions(rotate_s=130.0))
+    track = Track(store=store)
+    track.connect()
+    for n in range(20_000):
+        track.receive(packet(n))
+        track.clock.advance(0.0002)  # the sender's clock is slow by 1 %
+        if n % 1000 == 0:
+            while store.disk.delay_s or store.disk.waiting:
+                await asyncio.sleep(0.01)
+    completed = await track.processor.end(EndReason.CLOSED, now=track.clock.now)
+    store.close()
+    assert completed is not None
+    assert len(completed.parts) == 4
+    verdicts = [verify(inspect_recording(part.location), Limits()) for part in completed.parts]
+    assert [verdict.problems for verdict in verdicts] == [[]] * 4
+    clocks = [verdict.wall_clock for verdict in verdicts if verdict.wall_clock is not None]
+    assert [clock.is_clock_wrong for clock in clocks] == [True] * 3

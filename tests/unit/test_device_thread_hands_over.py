@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 
 import numpy as np
 import pytest
 
 from adapters.capture import handoff
-from adapters.capture.handoff import Handoff, OverflowMeter, choose
-from adapters.capture.threads import in_driver_thread
-from domain.errors import DeviceLost, DeviceUnusable, NoSuchDevice
-from domain.ports.capture import InputDevice
+from adapters.capture.handoff import Handoff, OverflowMeter
+from domain.errors import DeviceLost
 from domain.sound.formats import AudioFormat
 
 MONO = AudioFormat(1000, 1)
@@ -68,54 +65,20 @@ def test_a_device_that_delivers_nothing_is_lost(monkeypatch: pytest.MonkeyPatch)
         Handoff(MONO, queue_s=1).get()
 
 
+def test_blocks_that_wait_when_a_device_is_lost_are_not_delivered() -> None:
+    queue = Handoff(MONO, queue_s=10)
+    queue.put(block(1))
+    assert queue.get() is not None
+    queue.put(block(2))
+    queue.fail(DeviceLost("moved"))
+    queue.put(block(3))
+    for _ in range(2):
+        with pytest.raises(DeviceLost, match="moved"):
+            queue.get()
+
+
 def test_losses_are_measured_by_the_clock_when_the_driver_tells_of_them() -> None:
     meter = OverflowMeter(sample_rate_hz=1000)
     assert meter.missing(frames=100, overflowed=False, now=10.1) == 0
     assert meter.missing(frames=100, overflowed=True, now=10.5) == 300
     assert meter.missing(frames=100, overflowed=True, now=10.6) == 0
-
-
-async def test_a_driver_that_hangs_does_not_hang_the_program() -> None:
-    release = threading.Event()
-    with pytest.raises(DeviceUnusable):
-        await in_driver_thread(release.wait, timeout_s=0.05)
-    release.set()
-    assert await in_driver_thread(lambda: 5, timeout_s=5) == 5
-
-
-async def test_a_drivers_error_arrives_as_it_is() -> None:
-    def fail() -> None:
-        raise OSError("no")
-
-    with pytest.raises(OSError, match="no"):
-        await in_driver_thread(fail, timeout_s=5)
-    await asyncio.sleep(0)
-
-
-DEVICES = [
-    InputDevice(0, "USB Audio", 1, 48_000, is_default=False),
-    InputDevice(3, "USB Microphone", 2, 44_100, is_default=True),
-]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "index"), [(None, 3), ("0", 0), ("3", 3), ("USB Audio", 0), ("micro", 3)]
-)
-def test_devices_are_found_by_number_name_and_part_of_it(wanted: str | None, index: int) -> None:
-    assert choose(DEVICES, wanted).index == index
-
-
-def test_a_card_that_was_plugged_in_again_may_have_another_number() -> None:
-    devices = [
-        InputDevice(0, "Webcam: Audio (hw:1,0)", 1, 48_000, is_default=True),
-        InputDevice(1, "USB Mic: Audio (hw:2,0)", 1, 48_000, is_default=False),
-    ]
-    assert choose(devices, "USB Mic: Audio (hw:1,0)").index == 1
-    with pytest.raises(NoSuchDevice):
-        choose(devices[:1], "USB Mic: Audio (hw:1,0)")
-
-
-@pytest.mark.parametrize("wanted", ["1", "usb", "HDMI"])
-def test_a_device_that_is_not_there_lists_those_that_are(wanted: str) -> None:
-    with pytest.raises(NoSuchDevice, match="0: USB Audio, 3: USB Microphone"):
-        choose(DEVICES, wanted)

@@ -8,7 +8,13 @@ import domain.errors
 from domain.errors import GaplessError
 from entrypoints.exit_codes import exit_code_of
 
-WRONG_USAGE = {"SettingInvalid", "BackendMissing", "NoSuchDevice", "InputUnreadable"}
+WRONG_USAGE = {
+    "SettingInvalid",
+    "BackendMissing",
+    "NoSuchDevice",
+    "DeviceUncertain",
+    "InputUnreadable",
+}
 ERRORS = [
     found
     for found in vars(domain.errors).values()

@@ -10,10 +10,13 @@ import pytest
 
 from adapters.storage.memory import MemoryStore
 from domain.errors import OfferRejected, SessionUnknown
-from domain.events import RecordingInterrupted
+from domain.events.server import (
+    RecordingInterrupted,
+)
 from domain.ports.storage import InterruptedRecording, Recovery
+from domain.recording.anchors import Anchor
+from domain.recording.effects import EndReason
 from domain.recording.ledger import Container, RecordingInfo, SampleKind
-from domain.recording.recording import Anchor, EndReason
 from domain.rtp.packets import RtpPacket
 from domain.session.ice import IceCandidate
 from domain.session.session import SessionState, digest_of
@@ -125,7 +128,7 @@ async def test_the_stream_continues_at_its_timestamps() -> None:
     events = [(e["type"], e["position"], e.get("attempt")) for e in stored.ledger["events"]]
     assert events == [
         ("process restarted", BEFORE, None), ("reconnected", BEFORE, 4),
-        ("outage", BEFORE, None), ("anchor", 300 * 960, None),
+        ("outage", BEFORE, None), ("anchor", 300 * 960, None), ("anchor", 349 * 960, None),
     ]  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from domain.recording.ledger import (
     Ledger,
     LedgerEvent,
     RecordingInfo,
+    RestoreMode,
+    RestoreState,
     SampleKind,
     Span,
     document,
@@ -120,6 +122,7 @@ def test_the_ledger_has_the_stable_fields() -> None:
         "length_samples": 5000,
         "sha256": "ab",
         "levels": {"peak_dbfs": -3.0, "rms_dbfs": -20.5, "clipped_samples": 0},
+        "restore": None,
         "spans": [
             {"start": 0, "length": 4000, "kind": "received"},
             {"start": 4000, "length": 1000, "kind": "concealed"},
@@ -138,11 +141,43 @@ def test_the_verdict_on_a_valid_recording_has_the_stable_fields() -> None:
         "sample_rate_hz": 48_000,
         "channels": 1,
         "samples": {
-            "received": 4000, "recovered": 0, "concealed": 1000, "silence": 0, "dtx": 0,
+            "received": 4000, "recovered": 0, "restored": 0, "concealed": 1000, "silence": 0,
+            "dtx": 0,
         },
         "longest_gap_samples": 1000,
         "end_reason": "closed",
+        "wall_clock": None,
+        "restore": None,
+        "source": None,
     }  # fmt: skip
+
+
+def restored(mode: RestoreMode, state: RestoreState) -> dict[str, Any]:
+    """A ledger of which 4000 samples are received and 1000 restored."""
+    ledger = filled([(SampleKind.RECEIVED, 4000), (SampleKind.RESTORED, 1000)])
+    info = RecordingInfo("id", "name", MONO, "opus", WHEN, session_id="id", restore=mode)
+    return document(
+        info, ledger, ended_at=WHEN, end_reason="closed", sha256="ab", restore_state=state
+    )
+
+
+def test_restored_samples_are_sound_and_no_gap() -> None:
+    ledger = restored(RestoreMode.LOST, RestoreState.COMPLETE)
+    strict = Limits(recovered=0, concealed=0, silence=0, gap_s=0)
+    verdict = verify(facts(ledger), strict)
+    assert verdict.ok
+    assert verdict.longest_gap is None
+    assert verdict.as_json()["samples"]["restored"] == 1000
+    assert verdict.as_json()["restore"] == {
+        "state": "complete", "mode": "lost", "wanted": 0, "restored": 1000,
+    }  # fmt: skip
+
+
+def test_what_is_still_wanted_is_told() -> None:
+    verdict = verify(facts(restored(RestoreMode.ALL, RestoreState.WAITING)), Limits())
+    assert verdict.ok
+    assert verdict.restoring is not None
+    assert (verdict.restoring.state, verdict.restoring.wanted) == (RestoreState.WAITING, 4000)
 
 
 SPAN = {"start": 0, "length": 5000, "kind": "received"}
@@ -164,6 +199,18 @@ SPAN = {"start": 0, "length": 5000, "kind": "received"}
             written(spans=[SPAN | {"length": 1}, SPAN | {"start": 1, "length": 4999}]),
             {},
             "span 1 is of the same kind",
+        ),
+        (
+            written(spans=[SPAN | {"length": float("inf")}]),
+            {},
+            "span 0 cannot be read",
+        ),
+        (written(restore={"state": "done"}), {}, "restoring cannot be read"),
+        (written(spans=[SPAN | {"kind": "restored"}]), {}, "restored, from no spool"),
+        (
+            written(restore={"state": "complete", "mode": "all", "wanted": 0, "restored": 7}),
+            {},
+            "the ledger says that 7 samples are restored, its spans say 0",
         ),
         ([], {}, "not a JSON object"),
         (written(), {"problems": ["broken"]}, "broken"),
@@ -207,6 +254,6 @@ def test_skew_is_found_under_jitter(ppm: float) -> None:
 
 def test_skew_is_not_guessed_from_a_few_seconds() -> None:
     estimator = SkewEstimator()
-    for n in range(50 * 20):
+    for n in range(50 * 10):
         estimator.observe(media_s=n * 0.02, arrived_s=n * 0.02)
     assert estimator.ppm is None

@@ -75,8 +75,9 @@ def test_only_received_and_recovered_samples_have_packets() -> None:
 def test_ten_thousand_events_are_kept_and_the_rest_is_counted() -> None:
     ledger = Ledger()
     ledger.add(RECEIVED, 77)
-    kept = [ledger.note(LedgerEvent("seen", n)) for n in range(10_003)]
-    assert kept == [True] * 10_000 + [False] * 3
+    noted = [LedgerEvent("seen", n) for n in range(10_003)]
+    kept = [ledger.note(event) for event in noted]
+    assert kept == [*noted[:10_000], None, None, None]
     assert len(ledger.events) == 10_000
     assert ledger.events_left_out == 3
     events = written(ledger)["events"]
@@ -89,6 +90,31 @@ def test_the_ledger_mentions_no_events_if_none_was_left_out() -> None:
     ledger = Ledger()
     ledger.note(LedgerEvent("seen", 5, {"count": 2}))
     assert written(ledger)["events"] == [{"type": "seen", "position": 5, "count": 2}]
+
+
+def test_anchors_of_one_break_after_another_replace_each_other() -> None:
+    ledger, written_to_journal = Ledger(), 0
+    for n in range(3000):  # a minute
+        ledger.add(RECEIVED, 960)
+        written_to_journal += ledger.note(LedgerEvent("anchor", n * 960, {"n": n})) is not None
+    positions = [event.position for event in ledger.events]
+    assert positions[0] == 0
+    assert positions[-1] == 2999 * 960
+    assert len(positions) < 30
+    assert written_to_journal < 100
+
+
+def test_an_anchor_each_minute_is_kept() -> None:
+    ledger = Ledger()
+    noted = [LedgerEvent("anchor", n * 60 * 48_000) for n in range(1440)]
+    assert [ledger.note(event) for event in noted] == noted == ledger.events
+
+
+def test_a_merged_event_moves_as_a_whole() -> None:
+    event = LedgerEvent("timestamps", 5, {"count": 3, "until": 9, "reason": "numbering"})
+    assert event.moved(100) == LedgerEvent(
+        "timestamps", 105, {"count": 3, "until": 109, "reason": "numbering"}
+    )
 
 
 # -- what is written -------------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from domain.errors import OfferRejected, SessionUnknown
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.services.server.answers import Accepted
 from domain.session.ice import IceCandidate, IceServer
@@ -49,7 +50,7 @@ async def test_the_outage_is_silent_and_as_long_as_the_sender_says(server: Serve
     ]
     events = [(e["type"], e["position"]) for e in stored.ledger["events"]]
     assert events == [
-        ("anchor", 0), ("reconnected", 100 * 960), ("outage", 100 * 960),
+        ("anchor", 0), ("reconnected", 100 * 960), ("outage", 100 * 960), ("anchor", 399 * 960),
     ]  # fmt: skip
     assert server.seen.resumed == [2]
 
@@ -86,11 +87,25 @@ async def test_the_old_connection_serves_until_the_first_packet_of_the_new(serve
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(40))))
 
 
+async def test_a_new_connection_is_negotiated_with_the_codec_of_the_recording(
+    server: Server,
+) -> None:
+    first = await server.sessions.offer("v=0 first", name="")
+    assert server.transport.codecs == ()
+    await again(server, first)
+    assert server.transport.codecs == [None]
+    server.receive(*(packet(n) for n in range(20)))
+    await server.sessions.offer("v=0 third", name="", resume=first.resume)
+    assert server.transport.codecs == ["opus"]
+
+
 async def test_unread_packets_of_the_old_connection_are_not_lost(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(*(packet(n) for n in range(10)), connection=0)
     await again(server, first)
-    connection(server, 1).unread = [packet(n) for n in range(10, 20)]
+    connection(server, 1).unread = [
+        replace(packet(n), arrived=server.clock.now) for n in range(10, 20)
+    ]
     server.receive(*(packet(n) for n in range(20, 30)), connection=1)
     await server.sessions.delete(first.session_id)
     np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(30))))

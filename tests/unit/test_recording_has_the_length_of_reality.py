@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.recording.ledger import SampleKind
-from domain.recording.reconstruction import Run
-from domain.recording.recording import (
+from domain.recording.effects import (
     Appended,
     EndReason,
     Finished,
     GapFilled,
     Noted,
     Opened,
-    Recording,
+    Placed,
 )
+from domain.recording.ledger import SampleKind
+from domain.recording.reconstruction import Run
+from domain.recording.recording import Recording
 from domain.recording.timeline import Placement, Timeline
 from domain.sound.formats import AudioFormat
 
@@ -137,7 +139,8 @@ def test_a_recording_opens_once_fills_gaps_and_finishes() -> None:
     recording = Recording(max_gap_s=60)
     mono = AudioFormat(RATE, 1)
     assert recording.open(mono, clock_rate_hz=RATE) == [Opened(mono)]
-    anchor, first = recording.add(run(0, 0.0))
+    placed, anchor, first = recording.add(run(0, 0.0))
+    assert placed == Placed(position=0, gap=0, rtp_timestamp=0, arrived=0.0)
     assert isinstance(anchor, Noted)
     assert (anchor.event.type, anchor.event.position) == ("anchor", 0)
     assert isinstance(first, Appended)
@@ -154,7 +157,8 @@ def test_a_break_is_one_event_and_the_fill_is_silence_whatever_the_sender_meant(
     recording.open(AudioFormat(RATE, 1), clock_rate_hz=RATE)
     recording.add(run(0, 0.0))
     recording.restart("source")
-    noted, gap, anchor, _ = recording.add(run(777, 1.0, SampleKind.DTX))
+    noted, placed, gap, anchor, _ = recording.add(run(777, 1.0, SampleKind.DTX))
+    assert placed == Placed(position=960, gap=RATE - 960, rtp_timestamp=777, arrived=1.0)
     assert isinstance(noted, Noted)
     assert isinstance(anchor, Noted)
     assert noted.event.details == {"reason": "source", "fill_samples": RATE - 960}
@@ -164,3 +168,25 @@ def test_a_break_is_one_event_and_the_fill_is_silence_whatever_the_sender_meant(
 
 def test_a_recording_without_sound_has_no_effects() -> None:
     assert Recording(max_gap_s=60).end(EndReason.CLOSED, now=0.0) == []
+
+
+# -- the clock is set between two processes --------------------------------------------------------
+
+
+@pytest.mark.parametrize("set_s", [-3600.0, 0.0, 30.0])
+def test_the_same_source_continues_by_its_timestamps_whatever_the_clock_says(set_s: float) -> None:
+    line = timeline()
+    line.resume(position=10 * RATE, timestamp=10 * RATE, ended_at=5000.0)
+    now = 5005.0 + set_s
+    assert line.place(15 * RATE, 960, now=now) == Placement(gap=5 * RATE, overlap=0)
+    # a pause that follows is as long as its timestamps say, too
+    assert line.place(18 * RATE, 960, now=now + 3.0) == Placement(gap=3 * RATE - 960, overlap=0)
+
+
+def test_after_the_clock_was_set_back_breaks_are_measured_by_the_new_clock() -> None:
+    line = timeline()
+    line.resume(position=10 * RATE, timestamp=None, ended_at=5000.0)
+    assert line.place(77, 960, now=1400.0).gap == 0  # nobody knows how long it was
+    line.restart()
+    assert line.place(10**6, 960, now=1404.02).gap == 4 * RATE
+    assert line.place(10**6 + 3 * RATE, 960, now=1407.0) == Placement(3 * RATE - 960, 0)

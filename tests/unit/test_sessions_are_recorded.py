@@ -16,7 +16,7 @@ from domain.errors import (
     SessionUnknown,
     StorageFull,
 )
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.services.server.sessions import SessionService
 from domain.session.ice import IceCandidate
@@ -25,16 +25,25 @@ from domain.session.turn import IceServerList
 from domain.sound.formats import AudioFormat
 from tests.fakes.events import SeenByServer
 from tests.fakes.media import MAX_READ_DELAY_S, FakeServerTransport, packet, payload, plain_decoder
+from tests.fakes.restoring import FakePieceStore, restoring
 from tests.fakes.time import FakeClock, Spawned
 
 
 class Server:
     """A `SessionService` with its fakes."""
 
-    def __init__(self, *, ice_servers: IceServerList | None = None, **changes: object) -> None:
+    def __init__(
+        self,
+        *,
+        ice_servers: IceServerList | None = None,
+        pieces: FakePieceStore | None = None,
+        **changes: object,
+    ) -> None:
         self.transport, self.store, self.clock = FakeServerTransport(), MemoryStore(), FakeClock()
         self.spawned, self.seen = Spawned(), SeenByServer()
         self.offered = 0
+        self.began: float | None = None
+        """When the first packet of every session arrived, if packets follow it in real time."""
         numbers = itertools.count()
         self.sessions = SessionService(
             policy=SessionPolicy(**changes),  # type: ignore[arg-type]
@@ -46,6 +55,9 @@ class Server:
             spawner=self.spawned,
             events=self.seen,
             new_secret=lambda size: f"{next(numbers):0{size}d}",
+            restoring=restoring(
+                clock=self.clock, spawner=self.spawned, events=self.seen, store=pieces
+            ),
         )
 
     async def offer(self, name: str = "") -> str:
@@ -88,6 +100,22 @@ async def test_packets_become_a_recording(server: Server) -> None:
     assert server.seen.finished == [(f"memory:{stored.info.name}", 0.1)]
     assert server.transport.connections[0].closed == 1
     assert server.sessions.session_count == 0
+
+
+async def test_padding_between_packets_is_neither_sound_nor_a_loss(server: Server) -> None:
+    """It has a number of its own, and the timestamp of the packet before it."""
+    await server.offer()
+    sent, sequence = [], 0
+    for n in range(30):
+        for item in (packet(n), *(replace(packet(n), payload=b"") for _ in range(n % 3))):
+            sent.append(replace(item, sequence=sequence))
+            sequence += 1
+    server.receive(*sent)
+    await server.sessions.shut_down()
+    np.testing.assert_array_equal(server.only_recording, values(*((n, 960) for n in range(30))))
+    (stored,) = server.store.recordings.values()
+    assert {span["kind"] for span in stored.ledger["spans"]} == {"received"}
+    assert {event["type"] for event in stored.ledger["events"]} == {"anchor"}
 
 
 async def test_missing_sound_is_silence_of_the_same_length(server: Server) -> None:
@@ -157,9 +185,12 @@ async def test_thirty_seconds_without_packets_end_a_session(server: Server) -> N
 
 async def test_an_offer_that_never_connects_leaves_nothing(server: Server) -> None:
     await server.offer()
+    server.transport.connections[0].obstacle = "the peer is mute"
     server.clock.advance(15)
     server.sessions.tick()
     await server.spawned.join()
+    assert server.seen.ended == [EndReason.INACTIVE]
+    assert server.seen.details == ["the peer is mute"]
     assert server.sessions.session_count == 0
     assert server.transport.connections[0].closed == 1
     assert server.store.recordings == {}
@@ -173,7 +204,18 @@ async def test_a_clean_close_ends_the_recording_at_once(server: Server) -> None:
     sink.connection_closed()
     await server.spawned.join()
     assert server.seen.ended == [EndReason.CLOSED]
+    assert server.seen.details == [None]
     assert len(server.only_recording) == 960
+
+
+async def test_the_end_of_a_session_says_why_its_connection_failed(server: Server) -> None:
+    await server.offer()
+    sink = server.transport.connections[0].sink
+    assert sink is not None
+    sink.connection_closed("the handshake failed")
+    await server.spawned.join()
+    assert server.seen.ended == [EndReason.CLOSED]
+    assert server.seen.details == ["the handshake failed"]
 
 
 async def test_the_outcome_of_a_session_can_be_queried_for_a_minute(server: Server) -> None:
@@ -233,7 +275,7 @@ async def test_packets_that_wait_for_others_are_written_at_the_end(server: Serve
 async def test_a_hole_is_given_up_by_time_even_when_nothing_more_comes(server: Server) -> None:
     await server.offer()
     server.receive(*(packet(n) for n in range(20)), packet(21))
-    server.clock.advance(0.2 + MAX_READ_DELAY_S)
+    server.clock.advance(1.0 + MAX_READ_DELAY_S)
     server.sessions.tick()
     server.receive(packet(20))
     await server.sessions.shut_down()

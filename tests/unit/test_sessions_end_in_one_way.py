@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
 from domain.session.session import (
     END_REASONS,
     TRANSITIONS,

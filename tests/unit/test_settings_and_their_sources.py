@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pathlib
 
+import click
 import pytest
 
 from domain.errors import SettingInvalid
 from domain.session.ice import IceServer
 from entrypoints.config import resolve
-from entrypoints.settings import ClientSettings, ServerSettings
+from entrypoints.options import settings_options
+from entrypoints.settings import USERS_STATE, ClientSettings, OptionalFolder, ServerSettings
+from entrypoints.spooling import spool_folder
 
 
 def server(
@@ -135,3 +138,67 @@ def test_switches_are_read_as_words() -> None:
             ClientSettings, command_line={}, environ={"GAPLESS_FEC": word}, config_file=None
         )
         assert settings.fec is value
+
+
+def client(
+    *, line: dict[str, object] | None = None, env: dict[str, str] | None = None,
+    file: pathlib.Path | None = None,
+) -> ClientSettings:  # fmt: skip
+    return resolve(
+        ClientSettings,
+        command_line=line or {},
+        environ=env or {},
+        config_file=str(file) if file else None,
+    )
+
+
+def test_a_spool_has_a_folder_by_default_and_may_have_another_or_none(
+    tmp_path: pathlib.Path,
+) -> None:
+    assert client().spool == USERS_STATE
+    assert client(line={"spool": "/stick"}).spool == "/stick"
+    assert client(line={"spool": False}).spool is None
+    assert client(env={"GAPLESS_SPOOL": "/stick"}).spool == "/stick"
+    assert client(env={"GAPLESS_SPOOL": "off"}).spool is None
+    path = tmp_path / "gapless.toml"
+    path.write_text("spool = false")
+    assert client(file=path).spool is None
+    assert client(file=path, line={"spool": "/stick"}).spool == "/stick"
+    path.write_text("spool = 1")
+    with pytest.raises(SettingInvalid, match="spool: int is not text"):
+        client(file=path)
+    with pytest.raises(SettingInvalid, match="spool: is empty"):
+        client(env={"GAPLESS_SPOOL": ""})
+
+
+def test_the_option_for_no_spool_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[ClientSettings] = []
+
+    @click.command()
+    @settings_options(ClientSettings)
+    def command(settings: ClientSettings) -> None:
+        given.append(settings)
+
+    monkeypatch.delenv("GAPLESS_SPOOL", raising=False)
+    for arguments in ([], ["--spool", "a"], ["--no-spool"], ["--spool", "a", "--no-spool"]):
+        command.main(arguments, standalone_mode=False)
+    assert [settings.spool for settings in given] == [USERS_STATE, "a", None, None]
+
+
+@pytest.mark.parametrize(
+    ("spool", "environ", "folder"),
+    [
+        (USERS_STATE, {"XDG_STATE_HOME": "/state"}, "/state/gapless/spool"),
+        (USERS_STATE, {"HOME": "/home/me"}, "/home/me/.local/state/gapless/spool"),
+        (USERS_STATE, {"HOME": "/me", "XDG_STATE_HOME": "no"}, "/me/.local/state/gapless/spool"),
+        ("~/spool", {"HOME": "/home/me"}, "/home/me/spool"),
+        ("spool", {}, "spool"),
+    ],
+)
+def test_the_folder_of_spools_is_that_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, spool: str, environ: dict[str, str], folder: str
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert spool_folder(ClientSettings(spool=OptionalFolder(spool))) == folder

@@ -1,6 +1,8 @@
-"""How fast a sender's clock runs: the earliest packets of each five seconds lie on a line."""
+"""How fast a sender's clock runs: the earliest packets of each window lie on a line."""
 
 from __future__ import annotations
+
+import random
 
 import pytest
 
@@ -36,12 +38,50 @@ def test_a_steady_stream_has_the_skew_of_its_clock(ppm: float, media_s: float, a
 
 
 @pytest.mark.parametrize(("media_s", "at"), [(0.0, 0.0), (5000.0, 123.0)])
-def test_it_takes_six_windows_of_five_seconds(media_s: float, at: float) -> None:
+def test_it_takes_ten_seconds(media_s: float, at: float) -> None:
     estimator = SkewEstimator()
-    observe(estimator, 30, media_s=media_s, at=at)
+    observe(estimator, 10, media_s=media_s, at=at)
     assert estimator.ppm is None
-    estimator.observe(media_s=media_s + 30.0, arrived_s=at + 30.0)
+    estimator.observe(media_s=media_s + 10.0, arrived_s=at + 10.0)
     assert estimator.ppm == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_first_estimate_is_replaced_by_one_of_longer_windows() -> None:
+    estimator = SkewEstimator()
+    for n in range(121):
+        # every twentieth packet is punctual: one in each five seconds
+        late = 0.0 if n % 20 == 0 else 0.3 + 0.002 * n
+        if n == 120:
+            assert abs(estimator.ppm or 0.0) > 500
+        estimator.observe(media_s=n * 0.25 - late, arrived_s=n * 0.25)
+    assert estimator.ppm == pytest.approx(0.0, abs=0.01)
+
+
+@pytest.mark.parametrize("ppm", [-81_000.0, -2000.0, 2000.0, 10_000.0])
+def test_a_clock_that_is_wrong_is_known_after_ten_seconds(ppm: float) -> None:
+    estimator = SkewEstimator()
+    observe(estimator, 10, ppm=ppm, delay_s=0.01, punctual=3)
+    assert not estimator.is_wrong
+    estimator.observe(media_s=10.0 * (1 + ppm * 1e-6), arrived_s=10.0)
+    assert estimator.is_wrong
+    assert estimator.ppm == pytest.approx(ppm, rel=0.01)
+
+
+@pytest.mark.parametrize("ppm", [-900.0, 0.0, 900.0])
+def test_a_clock_of_a_sound_card_is_not_wrong(ppm: float) -> None:
+    estimator = SkewEstimator()
+    observe(estimator, 100, ppm=ppm, delay_s=0.01, punctual=3)
+    assert not estimator.is_wrong
+
+
+def test_jitter_is_no_wrong_clock() -> None:
+    rng = random.Random(1)
+    for _ in range(200):
+        estimator = SkewEstimator()
+        for n in range(50 * 40):
+            late = rng.random() * 0.3
+            estimator.observe(media_s=n * 0.02, arrived_s=n * 0.02 + late)
+            assert not estimator.is_wrong
 
 
 def test_packets_that_are_late_make_no_difference_beside_one_that_is_not() -> None:
@@ -74,7 +114,7 @@ def test_after_a_break_nothing_of_before_counts() -> None:
     observe(estimator, 100, ppm=-150, media_s=7, at=3)
     estimator.reset()
     assert estimator.ppm is None
-    observe(estimator, 30, ppm=200, media_s=9000, at=250)
+    observe(estimator, 10, ppm=200, media_s=9000, at=250)
     assert estimator.ppm is None
     estimator.reset()
     observe(estimator, 100, ppm=200, media_s=11, at=300)

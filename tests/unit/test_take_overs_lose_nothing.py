@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
 from domain.rtp.packets import RtpPacket
 from tests.fakes.media import packet, payload
 from tests.unit.test_sessions_are_recorded import Server

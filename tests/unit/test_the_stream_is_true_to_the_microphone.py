@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from domain.errors import DeviceLost, DeviceUnusable, InputUnreadable
-from domain.events import Event, MicrophoneLost, MicrophoneReturned
+from domain.events import (
+    Event,
+)
+from domain.events.client import (
+    MicrophoneLost,
+    MicrophoneReturned,
+)
 from domain.ports.capture import AudioSource, BlockConsumer, CaptureRequest
 from domain.rtp.packetizer import Packetizer
 from domain.rtp.packets import RtpPacket

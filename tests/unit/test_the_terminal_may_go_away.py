@@ -7,7 +7,15 @@ import sys
 
 import pytest
 
-from domain.events import SoundSent, SourceEnded, StreamConnected, StreamInterrupted, TrackStarted
+from domain.events.client import (
+    SoundSent,
+    SourceEnded,
+    StreamConnected,
+    StreamInterrupted,
+)
+from domain.events.server import (
+    TrackStarted,
+)
 from domain.sound.formats import AudioFormat
 from domain.sound.levels import Levels
 from entrypoints.terminal import ServerView, StreamView

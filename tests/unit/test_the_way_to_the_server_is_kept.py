@@ -14,6 +14,7 @@ from domain.errors import (
     ConnectionFailed,
     EndUnconfirmed,
     GaplessError,
+    NoMediaPath,
     Refusal,
     ServerRefused,
     ServerUnreachable,
@@ -21,6 +22,7 @@ from domain.errors import (
     WrongServer,
 )
 from domain.ports.signaling import Answer
+from domain.recording.restoring import SpoolInfo
 from domain.rtp.packets import RtpPacket
 from domain.services.client.uplink import Uplink
 from domain.session.ice import IceCandidate, IceDescription
@@ -102,12 +104,14 @@ class Signaling(FakeSignaling):
         self.delete_takes_s = 0.0
         self._link = link
 
-    async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Answer:
+    async def offer(
+        self, sdp: str, *, name: str, resume: str | None = None, spool: SpoolInfo | None = None
+    ) -> Answer:
         self._link.did("offer")
         if self.offer_error is not None:
             raise self.offer_error
         number = len(self.offers) + 1
-        await super().offer(sdp, name=name, resume=resume)
+        await super().offer(sdp, name=name, resume=resume, spool=spool)
         return Answer("v=0 answer", f"session {number}", f"secret {number}")
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:
@@ -458,7 +462,7 @@ async def test_an_attempt_gets_5_s_then_10_then_20(link: Link) -> None:
         connection.is_open = link.is_sending = False
         await link.until("resumed", within=120)
         words = [state for state in link.seen.states if state.startswith("waiting")]
-        assert words == [f"waiting: no media path within {s} s" for s in (5, 10, 20, 20, 20)]
+        assert words == [f"waiting: {NoMediaPath(f'within {s} s')}" for s in (5, 10, 20, 20, 20)]
         at = [when for when, what in link.done if what == "offer"][1:]
         steps = [b - a for a, b in itertools.pairwise(at)]
         assert steps == pytest.approx([5.25, 10.5, 21.0, 22.0, 24.0], abs=0.4)
@@ -466,7 +470,7 @@ async def test_an_attempt_gets_5_s_then_10_then_20(link: Link) -> None:
         # in another outage the times start again
         link.script = [Connection(link, takes_s=1000)]
         link.opened[-1].is_open = False
-        await link.until("waiting: no media path within 5 s")
+        await link.until(f"waiting: {NoMediaPath('within 5 s')}")
         assert link.seen.delays[-1] == 0.25
 
 

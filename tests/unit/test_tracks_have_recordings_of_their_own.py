@@ -10,8 +10,13 @@ import pytest
 
 from adapters.storage.memory import MemoryStore
 from domain.errors import RecordingIncomplete
-from domain.events import PartCompleted, RecordingCompleted, RecordingFailed, TrackStarted
-from domain.recording.recording import EndReason
+from domain.events.server import (
+    PartCompleted,
+    RecordingCompleted,
+    RecordingFailed,
+    TrackStarted,
+)
+from domain.recording.effects import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.sound.formats import AudioFormat
 from tests.fakes.media import packet, payload

@@ -17,14 +17,20 @@ from domain.errors import (
     SessionUnknown,
     StorageFailed,
 )
-from domain.events import RecordingCompleted
+from domain.events.server import (
+    RecordingCompleted,
+)
 from domain.ports.media import MediaSink
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
+from domain.recording.restoring import SpoolInfo
 from domain.rtp.packets import RtpPacket
+from domain.rtp.reports import SenderReport
 from domain.services.server.answers import Accepted
 from domain.services.server.delivery import DECODED_TOGETHER
 from domain.session.ice import IceCandidate
+from domain.sound.formats import AudioFormat
 from tests.fakes.media import FakeConnection, PlainDecoder, packet
+from tests.fakes.restoring import FakePieceStore
 from tests.unit.test_sessions_are_recorded import Server, values
 
 
@@ -40,7 +46,10 @@ def sink_of(server: Server, number: int) -> MediaSink:
 
 
 def arriving(server: Server, *numbers: int) -> list[RtpPacket]:
-    return [replace(packet(n), arrived=server.clock.now) for n in numbers]
+    """Packets that arrive now, or arrived in time and are read now if sound is `flowing`."""
+    if (began := server.began) is None:
+        return [replace(packet(n), arrived=server.clock.now) for n in numbers]
+    return [replace(packet(n), arrived=began + 0.02 * n) for n in numbers]
 
 
 def hold_back_in_flight(server: Server, connection: FakeConnection, *numbers: int) -> None:
@@ -125,6 +134,21 @@ async def test_offers_in_progress_count_as_sessions() -> None:
     assert server.sessions.places_taken == 1
 
 
+async def test_offers_count_as_sessions_while_the_disk_is_waited_for() -> None:
+    pieces = FakePieceStore()
+    pieces.may_go_on.clear()
+    server = Server(pieces=pieces, max_sessions=1)
+    spool = SpoolInfo(0, AudioFormat(48_000, 1))
+    first = asyncio.ensure_future(server.sessions.offer("v=0 1", name="", spool=spool))
+    while not pieces.is_waiting:
+        await asyncio.sleep(0)
+    with pytest.raises(ServerFull):
+        await server.sessions.offer("v=0 2", name="", spool=spool)
+    pieces.may_go_on.set()
+    await first
+    assert server.sessions.places_taken == 1
+
+
 # -- answers ---------------------------------------------------------------------------------------
 
 
@@ -202,9 +226,10 @@ async def test_secrets_are_long_and_are_not_shown(server: Server) -> None:
 
 async def flowing(server: Server, count: int) -> None:
     """Open sessions, each with its first packet recorded."""
+    server.began = server.clock.now
     for n in range(count):
         await server.offer()
-        server.receive(packet(0), connection=n)
+        sink_of(server, n + 1).packets_received(0, arriving(server, 0))
     server.clock.advance(1.0)
     server.sessions.tick()
     assert len(server.seen.started) == count
@@ -223,7 +248,7 @@ async def test_sessions_are_decoded_twelve_at_a_time_and_then_stored(server: Ser
     store = server.sessions._sessions
     for live in store.values():
         (track,) = live.tracks
-        writer = track._recorder._writer
+        writer = track._recorder._writer._writer
         assert writer is not None
         append = writer.append
 
@@ -266,9 +291,28 @@ async def test_packets_released_by_a_take_over_are_decoded(
     sink_of(server, 1).packets_received(0, arriving(server, 3))  # waits for 1 and 2
     turns = Turns(server)
     sink_of(server, 2).packets_received(0, arriving(server, 1))  # decoding is due before
-    sink_of(server, 3).packets_received(0, arriving(server, 4))
+    # of another source: the old one's packets wait no longer
+    another = [replace(item, ssrc=2) for item in arriving(server, 4)]
+    sink_of(server, 3).packets_received(0, another)
     turns.run()
     assert [recorded(server, n) for n in range(2)] == [4 * 960, 2 * 960]
+
+
+async def test_sender_reports_that_come_before_a_take_over_are_passed_on_behind_its_packets(
+    server: Server,
+) -> None:
+    await flowing(server, 1)
+    await server.sessions.offer("v=0 again", name="", resume=_secret(server, 0))
+    (track,) = next(iter(server.sessions._sessions.values())).tracks
+    passed: list[SenderReport] = []
+    track.sender_reported = lambda report: not passed.append(report)  # type: ignore[method-assign]
+    turns = Turns(server)
+    sink_of(server, 2).packets_received(0, arriving(server, 1, 2))
+    report = SenderReport(ssrc=1, ntp=5 << 32, rtp_timestamp=960, arrived=server.clock.now)
+    sink_of(server, 2).sender_reported(report)
+    assert passed == []
+    turns.run()
+    assert passed == [report]
 
 
 async def test_a_take_over_needs_no_old_connection(server: Server) -> None:

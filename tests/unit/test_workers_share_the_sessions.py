@@ -13,6 +13,7 @@ from domain.session.placement import (
     assigner_of,
     digest_of_offer,
     node_number_of,
+    silent_s,
 )
 
 counts = st.integers(1, MAX_NODES)
@@ -77,3 +78,28 @@ def test_offers_assigned_while_no_node_is_running_are_assigned_again() -> None:
     assert counts == [ABSENT, ABSENT]
     counts[1] = 0
     assert assigner.node_for(b"offer") == 1
+
+
+@given(count=counts, data=st.data(), digest=st.binary(min_size=32, max_size=32))
+def test_a_node_to_avoid_assigns_no_offers(count: int, data: st.DataObject, digest: bytes) -> None:
+    avoid = data.draw(st.sets(st.integers(0, count - 1), max_size=count - 1))
+    assigner = assigner_of(digest, count, avoid=avoid)
+    assert assigner not in avoid
+    usual = assigner_of(digest, count)
+    assert assigner == usual or usual in avoid
+
+
+def test_a_node_to_avoid_gets_no_offers() -> None:
+    counts = [0, 9, 5]
+    assigner = OfferAssigner(counts)
+    assert assigner.node_for(b"one", avoid={0}) == 2
+    assert assigner.node_for(b"one") == 2
+    assert assigner.node_for(b"one", avoid={2}) == 0  # its node has frozen since
+    assert assigner.node_for(b"one") == 0
+    assert counts == [1, 9, 6]
+
+
+def test_a_node_is_silent_since_its_heartbeat_once_it_has_begun() -> None:
+    assert silent_s(100.0, now=100.0) == 0.0
+    assert silent_s(100.0, now=103.5) == 3.5
+    assert silent_s(0.0, now=103.5) == 0.0

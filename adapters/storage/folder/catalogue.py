@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import logging
 import pathlib
 import threading
@@ -14,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from adapters.storage.cursors import milliseconds, read_cursor, write_cursor
-from adapters.storage.folder.disk import sync_folder
-from adapters.storage.folder.entries import EntryReader
-from adapters.storage.folder.files import RecordingFiles
+from adapters.storage.folder.disk import reason_of, sync_folder
+from adapters.storage.folder.entries import EntryReader, describe_row
+from adapters.storage.folder.files import RecordingFiles, restoring_files
 from adapters.storage.folder.index import FolderIndex
 from adapters.storage.folder.index_tables import Change, PartRow, RecordingRow, RowQuery
 from adapters.storage.folder.journal import read_journal
@@ -26,17 +25,19 @@ from adapters.storage.folder.listing import (
     ListedPart,
     files_of,
     is_being_written,
+    list_numbers,
     list_parts,
     new_row,
     paced,
     refresh_part,
 )
 from adapters.storage.folder.reader import OpenedOgg, OpenedWav
+from adapters.storage.folder.swap import Swap
 from domain.errors import QueryInvalid, RecordingLive, RecordingUnknown, StorageFailed
 from domain.ports.catalogue import CatalogueEntry, CataloguePage, CatalogueQuery, RecordingState
 from domain.ports.codec import DecoderFactory
 from domain.recording.completed import CompletedPart
-from domain.recording.ledger import Container, RecordingInfo, describe, timestamp
+from domain.recording.ledger import RecordingInfo, timestamp
 from domain.recording.naming import part_name, slug, split_part_name
 
 _RESCAN_S = 5.0
@@ -74,7 +75,10 @@ class FolderCatalogue:
     def announce(self, info: RecordingInfo, *, number: int, start: int) -> None:
         part = PartRow(number, info.container.value, is_live=True, start=start)
         with _harmless("announced"):
-            self._index.add([replace(_row(info), is_live=True, parts=(part,))])
+            if number == 1:
+                self._index.add([replace(_row(info), is_live=True, parts=(part,))])
+            else:  # the format may be another than that of the parts before
+                self._index.put([Change(_row(info), [part])])
 
     def complete(
         self,
@@ -193,18 +197,29 @@ class FolderCatalogue:
         row, entry = self._find(recording_id)
         if entry.state is RecordingState.LIVE:
             raise RecordingLive(f"{row.name} is still being written")
+        container = entry.info.container
         try:
-            for part in row.parts:
-                files = files_of(self._folder, row.name, part.number, Container(part.container))
-                # delete the sound last: as long as it exists, the recording is listed, and
-                # `remove` can be called again
-                for path in (files.journal, files.ledger_part, files.ledger, files.recording):
+            with Swap(self._folder, row.name):  # as long as it is held, nobody writes these files
+                # a swap that was finished just now may have added parts
+                numbers = list_numbers(self._folder, row.name, container)
+                numbers |= {part.number for part in row.parts}
+                for path in restoring_files(self._folder, row.name, row.id):
                     path.unlink(missing_ok=True)
-            sync_folder(self._folder)
-        except OSError as error:
-            raise StorageFailed(f"cannot remove {row.name}: {error.strerror}") from error
-        for part in row.parts:
-            self._index.drop_part(row.name, part.number)
+                for number in sorted(numbers, reverse=True):
+                    files = files_of(self._folder, row.name, number, container)
+                    # delete the sound last: as long as it exists, the recording is listed, and
+                    # `remove` can be called again
+                    for path in (files.journal, files.ledger_part, files.ledger, files.recording):
+                        path.unlink(missing_ok=True)
+                sync_folder(self._folder)
+        except BlockingIOError as error:
+            raise RecordingLive(
+                f"{row.name} is being restored; remove it when that is done"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise StorageFailed(f"cannot remove {row.name}: {reason_of(error)}") from error
+        for number in numbers:
+            self._index.drop_part(row.name, number)
 
     def close(self) -> None:
         self._closing.set()
@@ -325,9 +340,8 @@ def _by_key(item: tuple[tuple[str, int], ListedPart]) -> tuple[str, int]:
 
 def _row(info: RecordingInfo) -> RecordingRow:
     """Make the row of a recording that a store writes."""
-    described = {**describe(info), "session_id": info.session_id}
     started_ms = milliseconds(info.started_at)
-    return RecordingRow(info.name, info.id, started_ms, False, json.dumps(described))
+    return RecordingRow(info.name, info.id, started_ms, False, describe_row(info))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from adapters.storage.folder.files import RecordingFiles
 from adapters.storage.folder.index import FolderIndex
 from adapters.storage.folder.index_tables import Change, PartRow, RecordingRow
 from adapters.storage.folder.journal import read_info, read_journal
-from adapters.storage.folder.ledgers import join, read_document, read_ledger
+from adapters.storage.folder.ledgers import join, read_document, read_ledger, read_state
 from adapters.storage.folder.listing import files_of
 from adapters.storage.folder.media import data_offset_of, measure, open_for_reading, read_format
 from adapters.storage.folder.reader import OpenedOgg, OpenedPart, OpenedWav
@@ -24,7 +24,7 @@ from adapters.storage.folder.summary import part_start, read_summary
 from domain.ports.catalogue import CatalogueEntry, RecordingState
 from domain.ports.codec import DecoderFactory
 from domain.recording.completed import CompletedPart
-from domain.recording.ledger import Container, Ledger, RecordingInfo, describe
+from domain.recording.ledger import Container, Ledger, RecordingInfo, RestoreState, describe
 from domain.recording.naming import split_recording_id
 from domain.sound.detection import CodecParameters
 
@@ -70,8 +70,11 @@ class EntryReader:
     def _read(self, row: RecordingRow, changes: list[Change]) -> CatalogueEntry | None:
         found = [part for part in map(functools.partial(self._find, row), row.parts) if part]
         info = None if row.info is None else _read_info(row.info)
+        if any(map(_is_outdated, found)):  # it was restored: it may begin earlier, and be longer
+            info, row = None, replace(row, info=None)
+            found = [replace(part, row=replace(part.row, length=None)) for part in found]
         if info is None and found:
-            info = self._describe(row, found[0])
+            info = self._describe(row, found)
         if info is None or not found:
             if not any(part.is_live for part in row.parts):
                 for part in row.parts:
@@ -85,8 +88,7 @@ class EntryReader:
             if not part.row.is_live and part.row != before
         ]
         if row.info is None or changed:
-            described = {**describe(info), "session_id": info.session_id}
-            changes.append(Change(replace(row, info=json.dumps(described)), changed))
+            changes.append(Change(replace(row, info=describe_row(info)), changed))
         last = found[-1].row
         ended_at = None if row.is_live else last.ended_at
         return CatalogueEntry(
@@ -106,11 +108,23 @@ class EntryReader:
         files = list(self._files_of(row, entry))
         if len(files) == 1 and entry.state is not RecordingState.LIVE:
             return read_document(files[0][1].ledger)
-        parts = [
-            (part.start, self._ledger(part_files, part.length, is_live=is_live))
-            for part, part_files, is_live in files
-        ]
-        return join(entry.info, parts, end_reason=entry.end_reason, ended_at=entry.ended_at)
+        parts, state = [], RestoreState.LIVE
+        for part, part_files, is_live in files:
+            if is_live and not part_files.ledger.exists():
+                ledger = read_journal(part_files.journal).ledger(part.length)
+            else:
+                found = read_document(part_files.ledger)
+                ledger, state = read_ledger(found), read_state(found)
+            parts.append((part.start, ledger))
+        if entry.state is RecordingState.LIVE:
+            state = RestoreState.LIVE
+        return join(
+            entry.info,
+            parts,
+            end_reason=entry.end_reason,
+            ended_at=entry.ended_at,
+            restore_state=state,
+        )
 
     def open(self, row: RecordingRow) -> OpenedWav | OpenedOgg | None:
         """Open all parts; return None if there are none any more."""
@@ -141,7 +155,7 @@ class EntryReader:
             return None
         try:
             if is_live:
-                length = measure(descriptor, info.container, info.format)
+                length = measure(descriptor, info.container)
                 part = replace(part, length=length)
             ledger = None
             if info.container is Container.OGG:
@@ -149,6 +163,7 @@ class EntryReader:
                     ledger = self._ledger(files, part.length, is_live=is_live)
             return OpenedPart(
                 part,
+                read_format(descriptor, info.container) or info.format,
                 descriptor,
                 os.fstat(descriptor).st_size,
                 data_offset_of(descriptor, info.container),
@@ -180,8 +195,24 @@ class EntryReader:
                 return _Found(part, files, path, path.stat().st_size)
         return None
 
-    def _describe(self, row: RecordingRow, first: _Found) -> RecordingInfo | None:
-        """Describe a recording of which the index has only the name; None if it is not one."""
+    def _describe(self, row: RecordingRow, found: Sequence[_Found]) -> RecordingInfo | None:
+        """Describe a recording of which the index has only the name; None if it is not one.
+
+        Its format is that of the last part.
+        """
+        info = self._describe_first(row, found[0])
+        if info is None or len(found) == 1:
+            return info
+        with contextlib.suppress(OSError):
+            descriptor = open_for_reading(found[-1].path)
+            try:
+                audio_format = read_format(descriptor, info.container)
+            finally:
+                os.close(descriptor)
+            return replace(info, format=audio_format or info.format)
+        return info
+
+    def _describe_first(self, row: RecordingRow, first: _Found) -> RecordingInfo | None:
         info: RecordingInfo | None = None
         if first.row.is_live:
             info = read_journal(first.files.journal).info
@@ -229,10 +260,7 @@ class EntryReader:
             ):  # the index knows only its name; the journal knows the start
                 start = read_journal(found.files.journal).before.samples
             return replace(found, row=replace(found.row, length=length, start=start))
-        try:
-            ledger_ns = found.files.ledger.stat().st_mtime_ns
-        except OSError:
-            ledger_ns = 0
+        ledger_ns = _ledger_ns(found.files)
         if found.row.length is not None and found.row.ledger_ns == ledger_ns:
             return found
         summary = None
@@ -253,6 +281,25 @@ class EntryReader:
         return replace(found, row=part)
 
 
+def describe_row(info: RecordingInfo) -> str:
+    """Describe a recording for the index."""
+    described = {**describe(info), "session_id": info.session_id, "restore": info.restore.value}
+    return json.dumps(described)
+
+
+def _is_outdated(found: _Found) -> bool:
+    """Return whether a complete part has another ledger than the one that the index has read."""
+    return not found.row.is_live and found.row.ledger_ns != _ledger_ns(found.files)
+
+
+def _ledger_ns(files: RecordingFiles) -> int:
+    """Return when the ledger of a part was written; 0 if there is none."""
+    try:
+        return files.ledger.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def _read_info(text: str) -> RecordingInfo | None:
     try:
         return read_info(json.loads(text))
@@ -266,7 +313,7 @@ def _measure_file(path: pathlib.Path, info: RecordingInfo) -> int:
     except OSError:
         return 0
     try:
-        return measure(descriptor, info.container, info.format)
+        return measure(descriptor, info.container)
     except OSError:
         return 0
     finally:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.storage.folder.disk import sync_folder
+from adapters.storage.folder.disk import NotSynced, add_path, sync_folder
+from adapters.storage.media_file import write_all
 from domain.recording.ledger import Container
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -56,15 +57,43 @@ class RecordingFiles:
         return any(file.exists() for file in files)
 
 
+def restoring_journal(folder: pathlib.Path, recording_id: str) -> pathlib.Path:
+    """Return the file that says what has come of a client's captured sound."""
+    return folder / f"{recording_id}.restore"
+
+
+def restoring_files(folder: pathlib.Path, name: str, recording_id: str) -> list[pathlib.Path]:
+    """Return where sound is kept that a client has captured.
+
+    First until it is in the recording, and then what a recording of packets cannot hold.
+    """
+    names = (f"{recording_id}.restore.pcm", f"{name}.restored", f"{name}.restored.pcm")
+    return [restoring_journal(folder, recording_id), *(folder / item for item in names)]
+
+
 def create_private(path: pathlib.Path) -> int:
     """Create a file that only its owner can read (0600). Raises `FileExistsError`."""
     return os.open(path, _CREATE, 0o600)
 
 
+def is_open_file(path: pathlib.Path, descriptor: int) -> bool:
+    """Return whether a path names the file that a descriptor has open. Raises `OSError`."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(descriptor))
+
+
 def rename_without_replacing(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Rename a file. Raises `FileExistsError` if `target` exists."""
+    """Rename a file. Raises `FileExistsError` if another file is at `target`."""
     try:
         target.hardlink_to(source)
+    except FileExistsError:
+        # an earlier call may have failed between the two steps: one file, two names
+        if not (source.exists() and target.samefile(source)):
+            raise
+        source.unlink()
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
@@ -76,40 +105,76 @@ def rename_without_replacing(source: pathlib.Path, target: pathlib.Path) -> None
         source.unlink()
 
 
-def complete(files: RecordingFiles, ledger: Mapping[str, Any]) -> None:
+def complete(files: RecordingFiles, ledger: Mapping[str, Any], descriptor: int) -> None:
     """Turn ``.part`` and journal into recording and ledger, in steps that recovery can repeat.
 
-    The ``.part`` has to be complete and synced. The process may be killed after any step. As soon
-    as the recording exists, its ledger exists, too, at least as ``.json.part``. Raises
-    `FileExistsError` instead of replacing anything.
+    `descriptor` is the open ``.part``, which has to be valid and synced. The process may be killed
+    after any step. As soon as the recording exists, its ledger exists, too, at least as
+    ``.json.part``. A call that raised `OSError` can be repeated. Raises `FileExistsError` instead
+    of replacing anything, and `FileNotFoundError` if the open file is not in the folder.
     """
-    if files.ledger.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.ledger))
-    with contextlib.suppress(FileNotFoundError):
-        files.ledger_part.unlink()  # a process was killed at this point
     text = json.dumps(ledger, separators=(",", ":"), ensure_ascii=False) + "\n"
-    _write_synced(files.ledger_part, text.encode())
-    if files.part.exists():
+    data = text.encode()
+    is_published = _holds(files.ledger, data)
+    if files.ledger.exists() and not is_published:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.ledger))
+    if not is_published and not _holds(files.ledger_part, data):
+        with contextlib.suppress(FileNotFoundError):
+            files.ledger_part.unlink()  # a process was killed at this point
+        write_private(files.ledger_part, data)
+    if is_open_file(files.part, descriptor):
         rename_without_replacing(files.part, files.recording)
-        sync_folder(files.folder)
+    _require(files, descriptor)
+    sync_folder(files.folder)
     publish_ledger(files)
+    _require(files, descriptor)
 
 
-def _write_synced(path: pathlib.Path, data: bytes) -> None:
+def _require(files: RecordingFiles, descriptor: int) -> None:
+    if not is_open_file(files.recording, descriptor):
+        missing = str(files.recording)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), missing)
+
+
+def _holds(path: pathlib.Path, data: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except FileNotFoundError:
+        return False
+
+
+def write_private(path: pathlib.Path, data: bytes, *, is_synced: bool = True) -> None:
+    """Write a new file that only its owner can read, and sync it.
+
+    Raises `FileExistsError`, and `OSError`: then the file is not there.
+    """
     descriptor = create_private(path)
     try:
-        written = 0
-        while written < len(data):  # an almost full disk may write only a part
-            written += os.write(descriptor, data[written:])
-        os.fsync(descriptor)
+        write_all(descriptor, data, 0)
+        if is_synced:
+            sync_file(descriptor, path)
+    except OSError as error:
+        add_path(error, path)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
     finally:
         with contextlib.suppress(OSError):  # what was synced is safe
             os.close(descriptor)
 
 
+def sync_file(descriptor: int, path: pathlib.Path) -> None:
+    """Write a file from the memory to the disk. Raises `NotSynced`."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise NotSynced(error.errno, error.strerror, str(path)) from error
+
+
 def publish_ledger(files: RecordingFiles) -> None:
     """Do the last steps: give the ledger its final name, and delete the journal."""
-    rename_without_replacing(files.ledger_part, files.ledger)
+    if files.ledger_part.exists() or not files.ledger.exists():
+        rename_without_replacing(files.ledger_part, files.ledger)
     sync_folder(files.folder)
     with contextlib.suppress(FileNotFoundError):
         files.journal.unlink()

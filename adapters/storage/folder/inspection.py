@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+from dataclasses import replace
 
 from adapters.storage.digest import digest_of
+from adapters.storage.folder.source import ResamplerFactory, compare_with_source
 from adapters.storage.ogg.opus import read_file
 from adapters.storage.wav.header import MAX_RIFF_SIZE, WavHeader, read_header
 from domain.errors import InputUnreadable
@@ -17,8 +19,14 @@ from domain.sound.formats import AudioFormat
 class FolderInspector:
     """Inspects recordings by their paths."""
 
-    def inspect(self, location: str) -> FileFacts:
-        return inspect_recording(location)
+    def __init__(self, resampler: ResamplerFactory) -> None:
+        self._resampler = resampler
+
+    def inspect(self, location: str, source: str | None = None) -> FileFacts:
+        facts = inspect_recording(location)
+        if source is None:
+            return facts
+        return replace(facts, source=compare_with_source(facts, source, self._resampler))
 
 
 def inspect_recording(path: str) -> FileFacts:

@@ -17,38 +17,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from adapters.storage.folder.disk import add_path
 from adapters.storage.folder.files import create_private
+from adapters.storage.media_file import write_all
 from domain.recording.ledger import (
+    ANCHOR,
     Container,
     Ledger,
     LedgerEvent,
     RecordingInfo,
+    RestoreMode,
     SampleKind,
     describe,
     timestamp,
 )
 from domain.recording.naming import MAX_TRACKS, split_recording_id
-from domain.sound.formats import AudioFormat, SampleFormat
+from domain.recording.restoring import PLACED
+from domain.sound.formats import AudioFormat
 
 VERSION = 1
 _MAX_HEADER_BYTES = 1 << 20
 
 
 class Journal:
-    """A journal being written."""
+    """A journal being written. All calls may raise `OSError`, and can then be repeated."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, path: pathlib.Path, descriptor: int, end: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._end = end  # offset after the last line that was written completely
+        self._unwritten = b""  # lines that could not be written
 
     @classmethod
     def create(
         cls, path: pathlib.Path, info: RecordingInfo, *, data_offset: int, before: Before
     ) -> Journal:
         """Begin a journal."""
-        journal = cls(create_private(path))
+        journal = cls(path, create_private(path), 0)
         begin = {"journal": VERSION, **describe(info), "data_offset": data_offset}
         begin |= {"session_id": info.session_id, "resume_digest": info.resume_digest}
-        begin |= {"before": before.as_json()}
+        begin |= {"restore": info.restore.value, "before": before.as_json()}
         begin |= {"rendering": True} if info.is_rendering else {}
         try:
             journal._write(begin)
@@ -63,34 +71,61 @@ class Journal:
     @classmethod
     def reopen(cls, path: pathlib.Path, *, length: int) -> Journal:
         """Continue the journal of a recording that was found to hold `length` samples."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        journal = cls(os.open(path, flags))
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.write(journal.descriptor, b"\n")  # the last line may have been cut off
-            journal._write({"reopened": length})
+            journal = cls(path, descriptor, os.fstat(descriptor).st_size)
+            # the last line may have been cut off
+            journal._write({"reopened": length}, before="\n")
         except BaseException:
-            journal.close()
+            os.close(descriptor)
             raise
         return journal
+
+    def open_again(self) -> None:
+        """Open the file by its name again, see `Part`. Raises `OSError`."""
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.dup2(descriptor, self._descriptor, inheritable=False)
+        finally:
+            os.close(descriptor)
 
     def span(self, start: int, kind: SampleKind) -> None:
         self._write({"span": [start, kind.value]})
 
     def event(self, event: LedgerEvent) -> None:
-        self._write({"event": event.as_json()})
+        """Write an event, or keep it for the next call if that fails."""
+        self._write({"event": event.as_json()}, is_kept=True)
+
+    def flush(self) -> None:
+        """Write the events that could not be written before."""
+        if self._unwritten:
+            self._put(b"")
 
     def end(self, reason: str, ended_at: datetime.datetime) -> None:
         self._write({"end": {"reason": reason, "ended_at": timestamp(ended_at)}})
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        os.close(self._descriptor)
 
-    def _write(self, entry: Mapping[str, Any]) -> None:
-        line = json.dumps(entry, separators=(",", ":"), ensure_ascii=False) + "\n"
-        data = line.encode()
-        # one call, so that a killed process leaves whole lines, except perhaps the last
-        if os.write(self.descriptor, data) != len(data):
-            raise OSError("a line of the journal was truncated")
+    def _write(self, entry: Mapping[str, Any], *, before: str = "", is_kept: bool = False) -> None:
+        line = f"{before}{json.dumps(entry, separators=(',', ':'), ensure_ascii=False)}\n".encode()
+        try:
+            self._put(line)
+        except OSError:
+            if is_kept:
+                self._unwritten += line
+            raise
+
+    def _put(self, line: bytes) -> None:
+        data = self._unwritten + line
+        try:
+            # one call, so that a killed process leaves whole lines, except perhaps the last
+            write_all(self._descriptor, data, self._end)
+        except OSError as error:
+            add_path(error, self._path)
+            raise
+        self._end += len(data)
+        self._unwritten = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +138,16 @@ class Before:
     """Number of connections that have served the recording."""
     anchor: LedgerEvent | None = None
     """The latest anchor, with its position in the whole recording."""
+    placed: LedgerEvent | None = None
+    """The latest event of the type `spool`, in the same way."""
 
     def as_json(self) -> dict[str, Any]:
-        anchor = None if self.anchor is None else self.anchor.as_json()
-        return {"samples": self.samples, "attempts": self.connections, "anchor": anchor}
+        return {
+            "samples": self.samples,
+            "attempts": self.connections,
+            "anchor": None if self.anchor is None else self.anchor.as_json(),
+            "placed": None if self.placed is None else self.placed.as_json(),
+        }
 
 
 @dataclass(slots=True)
@@ -124,10 +165,18 @@ class FoundJournal:
     @property
     def anchor(self) -> LedgerEvent | None:
         """The latest anchor, with its position in the whole recording."""
+        return self._latest(ANCHOR) or self.before.anchor
+
+    @property
+    def placed(self) -> LedgerEvent | None:
+        """The latest event of the type `spool`, with its position in the whole recording."""
+        return self._latest(PLACED) or self.before.placed
+
+    def _latest(self, event_type: str) -> LedgerEvent | None:
         for event in reversed(self.events):
-            if event.type == "anchor":
+            if event.type == event_type:
                 return replace(event, position=event.position + self.before.samples)
-        return self.before.anchor
+        return None
 
     @property
     def connections(self) -> int:
@@ -170,6 +219,16 @@ class FoundJournal:
                 return max(start, length if end is None else min(end, length))
         return length
 
+    def add_event(self, event: LedgerEvent) -> None:
+        """Add an event; one that has grown (`until`) replaces what it was before."""
+        if "until" in event.details:
+            for index in range(len(self.events) - 1, -1, -1):
+                earlier = self.events[index]
+                if (earlier.type, earlier.position) == (event.type, event.position):
+                    self.events[index] = event
+                    return
+        self.events.append(event)
+
     def forget_behind(self, length: int) -> None:
         """Drop entries after the end of the file: their samples were never written."""
         self.starts = [(start, kind) for start, kind in self.starts if start < length]
@@ -177,7 +236,8 @@ class FoundJournal:
 
     def ledger(self, length: int) -> Ledger:
         """Make the ledger of a file that holds `length` samples."""
-        ledger = Ledger()
+        rate_hz = None if self.info is None else self.info.format.sample_rate_hz
+        ledger = Ledger(sample_rate_hz=rate_hz or 48_000)
         for index, (start, kind) in enumerate(self.starts):
             last = index + 1 == len(self.starts)
             end = length if last else self.starts[index + 1][0]
@@ -210,7 +270,7 @@ def read_journal(path: pathlib.Path) -> FoundJournal:
                 if not found.starts or int(start) >= found.starts[-1][0]:
                     found.starts.append((int(start), SampleKind(kind)))
             elif "event" in entry:
-                found.events.append(read_event(entry["event"]))
+                found.add_event(read_event(entry["event"]))
             elif "reopened" in entry:
                 found.forget_behind(int(entry["reopened"]))
             elif "end" in entry:
@@ -224,9 +284,11 @@ def read_journal(path: pathlib.Path) -> FoundJournal:
 def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
     """Read what `describe` has written in a journal or ledger.
 
-    Older journals and ledgers have no session and no track, but their ids have. Raises `KeyError`,
-    `TypeError` or `ValueError`.
+    Older journals and ledgers have no session and no track, but their ids have; nothing of theirs
+    is restored. Raises `KeyError`, `TypeError` or `ValueError`.
     """
+    restore = entry.get("restore")  # a ledger says more of it than a journal
+    mode = restore.get("mode") if isinstance(restore, dict) else restore
     session_id, track = split_recording_id(str(entry["id"]))
     track = int(entry.get("track", track))
     if not 1 <= track <= MAX_TRACKS:
@@ -236,25 +298,23 @@ def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
         session_id=str(entry.get("session_id", session_id)),
         track=track,
         name=str(entry["name"]),
-        format=AudioFormat(
-            int(entry["sample_rate_hz"]),
-            int(entry["channels"]),
-            SampleFormat(entry["sample_format"]),
-        ),
+        format=AudioFormat.from_json(entry),
         codec=str(entry["codec"]),
         started_at=datetime.datetime.fromisoformat(entry["started_at"]),
         resume_digest=str(entry.get("resume_digest", "")),
         container=Container(entry.get("container", "wav")),
         is_rendering=bool(entry.get("rendering", False)),
+        restore=RestoreMode.OFF if mode is None else RestoreMode(mode),
     )
 
 
 def _before(entry: Mapping[str, Any]) -> Before:
-    anchor = entry.get("anchor")
+    anchor, placed = entry.get("anchor"), entry.get("placed")
     return Before(
         samples=int(entry.get("samples", 0)),
         connections=int(entry.get("attempts", 1)),
         anchor=None if anchor is None else read_event(anchor),
+        placed=None if placed is None else read_event(placed),
     )
 
 

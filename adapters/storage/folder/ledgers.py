@@ -6,11 +6,10 @@ import datetime
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from adapters.storage.folder.journal import read_event
-from domain.recording.ledger import Ledger, RecordingInfo, SampleKind, document
+from domain.recording.ledger import Ledger, RecordingInfo, RestoreState, SampleKind, document
 
 
 def read_document(path: pathlib.Path) -> dict[str, Any]:
@@ -42,12 +41,31 @@ def join(
     *,
     end_reason: str | None,
     ended_at: datetime.datetime | None,
+    restore_state: RestoreState = RestoreState.WAITING,
 ) -> dict[str, Any]:
-    """Join the ledgers of parts to one; each comes with the position at which its part starts."""
+    """Join the ledgers of parts to one; each comes with the position at which its part starts.
+
+    `restore_state` is that of all parts.
+    """
     whole = Ledger()
     for start, ledger in parts:
         whole.add(SampleKind.SILENCE, start - whole.length)  # a part that is missing
         for span in ledger.spans():
             whole.add(span.kind, span.length)
-        whole.events += [replace(event, position=event.position + start) for event in ledger.events]
-    return document(info, whole, ended_at=ended_at, end_reason=end_reason, sha256=None)
+        whole.events += [event.moved(start) for event in ledger.events]
+    return document(
+        info,
+        whole,
+        ended_at=ended_at,
+        end_reason=end_reason,
+        sha256=None,
+        restore_state=restore_state,
+    )
+
+
+def read_state(entry: Mapping[str, Any]) -> RestoreState:
+    """Read how far a ledger says that its recording is restored."""
+    try:
+        return RestoreState(entry["restore"]["state"])
+    except (KeyError, TypeError, ValueError):  # a ledger without a spool
+        return RestoreState.OFF

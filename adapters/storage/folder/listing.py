@@ -67,6 +67,14 @@ def files_of(folder: pathlib.Path, name: str, number: int, container: Container)
     return RecordingFiles(folder, part_name(name, number), container)
 
 
+def list_numbers(folder: pathlib.Path, name: str, container: Container) -> set[int]:
+    """Return the numbers of the complete parts of a recording, up to the first that is missing."""
+    numbers: set[int] = set()
+    while files_of(folder, name, len(numbers) + 1, container).recording.exists():
+        numbers.add(len(numbers) + 1)
+    return numbers
+
+
 def new_row(files: RecordingFiles, *, is_live: bool) -> RecordingRow:
     """Make the row of a part of which only the name is known. Raises `OSError`."""
     name, number = split_part_name(files.name)

@@ -26,7 +26,7 @@ def read_format(descriptor: int, container: Container) -> AudioFormat | None:
     return None if header is None else header.format
 
 
-def measure(descriptor: int, container: Container, audio_format: AudioFormat) -> int:
+def measure(descriptor: int, container: Container) -> int:
     """Count samples per channel, also in a file that is being written. Raises `OSError`."""
     if container is Container.OGG:
         page = find_last_page(descriptor)
@@ -35,11 +35,23 @@ def measure(descriptor: int, container: Container, audio_format: AudioFormat) ->
     if header is None:
         return 0
     if header.trailing:
-        return header.data_size // audio_format.bytes_per_frame
-    return frames_in(descriptor, audio_format, header.data_offset)
+        return header.data_size // header.format.bytes_per_frame
+    return frames_in(descriptor, header.format, header.data_offset)
 
 
 def data_offset_of(descriptor: int, container: Container) -> int:
     """Return the offset of PCM data in a WAV; 0 for packets. Raises `OSError`."""
     header = read_header(descriptor) if container is Container.WAV else None
     return 0 if header is None else header.data_offset
+
+
+def is_closed(descriptor: int, container: Container) -> bool:
+    """Return whether a file has the end that its header or last page states. Raises `OSError`."""
+    size = os.fstat(descriptor).st_size
+    if container is Container.OGG:
+        page = find_last_page(descriptor)
+        return page is not None and page.last and page.offset + page.size == size
+    header = read_header(descriptor)
+    if header is None:
+        return False
+    return header.data_offset + header.data_size + header.data_size % 2 <= size

@@ -1,4 +1,7 @@
-"""One file of a recording with its journal. Everything here runs in the disk's thread."""
+"""One file of a recording with its journal.
+
+The disk's thread writes it; when nothing more is written, an ending thread may complete it.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from adapters.storage.folder.disk import SyncThread
-from adapters.storage.folder.files import RecordingFiles, complete, create_private
+from adapters.storage.digest import Digest
+from adapters.storage.folder.checking import NotAsRecorded, bring_back, check_file
+from adapters.storage.folder.disk import SyncThread, add_path
+from adapters.storage.folder.files import (
+    RecordingFiles,
+    complete,
+    create_private,
+    is_open_file,
+    sync_file,
+)
 from adapters.storage.folder.journal import Before, FoundJournal, Journal
 from adapters.storage.media_file import MediaFile
 from adapters.storage.ogg.file import OggFile
 from adapters.storage.wav.file import WavFile
+from domain.recording.effects import EndReason
 from domain.recording.ledger import (
     Container,
     Ledger,
@@ -33,6 +45,10 @@ RESERVE_BYTES = 4 << 20
 """Recordings end when less space is free. It is enough to write all ledgers."""
 MAX_WAV_DATA_BYTES = 2**32 - 2**20
 """Maximum size of the data in a WAV: 12 h 25 min of 48 kHz mono s16."""
+
+
+_STALE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE}
+"""Errors of descriptors whose file system is gone, or was mounted again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +66,17 @@ class PartOptions:
     reserve_bytes: int = RESERVE_BYTES
 
     def part_samples(self, info: RecordingInfo) -> int | None:
-        """Return how many samples per channel a part can hold; None for no limit."""
-        limits = []
-        if info.container is Container.WAV and not self.rf64:
-            limits.append(self.max_data_bytes // info.format.bytes_per_frame)
+        """Return after how many samples per channel a part ends; None for no limit."""
+        limits = [] if (limit := self.max_part_samples(info)) is None else [limit]
         if self.rotate_s is not None:
-            limits.append(round(self.rotate_s * info.format.sample_rate_hz))
-        return max(1, min(limits)) if limits else None
+            limits.append(max(1, round(self.rotate_s * info.format.sample_rate_hz)))
+        return min(limits) if limits else None
+
+    def max_part_samples(self, info: RecordingInfo) -> int | None:
+        """Return how many samples per channel a part can hold; None for no limit."""
+        if info.container is not Container.WAV or self.rf64:
+            return None
+        return max(1, self.max_data_bytes // info.format.bytes_per_frame)
 
 
 class Part:
@@ -70,9 +90,13 @@ class Part:
         self._options = options
         self._sync = sync
         self._descriptor = -1
-        self._ledger = Ledger()
+        self._inode = 0
+        self._ledger = Ledger(sample_rate_hz=info.format.sample_rate_hz)
         self._journal: Journal | None = None
         self._media: MediaFile | None = None
+        self._digest: Digest | None = None  # of the complete and synced file
+        self.damage: NotAsRecorded | None = None
+        """Why a part that is complete has less sound than was written to it."""
 
     @classmethod
     def create(
@@ -89,6 +113,7 @@ class Part:
         part = cls(files, info, options, sync)
         part._descriptor = create_private(files.part)
         with part._closed_on_failure(files.part):
+            part._inode = os.fstat(part._descriptor).st_ino
             # the lock tells recovery that the part is still being written
             fcntl.flock(part._descriptor, fcntl.LOCK_EX)
             part._media = (
@@ -115,6 +140,7 @@ class Part:
         part = cls(files, info, options, sync)
         part._descriptor = os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         with part._closed_on_failure():
+            part._inode = os.fstat(part._descriptor).st_ino
             fcntl.flock(part._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if info.container is Container.OGG:
                 part._media, frames = OggFile.reopen(part._descriptor, info, found)
@@ -138,55 +164,94 @@ class Part:
         return self._media.reading if self._media is not None else None
 
     def write(self, pieces: Sequence[Sound], kind: SampleKind) -> None:
+        """Append sound. Raises `OSError`, and can then be repeated, or `CutOff`."""
         assert self._media is not None
         self._write(functools.partial(self._media.write, pieces), sum(map(len, pieces)), kind)
 
     def write_silence(self, length: int, kind: SampleKind) -> None:
+        """Append silence. Raises `OSError`, and can then be repeated, or `CutOff`."""
         assert self._media is not None
         self._write(functools.partial(self._media.write_silence, length), length, kind)
 
     def _write(self, write: Callable[[], None], length: int, kind: SampleKind) -> None:
         assert self._journal is not None
-        if self._sync.free_bytes < self._options.reserve_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        free_bytes = self._sync.free_bytes
+        if free_bytes is not None and free_bytes < self._options.reserve_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._files.part))
         start = self._ledger.length
         try:
             if self._ledger.add(kind, length):
                 self._journal.span(start, kind)
+            self._journal.flush()
             write()
-        except Exception as error:
+        except OSError as error:
             self._ledger.truncate(start)
-            # libsndfile only says "System error"
-            if self._disk_is_full():
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            add_path(error, self._files.part)
+            if error.errno in _STALE:
+                with contextlib.suppress(OSError):
+                    self._open_again()
+            raise
+        except Exception:
+            self._ledger.truncate(start)
             raise
 
-    def _disk_is_full(self) -> bool:
+    def _open_again(self) -> None:
+        """Open the files by their names again, if their file system was mounted again.
+
+        The descriptors of before stay unusable then. Otherwise our own lock on the ``.part`` makes
+        this fail, and nothing changes. Raises `OSError`.
+        """
+        assert self._journal is not None
+        assert self._media is not None
+        descriptor = os.open(self._files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            return os.fstatvfs(self._descriptor).f_bavail == 0
-        except OSError:
-            return False
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(descriptor)
+            # only if it is the same file, with everything that was written to it
+            if found.st_ino == self._inode and found.st_size >= self._media.end:
+                self._journal.open_again()
+                os.dup2(descriptor, self._descriptor, inheritable=False)
+        finally:
+            os.close(descriptor)
 
     def note(self, event: LedgerEvent) -> None:
+        """Add an event; the journal gets it with the next samples if it cannot be written now."""
         assert self._journal is not None
-        # resuming after a crash needs the anchors, however many events there are
-        if self._ledger.note(event) or event.type == "anchor":
-            self._journal.event(event)
+        noted = self._ledger.note(event)
+        if noted is not None:
+            with contextlib.suppress(OSError):
+                self._journal.event(noted)
 
     def give_up(self, reason: str) -> None:
-        """Note in the ledger why the sound ends here."""
+        """Note in the ledger why the sound ends here, and forget sound that was cut off."""
+        if self._media is not None:
+            with contextlib.suppress(OSError):
+                self._ledger.truncate(self._media.intact)
         self._ledger.events.append(
             LedgerEvent("storage failed", self._ledger.length, {"reason": reason})
         )
 
     def finish(self, reason: str, ended_at: datetime.datetime) -> pathlib.Path:
-        """Complete the file and publish its ledger. Raises `OSError`."""
-        assert self._journal is not None
-        assert self._media is not None
-        with contextlib.suppress(OSError):  # a full disk may have no room for the last line
-            self._journal.end(reason, ended_at)
-        digest = self._media.complete(self._ledger.length)
-        os.fsync(self._descriptor)
+        """Complete the file and publish its ledger; call it again after an `OSError`.
+
+        Raises `NotAsRecorded` if the file does not hold what was written, and `NotSynced`: then
+        the file has to be left to recovery.
+        """
+        self._cut_off()
+        reason = reason if self.damage is None else EndReason.STORAGE_FAILED.value
+        if (digest := self._digest) is None:
+            digest = self._close_media(reason, ended_at)
+        self._files, was_missing = bring_back(self._files, self._descriptor)
+        if was_missing:
+            why = {"reason": "its .part was moved or deleted"}
+            self._ledger.note(LedgerEvent("file brought back", self._ledger.length, why))
+        is_renamed = is_open_file(self._files.recording, self._descriptor)
+        check_file(
+            self._files.recording if is_renamed else self._files.part,
+            self._info.container,
+            self._info.format,
+            self._ledger.length,
+        )
         complete(
             self._files,
             document(
@@ -197,9 +262,53 @@ class Part:
                 sha256=digest.sha256,
                 loudness=digest.loudness,
             ),
+            self._descriptor,
         )
         self.close()
         return self._files.recording
+
+    def _close_media(self, reason: str, ended_at: datetime.datetime) -> Digest:
+        """Complete and sync the file of the sound. Raises `OSError`."""
+        assert self._journal is not None
+        assert self._media is not None
+        with contextlib.suppress(OSError):  # a full disk may have no room for the last line
+            self._journal.end(reason, ended_at)
+        try:
+            digest = self._media.complete(self._ledger.length)
+        except OSError as error:
+            add_path(error, self._files.part)
+            raise
+        sync_file(self._descriptor, self._files.part)
+        self._digest = digest
+        return digest
+
+    def _cut_off(self) -> None:
+        """Forget sound that another program has cut off from the end of the file."""
+        assert self._media is not None
+        if (missing := self._ledger.length - self._media.intact) > 0:
+            self.damage = NotAsRecorded(
+                f"{self._files.part}: another program has cut off its last {missing} samples"
+            )
+            self.give_up("truncated by another program")
+            self._digest = None
+
+    @property
+    def name(self) -> str:
+        """The name of the part, without extension."""
+        return self._files.name
+
+    @property
+    def can_be_found(self) -> bool:
+        """Whether the file is in its folder, so that recovery can complete it."""
+        files = self._files
+        try:
+            os.fstat(self._descriptor)
+        except OSError:
+            return True  # nobody can read it through this descriptor any more
+        try:
+            return any(is_open_file(p, self._descriptor) for p in (files.part, files.recording))
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Release everything; the files stay as they are."""
@@ -227,7 +336,9 @@ class Part:
     def _closed_on_failure(self, *made: pathlib.Path) -> Iterator[None]:
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError):
+                add_path(error, self._files.part)
             for path in made:  # nothing refers to them yet
                 with contextlib.suppress(OSError):
                     path.unlink()

@@ -14,9 +14,9 @@ from domain.errors import InputUnreadable
 from domain.ports.catalogue import CatalogueEntry, RecordingState
 from domain.recording.completed import CompletedPart
 from domain.recording.ledger import Ledger
-from domain.sound.conversion import pack, unpack
+from domain.sound.conversion import convert_frame, pack, unpack
 from domain.sound.decoding import Decoder
-from domain.sound.formats import Samples, silence
+from domain.sound.formats import AudioFormat, AudioFrame, Samples, silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class OpenedPart:
     """The file of a part, with the size that it had when it was opened."""
 
     part: CompletedPart
+    format: AudioFormat
     descriptor: int
     size: int
     """Size of the file in bytes."""
@@ -34,7 +35,7 @@ class OpenedPart:
 
 
 class OpenedWav:
-    """PCM from the files of all parts, read as one file."""
+    """PCM from the files of all parts, read as one file in the format of the last part."""
 
     def __init__(self, entry: CatalogueEntry, parts: Sequence[OpenedPart]) -> None:
         self.entry = entry
@@ -77,12 +78,30 @@ class OpenedWav:
             if begin >= end:
                 continue
             pieces.append(self._silence(begin - position))
-            offset = opened.data_offset + begin - opened.part.start * self._width
-            data = os.pread(opened.descriptor, end - begin, offset)
+            data = self._read_part(opened, begin, end)
             pieces += [data, self._silence(end - begin - len(data))]
             position = end
         pieces.append(self._silence(max(0, stop - position)))
         return b"".join(pieces)
+
+    def _read_part(self, opened: OpenedPart, start: int, stop: int) -> bytes:
+        """Read bytes of one part; `start` and `stop` count in the format of the recording."""
+        first = opened.part.start * self._width
+        if opened.format == self.entry.info.format:
+            return os.pread(opened.descriptor, stop - start, opened.data_offset + start - first)
+        begin, end = (start - first) // self._width, -(-(stop - first) // self._width)
+        width = opened.format.bytes_per_frame
+        data = os.pread(
+            opened.descriptor, (end - begin) * width, opened.data_offset + begin * width
+        )
+        samples = unpack(data[: len(data) - len(data) % width], opened.format)
+        frame = AudioFrame(opened.format, samples)
+        whole = pack(
+            convert_frame(frame, self.entry.info.format).samples,
+            self.entry.info.format.sample_format,
+        )
+        skipped = start - first - begin * self._width
+        return whole[skipped : skipped + stop - start]
 
     def _silence(self, size: int) -> bytes:
         audio_format = self.entry.info.format

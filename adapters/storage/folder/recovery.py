@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
@@ -16,21 +17,24 @@ import pathlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from adapters.storage.folder.files import RecordingFiles, complete, publish_ledger
+from adapters.storage.folder.checking import check_file
+from adapters.storage.folder.disk import describe, reason_of
+from adapters.storage.folder.files import RecordingFiles, complete, publish_ledger, sync_file
 from adapters.storage.folder.index import FolderIndex
 from adapters.storage.folder.journal import FoundJournal, read_journal
 from adapters.storage.folder.listing import refresh_part
 from adapters.storage.folder.repair import repair_ogg, repair_wav
 from adapters.storage.folder.summary import LedgerSummary, earlier_parts, read_summary
+from adapters.storage.folder.swap import SWAP, finish_swap
 from domain.errors import StorageFailed
 from domain.ports.storage import Recovery
 from domain.recording.completed import CompletedPart, CompletedRecording
+from domain.recording.effects import EndReason
 from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, document
 from domain.recording.naming import split_part_name
-from domain.recording.recording import EndReason
 
 _PARTS = {container: f".{container.value}.part" for container in Container}
-_UNFINISHED = (*_PARTS.values(), ".journal", ".json.part")
+_UNFINISHED = (*_PARTS.values(), ".journal", ".json.part", SWAP)
 
 
 Resume = Callable[[RecordingFiles, FoundJournal], bool]
@@ -55,12 +59,15 @@ class FolderRecovery:
 
 
 def recover(
-    folder: pathlib.Path, names: Iterable[str] | None = None, resume: Resume | None = None
+    folder: pathlib.Path,
+    names: Iterable[str] | None = None,
+    resume: Resume | None = None,
+    faults: dict[str, Exception] | None = None,
 ) -> Recovery:
     """Complete the unfinished recordings in a folder.
 
     `names` are the unfinished files without extensions; without `names` the folder is listed.
-    Raises `StorageFailed` if the folder cannot be read.
+    `faults` receives the errors by name. Raises `StorageFailed` if the folder cannot be read.
     """
     result = Recovery()
     recovered: dict[
@@ -73,17 +80,29 @@ def recover(
         try:
             journal = read_journal(files.journal)
             files = replace(files, container=_container(files, journal))
+            finish_swap(folder, name)
             found = _recover_one(files, journal, resume)
         except BlockingIOError:
-            result.busy.append(str(files.part))
+            is_restored = (folder / f"{name}{SWAP}").exists()
+            result.busy.append(str(files.recording if is_restored else files.part))
         except Exception as error:
             # whatever is wrong with this recording, recover the others
-            result.failed.append(StorageFailed(f"cannot recover {files.part}: {error}"))
+            failure = StorageFailed(f"cannot recover {files.part}: {_text(error, files.part)}")
+            failure.__cause__ = error
+            result.failed.append(failure)
+            if faults is not None:
+                faults[name] = error
         else:
             if found is not None:
                 recovered[found.info.name] = found
     result.recovered.extend(recovered.values())
     return result
+
+
+def _text(error: Exception, path: pathlib.Path) -> str:
+    """Return what an error says, with its path unless it is this one."""
+    is_same = isinstance(error, OSError) and error.filename == str(path)
+    return reason_of(error) if is_same else describe(error)
 
 
 def list_unfinished(folder: pathlib.Path) -> set[str]:
@@ -126,6 +145,7 @@ def _recover_one(
     if descriptor is None:
         if journal.is_rendering:
             _discard(files)
+            return None
         return _do_last_steps(files, journal)
     try:
         if not files.part.exists():
@@ -140,7 +160,8 @@ def _recover_one(
             files = _beside(files)  # another recording has this name: keep both
         return _complete(files, descriptor, journal)
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):  # everything important was synced
+            os.close(descriptor)
 
 
 def _lock(files: RecordingFiles) -> int | None:
@@ -172,11 +193,17 @@ def _discard(files: RecordingFiles) -> None:
 
 
 def _do_last_steps(files: RecordingFiles, journal: FoundJournal) -> CompletedRecording | None:
-    """Do the last steps of `complete`: without a ``.part`` only these can be missing."""
+    """Do the last steps of `complete`: without a ``.part`` only these can be missing.
+
+    Raises `FileNotFoundError` if the sound is gone, and `NotAsRecorded` if it is not what the
+    ledger says.
+    """
     if files.recording.exists() and files.ledger_part.exists() and not files.ledger.exists():
         summary = read_summary(files.ledger_part)
         if summary is None:
             raise ValueError(f"{files.ledger_part.name} cannot be read")
+        info = summary.info
+        check_file(files.recording, info.container, info.format, summary.length)
         publish_ledger(files)
         return _of_part(files, summary, journal.before.samples)
     both = files.ledger.exists() and files.ledger_part.exists()
@@ -186,7 +213,13 @@ def _do_last_steps(files: RecordingFiles, journal: FoundJournal) -> CompletedRec
         ledger = json.loads(files.ledger.read_text(encoding="utf-8"))
         if ledger.get("id") == journal.info.id:
             files.journal.unlink(missing_ok=True)
+    elif not files.recording.exists() and (journal.info is not None or _is_ledger(files)):
+        raise FileNotFoundError(errno.ENOENT, "the file is missing", str(files.part))
     return None
+
+
+def _is_ledger(files: RecordingFiles) -> bool:
+    return files.ledger_part.exists() and read_summary(files.ledger_part) is not None
 
 
 def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> CompletedRecording:
@@ -196,7 +229,9 @@ def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> 
         if files.container is Container.OGG
         else repair_wav(files.part, descriptor, journal)
     )
-    os.fsync(descriptor)
+    sync_file(descriptor, files.part)
+    container = files.container
+    check_file(files.part, container, repaired.format, repaired.length)
     arrived = journal.last_sample_at(journal.before.samples + repaired.length)
     seconds = repaired.length / repaired.format.sample_rate_hz
     ledger = journal.ledger(repaired.length)
@@ -224,6 +259,7 @@ def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> 
             sha256=repaired.digest.sha256,
             loudness=repaired.digest.loudness,
         ),
+        descriptor,
     )
     return _of_part(files, summary, journal.before.samples)
 

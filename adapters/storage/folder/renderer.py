@@ -5,20 +5,29 @@ from __future__ import annotations
 import datetime
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from adapters.storage.folder.disk import SyncThread
+from adapters.storage.folder.checking import NotAsRecorded
+from adapters.storage.folder.disk import SyncThread, reason_of
 from adapters.storage.folder.inspection import inspect_recording
 from adapters.storage.folder.journal import read_event, read_info
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.parts import RecordingParts
+from adapters.storage.folder.summary import part_start
+from adapters.storage.media_file import CutOff
 from adapters.storage.ogg.opus import read_packets
 from domain.errors import InputUnreadable, StorageFailed
 from domain.ports.codec import DecoderFactory
 from domain.recording.completed import CompletedRecording
-from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, Span
+from domain.recording.ledger import (
+    Container,
+    LedgerEvent,
+    RecordingInfo,
+    RestoreMode,
+    SampleKind,
+    Span,
+)
 from domain.recording.rendering import Rendered, render
 from domain.recording.verification import Limits, read_spans, verify
 from domain.sound.decoding import Decoder
@@ -51,6 +60,63 @@ def render_recording(
     path: pathlib.Path, folder: pathlib.Path | None, decoders: DecoderFactory
 ) -> CompletedRecording:
     """Decode an Opus recording into a WAV, see `RecordingRenderer.render`."""
+    if folder is None:
+        return render_parts([path], path.parent, f"{path.stem}-rendered", decoders)
+    return render_parts([path], folder, path.stem, decoders)
+
+
+def render_parts(
+    paths: Sequence[pathlib.Path], folder: pathlib.Path, name: str, decoders: DecoderFactory
+) -> CompletedRecording:
+    """Decode parts that follow each other into one WAV. Raises as `RecordingRenderer.render`."""
+    sources = [_read(path) for path in paths]
+    begun_at = sources[0].info.started_at
+    info = replace(sources[-1].info, name=name, started_at=begun_at)
+    sync = SyncThread(folder)
+    parts = RecordingParts(folder, info, PartOptions(), sync)
+    events: list[LedgerEvent] = []
+    try:
+        parts.open()
+        for source in sources:
+            start = part_start(source.info, begun_at)
+            parts.write_silence(max(0, start - parts.length), SampleKind.SILENCE)  # one is missing
+            events += [event.moved(parts.length) for event in source.events]
+            for piece in _pieces(source, decoders(_OPUS, info.format)):
+                if piece.pieces:
+                    parts.write(piece.pieces, piece.kind)
+                else:
+                    parts.write_silence(piece.length, piece.kind)
+        for event in [*events, LedgerEvent("rendered", 0, {"from": paths[0].name})]:
+            parts.note(event)
+        parts.finish(sources[-1].end_reason, sources[-1].ended_at)
+    except (OSError, CutOff, NotAsRecorded) as error:
+        parts.discard()
+        why = reason_of(error)
+        raise StorageFailed(f"cannot write {folder / info.name}.wav: {why}") from error
+    except BaseException:
+        parts.discard()
+        raise
+    finally:
+        sync.close()
+    completed = parts.completed(sources[-1].end_reason, sources[-1].ended_at)
+    assert completed is not None
+    return completed
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A part that holds packets, and is what its ledger says."""
+
+    path: pathlib.Path
+    info: RecordingInfo
+    spans: Sequence[Span]
+    events: Sequence[LedgerEvent]
+    end_reason: str
+    ended_at: datetime.datetime
+
+
+def _read(path: pathlib.Path) -> _Source:
+    """Read the ledger of a part. Raises `InputUnreadable`."""
     facts = inspect_recording(str(path))
     verdict = verify(facts, Limits())
     if not verdict.ok:
@@ -58,56 +124,27 @@ def render_recording(
     assert isinstance(facts.ledger, dict)
     if facts.ledger.get("container") != Container.OGG.value:
         raise InputUnreadable(f"{path} holds no packets: there is nothing to render")
-    info, events = _read(facts.ledger)
-    end_reason = str(facts.ledger["end_reason"])
-    ended_at = datetime.datetime.fromisoformat(facts.ledger["ended_at"])
-    if folder is None:
-        folder, info = path.parent, replace(info, name=f"{info.name}-rendered")
-    spans, _ = read_spans(facts.ledger["spans"], facts.length)
-    sync = SyncThread(folder)
-    parts = RecordingParts(folder, info, PartOptions(), sync)
     try:
-        parts.open()
-        for piece in _pieces(path, spans, events, decoders(_OPUS, info.format)):
-            if piece.pieces:
-                parts.write(piece.pieces, piece.kind)
-            else:
-                parts.write_silence(piece.length, piece.kind)
-        for event in [*events, LedgerEvent("rendered", 0, {"from": path.name})]:
-            parts.note(event)
-        parts.finish(end_reason, ended_at)
-    except OSError as error:
-        parts.discard()
-        why = error.strerror or str(error)
-        raise StorageFailed(f"cannot write {folder / info.name}.wav: {why}") from error
-    except BaseException:
-        parts.discard()
-        raise
-    finally:
-        sync.close()
-    completed = parts.completed(end_reason, ended_at)
-    assert completed is not None
-    return completed
+        info = read_info(facts.ledger)
+        events = [read_event(entry) for entry in facts.ledger["events"]]
+        ended_at = datetime.datetime.fromisoformat(facts.ledger["ended_at"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputUnreadable(f"the ledger cannot be read: {error!r}") from error
+    info = replace(info, container=Container.WAV, is_rendering=True, restore=RestoreMode.OFF)
+    spans, _ = read_spans(facts.ledger["spans"], facts.length)
+    return _Source(path, info, spans, events, str(facts.ledger["end_reason"]), ended_at)
 
 
-def _pieces(
-    path: pathlib.Path, spans: Sequence[Span], events: Sequence[LedgerEvent], decoder: Decoder
-) -> Iterator[Rendered]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _pieces(source: _Source, decoder: Decoder) -> Iterator[Rendered]:
+    descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         packets = (
             EncodedSound(packet.payload, packet.samples)
             for packet in read_packets(descriptor)
             if not packet.is_gap
         )
-        yield from render(packets, spans, events, decoder, sample_rate_hz=_OPUS.clock_rate_hz)
+        yield from render(
+            packets, source.spans, source.events, decoder, sample_rate_hz=_OPUS.clock_rate_hz
+        )
     finally:
         os.close(descriptor)
-
-
-def _read(ledger: Mapping[str, Any]) -> tuple[RecordingInfo, list[LedgerEvent]]:
-    try:
-        info = replace(read_info(ledger), container=Container.WAV, is_rendering=True)
-        return info, [read_event(entry) for entry in ledger["events"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputUnreadable(f"the ledger cannot be read: {error!r}") from error

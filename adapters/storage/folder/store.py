@@ -7,10 +7,14 @@ import dataclasses
 import datetime
 import pathlib
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 
 from adapters.storage.folder.catalogue import FolderCatalogue
-from adapters.storage.folder.disk import DiskThread, SyncThread
+from adapters.storage.folder.checking import write_again
+from adapters.storage.folder.disk import DiskThread, NotSynced, SyncThread
+from adapters.storage.folder.endings import EndingThreads
+from adapters.storage.folder.faults import DiskFaults, may_pass
 from adapters.storage.folder.files import RecordingFiles
 from adapters.storage.folder.journal import FoundJournal
 from adapters.storage.folder.part import PartOptions
@@ -18,14 +22,29 @@ from adapters.storage.folder.parts import RecordingParts
 from adapters.storage.folder.recovery import list_unfinished, names_of, recover
 from adapters.storage.folder.writer import FolderWriter
 from domain.errors import StorageFailed, StorageFull
+from domain.events.server import (
+    RecordingRecovered,
+    RecoveryFailed,
+    ServerEvent,
+)
 from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
+from domain.recording.anchors import Anchor
 from domain.recording.ledger import Container, LedgerEvent, RecordingInfo
 from domain.recording.naming import session_in
-from domain.recording.recording import Anchor
+
+_RETRY_S = 5.0
+"""Interval of the attempts to complete what a fault of the disk has left unfinished."""
 
 
 def _owns_all(_name: str) -> bool:
     return True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Threads:
+    disk: DiskThread
+    sync: SyncThread
+    endings: EndingThreads
 
 
 class FolderStore:
@@ -47,13 +66,19 @@ class FolderStore:
         self._owns = owns
         self._catalogue = catalogue
         self._options = options or PartOptions()
-        self._threads: tuple[DiskThread, SyncThread] | None = None
+        self._threads: _Threads | None = None
         self._writers: list[FolderWriter] = []
+        self._faults = DiskFaults()
+        self._lock = threading.Lock()  # for what follows
+        self._left: set[str] = set()  # unfinished parts that no writer has open
+        self._unsynced: set[str] = set()  # those of them that have to be written again
+        self._held: list[RecordingParts] = []  # unfinished parts that recovery could not find
+        self._is_retrying = False
 
     @property
     def disk(self) -> DiskThread:
         """The thread that writes all recordings; it is started at its first use."""
-        return self._started()[0]
+        return self._started().disk
 
     def check(self) -> None:
         try:
@@ -88,22 +113,37 @@ class FolderStore:
             for name in names
             if self._written_at(name) >= resumable_since.timestamp()
         }
-        found = recover(self._folder, names, resume)
+        faults: dict[str, Exception] = {}
+        found = recover(self._folder, names, resume, faults)
+        # a file that is missing does not come back when the disk does
+        passing = {
+            name
+            for name, error in faults.items()
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+        }
+        if passing:
+            self._started()
+            self._unsynced |= {name for name in passing if isinstance(faults[name], NotSynced)}
+            self._retry_later(passing)
         if catalogue is not None:
             catalogue.recovered(names | names_of(found))
             catalogue.fill()
         return dataclasses.replace(found, interrupted=interrupted)
 
     def check_room(self) -> None:
-        _, sync = self._started()
+        sync = self._started().sync
+        if sync.problem:
+            raise StorageFull(f"recordings cannot be written: {sync.problem}")
         least = max(self._options.min_free_bytes, self._options.reserve_bytes)
-        if not sync.is_usable or sync.free_bytes < least:
-            raise StorageFull("the disk is full, or cannot be written")
+        if sync.free_bytes is not None and sync.free_bytes < least:
+            raise StorageFull("the disk is full")
+
+    def poll_events(self) -> Sequence[ServerEvent]:
+        return self._faults.poll()
 
     def create(self, info: RecordingInfo) -> RecordingWriter:
-        _, sync = self._started()
         writer = self._writer(
-            RecordingParts(self._folder, info, self._options, sync, self._catalogue)
+            RecordingParts(self._folder, info, self._options, self._started().sync, self._catalogue)
         )
         writer.begin()
         return writer
@@ -111,12 +151,102 @@ class FolderStore:
     def close(self) -> None:
         if self._threads is None:
             return
-        disk, sync = self._threads
-        self._threads = None
-        if disk.close():
+        threads, self._threads = self._threads, None
+        is_written = threads.disk.close()
+        if threads.endings.close() and is_written:
             for writer in self._unfinished():
                 writer.abandon()
-        sync.close()
+            for parts in self._held:
+                parts.abandon()
+        threads.sync.close()
+
+    # -- what a fault has left unfinished ------------------------------------------------------
+
+    def _leave(self, parts: RecordingParts) -> None:
+        """Complete a recording later, when the disk works again. Runs in an ending thread."""
+        names = parts.unfinished()
+        is_held = parts.leave()
+        with self._lock:
+            self._unsynced |= parts.unsynced
+            if is_held:
+                self._held.append(parts)
+        self._retry_later(names)
+
+    def _retry_later(self, names: set[str]) -> None:
+        threads = self._threads
+        with self._lock:
+            self._left |= names
+            is_needed = bool(self._left or self._held) and not self._is_retrying
+            if threads is None or not is_needed:
+                return
+            self._is_retrying = True
+        threads.endings.submit(self._retry, delay_s=_RETRY_S)
+
+    def _retry(self) -> None:
+        """Try to complete what was left, if the folder can be written."""
+        threads = self._threads
+        with self._lock:
+            self._is_retrying = False
+            left, held = set(self._left), list(self._held)
+        try:
+            if threads is not None and threads.sync.is_usable:
+                for parts in held:
+                    self._complete_held(parts)
+                self._recover_left(left)
+        finally:
+            self._retry_later(set())
+
+    def _complete_held(self, parts: RecordingParts) -> None:
+        try:
+            parts.complete_written()
+        except Exception as error:
+            if may_pass(error):
+                return
+            self._faults.tell(RecoveryFailed(StorageFailed(f"{parts.name}: {error}")))
+        with self._lock:
+            self._held.remove(parts)
+        if (recording := parts.completed_by_itself) is not None:
+            self._faults.tell(RecordingRecovered(recording))
+
+    def _recover_left(self, names: set[str]) -> None:
+        try:
+            for name in names & self._unsynced:
+                self._write_again(name)
+            faults: dict[str, Exception] = {}
+            found = recover(self._folder, names, faults=faults)
+            gone = {name for name in names if not self._is_unfinished(name)}
+        except Exception:  # it is tried again
+            return
+        hopeless = {name for name, error in faults.items() if not isinstance(error, OSError)}
+        for name in hopeless:
+            self._faults.tell(
+                RecoveryFailed(StorageFailed(f"cannot recover {name}: {faults[name]}"))
+            )
+        gone |= hopeless
+        with self._lock:
+            self._left -= gone
+        if self._catalogue is not None:
+            self._catalogue.recovered(gone | names_of(found))
+        for recording in found.recovered:
+            self._faults.tell(RecordingRecovered(recording))
+
+    def _write_again(self, name: str) -> None:
+        """Write a part again whose data the system may have lost. Raises `OSError`."""
+        for container in Container:
+            with contextlib.suppress(FileNotFoundError):
+                write_again(RecordingFiles(self._folder, name, container).part)
+        with self._lock:
+            self._unsynced.discard(name)
+
+    def _is_unfinished(self, name: str) -> bool:
+        return any(
+            path.exists()
+            for container in Container
+            for files in [RecordingFiles(self._folder, name, container)]
+            for path in (files.part, files.ledger_part)
+        )
+
+    # ------------------------------------------------------------------------------------------
 
     def _written_at(self, name: str) -> float:
         """Return when an unfinished file was last written; 0 if there is no file."""
@@ -139,7 +269,7 @@ class FolderStore:
         written_at = datetime.datetime.fromtimestamp(modified, tz=datetime.UTC)
         if not RecordingParts.is_last(files):
             return None
-        _, sync = self._started()
+        sync = self._started().sync
         try:
             parts = RecordingParts.reopen(files, found, self._options, sync, self._catalogue)
         except BlockingIOError:
@@ -151,21 +281,24 @@ class FolderStore:
             length=parts.length,
             ended_at=found.last_sample_at(parts.length) or written_at,
             anchor=_anchor(found.anchor),
+            placed=found.placed,
             connections=found.connections,
             writer=self._writer(parts),
         )
 
     def _writer(self, parts: RecordingParts) -> FolderWriter:
-        writer = FolderWriter(parts, self.disk)
+        threads = self._started()
+        writer = FolderWriter(parts, threads.disk, threads.endings, self._faults, self._leave)
         self._writers = [*self._unfinished(), writer]
         return writer
 
     def _unfinished(self) -> list[FolderWriter]:
         return [writer for writer in self._writers if not writer.is_finished]
 
-    def _started(self) -> tuple[DiskThread, SyncThread]:
+    def _started(self) -> _Threads:
         if self._threads is None:
-            self._threads = DiskThread(), SyncThread(self._folder)
+            disk = DiskThread()
+            self._threads = _Threads(disk, SyncThread(self._folder), EndingThreads(disk))
         return self._threads
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adapters.storage.folder.checking import NotAsRecorded, check_file
 from adapters.storage.folder.files import RecordingFiles
 from adapters.storage.folder.journal import read_info
 from domain.recording.completed import CompletedPart
@@ -15,6 +17,7 @@ from domain.recording.ledger import RecordingInfo
 from domain.recording.naming import part_name
 
 _HEAD_BYTES = 4096
+_log = logging.getLogger("gapless")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +60,20 @@ def part_start(part: RecordingInfo, started_at: datetime.datetime) -> int:
 def earlier_parts(
     folder: pathlib.Path, info: RecordingInfo, number: int
 ) -> Sequence[CompletedPart]:
-    """Return the parts of a recording before this number, according to their ledgers."""
+    """Return the parts of a recording before this number that are what their ledgers say."""
     found = []
     for earlier in range(1, number):
         files = RecordingFiles(folder, part_name(info.name, earlier), info.container)
         try:
             summary = read_summary(files.ledger)
+            if summary is None:
+                continue
+            check_file(files.recording, info.container, summary.info.format, summary.length)
+        except NotAsRecorded as error:
+            _log.warning("a part was left out of its recording: %s", error)
+            continue
         except OSError:
             continue
-        if summary is not None and files.recording.exists():
-            start = part_start(summary.info, info.started_at)
-            found.append(CompletedPart(earlier, str(files.recording), start, summary.length))
+        start = part_start(summary.info, info.started_at)
+        found.append(CompletedPart(earlier, str(files.recording), start, summary.length))
     return found

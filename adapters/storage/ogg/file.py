@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from adapters.storage.digest import Digest, GrowingDigest
 from adapters.storage.folder.journal import FoundJournal
+from adapters.storage.media_file import CutOff, write_all
 from adapters.storage.ogg.opus import SHORTEST, OggOpusFile, OggOpusWriter, read_file, read_packets
 from domain.recording.ledger import RecordingInfo
 from domain.sound.pieces import EncodedSound, Sound
@@ -33,6 +34,7 @@ class OggFile:
         self._descriptor = descriptor
         self._writer = writer
         self._end = end  # offset after the last intact page
+        self._is_ended = False  # the closing page is written
         self._digest = GrowingDigest(descriptor, 0)
         self.data_offset = end
 
@@ -66,6 +68,10 @@ class OggFile:
         return file, found.writer.position
 
     @property
+    def end(self) -> int:
+        return self._end
+
+    @property
     def reading(self) -> threading.Thread | None:
         return self._digest.reading
 
@@ -76,20 +82,40 @@ class OggFile:
     def write_silence(self, length: int) -> None:
         self._put(lambda writer: writer.silence(length))
 
+    @property
+    def intact(self) -> int:
+        if os.fstat(self._descriptor).st_size >= self._end:
+            return self._writer.position
+        found = read_file(self._descriptor)
+        return 0 if found is None else found.writer.position
+
     def complete(self, length: int) -> Digest:
+        if length < self._writer.position:
+            self._go_back()
         os.ftruncate(self._descriptor, self._end)
-        self._put(OggOpusWriter.end)
+        if not self._is_ended:
+            self._put(OggOpusWriter.end)
+            self._is_ended = True
         return self._digest.complete(self._end)
 
     def close(self) -> None:
         self._digest.close()
 
+    def _go_back(self) -> None:
+        """Continue after the last intact page. Raises `ValueError` without an intact header."""
+        found = read_file(self._descriptor)
+        if found is None:
+            raise ValueError("its header is damaged")
+        self._writer, self._end = found.writer, found.open_size
+        self._is_ended = False
+        self._digest.shrink(self._end)
+
     def _put(self, make: Callable[[OggOpusWriter], bytes]) -> None:
+        if (found := os.fstat(self._descriptor).st_size) < self._end:
+            raise CutOff(self._end - found)
         writer = self._writer.copy()  # kept only if the pages can be written
         pages = make(writer)
-        written = 0
-        while written < len(pages):  # an almost full disk may write only a part
-            written += os.pwrite(self._descriptor, pages[written:], self._end + written)
+        write_all(self._descriptor, pages, self._end)
         self._writer = writer
-        self._end += written
-        self._digest.grow(written)
+        self._end += len(pages)
+        self._digest.grow(len(pages))

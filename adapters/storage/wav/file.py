@@ -1,24 +1,27 @@
-"""Writes WAV or RF64 files, with libsndfile."""
+"""Writes WAV or RF64 files."""
 
 from __future__ import annotations
 
-import contextlib
 import os
+import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import soundfile
 
 from adapters.storage.digest import Digest, GrowingDigest
+from adapters.storage.media_file import CutOff, write_all
 from adapters.storage.wav import libsndfile
-from adapters.storage.wav.header import frames_in, read_header, write_sizes
+from adapters.storage.wav.header import MAX_RIFF_SIZE, frames_in
 from domain.recording.ledger import RecordingInfo
-from domain.sound.conversion import convert
+from domain.sound.conversion import pack
 from domain.sound.formats import SampleFormat, silence
 from domain.sound.pieces import Sound
 
 _SILENCE_BLOCK = 48_000
+_FACT = b"fact\x04\0\0\0"
+_DS64_DATA = 20  # offset of the sizes in the header of an RF64 file
 _SUBTYPES = {
     SampleFormat.U8: "PCM_U8",
     SampleFormat.S16: "PCM_16",
@@ -27,26 +30,29 @@ _SUBTYPES = {
     SampleFormat.F32: "FLOAT",
     SampleFormat.F64: "DOUBLE",
 }
-# libsndfile takes integers of 16 and 32 bits, and keeps the upper bits that fit the file
-_WRITTEN_AS = {SampleFormat.U8: SampleFormat.S16, SampleFormat.S24: SampleFormat.S32}
 
 
 class WavFile:
     """A WAV file being written; its digest covers the PCM data."""
 
     def __init__(
-        self, descriptor: int, info: RecordingInfo, file: soundfile.SoundFile, data_offset: int
+        self, descriptor: int, info: RecordingInfo, make_header: Callable[[int], bytes], size: int
     ) -> None:
+        """`size` is that of the PCM data in bytes."""
         self._descriptor = descriptor
         self._format = info.format
-        self._file: soundfile.SoundFile | None = file
-        self._digest = GrowingDigest(descriptor, data_offset, info.format)
-        self.data_offset = data_offset
+        self._make_header = make_header
+        self._size = size
+        self._use_header(0, is_large=False)
+        self.data_offset = len(self._header)
+        self._digest = GrowingDigest(descriptor, self.data_offset, info.format)
 
     @classmethod
     def create(cls, descriptor: int, info: RecordingInfo, *, rf64: bool) -> WavFile:
-        file = _open(descriptor, info, rf64=rf64, closefd=False)
-        return cls(descriptor, info, file, os.fstat(descriptor).st_size)
+        """Write the header of a new file. Raises `OSError`."""
+        file = cls(descriptor, info, _header_maker(info, rf64=rf64), 0)
+        file._put_header(0)
+        return file
 
     @classmethod
     def reopen(
@@ -54,60 +60,106 @@ class WavFile:
     ) -> tuple[WavFile, int]:
         """Continue the file of another process; also return how many samples it holds.
 
-        Raises `ValueError` or `OSError` when that is impossible; nothing has been changed then.
+        The header is written again, because it may be damaged. Raises `ValueError` or `OSError`
+        when that is impossible; nothing has been changed then.
         """
         frames = frames_in(descriptor, info.format, data_offset)
-        make: Callable[[int], soundfile.SoundFile] = lambda stand_in: _open(  # noqa: E731
-            stand_in, info, rf64=rf64, closefd=True
-        )
-        file = libsndfile.reopen(descriptor, make, data_offset=data_offset, frames=frames)
-        wav = cls(descriptor, info, file, data_offset)
-        wav._digest.begin_with(frames * info.format.bytes_per_frame)
-        return wav, frames
+        size = frames * info.format.bytes_per_frame
+        file = cls(descriptor, info, _header_maker(info, rf64=rf64), size)
+        if file.data_offset != data_offset:
+            raise ValueError("the header would have another length")
+        file._put_header(size)
+        os.ftruncate(descriptor, data_offset + size)
+        file._digest.begin_with(size)
+        return file, frames
+
+    @property
+    def end(self) -> int:
+        return self.data_offset + self._size
 
     @property
     def reading(self) -> threading.Thread | None:
         return self._digest.reading
 
+    @property
+    def intact(self) -> int:
+        end = os.fstat(self._descriptor).st_size
+        return max(0, min(end - self.data_offset, self._size)) // self._format.bytes_per_frame
+
     def write(self, pieces: Sequence[Sound]) -> None:
-        assert self._file is not None
-        sample_format = self._format.sample_format
         # joining with numpy would release the GIL for each of the pieces
         joined = b"".join(pieces)  # type: ignore[arg-type]
-        samples = np.frombuffer(joined, sample_format.dtype).reshape(-1, self._format.channels)
-        storable = convert(samples, sample_format, _WRITTEN_AS.get(sample_format, sample_format))
-        libsndfile.write(self._file, storable)
-        self._digest.grow(len(samples) * self._format.bytes_per_frame)
+        if self._format.sample_format is SampleFormat.S24:  # four bytes each in memory
+            joined = pack(np.frombuffer(joined, "<i4"), SampleFormat.S24)
+        self._append([joined])
 
     def write_silence(self, length: int) -> None:
-        block = silence(self._format, min(length, _SILENCE_BLOCK))
-        for start in range(0, length, _SILENCE_BLOCK):
-            self.write([block[: length - start]])
+        width, whole = self._format.bytes_per_frame, min(length, _SILENCE_BLOCK)
+        block = pack(silence(self._format, whole), self._format.sample_format)
+        self._append(
+            block[: (length - start) * width] for start in range(0, length, _SILENCE_BLOCK)
+        )
 
     def complete(self, length: int) -> Digest:
-        self._close_file()
         size = length * self._format.bytes_per_frame
+        self._size = size
+        self._put_header(size)
         end = self.data_offset + size + size % 2
         if os.fstat(self._descriptor).st_size != end:
             os.ftruncate(self._descriptor, end)
-            if (header := read_header(self._descriptor)) is not None:
-                write_sizes(self._descriptor, header, size)
         return self._digest.complete(size)
 
     def close(self) -> None:
         self._digest.close()
-        self._close_file()
 
-    def _close_file(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(soundfile.LibsndfileError):
-                self._file.close()
-            self._file = None
+    def _append(self, blocks: Iterable[bytes]) -> None:
+        """Write data at the end; after an error, another call writes at the same place."""
+        if (found := os.fstat(self._descriptor).st_size) < self.end:
+            raise CutOff(self.end - found)
+        size = self._size
+        for block in blocks:
+            write_all(self._descriptor, block, self.data_offset + size)
+            size += len(block)
+        self._put_header(size)
+        grown, self._size = size - self._size, size
+        self._digest.grow(grown)
+
+    def _use_header(self, frames: int, *, is_large: bool) -> None:
+        self._is_large = is_large
+        self._header = bytearray(self._make_header(frames if is_large else 0))
+        before_tags = self._header[: self._header.find(b"LIST")]
+        fact = before_tags.find(_FACT)  # it repeats the number of samples
+        self._fact = fact + len(_FACT) if fact >= 0 else -1
+
+    def _put_header(self, size: int) -> None:
+        """Write the header of a file with `size` bytes of data: a killed process leaves it so.
+
+        Without it, sox and Python's wave module would see an empty file.
+        """
+        frames = size // self._format.bytes_per_frame
+        riff_size = self.data_offset - 8 + size + size % 2
+        is_large = riff_size > MAX_RIFF_SIZE
+        if is_large != self._is_large:
+            self._use_header(frames, is_large=is_large)
+        if is_large and self._header[12:16] == b"ds64":
+            struct.pack_into("<QQQ", self._header, _DS64_DATA, riff_size, size, frames)
+        struct.pack_into("<I", self._header, 4, min(riff_size, MAX_RIFF_SIZE))
+        struct.pack_into("<I", self._header, self.data_offset - 4, min(size, MAX_RIFF_SIZE))
+        if self._fact >= 0:
+            struct.pack_into("<I", self._header, self._fact, min(frames, MAX_RIFF_SIZE))
+        write_all(self._descriptor, bytes(self._header), 0)
 
 
-def _open(
-    descriptor: int, info: RecordingInfo, *, rf64: bool, closefd: bool
-) -> soundfile.SoundFile:
+def _header_maker(info: RecordingInfo, *, rf64: bool) -> Callable[[int], bytes]:
+    def make(frames: int) -> bytes:
+        return libsndfile.make_header(
+            lambda descriptor: _open(descriptor, info, rf64=rf64), frames=frames
+        )
+
+    return make
+
+
+def _open(descriptor: int, info: RecordingInfo, *, rf64: bool) -> soundfile.SoundFile:
     file = soundfile.SoundFile(
         descriptor,
         "w",
@@ -115,10 +167,11 @@ def _open(
         channels=info.format.channels,
         subtype=_SUBTYPES[info.format.sample_format],
         format="RF64" if rf64 else "WAV",
-        closefd=closefd,
+        closefd=True,
     )
     if rf64:
         libsndfile.downgrade_when_small(file)
+    libsndfile.leave_out_peaks(file)
     started_at = info.started_at
     midnight = started_at.replace(hour=0, minute=0, second=0, microsecond=0)
     since_midnight = (started_at - midnight).total_seconds()
@@ -133,5 +186,4 @@ def _open(
     file.title = info.name
     file.software = "Gapless"
     file.date = started_at.isoformat(timespec="milliseconds")
-    libsndfile.keep_header_true(file)
     return file

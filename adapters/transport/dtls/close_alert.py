@@ -12,15 +12,17 @@ import hmac
 import secrets
 import struct
 
-from aiortc import RTCDtlsTransport
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from OpenSSL import SSL
 
 _HEADER = struct.Struct("!BH8sH")
 _ALERT, _DTLS_1_2 = 21, 0xFEFD
 _EPOCH = b"\x00\x01"  # the first one with encryption
 _CLOSE_NOTIFY = b"\x01\x00"
 _KEY, _SALT, _NONCE, _TAG = 16, 4, 8, 16
+_CIPHERS = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256")
+"""They differ in how the handshake is authenticated; records are encrypted in the same way."""
 
 
 class CloseAlert:
@@ -33,18 +35,16 @@ class CloseAlert:
         self._local_salt, self._remote_salt = keys[2 * _KEY : -_SALT], keys[-_SALT:]
 
     @classmethod
-    def from_transport(cls, dtls: RTCDtlsTransport) -> CloseAlert | None:
+    def from_openssl(cls, ssl: SSL.Connection, *, role: str) -> CloseAlert | None:
         """Take the keys of a connection after its handshake.
 
         None where OpenSSL is still needed: a server may have to retransmit its last flight, and
         other ciphers than the usual one are not implemented here.
         """
-        ssl = dtls._ssl
         if (
-            ssl is None
-            or dtls._role != "client"
+            role != "client"
             or ssl.get_protocol_version_name() != "DTLSv1.2"
-            or ssl.get_cipher_name() != "ECDHE-ECDSA-AES128-GCM-SHA256"
+            or ssl.get_cipher_name() not in _CIPHERS
         ):
             return None
         secret, client, server = ssl.master_key(), ssl.client_random(), ssl.server_random()

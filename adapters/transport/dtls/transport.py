@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 import aioice
 import pylibsrtp
-from aiortc import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
+from aiortc import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters
 
 from adapters.transport.dtls.close_alert import CloseAlert
+from adapters.transport.dtls.handshake import DtlsSession
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.ice.transport import IceTransport
 from adapters.transport.srtp import Protector, Unprotector
@@ -22,8 +23,7 @@ _CLOSE_S = 2.0
 class DtlsTransport:
     """ICE, DTLS and SRTP of one connection.
 
-    aiortc's `RTCDtlsTransport` does the handshake. After that it is released where a `CloseAlert`
-    can replace it.
+    OpenSSL is released after the handshake where a `CloseAlert` can replace it.
     """
 
     def __init__(
@@ -36,9 +36,11 @@ class DtlsTransport:
         """Unprotects packets of the peer; None until the handshake is done."""
         self.on_closed: Callable[[], None] | None = None
         """Called once when the peer closes; neither after `close`, nor for a lost path."""
-        self._dtls: RTCDtlsTransport | None = RTCDtlsTransport(self.ice, [certificate])  # type: ignore[arg-type]
-        self._dtls.on("statechange", self._state_changed)
+        self._certificate = certificate
+        self._dtls: DtlsSession | None = None  # since there is a path
         self._is_secure = False  # from the handshake until one end closes
+        self._has_path = False
+        self._failure: str | None = None
         self._close_alert: CloseAlert | None = None  # replaces `_dtls`, until one end closes
         self._protector: Protector | None = None
         # candidates are added concurrently: each name may take a second to resolve
@@ -48,6 +50,22 @@ class DtlsTransport:
     @property
     def is_open(self) -> bool:
         return self._is_secure and not self.ice.is_lost
+
+    @property
+    def has_path(self) -> bool:
+        """Whether ICE has found a network path."""
+        return self._has_path
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the connection is not established (yet); None once it is."""
+        if self._failure is not None or self._protector is not None:
+            return self._failure
+        if self._dtls is None:
+            return "no network path has been found"
+        if self._dtls.has_heard:
+            return "the DTLS handshake is not complete"
+        return "the DTLS handshake is not complete: the peer has sent nothing"
 
     async def connect(
         self,
@@ -67,25 +85,30 @@ class DtlsTransport:
             for candidate in (*candidates, *([None] if candidates_complete else []))
         ]
         await asyncio.sleep(0)  # candidates that need no resolving are added now
-        dtls = self._dtls
-        assert dtls is not None
-        dtls._set_role(role)
+        try:
+            dtls = await self._shake_hands(remote, role)
+            inbound, outbound = dtls.srtp_sessions()
+        except ConnectionFailed as error:
+            self._failure = str(error)
+            raise
+        self.unprotector, self._protector = Unprotector(inbound), Protector(outbound)
+        self._is_secure = True
+        self._adding = [task for task in self._adding if not task.done()]
+        self._close_alert = CloseAlert.from_openssl(dtls.openssl, role=role)
+        if self._close_alert is not None:
+            self._dtls = None
+        self.ice.deliver_dtls_to(self._dtls_received)
+
+    async def _shake_hands(self, remote: RTCDtlsParameters, role: str) -> DtlsSession:
         try:
             await self.ice.connect()
-            await dtls.start(remote)
         except Exception as error:
             # ConnectionError without a path; malformed checks make aioice raise other ones
             raise ConnectionFailed(f"no network path was found: {error}") from error
-        if dtls.state != "connected":
-            raise ConnectionFailed("the DTLS handshake failed")
-        assert dtls._rx_srtp is not None
-        assert dtls._tx_srtp is not None
-        self.unprotector, self._protector = Unprotector(dtls._rx_srtp), Protector(dtls._tx_srtp)
-        self._is_secure = True
-        self.ice.coalesce_reads()
-        self._adding = [task for task in self._adding if not task.done()]
-        if (close_alert := CloseAlert.from_transport(dtls)) is not None:
-            self._release_dtls(close_alert, dtls)
+        self._has_path = True
+        self._dtls = DtlsSession(self._certificate, role=role)
+        await self._dtls.handshake(self.ice, remote.fingerprints)
+        return self._dtls
 
     def send(self, packet: bytes) -> None:
         """Protect and send an RTP packet at once, in one thread at a time.
@@ -122,34 +145,22 @@ class DtlsTransport:
         if tell_peer:
             if self._close_alert is not None:
                 self.ice.send(self._close_alert.encode())
-            elif self._dtls is not None:
-                with contextlib.suppress(ConnectionError):
-                    await self._dtls.stop()
-        self._close_alert = None
+            elif self._dtls is not None and self._failure is None:
+                self._dtls.shut_down(self.ice)
+        self._close_alert = self._dtls = None
         await self.ice.close()
-        if self._dtls is not None:
-            self._dtls.remove_all_listeners()
-
-    def _release_dtls(self, close_alert: CloseAlert, dtls: RTCDtlsTransport) -> None:
-        """Release what was needed for the handshake only."""
-        dtls.remove_all_listeners()
-        assert dtls._task is not None
-        dtls._task.cancel()  # it has not begun to run
-        dtls._task = None  # so that no cycle has to wait for the garbage collector
-        self._close_alert, self._dtls = close_alert, None
-        self.ice.deliver_dtls_to(self._dtls_received)
 
     def _dtls_received(self, data: bytes) -> None:
-        if self._close_alert is not None and self._close_alert.is_in(data):
-            self._close_alert = None
-            self._closed_by_peer()
-
-    def _state_changed(self) -> None:
-        if self._dtls is not None and self._dtls.state == "closed" and not self.ice.is_lost:
+        if self._close_alert is not None:
+            is_closed = self._close_alert.is_in(data)
+        else:
+            is_closed = self._dtls is not None and self._dtls.received(data, self.ice)
+        if is_closed:
             self._closed_by_peer()
 
     def _closed_by_peer(self) -> None:
         self._is_secure = False
+        self._close_alert = self._dtls = None
         if (on_closed := self.on_closed) is not None:
             self.on_closed = None
             on_closed()

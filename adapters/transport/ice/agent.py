@@ -16,7 +16,7 @@ from adapters.transport.ice.consent import ConsentingConnection
 from adapters.transport.ice.gathering import CandidateGatherer
 from adapters.transport.ice.guard import AgentOwner, GuardedProtocol
 from adapters.transport.ice.options import IceOptions
-from adapters.transport.sockets.udp import UdpTransport
+from adapters.transport.sockets.port import SharedTransport, UdpPort
 from domain.session.ice import IceServer
 
 RELEASE_S = 1.0
@@ -31,6 +31,10 @@ class _DiscardingQueue:
 
     def put_nowait(self, _item: object) -> None:
         pass
+
+
+def _keep_to_oneself(_candidate: str) -> None:
+    pass
 
 
 _DISCARDING_QUEUE = _DiscardingQueue()
@@ -88,8 +92,16 @@ class IceAgent(ConsentingConnection):
 
     def gather_host(self, on_candidate: Callable[[str], None]) -> None:
         """Gather the candidates of this machine's addresses."""
-        for protocol in self._gatherer.bind_host_addresses(self._make_protocol):
-            self._add_local(protocol.local_candidate, protocol, on_candidate)
+        hosts = list(self._gatherer.attach_hosts(self._make_protocol, self.local_username))
+        public = self._options.public.candidates(_ports_of(hosts))
+        reached = {(candidate.host, candidate.port) for candidate in public}
+        for protocol in hosts:
+            own = protocol.local_candidate
+            # a public address may be one of this machine's
+            is_hidden = self._options.public_only and (own.host, own.port) not in reached
+            self._add_local(own, protocol, _keep_to_oneself if is_hidden else on_candidate)
+        for candidate in public:
+            self._add_local(candidate, None, on_candidate)
         self._local_candidates_start = self._local_candidates_end = True
 
     async def gather_from(
@@ -120,21 +132,13 @@ class IceAgent(ConsentingConnection):
         if any(pair.protocol is protocol for pair in self._nominated.values()):
             self.owner.path_lost(self)
 
-    def coalesce_reads(self) -> None:
-        """Coalesce reads from now on, if this end receives media."""
-        if self._options.receives_media:
-            for transport in self._udp_transports():
-                transport.coalesce_reads()
+    def read_pending(self) -> bool:
+        """Read what waits at the ports; return whether more may wait.
 
-    def read_pending(self) -> None:
-        """Read the sockets once; not to be called while datagrams are being delivered."""
-        for transport in self._udp_transports():
-            transport.read()
-
-    def read_immediately(self) -> None:
-        """Read what waits, and read datagrams as soon as they arrive from now on."""
-        for transport in self._udp_transports():
-            transport.read_immediately()
+        Not to be called while datagrams are being delivered.
+        """
+        more = [port.read() for port in _ports_of(self._protocols)]
+        return any(more)
 
     async def close(self) -> None:
         self._closing = True
@@ -183,6 +187,7 @@ class IceAgent(ConsentingConnection):
         # the checks have not failed while gathering may still add pairs
         return self._is_gathering or super()._remote_candidates_expected()
 
-    def _udp_transports(self) -> list[UdpTransport]:
-        transports = [protocol.transport for protocol in self._protocols]
-        return [transport for transport in transports if isinstance(transport, UdpTransport)]
+
+def _ports_of(protocols: Sequence[StunProtocol]) -> list[UdpPort]:
+    transports = [protocol.transport for protocol in protocols]
+    return [item.port for item in transports if isinstance(item, SharedTransport)]

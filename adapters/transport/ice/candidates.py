@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import aioice
+from aioice import stun
+from aioice.candidate import candidate_foundation, candidate_priority
 
 from domain.errors import CandidateRejected
 from domain.session.ice import IceServer
@@ -48,3 +50,26 @@ def _host_and_port(address: str, *, default: int) -> tuple[str, int]:
     if colon and port.isdigit() and not host.endswith(":"):
         return host.strip("[]"), int(port)
     return address.strip("[]"), default
+
+
+def host_candidate(host: str, port: int) -> aioice.Candidate:
+    """A candidate for an address at which this machine receives."""
+    return aioice.Candidate(
+        foundation=candidate_foundation("host", "udp", host),
+        component=1,
+        transport="udp",
+        priority=candidate_priority(1, "host"),
+        host=host,
+        port=port,
+        type="host",
+    )
+
+
+def unanswered(error: Exception, *, within_s: float) -> str:
+    """Say why a STUN or TURN server has given no candidate."""
+    if isinstance(error, stun.TransactionFailed):
+        code, text = error.response.attributes.get("ERROR-CODE", (0, ""))
+        return f"refuses the credentials ({code} {text})" if code == 401 else f"says {code} {text}"
+    if isinstance(error, TimeoutError | stun.TransactionTimeout):
+        return f"has not answered within {within_s:g} s"
+    return f"cannot be reached: {error}"

@@ -25,7 +25,8 @@ class ConsentingConnection(GuardedConnection):
 
         This replaces aioice's loop, in which each check is a transaction with a timer. It also
         accepts another proof of consent: FFmpeg's WHIP muxer stops answering checks once it sends
-        media, but it still sends its own checks, which are authenticated as well.
+        media, but it still sends its own checks, which are authenticated as well. If they come from
+        another address, a NAT has rebound the peer: what is sent follows it there.
         """
         clock, failures = asyncio.get_running_loop(), 0
         check: ConsentCheck | None = None
@@ -37,6 +38,8 @@ class ConsentingConnection(GuardedConnection):
                 is_alive = (
                     check.is_answered or self._checked_at > check.sent_at - 2 * CONSENT_INTERVAL
                 )
+                if not check.is_answered:
+                    self._follow_peer()
                 failures = 0 if is_alive else failures + 1
                 if failures == CONSENT_FAILURES:
                     break
@@ -47,6 +50,13 @@ class ConsentingConnection(GuardedConnection):
             check = self._send_check(pair, dict(attributes), now=clock.time())
         self._query_consent_task = None
         await self.close()
+
+    def _follow_peer(self) -> None:
+        """Select the pair that the peer checks, if this end's check of it has succeeded, too."""
+        for pair in self._check_list:
+            is_checked = (pair.protocol, pair.remote_addr) == self._checked_by
+            if is_checked and pair.state == CandidatePair.State.SUCCEEDED:
+                self._nominated[1] = pair
 
     def _send_check(
         self, pair: CandidatePair, attributes: dict[str, Any], *, now: float

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import aioice
-from aioice import stun
-from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import (
-    StunProtocol,
-    get_host_addresses,
-    relayed_candidate,
-    server_reflexive_candidate,
-)
+from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
 
-from adapters.transport.ice.candidates import server_address
+from adapters.transport.ice.candidates import host_candidate, server_address, unanswered
 from adapters.transport.ice.guard import GuardedProtocol
 from adapters.transport.ice.options import IceOptions
-from domain.session.addresses import PortRange
 from domain.session.ice import IceServer
 
 GATHER_S = 1.0
@@ -39,22 +30,24 @@ class CandidateGatherer:
         self.problems: list[str] = []
         """The reasons why addresses and servers gave no candidates."""
 
-    def bind_host_addresses(
-        self, make_protocol: Callable[[], GuardedProtocol]
+    def attach_hosts(
+        self, make_protocol: Callable[[], GuardedProtocol], username: str
     ) -> Iterator[GuardedProtocol]:
-        """Bind a socket on each address of this machine.
+        """Use the UDP port of each address of this machine, for the agent that `username` names.
 
-        Yields their protocols with `local_candidate` set.
+        Yields the protocols with `local_candidate` set.
         """
-        if self._options.relay_only:
-            return
-        addresses = get_host_addresses(use_ipv4=True, use_ipv6=True)
-        # aioice leaves loopback out. It is needed where both ends are on one machine, and where
-        # there is no other address.
-        loopback = self._options.loopback or (() if addresses else ("127.0.0.1",))
-        for address in (*addresses, *loopback):
-            if (protocol := self._bind(address, make_protocol)) is not None:
-                yield protocol
+        ports = self._options.ports()
+        for address in self._options.host_addresses():
+            try:
+                port = ports.at(address)
+            except OSError as error:
+                self.problems.append(f"no UDP port could be bound on {address}: {error.strerror}")
+                continue
+            protocol = make_protocol()
+            protocol.local_candidate = host_candidate(*port.address)
+            port.attach(protocol, username)
+            yield protocol
 
     async def query_servers(
         self,
@@ -65,7 +58,8 @@ class CandidateGatherer:
     ) -> None:
         """Query all STUN and TURN servers at the same time, for at most `GATHER_S`.
 
-        STUN servers are queried from the sockets `hosts`. TURN allocations have protocols of their
+        STUN servers are queried from the sockets `hosts`, unless sessions share their ports: then
+        `PublicAddresses` knows the answers. TURN allocations have protocols of their
         own, which `make_protocol` makes. `add` is called with each candidate, and with its protocol
         if it has one of its own.
         """
@@ -79,7 +73,7 @@ class CandidateGatherer:
             except Exception as error:
                 # OSError, TimeoutError and the TransactionErrors of STUN; whatever a server
                 # answers, it costs no more than its own candidate
-                self.problems.append(f"{server.url} {_reason(error)}")
+                self.problems.append(f"{server.url} {unanswered(error, within_s=GATHER_S)}")
                 return
             if not self._is_closed:
                 add(candidate, protocol)
@@ -91,7 +85,7 @@ class CandidateGatherer:
         for server in servers:
             if server.is_turn:
                 queries.append(query(server, self._query_turn(server, make_protocol)))
-            elif not self._options.relay_only:
+            elif self._options.shared is None and not self._options.relay_only:
                 address = server_address(server)[:2]
                 queries += [
                     query(server, server_reflexive_candidate(protocol, address))
@@ -113,28 +107,6 @@ class CandidateGatherer:
         if self._queries:
             await asyncio.wait(self._queries)
 
-    def _bind(
-        self, address: str, make_protocol: Callable[[], GuardedProtocol]
-    ) -> GuardedProtocol | None:
-        for port in _ports(self._options.ports):
-            try:
-                protocol = self._options.sockets.open(make_protocol, address, port)
-            except OSError:
-                continue
-            host, port = protocol.transport.get_extra_info("sockname")[:2]
-            protocol.local_candidate = aioice.Candidate(
-                foundation=candidate_foundation("host", "udp", host),
-                component=1,
-                transport="udp",
-                priority=candidate_priority(1, "host"),
-                host=host,
-                port=port,
-                type="host",
-            )
-            return protocol
-        self.problems.append(f"no UDP port could be bound on {address}")
-        return None
-
     def _query_turn(
         self, server: IceServer, make_protocol: Callable[[], GuardedProtocol]
     ) -> Coroutine[Any, Any, tuple[aioice.Candidate, StunProtocol]]:
@@ -149,23 +121,3 @@ class CandidateGatherer:
             turn_ssl=server.url.startswith("turns"),
             turn_transport=transport,
         )
-
-
-def _ports(allowed: PortRange | None) -> Iterator[int]:
-    """The ports to try: 0 for any free one, or all of a range, from a random one on."""
-    if allowed is None:
-        yield 0
-        return
-    count = allowed.last - allowed.first + 1
-    start = secrets.randbelow(count)
-    for index in range(count):
-        yield allowed.first + (start + index) % count
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, stun.TransactionFailed):
-        code, text = error.response.attributes.get("ERROR-CODE", (0, ""))
-        return f"refuses the credentials ({code} {text})" if code == 401 else f"says {code} {text}"
-    if isinstance(error, TimeoutError | stun.TransactionTimeout):
-        return f"has not answered within {GATHER_S:g} s"
-    return f"cannot be reached: {error}"

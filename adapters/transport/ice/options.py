@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from adapters.transport.sockets.udp import UdpSockets
-from domain.session.addresses import PortRange
+from aioice.ice import get_host_addresses
+
+from adapters.transport.ice.public import PublicAddresses
+from adapters.transport.sockets.datagrams import DatagramReader
+from adapters.transport.sockets.ports import UdpPorts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +20,24 @@ class IceOptions:
     """Loopback addresses to gather as well, if both ends are on one machine."""
     relay_only: bool = False
     """Whether only relayed candidates are gathered (the ICE transport policy ``relay``)."""
-    ports: PortRange | None = None
-    """The UDP ports to bind; any free port without it."""
-    receives_media: bool = True
-    """Whether this end receives media, so that coalesced reads pay off."""
-    sockets: UdpSockets = field(default_factory=UdpSockets, compare=False)
-    """The UDP sockets of all connections."""
+    shared: UdpPorts | None = None
+    """The UDP ports that all connections share; without it each ICE session has its own."""
+    public: PublicAddresses = field(default_factory=PublicAddresses)
+    """Addresses that shared ports have besides those of this machine."""
+    public_only: bool = False
+    """Whether the addresses of this machine are not announced (but used)."""
+    reader: DatagramReader = field(default_factory=DatagramReader, compare=False)
+    """Reads the ports that are not shared."""
+
+    def ports(self) -> UdpPorts:
+        """The UDP ports for an ICE session."""
+        return UdpPorts(is_paced=False, reader=self.reader) if self.shared is None else self.shared
+
+    def host_addresses(self) -> Sequence[str]:
+        """The addresses of this machine that have host candidates."""
+        if self.relay_only:
+            return ()
+        addresses = get_host_addresses(use_ipv4=True, use_ipv6=True)
+        # aioice leaves loopback out. It is needed where both ends are on one machine, and where
+        # there is no other address.
+        return (*addresses, *(self.loopback or (() if addresses else ("127.0.0.1",))))

@@ -1,8 +1,7 @@
 """The ICE transport of a connection, which lives through ICE restarts.
 
-aiortc's `RTCDtlsTransport` uses only `role`, `_recv()` and `_send()` of its ICE object, so that
-`IceTransport` can replace `RTCIceTransport`. It delivers media packets without a queue, drops
-datagrams that would break the stock stack, and can restart ICE.
+It delivers media packets without a queue, and drops datagrams from strangers that would break the
+DTLS handshake.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import aioice
@@ -29,6 +29,9 @@ OWN_RESTART_S = 2.0
 LINGER_S = 1.0
 """How long the old path stays open after a restart: the peer may still send on it."""
 _MAX_QUEUED = 64
+MAX_SOURCES = 64
+"""SSRCs of one connection that are remembered. If a peer has more, the oldest are forgotten, and
+are received from checked addresses only."""
 
 
 class IceTransport:
@@ -38,21 +41,21 @@ class IceTransport:
         self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None  # since `connect`, with its thread
         self._thread = 0
-        self._queue: asyncio.Queue[bytes | None] | None = asyncio.Queue()  # for `_recv`
+        self._queue: asyncio.Queue[bytes | None] | None = asyncio.Queue()  # for `receive_dtls`
         self._on_dtls: Callable[[bytes], None] | None = None  # replaces the queue
         self._agent = IceAgent(self, options, ice_controlling=controlling)
         self._next: IceAgent | None = None
         self._restarting: asyncio.Task[bool] | None = None
         self._restart_lock = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
+        self._ssrcs: deque[int] = deque()  # of packets that were authenticated
         self._was_lost_meanwhile = False  # whether the old path was lost during a restart
-        self._coalesces_reads = False
         self._closing = asyncio.Event()
         self.is_lost = False
         """Whether the path was lost: consent has expired, or the socket is gone."""
         self.on_media: Callable[[Sequence[Datagram]], None] = self._enqueue
         """Called with the SRTP and SRTCP packets that have arrived; it must not raise. Until it is
-        set, they go into the queue of `_recv`."""
+        set, they go into the queue of `receive_dtls`."""
 
     @property
     def username(self) -> str:
@@ -73,10 +76,14 @@ class IceTransport:
         """The reasons why addresses and servers gave no candidates."""
         return self._latest.problems
 
-    def set_remote(self, username: str, password: str) -> None:
-        """Set the peer's credentials."""
+    def set_remote(self, username: str, password: str, *, is_lite: bool = False) -> None:
+        """Set the peer's credentials, and whether it is an ICE-lite agent (RFC 8445 § 2.5).
+
+        An ICE-lite agent sends no checks, so that this end has to be the controlling one.
+        """
         self._agent.remote_username = username
         self._agent.remote_password = password
+        self._agent.remote_is_lite = is_lite
 
     def gather_host(self, on_candidate: Callable[[str], None]) -> None:
         """Gather the candidates of this machine's addresses; `connect` can begin with them.
@@ -164,7 +171,7 @@ class IceTransport:
             raise ConnectionFailed("the ICE restart found no path")
 
     def deliver_dtls_to(self, receive: Callable[[bytes], None]) -> None:
-        """From now on call `receive` with datagrams that may be DTLS; `_recv` is not used any more.
+        """From now on call `receive` with datagrams that may be DTLS, instead of queuing them.
 
         Queued datagrams are delivered in the next iteration of the event loop.
         """
@@ -188,41 +195,41 @@ class IceTransport:
             transport.sendto(data, address)
         return True
 
-    def coalesce_reads(self) -> None:
-        """Coalesce reads on this path, and on those of later restarts: the handshakes are over."""
-        self._coalesces_reads = True
-        self._agent.coalesce_reads()
+    def read_pending(self) -> bool:
+        """Read what waits at the ports; return whether more may wait.
 
-    def read_pending(self) -> None:
-        """Read the sockets once; not to be called while datagrams are being delivered."""
-        self._agent.read_pending()
+        Not to be called while datagrams are being delivered.
+        """
+        return self._agent.read_pending()
 
-    def read_immediately(self) -> None:
-        """Read what waits, and read datagrams as soon as they arrive from now on."""
-        self._agent.read_immediately()
+    def add_source(self, ssrc: int) -> None:
+        """Receive what comes with an SSRC, from whatever address: a packet was authenticated."""
+        shared = self._options.shared
+        if shared is None or ssrc in self._ssrcs or self._closing.is_set():
+            return
+        if len(self._ssrcs) >= MAX_SOURCES:
+            shared.sources.remove(self._ssrcs.popleft(), self)
+        self._ssrcs.append(ssrc)
+        shared.sources.add(ssrc, self)
 
     async def close(self) -> None:
-        """Stop, close the sockets and wake `_recv`."""
+        """Stop, close the sockets and wake `receive_dtls`."""
         if not self._closing.is_set():
             self._closing.set()
             self.on_media = self._enqueue
+            if (shared := self._options.shared) is not None:
+                for ssrc in self._ssrcs:
+                    shared.sources.remove(ssrc, self)
             async with self._restart_lock:
                 await self._cancel_restart()
             await self._agent.close()
             if self._retired:
                 await asyncio.wait(self._retired)
 
-    # -- used by RTCDtlsTransport --------------------------------------------------------------
+    # -- for the DTLS handshake ----------------------------------------------------------------
 
-    @property
-    def role(self) -> str:
-        return "controlling" if self._agent.ice_controlling else "controlled"
-
-    @property
-    def state(self) -> str:
-        return "closed" if self._closing.is_set() else "completed"
-
-    async def _recv(self) -> bytes:
+    async def receive_dtls(self) -> bytes:
+        """Wait for the next datagram that may be DTLS; raises `ConnectionError` without a path."""
         queue = self._queue
         assert queue is not None
         data = await queue.get()
@@ -230,10 +237,6 @@ class IceTransport:
             queue.put_nowait(None)  # for the next call
             raise ConnectionError("the ICE transport is closed")
         return data
-
-    async def _send(self, data: bytes) -> None:
-        if not self.send(data):
-            raise ConnectionError("there is no path")
 
     # -- called by the agents ------------------------------------------------------------------
 
@@ -274,6 +277,7 @@ class IceTransport:
         """
         await self._cancel_restart()
         agent = IceAgent(self, self._options, ice_controlling=self._agent.ice_controlling)
+        agent.remote_is_lite = self._agent.remote_is_lite
         try:
             found = await agent.gather(servers)
             if not found:
@@ -312,9 +316,6 @@ class IceTransport:
             return False
         old, self._agent, self._next = self._agent, agent, None
         self._was_lost_meanwhile = False
-        if self._coalesces_reads:
-            agent.coalesce_reads()
-        old.read_immediately()  # before packets on the new path
         self._retire(old, after_s=LINGER_S)
         return True
 

@@ -15,13 +15,13 @@ from aiortc.rtp import (
     RtcpSrPacket,
 )
 
-from domain.rtp.reports import ReceptionReport
+from domain.rtp.reports import ReceptionReport, SenderReport
 
 MAX_BLOCKS = 31
 """Report blocks in one receiver report: their count has 5 bits."""
 _CNAME = 1
 _SENDER_REPORT, _RECEIVER_REPORT = 200, 201
-_HEADER, _SENDER_INFO = struct.Struct("!BBH"), struct.Struct("!4xIII")
+_HEADER, _SENDER_INFO = struct.Struct("!BBH"), struct.Struct("!4xIQI")
 _REPORT_HEADER, _BLOCK = struct.Struct("!BBHI"), struct.Struct("!6I")
 
 
@@ -49,6 +49,11 @@ def sender_report(
     return bytes(RtcpSrPacket(ssrc=ssrc, sender_info=info)) + source_description(ssrc, cname)
 
 
+def lsr_of(at: datetime.datetime) -> int:
+    """What a receiver report calls the sender report of the time `at` (its LSR)."""
+    return datetime_to_ntp(at) >> 16 & 0xFFFFFFFF
+
+
 def receiver_report(*, ssrc: int, description: bytes, blocks: Sequence[ReportBlock]) -> bytes:
     """A receiver report with up to `MAX_BLOCKS` blocks; without any it is only a heartbeat.
 
@@ -69,8 +74,8 @@ def receiver_report(*, ssrc: int, description: bytes, blocks: Sequence[ReportBlo
     return b"".join(parts) + description
 
 
-def sender_times(data: bytes) -> Iterator[tuple[int, int]]:
-    """The SSRC of each sender report in a compound packet, and the middle 32 bits of its NTP time.
+def sender_reports(data: bytes, arrived: float) -> Iterator[SenderReport]:
+    """The sender reports in a compound packet that arrived at `arrived` (monotonic seconds).
 
     Raises `ValueError` at the first packet that is not RTCP.
     """
@@ -83,8 +88,8 @@ def sender_times(data: bytes) -> Iterator[tuple[int, int]]:
         if first >> 6 != 2 or behind > end:
             raise ValueError("not an RTCP packet")
         if kind == _SENDER_REPORT and behind - start >= _SENDER_INFO.size:
-            ssrc, seconds, fraction = _SENDER_INFO.unpack_from(data, start)
-            yield ssrc, (seconds & 0xFFFF) << 16 | fraction >> 16
+            ssrc, ntp, rtp_timestamp = _SENDER_INFO.unpack_from(data, start)
+            yield SenderReport(ssrc, ntp, rtp_timestamp, arrived)
         start = behind
 
 

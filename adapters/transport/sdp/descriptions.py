@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import aioice
 from aiortc import RTCDtlsFingerprint, RTCDtlsParameters
 
+from adapters.transport.sdp.extensions import HeaderExtension
+from adapters.transport.sdp.retransmission import Retransmission
 from domain.sound.detection import CodecParameters
 
 
@@ -23,15 +26,6 @@ class LocalTransport:
     """No more candidates follow."""
 
 
-@dataclass(frozen=True, slots=True)
-class MidExtension:
-    """The header extension that carries an m-line's mid in RTP packets (RFC 9143 § 15)."""
-
-    id: int
-    direction: str = ""
-    """The direction to answer, with its slash; empty if the offer has none (RFC 8285 § 5)."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioTrack:
     """An audio m-line that is accepted."""
@@ -40,11 +34,15 @@ class AudioTrack:
     """Its number among all m-lines."""
     mid: str
     codecs: Mapping[int, CodecParameters]
-    """The codecs that can be recorded, by payload type, in the order of preference."""
+    """The negotiated codecs by payload type, in the order of preference. Of an offer these are the
+    one codec that is recorded, and RED if it wraps that one."""
     ssrcs: Sequence[int] = ()
     """The sources that the description announces (RFC 5576)."""
-    mid_extension: MidExtension | None = None
+    extensions: Mapping[str, HeaderExtension] = field(default_factory=lambda: MappingProxyType({}))
+    """The header extensions that this end can use, by URI."""
+    rtcp_mux: bool = False
     rtcp_mux_only: bool = False
+    retransmission: Retransmission = field(default_factory=Retransmission)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,11 @@ class MediaLine:
     profile: str
     formats: str
     mid: str
+    format_lines: Sequence[str] = ()
+    """The attributes that define the formats (``rtpmap``, ``sctp-port``, ``sctpmap``). Parsers want
+    them even for an m-line that is declined."""
+    is_bundled: bool = False
+    """Whether it is in the BUNDLE group of the tracks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,12 @@ class RemoteDescription:
     """All m-lines."""
     transport_index: int
     """The m-line whose transport the tracks use: the first track's own, or that of its bundle."""
+    bundled: Sequence[str] = ()
+    """The mids to answer in the BUNDLE group: that of the transport's m-line first, then those of
+    the tracks. Empty if no group was offered that holds them."""
+    is_ice_lite: bool = False
+    """Whether the other end sends no connectivity checks, so that this end has to control ICE
+    (RFC 8445 § 6.1.1)."""
     transport_codecs: Sequence[str]
     """The codec attributes of that m-line, to be repeated if it is not a track."""
     unwanted: frozenset[int]

@@ -6,122 +6,117 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import aiortc.sdp
-from aiortc import RTCDtlsParameters
+import aioice
+from aiortc import RTCDtlsFingerprint, RTCDtlsParameters
 
 from adapters.transport.ice.candidates import parse_candidate
-from adapters.transport.sdp.codecs import recordable_codecs
+from adapters.transport.sdp.codecs import one_codec, recordable_codecs
 from adapters.transport.sdp.descriptions import (
     AudioTrack,
     MediaLine,
-    MidExtension,
     RemoteDescription,
+)
+from adapters.transport.sdp.extensions import read_extensions
+from adapters.transport.sdp.limits import MAX_CANDIDATES, check_counts, check_size
+from adapters.transport.sdp.retransmission import read_retransmission
+from adapters.transport.sdp.syntax import (
+    Attribute,
+    MediaSection,
+    read_description,
 )
 from domain.errors import CandidateRejected, OfferRejected
 from domain.recording.naming import MAX_TRACKS
 from domain.session.ice import are_ice_credentials
 
-MAX_SDP_BYTES = 100_000
-MAX_SDP_LINES = 1000
 MAX_SSRCS = 16
 """Announced sources of one m-line that are remembered."""
-MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
-# aiortc's parser needs quadratic time for some of these attributes, so they are removed before.
-# They are either not used at all, or read here.
-_WITHHELD = (
-    "a=rtcp-fb:",
-    "a=ssrc:",
-    "a=ssrc-group:",
-    "a=extmap:",
-    "a=msid:",
-    "a=rid:",
-    "a=imageattr",
-)
+_RTP_OVER_DTLS = re.compile("(UDP/TLS/|TCP/DTLS/)?RTP/S?AVPF?")
+"""The profiles that mean RTP over DTLS-SRTP, also those that only old peers write (RFC 8829
+§ 5.1.2)."""
 _SUPPORTED_HASHES = ("sha-256", "sha-384", "sha-512")
-_SSRC = re.compile(r"a=ssrc:([0-9]{1,10})(?: |$)", re.ASCII)
-_MID_EXTMAP = re.compile(
-    rf"a=extmap:([0-9]{{1,3}})(/sendrecv|/sendonly)? {re.escape(MID_URI)}(?: |$)"
-)
-_ANSWERED = {"/sendonly": "/recvonly", "/sendrecv": "/recvonly", "": ""}
+_DTLS_ROLES = {"actpass": "auto", "active": "client", "passive": "server"}
+_FORMAT_ATTRIBUTES = ("rtpmap", "sctp-port", "sctpmap", "max-message-size")
+_SSRC = re.compile(r"([0-9]{1,10})(?: |$)", re.ASCII)
 
 
-def parse_offer(text: str) -> RemoteDescription:
-    """Read an offer; raises `OfferRejected` with the reason for one that cannot be answered."""
-    return _Parser(text, directions=("sendrecv", "sendonly")).parse()
+def parse_offer(text: str, *, codecs: Sequence[str | None] = ()) -> RemoteDescription:
+    """Read an offer; raises `OfferRejected` with the reason for one that cannot be answered.
+
+    `codecs` are the names of the codecs that the tracks are recorded with already, in the order of
+    the tracks. A track uses that codec if it is offered, else the best one.
+    """
+    parser = _Parser(text, directions=("sendrecv", "sendonly"))
+    return parser.parse(codecs=codecs, is_offer=True)
 
 
 def parse_answer(text: str) -> RemoteDescription:
     """Read an answer; raises `OfferRejected` with the reason for one that cannot be used."""
-    return _Parser(text, directions=("sendrecv", "recvonly")).parse()
+    return _Parser(text, directions=("sendrecv", "recvonly")).parse(codecs=(), is_offer=False)
 
 
 class _Parser:
     def __init__(self, text: str, *, directions: Sequence[str]) -> None:
         if not text.strip():
             raise OfferRejected("the SDP is empty")
-        if len(text) > MAX_SDP_BYTES:
-            raise OfferRejected(f"the SDP is longer than {MAX_SDP_BYTES} bytes")
-        all_lines = text.splitlines()
-        lines = [line for line in all_lines if not line.startswith(_WITHHELD)]
-        if len(lines) > MAX_SDP_LINES:
-            raise OfferRejected(f"the SDP has more than {MAX_SDP_LINES} lines")
-        try:
-            description = aiortc.sdp.SessionDescription.parse("\r\n".join(lines))
-        except Exception as error:
-            # aiortc's parser raises whatever a malformed text leads to: AssertionError, KeyError,
-            # StopIteration, AttributeError and more
-            raise OfferRejected("the SDP cannot be read") from error
-        self._media = description.media
-        self._mids = [media.rtp.muxId for media in description.media]
-        self._bundles = [
-            [str(mid) for mid in group.items]
-            for group in description.group
-            if group.semantic == "BUNDLE"
-        ]
-        self._session, self._sections = _sections(all_lines)
+        check_size(text)
+        self._session, self._media = read_description(text)
+        check_counts(self._session, self._media)
+        self._mids = [media.mid for media in self._media]
+        self._bundles: dict[str, Sequence[str]] = {}  # the first group that each mid is in
+        for group in self._session.all("group"):
+            semantics, *mids = group.value.split() or [""]
+            for mid in mids if semantics == "BUNDLE" else ():
+                self._bundles.setdefault(mid, mids)
         self._directions = directions
 
-    def parse(self) -> RemoteDescription:
-        """Parse the first audio m-line, and those that share its transport."""
-        offered = [index for index in range(len(self._media)) if self._is_offered(index)]
-        if not offered:
+    def parse(self, *, codecs: Sequence[str | None], is_offer: bool) -> RemoteDescription:
+        """Parse the first audio m-line that can be recorded, and those that share its transport."""
+        sent = [index for index in range(len(self._media)) if self._is_sent(index)]
+        if not sent:
             raise OfferRejected("the SDP has no audio to record")
-        first = self._track(offered[0])
-        if first is None:
-            raise OfferRejected(
-                "the SDP has no codec that can be recorded (Opus, PCMU, PCMA, G722)"
-            )
-        tracks, declined = [first], Counter[str]()
-        bundled = self._bundled_with(first)
-        for index in offered[1:]:
-            if self._mids[index] not in bundled:
+        tracks: list[AudioTrack] = []
+        declined = Counter[str]()
+        bundled: set[str] = set()
+        for index in sent:
+            if tracks and self._mids[index] not in bundled:
                 declined["outside of the first one's BUNDLE group"] += 1
-            elif len(tracks) == MAX_TRACKS:
+                continue
+            if len(tracks) == MAX_TRACKS:
                 declined[f"beyond {MAX_TRACKS} tracks"] += 1
-            elif (track := self._track(index)) is None:
+                continue
+            name = codecs[len(tracks)] if len(tracks) < len(codecs) else None
+            if not _RTP_OVER_DTLS.fullmatch(self._media[index].profile):
+                declined["without RTP over DTLS"] += 1
+            elif (track := self._track(index, codec=name, is_offer=is_offer)) is None:
                 declined["without a codec that can be recorded"] += 1
             else:
                 tracks.append(track)
-        return self._description(tracks, self._transport_of(first), declined)
+                bundled = bundled or self._bundled_with(track)
+        if not tracks:
+            profiles = ", ".join(sorted({self._media[index].profile for index in sent}))
+            raise OfferRejected(
+                "the SDP has no codec that can be recorded (Opus, PCMU, PCMA, G722)"
+                if "without a codec that can be recorded" in declined
+                else f"the SDP has no audio over DTLS (UDP/TLS/RTP/SAVPF), but {profiles}"
+            )
+        return self._description(tracks, self._transport_of(tracks[0]), declined)
 
-    def _is_offered(self, index: int) -> bool:
+    def _is_sent(self, index: int) -> bool:
+        """Whether an m-line is audio that the other end sends, or receives if this is an answer."""
         media = self._media[index]
         # in a bundle only the first m-line has a port (RFC 9143 § 7.2)
         is_there = media.port or self._is_bundle_only(index)
-        return bool(
-            media.kind == "audio"
-            and is_there
-            and (media.direction or "sendrecv") in self._directions
-        )
+        direction = media.direction or self._session.direction or "sendrecv"
+        return bool(media.kind == "audio" and is_there and direction in self._directions)
 
     def _is_bundle_only(self, index: int) -> bool:
-        return "a=bundle-only" in self._sections[index]
+        # outside of a bundle, port 0 means that the m-line is not used
+        return self._mids[index] in self._bundles and self._media[index].has("bundle-only")
 
     def _bundled_with(self, first: AudioTrack) -> set[str]:
         """The mids that use the same transport as a track; without those that are ambiguous."""
         count = Counter(self._mids)
-        bundles = (bundle for bundle in self._bundles if first.mid in bundle)
-        return {mid for bundle in bundles for mid in bundle if mid and count[mid] == 1}
+        return {mid for mid in self._bundles.get(first.mid, ()) if count[mid] == 1}
 
     def _transport_of(self, track: AudioTrack) -> int:
         """The m-line that describes the transport which a track uses.
@@ -129,32 +124,40 @@ class _Parser:
         That is the first of its bundle where the offer has bundled them already: the track is
         bundle-only, or both have the same ICE credentials (max-bundle).
         """
-        for bundle in self._bundles:
-            if track.mid in bundle and bundle[0] in self._mids:
-                tagged = self._mids.index(bundle[0])
-                same = self._credentials(tagged) == self._credentials(track.index)
-                if same or self._is_bundle_only(track.index):
-                    return tagged
+        bundle = self._bundles.get(track.mid)
+        if bundle and bundle[0] in self._mids:
+            tagged = self._mids.index(bundle[0])
+            same = self._credentials(tagged) == self._credentials(track.index)
+            if same or self._is_bundle_only(track.index):
+                return tagged
         return track.index
 
-    def _credentials(self, index: int) -> tuple[str | None, str | None]:
-        ice = self._media[index].ice
-        return (ice.usernameFragment, ice.password) if ice else (None, None)
+    def _last(self, index: int, name: str) -> Attribute | None:
+        """An attribute of an m-line; that of the session is its default."""
+        return self._media[index].last(name) or self._session.last(name)
 
-    def _track(self, index: int) -> AudioTrack | None:
-        media, section = self._media[index], self._sections[index]
+    def _credentials(self, index: int) -> tuple[str, str]:
+        username, password = self._last(index, "ice-ufrag"), self._last(index, "ice-pwd")
+        return (username.value if username else "", password.value if password else "")
+
+    def _track(self, index: int, *, codec: str | None, is_offer: bool) -> AudioTrack | None:
+        media = self._media[index]
         codecs = recordable_codecs(media)
+        if is_offer:
+            codecs = one_codec(codecs, name=codec)
         if not codecs:
             return None
-        ssrcs = [int(found[1]) for line in section if (found := _SSRC.match(line))]
+        ssrcs = [int(found[1]) for item in media.all("ssrc") if (found := _SSRC.match(item.value))]
         return AudioTrack(
             index=index,
-            mid=media.rtp.muxId,
+            mid=media.mid,
             codecs=codecs,
             # several attributes of a source have a line each
             ssrcs=tuple(dict.fromkeys(ssrcs))[:MAX_SSRCS],
-            mid_extension=_mid_extension([*section, *self._session]),
-            rtcp_mux_only="a=rtcp-mux-only" in section,
+            extensions=read_extensions([media, self._session]),
+            rtcp_mux=media.has("rtcp-mux") or media.has("rtcp-mux-only"),
+            rtcp_mux_only=media.has("rtcp-mux-only"),
+            retransmission=read_retransmission(media, codecs),
         )
 
     def _description(
@@ -166,68 +169,86 @@ class _Parser:
             raise OfferRejected("the SDP has no ICE credentials")
         if not are_ice_credentials(username, password):
             raise OfferRejected("the SDP's ICE credentials are invalid")
-        fingerprints = [
-            item
-            for item in (media.dtls.fingerprints if media.dtls else [])
-            if item.algorithm.lower() in _SUPPORTED_HASHES
-        ]
-        if not fingerprints:
-            raise OfferRejected("the SDP has no fingerprint, or no setup role, for DTLS")
-        assert media.dtls is not None
-        try:
-            candidates = [
-                parse_candidate(aiortc.sdp.candidate_to_sdp(item)) for item in media.ice_candidates
-            ]
-        except CandidateRejected as error:
-            raise OfferRejected(str(error)) from error
         return RemoteDescription(
             username=username,
             password=password,
-            dtls=RTCDtlsParameters(fingerprints=fingerprints, role=media.dtls.role),
+            dtls=self._dtls(transport),
             tracks=tuple(tracks),
-            candidates=[item for item in candidates if item is not None],
-            candidates_complete=media.ice_candidates_complete,
-            media_lines=[
-                MediaLine(item.kind, item.profile, " ".join(map(str, item.fmt)), item.rtp.muxId)
-                for item in self._media
-            ],
+            candidates=_candidates(media),
+            candidates_complete=self._last(transport, "end-of-candidates") is not None,
+            media_lines=[self._media_line(item, tracks[0]) for item in self._media],
             transport_index=transport,
-            transport_codecs=[
-                line
-                for line in self._sections[transport]
-                if line.startswith(("a=rtpmap:", "a=fmtp:"))
-            ],
+            bundled=self._bundled(tracks, transport),
+            is_ice_lite=self._session.has("ice-lite"),
+            transport_codecs=[f"a={item.name}:{item.value}" for item in _codec_attributes(media)],
             unwanted=self._unwanted(tracks),
             declined=declined,
         )
 
+    def _media_line(self, media: MediaSection, first: AudioTrack) -> MediaLine:
+        lines = [
+            f"a={item.name}:{item.value}" for name in _FORMAT_ATTRIBUTES for item in media.all(name)
+        ]
+        return MediaLine(
+            media.kind,
+            media.profile,
+            " ".join(media.formats),
+            media.mid,
+            lines,
+            is_bundled=first.mid in self._bundles
+            and self._bundles.get(media.mid) is self._bundles[first.mid],
+        )
+
+    def _dtls(self, index: int) -> RTCDtlsParameters:
+        setup = self._last(index, "setup")
+        # those of the m-line override those of the session (RFC 8122 § 5)
+        attributes = self._media[index].all("fingerprint") or self._session.all("fingerprint")
+        fingerprints = [
+            item
+            for item in map(_fingerprint, attributes)
+            if item.algorithm.lower() in _SUPPORTED_HASHES
+        ]
+        if not fingerprints or setup is None:
+            raise OfferRejected("the SDP has no fingerprint, or no setup role, for DTLS")
+        if setup.value not in _DTLS_ROLES:
+            raise setup.unreadable("not actpass, active or passive")
+        return RTCDtlsParameters(fingerprints=fingerprints, role=_DTLS_ROLES[setup.value])
+
+    def _bundled(self, tracks: Sequence[AudioTrack], transport: int) -> Sequence[str]:
+        group = self._bundles.get(tracks[0].mid, ())
+        indexes = dict.fromkeys([transport, *(track.index for track in tracks)])
+        # an empty mid is in no group
+        return [self._mids[index] for index in indexes if self._mids[index] in group]
+
     def _unwanted(self, tracks: Sequence[AudioTrack]) -> frozenset[int]:
-        wanted = {payload_type for track in tracks for payload_type in track.codecs}
         accepted = {track.index for track in tracks}
-        return frozenset(
-            payload_type
-            for index, item in enumerate(self._media)
-            for payload_type in item.fmt
-            if index not in accepted and isinstance(payload_type, int)
-        ).difference(wanted)
+        wanted, others = set[int](), set[int]()
+        for index, media in enumerate(self._media):
+            if media.kind in ("audio", "video"):
+                (wanted if index in accepted else others).update(media.payload_types)
+        return frozenset(others - wanted)
 
 
-def _sections(lines: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """The lines of the session, and those of each m-line."""
-    session: list[str] = []
-    sections: list[list[str]] = []
-    for line in lines:
-        if line.startswith("m="):
-            sections.append([])
-        (sections[-1] if sections else session).append(line.strip())
-    return session, sections
+def _codec_attributes(media: MediaSection) -> Sequence[Attribute]:
+    # one without a value for its format would be an answer that others cannot read
+    found = [item for name in ("rtpmap", "fmtp") for item in media.all(name) if " " in item.value]
+    return sorted(found, key=lambda attribute: attribute.line)
 
 
-def _mid_extension(lines: Sequence[str]) -> MidExtension | None:
-    for line in lines:
-        if found := _MID_EXTMAP.match(line):
-            number = int(found[1])
-            # a larger number is provisional (RFC 8285 § 6)
-            if 1 <= number <= 255:
-                return MidExtension(number, _ANSWERED[found[2] or ""])
-    return None
+def _candidates(media: MediaSection) -> list[aioice.Candidate]:
+    candidates = []
+    for attribute in media.all("candidate")[:MAX_CANDIDATES]:
+        try:
+            candidate = parse_candidate(attribute.value)
+        except CandidateRejected as error:
+            raise attribute.unreadable("not an ICE candidate") from error
+        if candidate is not None:
+            candidates.append(candidate)
+    return candidates
+
+
+def _fingerprint(attribute: Attribute) -> RTCDtlsFingerprint:
+    algorithm, _, value = attribute.value.partition(" ")
+    if not (algorithm and value.strip()):
+        raise attribute.unreadable("not of the form HASH FINGERPRINT")
+    return RTCDtlsFingerprint(algorithm, value.strip())

@@ -9,10 +9,10 @@ from adapters.transport.sdp.descriptions import (
     AudioTrack,
     LocalTransport,
     MediaLine,
-    MidExtension,
     RemoteDescription,
 )
-from adapters.transport.sdp.parsing import MID_URI
+from adapters.transport.sdp.extensions import CAPTURE_TIME_URI, MID_URI, HeaderExtension
+from adapters.transport.sdp.retransmission import answered_rtx, retransmission_lines
 from domain.rtp.packetizer import OPUS_PAYLOAD_TYPE
 
 
@@ -27,6 +27,7 @@ def write_offer(local: LocalTransport, *, channels: int) -> str:
         "a=rtcp-mux",
         f"a=rtpmap:{OPUS_PAYLOAD_TYPE} opus/48000/2",
         f"a=fmtp:{OPUS_PAYLOAD_TYPE} minptime=10;useinbandfec=1;sprop-stereo={stereo}",
+        f"a=rtcp-fb:{OPUS_PAYLOAD_TYPE} nack",
         *_transport_lines(local, setup="actpass"),
     ]
     return _session(["0"], [audio])
@@ -43,7 +44,9 @@ def write_answer(
     setup = "passive" if offer.dtls_role == "server" else "active"
     # repeated for each accepted m-line of the bundle: RFC 9143 § 7.1.3 asks for it once, but aiortc
     # expects it everywhere, and browsers write it so
-    transport = ["c=IN IP4 0.0.0.0", "a=recvonly", "a=rtcp-mux"]
+    transport = ["c=IN IP4 0.0.0.0", "a=recvonly"]
+    if offer.tracks[0].rtcp_mux:
+        transport.append("a=rtcp-mux")
     if offer.tracks[0].rtcp_mux_only:
         transport.append("a=rtcp-mux-only")  # required in the answer by RFC 9725 § 4.4.1
     transport += _transport_lines(local, setup=setup)
@@ -58,20 +61,23 @@ def write_answer(
             media.append([first, *transport, *_mid_lines(line), *offer.transport_codecs])
         else:
             first = f"m={line.kind} 0 {line.profile} {line.formats}"
-            media.append([first, "c=IN IP4 0.0.0.0", "a=inactive", *_mid_lines(line)])
+            declined = [first, "c=IN IP4 0.0.0.0", "a=inactive", *_mid_lines(line)]
+            # RFC 9143 has no use for credentials here. But werift takes those of any m-line for
+            # those of the bundle, and without them forgets the ones that it knows.
+            credentials = _credential_lines(local) if line.is_bundled else []
+            media.append([*declined, *line.format_lines, *credentials])
     # the first mid names the m-line that describes the transport (RFC 9143 § 7.3.2)
-    bundled = dict.fromkeys([offer.transport_index, *sorted(tracks)])
-    return _session([offer.media_lines[index].mid for index in bundled], media)
+    return _session(offer.bundled, media)
 
 
-def negotiated_mid_extension(offer: RemoteDescription) -> MidExtension | None:
+def negotiated_mid_extension(offer: RemoteDescription) -> HeaderExtension | None:
     """The mid header extension that the answer accepts: where there are several tracks.
 
     In a bundle all m-lines use the same id for it (RFC 9143 § 9).
     """
     if len(offer.tracks) == 1:
         return None
-    extensions = (track.mid_extension for track in offer.tracks)
+    extensions = (track.extensions.get(MID_URI) for track in offer.tracks)
     return next((extension for extension in extensions if extension is not None), None)
 
 
@@ -79,18 +85,21 @@ def _accepted(
     line: MediaLine,
     transport: Sequence[str],
     track: AudioTrack,
-    extension: MidExtension | None,
+    extension: HeaderExtension | None,
     preferences: OpusPreferences,
 ) -> list[str]:
-    extmap = []
-    if extension is not None and track.mid_extension == extension:
-        extmap.append(f"a=extmap:{extension.id}{extension.direction} {MID_URI}")
+    accepted = {uri: item for uri, item in track.extensions.items() if uri == CAPTURE_TIME_URI}
+    if extension is not None and track.extensions.get(MID_URI) == extension:
+        accepted[MID_URI] = extension
+    extmap = [f"a=extmap:{item.id}{item.direction} {uri}" for uri, item in accepted.items()]
+    formats = (*track.codecs, *answered_rtx(track.retransmission, track.codecs))
     return [
-        f"m=audio 9 {line.profile} {' '.join(map(str, track.codecs))}",
+        f"m=audio 9 {line.profile} {' '.join(map(str, formats))}",
         *transport,
         *_mid_lines(line),
         *extmap,
         *codec_lines(track.codecs, preferences),
+        *retransmission_lines(track.retransmission, track.codecs),
     ]
 
 
@@ -98,10 +107,13 @@ def _mid_lines(line: MediaLine) -> list[str]:
     return [f"a=mid:{line.mid}"] if line.mid else []
 
 
+def _credential_lines(local: LocalTransport) -> list[str]:
+    return [f"a=ice-ufrag:{local.username}", f"a=ice-pwd:{local.password}"]
+
+
 def _transport_lines(local: LocalTransport, *, setup: str) -> list[str]:
     return [
-        f"a=ice-ufrag:{local.username}",
-        f"a=ice-pwd:{local.password}",
+        *_credential_lines(local),
         "a=ice-options:trickle",
         f"a=fingerprint:{local.fingerprint.algorithm} {local.fingerprint.value}",
         f"a=setup:{setup}",
@@ -112,7 +124,7 @@ def _transport_lines(local: LocalTransport, *, setup: str) -> list[str]:
 
 def _session(bundle: Sequence[str], media: Sequence[Sequence[str]]) -> str:
     lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0"]
-    if any(bundle):
+    if bundle:
         lines.append(f"a=group:BUNDLE {' '.join(bundle)}")
     for section in media:
         lines += section

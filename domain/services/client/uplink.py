@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from domain.errors import (
-    ConnectionFailed,
     EndUnconfirmed,
     GaplessError,
+    NoMediaPath,
     Refusal,
     ServerRefused,
     ServerUnreachable,
     SessionOver,
-    WrongServer,
 )
-from domain.events import RetryScheduled, StreamConnected, StreamInterrupted, StreamResumed
+from domain.events.client import (
+    RetryScheduled,
+    StreamConnected,
+    StreamInterrupted,
+    StreamResumed,
+)
 from domain.ports.clock import Clock, Spawner, Work
 from domain.ports.events import EventPublisher
+from domain.ports.media import PathReport
 from domain.ports.signaling import ClientConnection, ClientTransport, SignalingClient
+from domain.recording.restoring import SpoolInfo
 from domain.rtp.counters import signed
 from domain.rtp.packets import RtpPacket
+from domain.rtp.retransmission import SentPackets
+from domain.services.client.attempt import Attempt
+from domain.services.client.retrying import is_temporary
 from domain.session.backoff import Backoff
-from domain.session.ice import IceCandidate, IceDescription
 
 DEAD_AFTER_S = 2.5
 """A path is dead after this long without a report; the server reports twice a second."""
@@ -36,6 +44,10 @@ LONGEST_ATTEMPT_S = 20.0
 """Each attempt gets twice the time of the previous one, up to this: some working paths are slow."""
 CONFIRM_S = 1.5
 """How long to wait at the end until the server reports the last packet."""
+SURELY_ARRIVED_S = 0.25
+"""A report that comes so long after the last packet would name it if it had arrived."""
+QUIET_S = 0.3
+"""At the end, the server has what it can get once it has asked for nothing for this long."""
 END_S = 10.0
 """How long to retry the request that ends the session."""
 
@@ -71,29 +83,39 @@ class Uplink:
         self._watch: Work | None = None
         self._resume: str | None = None
         self._last_sequence: int | None = None
+        self._sent = SentPackets()
+        self._requested_at = float("-inf")  # when the server last asked for packets again
         self._reported: int | None = None
         # since when packets have been sent without progress in the server's reports
         self._unreported_since: float | None = None
+        self._has_retried = False  # to open the session
         # state of the current outage:
         self._attempt_s = ATTEMPT_S
         self._may_restart = False
         self._was_restart_answered = False
         self.session_id = ""
+        self.spool: SpoolInfo | None = None
+        """What each offer says of the client's spool."""
+        self.on_session: Callable[[str, str], None] | None = None
+        """Called with the id of a session and the secret that opens it, when they are new."""
         self.failure: GaplessError | None = None
         """The refusal that ended the session."""
 
     async def open(self) -> bool:
         """Try once to open the session; return False, after a pause, if the caller should retry.
 
-        Raises `ServerRefused`.
+        Raises `ServerRefused` or `WrongServer`. After a first retry only a Gapless server's refusal
+        is final: another one may be in the way for now, such as a captive portal.
         """
-        attempt = _Attempt(self._transport, self._signaling, self._name, None)
+        attempt = self._attempt()
         await attempt.run()
         if attempt.error is not None:
             if attempt.session_id:
                 await self._forget(attempt.session_id)
-            if not _is_temporary(attempt.error):
-                raise attempt.error
+            error = attempt.error
+            if not is_temporary(error) and (not self._has_retried or _is_refusal(error)):
+                raise error
+            self._has_retried = True
             delay = self._backoff.next_delay_s()
             self._events.publish(RetryScheduled(str(attempt.error), delay))
             await self._clock.sleep(delay)
@@ -103,13 +125,28 @@ class Uplink:
         self._watch = self._spawner.spawn(self._stay_connected(), name="watch connection")
         return True
 
+    @property
+    def path_report(self) -> PathReport | None:
+        """What the server last reported of the path in use."""
+        return None if self._connection is None else self._connection.path_report
+
     def send(self, packet: RtpPacket) -> None:
         """Send a packet; drop it if there is no connection."""
         self._last_sequence = packet.sequence
+        self._sent.add(packet)
         if self._unreported_since is None:
             self._unreported_since = self._clock.monotonic()
         if self._connection is not None:
             self._connection.send(packet)
+
+    def _requested(self, connection: ClientConnection, sequences: Sequence[int]) -> None:
+        """Send packets again that the server has missed, also those of an earlier connection."""
+        self._requested_at = self._clock.monotonic()
+        self._send_again(connection, sequences)
+
+    def _send_again(self, connection: ClientConnection, sequences: Sequence[int]) -> None:
+        for packet in self._sent.requested(sequences, now=self._clock.monotonic()):
+            connection.send_again(packet)
 
     async def close(self) -> float | None:
         """End the session, wait for its recording, and return its length in seconds, if told.
@@ -160,7 +197,7 @@ class Uplink:
         """Attempt once to reconnect, unless the old path recovers; pause after a failure."""
         old = self._connection
         assert old is not None
-        attempt = _Attempt(self._transport, self._signaling, self._name, self._resume)
+        attempt = self._attempt()
         lost = old if self._may_restart and old.is_open else None
         work = self._spawner.spawn(attempt.run(lost), name="reconnect")
 
@@ -170,7 +207,7 @@ class Uplink:
 
         try:
             if not await self._wait(self._attempt_s, is_decided):
-                attempt.error = ConnectionFailed(f"no media path within {self._attempt_s:g} s")
+                attempt.error = NoMediaPath(f"within {self._attempt_s:g} s")
                 self._attempt_s = min(2 * self._attempt_s, LONGEST_ATTEMPT_S)
             await work.cancel()
         except BaseException:
@@ -189,12 +226,17 @@ class Uplink:
             await old.close(tell_server=False)
         elif self._is_alive():
             return
-        elif attempt.error is not None and _ends_session(attempt.error):
+        elif attempt.error is not None and _is_refusal(attempt.error):
             self.failure = attempt.error
         else:
             delay = self._backoff.next_delay_s()
             self._events.publish(RetryScheduled(str(attempt.error), delay))
             await self._wait(delay, self._is_alive)
+
+    def _attempt(self) -> Attempt:
+        return Attempt(
+            self._transport, self._signaling, name=self._name, resume=self._resume, spool=self.spool
+        )
 
     def _note_reports(self) -> None:
         """Note whether the server's reports have progressed, that is, whether packets arrive."""
@@ -223,25 +265,46 @@ class Uplink:
             await self._clock.sleep(POLL_S)
         return True
 
-    def _adopt(self, attempt: _Attempt) -> None:
-        self._connection = attempt.connection
+    def _adopt(self, attempt: Attempt) -> None:
+        connection = self._connection = attempt.connection
+        assert connection is not None
+        connection.on_requested = lambda sequences: self._requested(connection, sequences)
         self._reported, self._unreported_since = None, None
+        is_new = (self.session_id, self._resume) != (attempt.session_id, attempt.resume)
         self.session_id, self._resume = attempt.session_id, attempt.resume
+        if is_new and self.on_session is not None:
+            assert self._resume is not None
+            self.on_session(self.session_id, self._resume)
 
     # -- the end -------------------------------------------------------------------------------
 
     async def _confirm(self, connection: ClientConnection) -> None:
-        """Wait until the server reports the last packet, if it is still reporting."""
+        """Wait until the server reports the last packet and asks for no other, if it is there.
 
-        def has_all() -> bool:
+        If a report shows that the last packet is missing, it is sent again: the server cannot know
+        of it, and so cannot ask for it. On a path that loses packets no report is waited for: a
+        last packet that came a second late would look as if the sender had stalled before it.
+        """
+        began_at = self._clock.monotonic()
+        path = self.path_report
+        is_lossy = path is not None and path.fraction_lost > 0
+
+        def has_last() -> bool:
             reported, last = connection.highest_reported, self._last_sequence
             if last is None or not connection.is_open:
                 return True
-            return reported is not None and signed(reported - last, bits=16) >= 0
+            if reported is not None and signed(reported - last, bits=16) >= 0:
+                return True
+            if is_lossy or connection.heard_at - began_at >= SURELY_ARRIVED_S:
+                self._send_again(connection, [last])
+            return False
+
+        def is_quiet() -> bool:
+            return self._clock.monotonic() - self._requested_at >= QUIET_S
 
         silent_s = self._clock.monotonic() - connection.heard_at
-        if silent_s < DEAD_AFTER_S:
-            await self._wait(CONFIRM_S, has_all)
+        if silent_s < DEAD_AFTER_S and await self._wait(CONFIRM_S, has_last):
+            await self._wait(CONFIRM_S, is_quiet)
 
     async def _end(self) -> float | None:
         self._backoff.reset()
@@ -250,7 +313,7 @@ class Uplink:
             try:
                 return await self._signaling.delete(self.session_id)
             except (ServerUnreachable, ServerRefused) as error:
-                if not _is_temporary(error):
+                if not is_temporary(error):
                     raise
                 delay = self._backoff.next_delay_s()
                 if self._clock.monotonic() + delay >= until:
@@ -265,90 +328,6 @@ class Uplink:
             await self._signaling.delete(session_id)
 
 
-class _Attempt:
-    """One attempt to (re)connect: it ends with either a `connection` or an `error`."""
-
-    def __init__(
-        self,
-        transport: ClientTransport,
-        signaling: SignalingClient,
-        name: str,
-        resume: str | None,
-    ) -> None:
-        self._transport = transport
-        self._signaling = signaling
-        self._name = name
-        self.resume = resume
-        self.session_id = ""
-        self.connection: ClientConnection | None = None
-        self.error: GaplessError | None = None
-        self.was_restart_answered = False
-        """Whether the server has answered an ICE restart."""
-        self.is_restarting = False
-        """Whether both ends are switching to another path."""
-
-    async def run(self, lost: ClientConnection | None = None) -> None:
-        """Restart ICE on the `lost` connection, if given; otherwise, or if that fails, connect."""
-        try:
-            if lost is None or not await self._restart(lost):
-                await self._connect()
-        except GaplessError as error:
-            self.error = error
-
-    async def _restart(self, lost: ClientConnection) -> bool:
-        """Restart ICE; return False if a new connection should be attempted instead."""
-
-        async def exchange(local: IceDescription) -> IceDescription:
-            assert self.resume is not None
-            remote = await self._signaling.restart_ice(self.resume, local, ice_tag=lost.ice_tag)
-            self.is_restarting = True
-            return remote
-
-        try:
-            await lost.restart_ice(exchange)
-        except GaplessError as error:
-            if isinstance(error, ServerUnreachable) and _is_temporary(error):
-                raise  # a new connection could not reach the server either
-            self.was_restart_answered = True
-            return False
-        finally:
-            self.is_restarting = False
-        self.connection = lost
-        return True
-
-    async def _connect(self) -> None:
-        connection = self._transport.open()
-        try:
-            answer = await self._signaling.offer(
-                connection.offer_sdp, name=self._name, resume=self.resume
-            )
-            self.session_id, self.resume = answer.session_id, answer.resume
-
-            async def send_candidate(candidate: IceCandidate) -> None:
-                try:
-                    await self._signaling.send_candidate(answer.session_id, candidate)
-                except ServerRefused as error:
-                    # another process may own the session by now; the next offer finds it
-                    raise ConnectionFailed(
-                        f"the server rejected an ICE candidate: {error}"
-                    ) from error
-
-            await connection.connect(
-                answer.sdp, ice_servers=answer.ice_servers, send_candidate=send_candidate
-            )
-            self.connection = connection
-        finally:
-            if self.connection is None:
-                await connection.close(tell_server=False)
-
-
-def _is_temporary(error: GaplessError) -> bool:
-    """Whether a retry may succeed."""
-    if isinstance(error, ServerRefused):
-        return error.refusal is Refusal.TEMPORARY
-    return not isinstance(error, WrongServer)
-
-
-def _ends_session(error: GaplessError) -> bool:
-    """Whether this answer to a reconnecting client means that its session is over."""
+def _is_refusal(error: GaplessError) -> bool:
+    """Whether a Gapless server refuses the client: it is not wanted, or its session is over."""
     return isinstance(error, ServerRefused) and error.refusal is Refusal.FINAL

@@ -16,7 +16,7 @@ class Accepted:
 
     session_id: str
     resume: str = field(repr=False)
-    """The secret that opens the session: to resume it, and to reach its connection."""
+    """The secret that opens the session: to resume, change or end it."""
     answer_sdp: str = field(repr=False)
     ice_tag: str
     """Names the ICE session of the answer."""

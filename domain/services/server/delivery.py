@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from domain.ports.clock import Spawner
+from domain.ports.clock import Clock, Spawner
 from domain.rtp.packets import RtpPacket
-from domain.rtp.reports import ReceptionReport
+from domain.rtp.reports import ReceptionReport, SenderReport
 from domain.services.server.live_session import (
+    AskForMissing,
     Effect,
     LiveSession,
     ServiceEffect,
@@ -18,6 +19,8 @@ from domain.services.server.live_session import (
 
 DECODED_TOGETHER = 12
 """Sessions that are decoded without a break. It takes some milliseconds; then other work runs."""
+ASK_S = 0.01
+"""How often sessions that miss packets are looked at, to ask for them."""
 
 
 class Delivery:
@@ -28,12 +31,17 @@ class Delivery:
     """
 
     def __init__(
-        self, spawner: Spawner, apply: Callable[[LiveSession, Sequence[ServiceEffect]], None]
+        self,
+        clock: Clock,
+        spawner: Spawner,
+        apply: Callable[[LiveSession, Sequence[ServiceEffect]], None],
     ) -> None:
-        """`apply` carries out the effects of a session, except a take-over."""
+        """`apply` carries out the effects of a session that concern its life."""
+        self._clock = clock
         self._spawner = spawner
         self._apply = apply
         self._undecoded: dict[LiveSession, None] = {}  # in order, each once
+        self._incomplete: dict[LiveSession, None] = {}  # a timer runs while there are any
 
     def received(
         self,
@@ -51,6 +59,13 @@ class Delivery:
             self.apply(live, effects)
         self._decode_soon(live)
 
+    def sender_reported(
+        self, live: LiveSession, connection: SessionConnection, report: SenderReport
+    ) -> None:
+        """Pass a sender report of a connection to its session."""
+        if live.sender_reported(connection, report):
+            self._decode_soon(live)
+
     def release_overdue(self, live: LiveSession, *, now: float) -> None:
         """Release packets of a session whose predecessors are overdue."""
         try:
@@ -67,9 +82,30 @@ class Delivery:
         for effect in effects:
             if isinstance(effect, TakeOver):
                 self._take_over_soon(live, effect.connection)
+            elif isinstance(effect, AskForMissing):
+                self._ask_for_missing(live)
             else:
                 others.append(effect)
         self._apply(live, others)
+
+    def _ask_for_missing(self, live: LiveSession) -> None:
+        """Ask regularly for the packets that a session misses, with one timer for all sessions."""
+        if not self._incomplete:
+            self._spawner.later(ASK_S, self._ask)
+        self._incomplete[live] = None
+
+    def _ask(self) -> None:
+        now = self._clock.monotonic()
+        for live in list(self._incomplete):
+            try:
+                live.request_missing(now=now)
+                if not live.is_incomplete:
+                    del self._incomplete[live]
+            except Exception as error:
+                del self._incomplete[live]
+                self.apply(live, live.fail(error))
+        if self._incomplete:
+            self._spawner.later(ASK_S, self._ask)
 
     def _take_over_soon(self, live: LiveSession, connection: SessionConnection) -> None:
         """Let a connection take over as soon as no packets are being delivered.
@@ -126,8 +162,14 @@ class DeliverySink:
     def packets_received(self, track: int, packets: Sequence[RtpPacket]) -> None:
         self._delivery.received(self._live, self._connection, track, packets)
 
-    def connection_closed(self) -> None:
-        self._delivery.apply(self._live, self._live.closed(self._connection))
+    def sender_reported(self, report: SenderReport) -> None:
+        self._delivery.sender_reported(self._live, self._connection, report)
+
+    def packet_repeated(self, ssrc: int, sequence: int, *, now: float) -> None:
+        self._live.packet_repeated(self._connection, ssrc, sequence, now=now)
+
+    def connection_closed(self, reason: str | None = None) -> None:
+        self._delivery.apply(self._live, self._live.closed(self._connection, reason))
 
     def reception_reports(self) -> Sequence[ReceptionReport]:
         return self._live.reception_reports(self._connection)

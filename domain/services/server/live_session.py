@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from domain.events import (
+from domain.events.server import (
     RecordingFailed,
     ServerEvent,
     SessionFailed,
@@ -16,8 +16,9 @@ from domain.events import (
 from domain.ports.clock import Work
 from domain.ports.signaling import ServerConnection
 from domain.ports.storage import InterruptedRecording
+from domain.recording.restoring import SpoolInfo
 from domain.rtp.packets import RtpPacket
-from domain.rtp.reports import ReceptionReport
+from domain.rtp.reports import ReceptionReport, SenderReport
 from domain.services.server.track_processor import AudioTrackProcessor
 from domain.session.session import Session, SessionInput, SessionState
 
@@ -30,9 +31,13 @@ class SessionConnection:
     offer: str
     """The digest of the offer that this connection answers."""
     connect_deadline: float
+    spool: SpoolInfo | None = None
+    """What its offer says of the client's spool, which belongs to the first track."""
     is_connected: bool = False
     held: list[tuple[int, Sequence[RtpPacket]]] = field(default_factory=list)
     """Packets that arrived before the connection took over, with the index of their track."""
+    reports: list[SenderReport] = field(default_factory=list)
+    """The sender reports that came with them; only the latest ones are kept."""
     was_closed: bool = False
     """Whether it was closed before it took over, while its packets were held."""
 
@@ -42,6 +47,11 @@ class TakeOver:
     """Read the packets of the serving connection, then let this connection take over."""
 
     connection: SessionConnection
+
+
+@dataclass(frozen=True, slots=True)
+class AskForMissing:
+    """Call `request_missing` regularly from now on, while the session `is_incomplete`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +66,15 @@ class End:
     """End the session."""
 
     cause: SessionInput
+    detail: str | None = None
+    """Why the connection failed, if that is the cause."""
 
 
+MAX_HELD_REPORTS = 16
+_ASK_FOR_MISSING = AskForMissing()
 ServiceEffect: TypeAlias = Release | End | ServerEvent
 """What the service has to do; it publishes events."""
-Effect: TypeAlias = TakeOver | ServiceEffect
+Effect: TypeAlias = TakeOver | AskForMissing | ServiceEffect
 """What the caller has to do."""
 
 
@@ -106,6 +120,11 @@ class LiveSession:
         """Whether the session has ended or failed, so that nothing more is recorded."""
         return self._is_faulty or self.session.state is SessionState.ENDED
 
+    @property
+    def codec_names(self) -> Sequence[str | None]:
+        """The codec of each track's recording; None before the track's first packet."""
+        return [track.codec_name for track in self.tracks]
+
     def resume(self, interrupted: InterruptedRecording, *, track: int) -> None:
         """Continue a recording of this session whose process was killed."""
         self._make_tracks(track)
@@ -120,7 +139,12 @@ class LiveSession:
         )
 
     def add_connection(
-        self, connection: ServerConnection, *, offer: str, now: float
+        self,
+        connection: ServerConnection,
+        *,
+        offer: str,
+        now: float,
+        spool: SpoolInfo | None = None,
     ) -> tuple[SessionConnection, Sequence[Effect]]:
         """Add a connection; it replaces one that has not served yet."""
         effects: list[Effect] = []
@@ -128,7 +152,7 @@ class LiveSession:
             if other is not self._serving and not other.held:
                 effects += self._drop(other)
         self.session.connect_deadline = now + self._connect_timeout_s
-        added = SessionConnection(connection, offer, self.session.connect_deadline)
+        added = SessionConnection(connection, offer, self.session.connect_deadline, spool)
         self.connections.append(added)
         return added, effects
 
@@ -149,6 +173,15 @@ class LiveSession:
             return self._received_first(connection, index, packets)
         return self._received(index, packets)
 
+    def sender_reported(self, connection: SessionConnection, report: SenderReport) -> bool:
+        """Pass a sender report to the track of its source; return whether there is one."""
+        if self.is_over:
+            return False
+        if connection is not self._serving:
+            connection.reports = [*connection.reports, report][-MAX_HELD_REPORTS:]
+            return False
+        return any(track.sender_reported(report) for track in self.tracks)
+
     def take_over(self, connection: SessionConnection) -> Sequence[Effect]:
         """Let a connection serve, and process the packets that were held for it."""
         if self.is_over or not connection.held:  # it serves already
@@ -160,12 +193,15 @@ class LiveSession:
         held, connection.held = connection.held, []
         for index, packets in held:
             effects += self._received(index, packets)
+        reports, connection.reports = connection.reports, []
+        for report in reports:
+            self.sender_reported(connection, report)
         if connection.was_closed:
             effects += self.closed(connection)
         return effects
 
-    def closed(self, connection: SessionConnection) -> Sequence[Effect]:
-        """Note that the peer has closed a connection, or that it failed.
+    def closed(self, connection: SessionConnection, reason: str | None = None) -> Sequence[Effect]:
+        """Note that the peer has closed a connection, or the `reason` for which it failed.
 
         This ends the session, unless it has another connection.
         """
@@ -176,7 +212,7 @@ class LiveSession:
             return ()
         was_never_connected = self.session.state is SessionState.CONNECTING
         if len(self.connections) == 1 and (connection.is_connected or was_never_connected):
-            return (End(SessionInput.CONNECTION_CLOSED),)
+            return (End(SessionInput.CONNECTION_CLOSED, reason),)
         return self._drop(connection)
 
     def release_overdue(self, *, now: float) -> bool:
@@ -187,6 +223,29 @@ class LiveSession:
         for track in self.tracks:
             is_any |= track.poll(now=now)
         return is_any
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether packets wait for one that is missing."""
+        return not self.is_over and any(track.is_incomplete for track in self.tracks)
+
+    def request_missing(self, *, now: float) -> None:
+        """Ask for missing packets, as far as that is due, over the connection that serves."""
+        if self.is_over or self._serving is None:
+            return
+        connection = self._serving.connection
+        for index, track in enumerate(self.tracks):
+            request = track.request_missing(now=now)
+            if request is not None:
+                connection.request_retransmission(index, request.ssrc, request.sequences)
+
+    def packet_repeated(
+        self, connection: SessionConnection, ssrc: int, sequence: int, *, now: float
+    ) -> None:
+        """Note that a packet of a connection has arrived again: a request was needless."""
+        if connection is self._serving:
+            for track in self.tracks:
+                track.packet_repeated(ssrc, sequence, now=now)
 
     def expire(self, *, now: float) -> Sequence[Effect]:
         """Apply the deadlines that have passed."""
@@ -204,6 +263,8 @@ class LiveSession:
         if cause is SessionInput.PACKETS_CEASED:
             self.session.handle(cause)
             effects += self._state_changed()
+        elif cause is SessionInput.CONNECT_DEADLINE_PASSED:
+            effects.append(End(cause, self.latest.obstacle if self.connections else None))
         elif cause is not None:
             effects.append(End(cause))
         return effects
@@ -257,8 +318,9 @@ class LiveSession:
 
     def _received(self, index: int, packets: Sequence[RtpPacket]) -> Sequence[Effect]:
         is_news = self.session.packet_received(now=packets[-1].arrived)
-        self.tracks[index].packets_received(packets)
-        return self._state_changed() if is_news else ()
+        is_incomplete = self.tracks[index].packets_received(packets)
+        effects: Sequence[Effect] = self._state_changed() if is_news else ()
+        return (*effects, _ASK_FOR_MISSING) if is_incomplete else effects
 
     def _serve(self, connection: SessionConnection) -> Sequence[Effect]:
         self._serving = connection
@@ -266,8 +328,13 @@ class LiveSession:
         self._connection_count += 1
         self._make_tracks(len(connection.connection.tracks))
         _, packets = connection.held[0]
-        for track, remote in zip(self.tracks, connection.connection.tracks, strict=False):
-            track.connect(remote.codecs, number=self._connection_count, now=packets[-1].arrived)
+        for index, remote in enumerate(connection.connection.tracks):
+            self.tracks[index].connect(
+                remote.codecs,
+                number=self._connection_count,
+                now=packets[-1].arrived,
+                spool=None if index else connection.spool,
+            )
         if self._connection_count == 1:
             return ()
         return (SessionResumed(self.session.id, self._connection_count),)

@@ -6,11 +6,10 @@ import contextlib
 import datetime
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from domain.errors import OfferRejected, RecordingIncomplete, ServerFull, SessionUnknown
-from domain.events import (
+from domain.errors import OfferRejected, ServerFull, SessionUnknown
+from domain.events.server import (
     RecordingCompleted,
     SessionEnded,
     SessionOpened,
@@ -20,8 +19,9 @@ from domain.ports.codec import DecoderFactory
 from domain.ports.events import EventPublisher
 from domain.ports.signaling import ServerConnection, ServerTransport
 from domain.ports.storage import InterruptedRecording, RecordingStore
+from domain.recording.effects import EndReason
 from domain.recording.naming import client_name_in
-from domain.recording.recording import EndReason
+from domain.recording.restoring import SpoolInfo
 from domain.services.server.answers import Accepted, Answers
 from domain.services.server.delivery import Delivery, DeliverySink
 from domain.services.server.live_session import (
@@ -31,8 +31,10 @@ from domain.services.server.live_session import (
     ServiceEffect,
     SessionConnection,
 )
+from domain.services.server.outcomes import Outcome, Outcomes
+from domain.services.server.restoring import RestoreService
+from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_processor import AudioTrackProcessor
-from domain.services.server.track_recorder import TrackIdentity
 from domain.session.ice import IceCandidate, IceDescription
 from domain.session.policy import SessionPolicy
 from domain.session.session import END_REASONS, Session, SessionInput, SessionState, digest_of
@@ -40,20 +42,6 @@ from domain.session.turn import IceServerList
 
 _ID_BYTES = 8
 _RESUME_BYTES = 32
-_OUTCOME_S = 60.0
-"""How long the outcome of a session is kept after its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """The outcome of a session that has ended."""
-
-    resume_digest: str
-    seconds: float
-    """The length of its longest recording."""
-    failure: Exception | None
-    until: float
-    """When the outcome is forgotten, in monotonic seconds."""
 
 
 class SessionService:
@@ -74,6 +62,7 @@ class SessionService:
         spawner: Spawner,
         events: EventPublisher,
         new_secret: Callable[[int], str],
+        restoring: RestoreService,
     ) -> None:
         self._policy = policy
         self._ice_servers = ice_servers
@@ -84,11 +73,12 @@ class SessionService:
         self._spawner = spawner
         self._events = events
         self._new_secret = new_secret
+        self._restoring = restoring
         self._answers = Answers(spawner)
-        self._delivery = Delivery(spawner, self._apply)
+        self._delivery = Delivery(clock, spawner, self._apply)
         self._sessions: dict[str, LiveSession] = {}
         self._ids: dict[str, str] = {}  # session ids by the digests of their secrets
-        self._outcomes: dict[str, _Outcome] = {}
+        self._outcomes = Outcomes()
         self._being_offered = 0
         self._closing = False
 
@@ -116,19 +106,23 @@ class SessionService:
         """
         since = self._clock.utc() - datetime.timedelta(seconds=self._policy.max_gap_s)
         found = self._store.recover(resumable_since=since)
+        self._restoring.recover({item.info.session_id for item in found.interrupted})
         for interrupted in found.interrupted:
             self._resume_interrupted(interrupted)
         for event in found.events():
             self._events.publish(event)
 
-    async def offer(self, sdp: str, *, name: str, resume: str | None = None) -> Accepted:
+    async def offer(
+        self, sdp: str, *, name: str, resume: str | None = None, spool: SpoolInfo | None = None
+    ) -> Accepted:
         """Answer an offer: open a session, or add a connection to the one that `resume` opens.
 
-        The same offer gets the same answer, as long as its session lives. Raises `OfferRejected`,
-        `SessionUnknown`, `ServerFull` or `StorageFull`.
+        `spool` is where the client keeps what it captures, if it does. The same offer gets the same
+        answer, as long as its session lives. Raises `OfferRejected`, `SessionUnknown`, `ServerFull`
+        or `StorageFull`.
         """
         offer = digest_of(f"{resume or ''} {sdp}")
-        return await self._answers.get(offer, lambda: self._accept(offer, sdp, name, resume))
+        return await self._answers.get(offer, lambda: self._accept(offer, sdp, name, resume, spool))
 
     def add_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         """Pass a client's candidate to its latest connection.
@@ -175,16 +169,16 @@ class SessionService:
             self._end(live, SessionInput.DELETED)
             assert live.finished is not None
             await live.finished
-        outcome = self._outcomes[session_id]
-        if outcome.failure is not None:
-            raise RecordingIncomplete(f"the recording could not be completed: {outcome.failure}")
-        return outcome.seconds
+        return self._outcomes.seconds(session_id)
 
     def tick(self) -> None:
-        """Apply the deadlines."""
+        """Apply the deadlines, and publish the events of the store."""
+        for event in self._store.poll_events():
+            self._events.publish(event)
         now = self._clock.monotonic()
-        for session_id in [key for key, outcome in self._outcomes.items() if now >= outcome.until]:
-            del self._ids[self._outcomes.pop(session_id).resume_digest]
+        for resume_digest in self._outcomes.expire(now=now):
+            del self._ids[resume_digest]
+        self._restoring.tick()
         # a packet that arrived before this time has been read by now
         read_until = now - self._transport.max_read_delay_s
         for live in list(self._sessions.values()):
@@ -199,14 +193,24 @@ class SessionService:
             item.connection for live in self._sessions.values() for item in live.connections
         ]
         await self._all([connection.drain() for connection in connections], name="drain")
-        for live in list(self._sessions.values()):
+        ending = list(self._sessions.values())
+        for live in ending:
             self._end(live, SessionInput.SHUT_DOWN)
+        for live in ending:
+            assert live.finished is not None
+            with contextlib.suppress(Exception):  # the spawner logs it
+                await live.finished
+        await self._restoring.shut_down()
         await self._spawner.join()
 
     # -- offers --------------------------------------------------------------------------------
 
-    async def _accept(self, offer: str, sdp: str, name: str, resume: str | None) -> Accepted:
+    async def _accept(
+        self, offer: str, sdp: str, name: str, resume: str | None, spool: SpoolInfo | None
+    ) -> Accepted:
         live = self._resumable(resume) if resume is not None else None
+        if live is not None:
+            self._restoring.check_spool(live.session.id, spool)
         self._refuse_when_closing()
         if live is None:
             if self.places_taken >= self._policy.max_sessions:
@@ -216,7 +220,9 @@ class SessionService:
         servers = self._ice_servers.for_session(session_id, now=self._clock.utc())
         self._being_offered += live is None
         try:
-            connection = await self._transport.accept(sdp, ice_servers=servers)
+            connection = await self._transport.accept(
+                sdp, ice_servers=servers, codecs=() if live is None else live.codec_names
+            )
         finally:
             self._being_offered -= live is None
         try:
@@ -228,16 +234,36 @@ class SessionService:
                     raise OfferRejected("the recording cannot continue with another codec")
             if live is None or resume is None:
                 resume = self._new_secret(_RESUME_BYTES)
+                if spool is not None:
+                    await self._begin_restoring(session_id, resume, name, spool)
                 live = self._open(session_id, name, resume)
         except BaseException:  # no session owns the connection yet
             await connection.close()
             raise
-        self._add_connection(live, connection, offer)
+        self._add_connection(live, connection, offer, spool)
         return Accepted(session_id, resume, connection.answer_sdp, connection.ice_tag, servers)
 
-    def _add_connection(self, live: LiveSession, connection: ServerConnection, offer: str) -> None:
+    async def _begin_restoring(
+        self, session_id: str, resume: str, name: str, spool: SpoolInfo
+    ) -> None:
+        self._being_offered += 1  # it waits for the disk, and other offers come
+        try:
+            await self._restoring.begin(
+                session_id=session_id, resume_digest=digest_of(resume), name=name, spool=spool
+            )
+        finally:
+            self._being_offered -= 1
+        self._refuse_when_closing()
+
+    def _add_connection(
+        self,
+        live: LiveSession,
+        connection: ServerConnection,
+        offer: str,
+        spool: SpoolInfo | None,
+    ) -> None:
         now = self._clock.monotonic()
-        added, effects = live.add_connection(connection, offer=offer, now=now)
+        added, effects = live.add_connection(connection, offer=offer, now=now, spool=spool)
         self._delivery.apply(live, effects)
         connection.start(DeliverySink(self._delivery, live, added))
 
@@ -295,6 +321,7 @@ class SessionService:
             store=self._store,
             clock=self._clock,
             events=self._events,
+            spool=self._restoring.tracker(session.id) if number == 1 else None,
         )
 
     def _resumable(self, resume: str) -> LiveSession:
@@ -320,8 +347,8 @@ class SessionService:
             match effect:
                 case Release(connection):
                     self._release(connection)
-                case End(cause):
-                    self._end(live, cause)
+                case End(cause, detail):
+                    self._end(live, cause, detail)
                 case event:
                     self._events.publish(event)
 
@@ -329,49 +356,45 @@ class SessionService:
         self._answers.forget(connection.offer)
         self._spawner.spawn(connection.connection.close(), name="close connection")
 
-    def _end(self, live: LiveSession, cause: SessionInput) -> None:
+    def _end(self, live: LiveSession, cause: SessionInput, detail: str | None = None) -> None:
         """End a session in the background; do nothing if it has ended."""
         if live.session.handle(cause):
             for connection in live.connections:
                 self._answers.forget(connection.offer)
             live.finished = self._spawner.spawn(
-                self._finish(live, END_REASONS[cause]), name=f"finish {live.session.id}"
+                self._finish(live, END_REASONS[cause], detail), name=f"finish {live.session.id}"
             )
 
-    async def _finish(self, live: LiveSession, reason: EndReason) -> None:
+    async def _finish(self, live: LiveSession, reason: EndReason, detail: str | None) -> None:
         session, now = live.session, self._clock.monotonic()
-        ending = _Ending()
+        outcome = Outcome(session.resume_digest)
         await self._all(
             [
-                self._end_track(live, number, reason, now=now, ending=ending)
+                self._end_track(live, number, reason, now=now, outcome=outcome)
                 for number in range(1, len(live.tracks) + 1)
             ],
             name="end track",
         )
         await self._all([item.connection.close() for item in live.connections], name="close")
-        self._outcomes[session.id] = _Outcome(
-            session.resume_digest,
-            ending.seconds,
-            ending.failure,
-            self._clock.monotonic() + _OUTCOME_S,
-        )
+        self._outcomes.keep(session.id, outcome, now=self._clock.monotonic())
         del self._sessions[session.id]
-        self._events.publish(SessionEnded(session.id, reason))
+        self._restoring.session_ended(session.id)
+        self._events.publish(SessionEnded(session.id, reason, detail))
 
     async def _end_track(
-        self, live: LiveSession, number: int, reason: EndReason, *, now: float, ending: _Ending
+        self, live: LiveSession, number: int, reason: EndReason, *, now: float, outcome: Outcome
     ) -> None:
         track = live.tracks[number - 1]
         try:
             completed = await track.end(reason, now=now)
             if completed is not None:
-                ending.seconds = max(ending.seconds, completed.seconds)
+                outcome.seconds = max(outcome.seconds, completed.seconds)
                 self._events.publish(RecordingCompleted(live.session.id, number, completed))
             error: Exception | None = track.failure
         except Exception as raised:
             error = raised
         if error is not None:
-            ending.failure = ending.failure or error
+            outcome.failure = outcome.failure or error
             self._delivery.apply(live, live.failed(number, error))
 
     async def _all(self, work: Sequence[Coroutine[Any, Any, None]], *, name: str) -> None:
@@ -379,13 +402,3 @@ class SessionService:
         for started in [self._spawner.spawn(item, name=name) for item in work]:
             with contextlib.suppress(Exception):
                 await started
-
-
-@dataclass(slots=True)
-class _Ending:
-    """The result of completing a session's recordings."""
-
-    seconds: float = 0.0
-    """Length of the longest recording."""
-    failure: Exception | None = None
-    """The first failure."""

@@ -11,11 +11,14 @@ from domain.ports.codec import DecoderFactory
 from domain.ports.events import EventPublisher
 from domain.ports.storage import InterruptedRecording, RecordingStore
 from domain.recording.completed import CompletedRecording
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
+from domain.recording.restoring import SpoolInfo
 from domain.rtp.packets import RtpPacket
-from domain.rtp.reports import ReceptionReport
-from domain.services.server.track_receiver import TrackReceiver
-from domain.services.server.track_recorder import TrackIdentity, TrackRecorder
+from domain.rtp.reports import ReceptionReport, SenderReport
+from domain.services.server.spool_tracker import SpoolTracker
+from domain.services.server.track_identity import TrackIdentity
+from domain.services.server.track_receiver import RetransmissionRequest, TrackReceiver
+from domain.services.server.track_recorder import TrackRecorder
 from domain.session.policy import SessionPolicy
 from domain.sound.detection import CodecParameters
 from domain.sound.formats import AudioFormat
@@ -37,7 +40,9 @@ class AudioTrackProcessor:
         store: RecordingStore,
         clock: Clock,
         events: EventPublisher,
+        spool: SpoolTracker | None = None,
     ) -> None:
+        """`spool` is told what is recorded, if the client keeps what it captures."""
         self._receiver = TrackReceiver(reorder_hold_s=policy.reorder_hold_s)
         self._recorder = TrackRecorder(
             identity,
@@ -46,7 +51,9 @@ class AudioTrackProcessor:
             clock=clock,
             events=events,
             max_gap_s=policy.longest_gap_s,
+            max_fill_s=policy.max_fill_s,
             keep_packets=policy.keep_packets,
+            spool=spool,
         )
         self._is_ended = False
 
@@ -59,6 +66,11 @@ class AudioTrackProcessor:
     def format(self) -> AudioFormat | None:
         """The format of the recording; None before its first packet."""
         return self._recorder.format
+
+    @property
+    def codec_name(self) -> str | None:
+        """The name of the recording's codec; None before its first packet."""
+        return self._recorder.codec_name
 
     @property
     def rejected(self) -> Counter[str]:
@@ -80,21 +92,49 @@ class AudioTrackProcessor:
         return recorder.codec_name is None or recorder.find_codec(codecs) is not None
 
     def connect(
-        self, codecs: Mapping[int, CodecParameters], *, number: int = 1, now: float
+        self,
+        codecs: Mapping[int, CodecParameters],
+        *,
+        number: int = 1,
+        now: float,
+        spool: SpoolInfo | None = None,
     ) -> None:
         """Expect packets of the session's `number`th connection."""
         recorder = self._recorder
         codec = None if recorder.codec is None else recorder.find_codec(codecs)
-        self._receiver.connect(codecs, codec=codec, number=number, now=now)
+        self._receiver.connect(codecs, codec=codec, number=number, now=now, spool=spool)
 
-    def packets_received(self, packets: Sequence[RtpPacket]) -> None:
-        """Put packets, which come in the order of arrival, into order of sending."""
-        if not self._is_ended:
-            self._receiver.packets_received(packets)
+    def packets_received(self, packets: Sequence[RtpPacket]) -> bool:
+        """Put packets, which come in the order of arrival, into order of sending.
+
+        Return whether packets are missing before them.
+        """
+        return not self._is_ended and self._receiver.packets_received(packets)
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether packets wait for one that is missing."""
+        return not self._is_ended and self._receiver.is_incomplete
+
+    def request_missing(self, *, now: float) -> RetransmissionRequest | None:
+        """Return the request to send now for packets that are missing, if any is due."""
+        return None if self._is_ended else self._receiver.request_missing(now=now)
+
+    def packet_repeated(self, ssrc: int, sequence: int, *, now: float) -> None:
+        """Note that a packet has arrived again: a request for it was needless."""
+        self._receiver.packet_repeated(ssrc, sequence, now=now)
 
     def poll(self, *, now: float) -> bool:
-        """Release packets whose predecessors are overdue; return whether there are any."""
+        """Release packets whose predecessors are overdue; return whether there are any.
+
+        Also stores the sound that was held back after a pause, if no packets follow it.
+        """
+        self._recorder.poll(now=now)
         return self._receiver.poll(now=now)
+
+    def sender_reported(self, report: SenderReport) -> bool:
+        """Note a sender report; return whether it is about the source that is recorded."""
+        return not self._is_ended and self._receiver.sender_reported(report)
 
     def decode(self) -> None:
         """Decode the packets that are in order."""
@@ -121,5 +161,9 @@ class AudioTrackProcessor:
         self.store()
         receiver = self._receiver
         return await self._recorder.end(
-            reason, now=now, left_out=receiver.left_out, rejected=receiver.rejected
+            reason,
+            now=now,
+            left_out=receiver.left_out,
+            rejected=receiver.rejected,
+            retransmitted=receiver.retransmitted,
         )

@@ -2,50 +2,39 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from domain.errors import PayloadInvalid, StorageFailed
-from domain.events import PartCompleted, TrackStarted
 from domain.ports.clock import Clock
 from domain.ports.codec import DecoderFactory
 from domain.ports.events import EventPublisher
-from domain.ports.storage import InterruptedRecording, RecordingStore, RecordingWriter
-from domain.recording.completed import CompletedPart, CompletedRecording
-from domain.recording.ledger import Container, LedgerEvent, RecordingInfo, timestamp
-from domain.recording.naming import recording_id, recording_name
-from domain.recording.passthrough import PassthroughDecoder
-from domain.recording.reconstruction import Reconstructor, Run
-from domain.recording.recording import (
-    Appended,
-    Effect,
-    EndReason,
-    Finished,
-    GapFilled,
-    Noted,
-    Opened,
-    Progress,
-    Recording,
-)
+from domain.ports.storage import InterruptedRecording, RecordingStore
+from domain.recording.anchors import Progress
+from domain.recording.channels import ChannelJudge, is_judged_by_sound
+from domain.recording.completed import CompletedRecording
+from domain.recording.effects import Effect, EndReason, Noted, SpoolChanged
+from domain.recording.ledger import Container, LedgerEvent, RestoreMode
+from domain.recording.reconstruction import Run
+from domain.recording.recording import Recording
+from domain.recording.restoring import SpoolInfo
 from domain.rtp.order import Lost, Restarted, Slot
 from domain.rtp.packets import RtpPacket
-from domain.services.server.track_receiver import ConnectionChanged, SourceChanged, TrackItem
-from domain.sound.detection import CodecParameters, detect_format
+from domain.rtp.reports import SenderReport
+from domain.services.server.spool_tracker import SpoolTracker
+from domain.services.server.track_decoder import TrackDecoder
+from domain.services.server.track_identity import TrackIdentity
+from domain.services.server.track_receiver import (
+    ConnectionChanged,
+    PacketWaits,
+    SourceChanged,
+    TrackItem,
+)
+from domain.services.server.track_writer import TrackWriter
+from domain.sound import opus
+from domain.sound.detection import CodecParameters
 from domain.sound.formats import AudioFormat
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackIdentity:
-    """Identifies the track, its session and its client."""
-
-    session_id: str
-    track: int = 1
-    """Its number in the session, from 1."""
-    client_name: str = ""
-    resume_digest: str = ""
-    """SHA-256 (hex) of the secret with which the client can resume the session."""
 
 
 class TrackRecorder:
@@ -54,9 +43,11 @@ class TrackRecorder:
     Decoding and storing are two steps, so that many tracks can do each step together. The same code
     then runs for one track after another with warm caches, twice as fast.
 
-    The format is detected from the first packet. Packets that cannot be decoded are counted in
-    `rejected`, and their time is accounted for like that of lost packets. With `keep_packets`, Opus
-    packets are stored undecoded.
+    The format is detected from the first packet. If a mono recording receives a packet with two
+    channels, a new part with two channels begins. Where only the sound can tell how many channels
+    there are, a `ChannelJudge` decides. Packets that cannot be decoded are counted in `rejected`,
+    and their time is accounted for like that of lost packets. With `keep_packets`, Opus packets are
+    stored undecoded.
     """
 
     def __init__(
@@ -68,36 +59,40 @@ class TrackRecorder:
         clock: Clock,
         events: EventPublisher,
         max_gap_s: float,
+        max_fill_s: float,
         keep_packets: bool,
+        spool: SpoolTracker | None = None,
     ) -> None:
+        """`spool` is told what is recorded, if the client keeps what it captures."""
         self._identity = identity
         self._decoders = decoders
-        self._store = store
-        self._events = events
         self._max_gap_s = max_gap_s
         self._keep_packets = keep_packets
         self._codecs: Mapping[int, CodecParameters] = {}
         self.codec: CodecParameters | None = None
         """The codec of the recording; None until the first packet decides it."""
-        self.format: AudioFormat | None = None
-        """The format of the recording; None until then."""
         self.rejected: Counter[str] = Counter()
         self._ssrc: int | None = None
         self._connection = 0  # the number of the connection that serves
+        self._is_new_connection = False  # and no source of it has been received yet
         self._interrupted: InterruptedRecording | None = None
-        self._reconstructor: Reconstructor | None = None
+        self._decoder: TrackDecoder | None = None
+        self._judge: ChannelJudge | None = None
         self._runs: list[Run] = []  # decoded, not yet stored
-        self._recording = Recording(max_gap_s=max_gap_s)
-        self._info: RecordingInfo | None = None
-        self._writer: RecordingWriter | None = None
-        # read each clock once, so that dates advance as steadily as monotonic time
-        self._utc_origin = clock.utc()
-        self._origin = clock.monotonic()
+        self._recording = Recording(max_gap_s=max_gap_s, max_fill_s=max_fill_s)
+        self._spool = spool
+        self._spool_info: SpoolInfo | None = None  # of the connection that serves
+        self._writer = TrackWriter(identity, store=store, clock=clock, events=events, spool=spool)
 
     @property
     def failure(self) -> StorageFailed | None:
         """The error that keeps the recording from being written, if any."""
-        return self._writer.failure if self._writer else None
+        return self._writer.failure
+
+    @property
+    def format(self) -> AudioFormat | None:
+        """The format of the recording's latest part; None until the recording begins."""
+        return self._writer.format
 
     @property
     def codec_name(self) -> str | None:
@@ -113,37 +108,61 @@ class TrackRecorder:
     def resume(self, interrupted: InterruptedRecording) -> None:
         """Continue a recording whose process was killed, as soon as packets come."""
         self._interrupted = interrupted
-        self._writer = interrupted.writer
-        self._writer.part_completed = self._part_completed
+        self._writer.resume(interrupted)
         self._connection = interrupted.connections
 
     def decode(self, items: Sequence[TrackItem]) -> None:
         """Decode items to runs of sound (the first step)."""
         ready: list[Slot] = []
-        codec = self.codec
+        codec, decoder = self.codec, self._decoder
+        mono_payloads = None if decoder is None else decoder.mono_payloads
         for item in items:
             if isinstance(item, RtpPacket):
-                if self._reconstructor is None:
+                if decoder is None:
                     try:
-                        codec = self._begin(item)
+                        codec, decoder = self._begin(item)
                     except PayloadInvalid:
                         self.rejected["payload"] += 1
                         continue
+                    mono_payloads = decoder.mono_payloads
                 if codec is None or item.payload_type != codec.payload_type:
                     # the packet was received before the first packet decided the codec
                     self.rejected["payload type"] += 1
                     item = Lost(1)
+                elif mono_payloads is not None and (payload := item.payload):
+                    if payload[0] & opus.STEREO:
+                        self._reconstruct(ready)
+                        ready = []
+                        self._begin_stereo(decoder, codec, payload)
+                        mono_payloads = decoder.mono_payloads
+                    else:
+                        mono_payloads.append(payload)
+            elif isinstance(item, PacketWaits):
+                if self._recording.is_holding:
+                    self._reconstruct(ready)
+                    ready = []
+                    self.store()
+                    self._note_waiting(item.packet)
+                continue
             elif not isinstance(item, Lost):
                 self._reconstruct(ready)
                 ready = []
                 self.store()
+                if isinstance(item, SenderReport):
+                    self._apply(self._recording.sender_reported(item))
+                    continue
                 self._break_off(item)
                 codec = self.codec
                 if not isinstance(item, Restarted):
                     continue
-            if self._reconstructor is not None:  # nothing was lost before the first packet
+            if decoder is not None:  # nothing was lost before the first packet
                 ready.append(item)
         self._reconstruct(ready)
+
+    def _note_waiting(self, packet: RtpPacket) -> None:
+        assert self._decoder is not None
+        timestamp = self._decoder.corrected(packet.timestamp)
+        self._apply(self._recording.packet_waits(timestamp, arrived=packet.arrived))
 
     def store(self) -> None:
         """Place runs on the timeline and pass them to the store (the second step)."""
@@ -151,52 +170,67 @@ class TrackRecorder:
         for run in runs:
             self._apply(self._recording.add(run))
 
+    def poll(self, *, now: float) -> None:
+        """Store what was held back for packets that do not arrive."""
+        self._apply(self._recording.poll(now=now))
+        if self._judge is not None:
+            self._writer.carry_out(self._judge.poll(now=now))
+
     async def end(
-        self, reason: EndReason, *, now: float, left_out: Counter[str], rejected: Counter[str]
+        self,
+        reason: EndReason,
+        *,
+        now: float,
+        left_out: Counter[str],
+        rejected: Counter[str],
+        retransmitted: int = 0,
     ) -> CompletedRecording | None:
         """Complete the recording; return None if there was no sound.
 
         `left_out` and `rejected` count the packets that the receiver did not pass on, by reason,
-        for the ledger. Raises `StorageFailed` when the recording could not be completed.
+        for the ledger, and `retransmitted` those that were lost and arrived when asked for. Raises
+        `StorageFailed` when the recording could not be completed.
         """
         if self._interrupted is not None:  # the client has not reconnected
             return await self._end_interrupted(self._interrupted, reason)
+        self._apply(self._recording.anchor())
+        if self._judge is not None:
+            self._writer.carry_out(self._judge.release())
         self._note_counts(left_out, rejected, now)
         effects = self._recording.end(reason, now=now)
         self._apply(effects)
+        if retransmitted and self._writer.is_open:
+            event = LedgerEvent("retransmitted", self._recording.length, {"count": retransmitted})
+            self._apply([Noted(event, now)])
         # the store may have failed to create the recording: then there is nothing to complete
-        if not effects or self._writer is None:
+        if not effects or not self._writer.is_open:
             return None
-        return await self._finish(self._writer, reason, self._utc(now))
+        return await self._writer.finish(reason, now=now)
 
     async def _end_interrupted(
         self, interrupted: InterruptedRecording, reason: EndReason
     ) -> CompletedRecording:
         if reason is EndReason.SHUTDOWN:
             reason = EndReason.RECOVERED  # it ended earlier, with another process
-        return await self._finish(interrupted.writer, reason, interrupted.ended_at)
-
-    async def _finish(
-        self, writer: RecordingWriter, reason: EndReason, ended_at: datetime.datetime
-    ) -> CompletedRecording:
-        return await writer.finish(reason, ended_at)
-
-    def _part_completed(self, part: CompletedPart, is_last: bool) -> None:
-        identity = self._identity
-        self._events.publish(
-            PartCompleted(identity.session_id, identity.track, part, is_last=is_last)
-        )
+        return await interrupted.writer.finish(reason, interrupted.ended_at)
 
     def _break_off(self, item: Restarted | SourceChanged | ConnectionChanged) -> None:
         """Break off the stream: what follows does not continue the sound before it."""
         match item:
             case Restarted():
+                self._apply(self._recording.release())
                 self._recording.restart("sequence")
             case SourceChanged(ssrc):
+                self._apply(self._recording.release())
+                # sound of the source before it may still be held back
+                self._apply([SpoolChanged(self._spool_info)])
                 self._restart_reconstruction()
                 self._ssrc = ssrc
-                self._recording.change_source(ssrc)
-            case ConnectionChanged(codecs, number, at):
+                self._recording.change_source(ssrc, may_overlap=self._is_new_connection)
+                self._is_new_connection = False
+            case ConnectionChanged(codecs, number, at, spool):
+                self._spool_info = spool
+                self._is_new_connection = number > 1
                 self._restart_reconstruction()
                 self._codecs = codecs
                 if self.codec is not None:
@@ -206,15 +240,15 @@ class TrackRecorder:
                     self._apply(self._recording.note("reconnected", now=at, attempt=number))
 
     def _restart_reconstruction(self) -> None:
-        if self._reconstructor is not None:
-            self._reconstructor.restart()
+        if self._decoder is not None:
+            self._decoder.restart()
 
     def _reconstruct(self, slots: Sequence[Slot]) -> None:
         if slots:
-            assert self._reconstructor is not None
-            self._runs += self._reconstructor.process(slots)
+            assert self._decoder is not None  # it exists from the first packet on
+            self._runs += self._decoder.process(slots)
 
-    def _begin(self, packet: RtpPacket) -> CodecParameters:
+    def _begin(self, packet: RtpPacket) -> tuple[CodecParameters, TrackDecoder]:
         """Let the first packet decide codec and format. Raises `PayloadInvalid` if it cannot."""
         codec = self._codecs[packet.payload_type]
         if not packet.payload:
@@ -222,96 +256,79 @@ class TrackRecorder:
         interrupted = self._interrupted
         if interrupted is not None and codec.name != interrupted.info.codec:
             raise PayloadInvalid("of another codec than the recording")
-        info = self._new_info(codec, packet) if interrupted is None else interrupted.info
-        self._info, self.codec, self.format = info, codec, info.format
-        keeps_packets = info.container is Container.OGG
-        self._reconstructor = Reconstructor(
-            PassthroughDecoder() if keeps_packets else self._decoders(codec, info.format),
-            clock_rate_hz=codec.clock_rate_hz,
-            sample_rate_hz=info.format.sample_rate_hz,
+        info = (
+            self._identity.new_recording(
+                codec,
+                packet.payload,
+                started_at=self._writer.utc(packet.arrived),
+                keep_packets=self._keep_packets,
+                restore=RestoreMode.OFF if self._spool is None else self._spool.mode,
+            )
+            if interrupted is None
+            else interrupted.info
+        )
+        self._writer.info, self.codec = info, codec
+        is_judged = is_judged_by_sound(codec, info.container)
+        self._decoder = decoder = TrackDecoder(
+            codec,
+            replace(info.format, channels=2) if is_judged else info.format,
+            decoders=self._decoders,
             max_gap_s=self._max_gap_s,
+            keeps_packets=info.container is Container.OGG,
         )
         if interrupted is None:
+            if is_judged:
+                self._judge = ChannelJudge(sample_rate_hz=info.format.sample_rate_hz)
             self._apply(self._recording.open(info.format, clock_rate_hz=codec.clock_rate_hz))
         else:
+            if is_judged and info.format.channels == 1:
+                self._judge_from(interrupted.length)
             self._continue(interrupted, codec, packet.arrived)
-        identity = self._identity
-        self._events.publish(TrackStarted(identity.session_id, identity.track, info.format))
-        return codec
+        return codec, decoder
+
+    def _begin_stereo(self, decoder: TrackDecoder, codec: CodecParameters, payload: bytes) -> None:
+        """Decode to two channels from this payload on, which is the first that has two."""
+        assert self._writer.info is not None
+        is_judged = is_judged_by_sound(codec, self._writer.info.container)
+        if decoder.begin_stereo(payload, is_judged=is_judged) and is_judged:
+            self._judge_from(self._recording.length)
+
+    def _judge_from(self, position: int) -> None:
+        """Let a judge decide whether a mono recording gets two channels after this position."""
+        assert self._writer.info is not None
+        rate_hz = self._writer.info.format.sample_rate_hz
+        self._judge = ChannelJudge(sample_rate_hz=rate_hz, position=position, is_open=True)
 
     def _continue(
         self, interrupted: InterruptedRecording, codec: CodecParameters, now: float
     ) -> None:
         assert self._ssrc is not None
-        assert self._reconstructor is not None
+        assert self._decoder is not None
         self._interrupted = None
-        self._reconstructor.restart()  # the time before the first packet is not DTX
+        self._writer.begun(interrupted.info.format)
+        self._decoder.restart()  # the time before the first packet is not DTX
         self._recording.resume(
             interrupted.info.format,
             clock_rate_hz=codec.clock_rate_hz,
             progress=Progress(
-                interrupted.length, self._monotonic(interrupted.ended_at), interrupted.anchor
+                interrupted.length, self._writer.monotonic(interrupted.ended_at), interrupted.anchor
             ),
             ssrc=self._ssrc,
         )
         self._apply(self._recording.note("process restarted", now=now))
         self._apply(self._recording.note("reconnected", now=now, attempt=self._connection))
 
-    def _new_info(self, codec: CodecParameters, packet: RtpPacket) -> RecordingInfo:
-        identity, started_at = self._identity, self._utc(packet.arrived)
-        name = recording_name(
-            started_at=started_at,
-            client_name=identity.client_name,
-            session_id=identity.session_id,
-            track=identity.track,
-        )
-        keeps_packets = self._keep_packets and codec.name == "opus"
-        return RecordingInfo(
-            id=recording_id(identity.session_id, identity.track),
-            name=name,
-            format=detect_format(codec, packet.payload),
-            codec=codec.name,
-            started_at=started_at,
-            resume_digest=identity.resume_digest,
-            container=Container.OGG if keeps_packets else Container.WAV,
-            session_id=identity.session_id,
-            track=identity.track,
-        )
-
     def _apply(self, effects: Sequence[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case Appended(pieces, kind):
-                    assert self._writer is not None
-                    self._writer.append(pieces, kind)
-                case Opened():
-                    assert self._info is not None
-                    self._writer = self._store.create(self._info)
-                    self._writer.part_completed = self._part_completed
-                case GapFilled(length, kind):
-                    assert self._writer is not None
-                    self._writer.append_silence(length, kind)
-                case Noted(event, arrived):
-                    assert self._writer is not None
-                    details = {**event.details, "at": timestamp(self._utc(arrived))}
-                    self._writer.note(LedgerEvent(event.type, event.position, details))
-                case Finished():
-                    pass  # `end` waits for the writer
+        self._writer.carry_out(effects if self._judge is None else self._judge.judge(effects))
 
     def _note_counts(self, left_out: Counter[str], rejected: Counter[str], now: float) -> None:
         """Tell the ledger how many packets were left out, if any were."""
         rejected = rejected + self.rejected
-        if self._reconstructor is not None:
-            rejected = rejected + self._reconstructor.rejected
+        if self._decoder is not None:
+            rejected = rejected + self._decoder.rejected
         counts = left_out + Counter(
             {f"rejected_{reason.replace(' ', '_')}": n for reason, n in rejected.items()}
         )
-        if counts and self._writer is not None:
+        if counts and self._writer.is_open:
             event = LedgerEvent("packets left out", self._recording.length, dict(counts))
             self._apply([Noted(event, now)])
-
-    def _monotonic(self, utc: datetime.datetime) -> float:
-        return self._origin + (utc - self._utc_origin).total_seconds()
-
-    def _utc(self, monotonic: float) -> datetime.datetime:
-        return self._utc_origin + datetime.timedelta(seconds=monotonic - self._origin)

@@ -1,4 +1,4 @@
-"""Events: what has happened. Services publish them, and subscribers cannot interfere."""
+"""What happens at the server."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from domain.recording.completed import CompletedPart, CompletedRecording
-from domain.recording.ledger import RecordingInfo
-from domain.recording.recording import EndReason
+from domain.recording.effects import EndReason
+from domain.recording.ledger import RecordingInfo, RestoreState
 from domain.session.session import SessionState
 from domain.sound.formats import AudioFormat
-from domain.sound.levels import Levels
-
-# -- at the server -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,25 @@ class TrackStarted:
     track: int
     """Counts from 1."""
     format: AudioFormat
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFormatChanged:
+    """The recording of a track continues in another format, in a new part."""
+
+    session_id: str
+    track: int
+    format: AudioFormat
+
+
+@dataclass(frozen=True, slots=True)
+class ClockFoundWrong:
+    """The clock of a track's sender is further off than that of any sound card."""
+
+    session_id: str
+    track: int
+    skew_ppm: float
+    """Parts per million by which it is fast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +109,8 @@ class SessionEnded:
 
     session_id: str
     reason: EndReason
+    detail: str | None = None
+    """Why its connection could not be established, if that was the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +118,27 @@ class RecordingRecovered:
     """A recording that an earlier process left unfinished is complete now."""
 
     recording: CompletedRecording
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRestored:
+    """A complete recording has got what its client had captured."""
+
+    session_id: str
+    state: RestoreState
+    """`complete`, or `expired` if the client did not send everything in time."""
+    seconds: float
+    """Length of the recording."""
+    restored_s: float
+    """How much of it was restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoringFailed:
+    """A recording could not be restored now, or not at all; it is as it was received."""
+
+    session_id: str
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +165,20 @@ class RecoveryFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageDelayed:
+    """Recordings cannot be written at the moment; their sound waits in memory."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class StorageWritable:
+    """Recordings can be written again, and go on where they were."""
+
+    outage_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStarted:
     """The server listens."""
 
@@ -143,97 +196,15 @@ class WorkerDied:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingsLeft:
+    """The server ends without having completed all recordings: the next start completes them."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ShutdownStarted:
     """The server was told to stop: it completes all recordings."""
-
-
-# -- at the client -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureStarted:
-    """The source delivers sound; the client connects."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamConnected:
-    """There is a media path; sound is being sent."""
-
-    session_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class RetryScheduled:
-    """The server could not be reached; the client will try again after a delay."""
-
-    reason: str
-    delay_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class StreamInterrupted:
-    """The server does not respond any more; the client tries to reconnect."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamResumed:
-    """The server responds again, and the same session goes on."""
-
-    outage_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class MicrophoneLost:
-    """The input device has gone; silence is sent until it is back."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class MicrophoneReturned:
-    """The input device is back, and sound is sent again."""
-
-    outage_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class SoundSent:
-    """Sound was sent since the last event of this type."""
-
-    seconds: float
-    """Sound sent since the stream began."""
-    levels: Levels
-    """Levels of the sound since the last event of this type."""
-    lost_s: float
-    """Sound lost before it could be sent, since the stream began: the device was gone, or its
-    buffer was not read in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamEnded:
-    """The stream is over; the server has confirmed that, or could not be asked."""
-
-    seconds: float
-    """Length of the sound that was sent."""
-    lost_s: float
-    """Length of the sound lost before it could be sent."""
-    safe_s: float | None
-    """Length of the completed recording, if the server reported it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceEnded:
-    """The source has ended; the sound that is left is being sent."""
-
-
-# -- about events ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class EventsDropped:
-    """A subscriber was too slow and missed `count` events before the next one."""
-
-    count: int
 
 
 ServerEvent: TypeAlias = (
@@ -241,29 +212,23 @@ ServerEvent: TypeAlias = (
     | SessionStateChanged
     | SessionResumed
     | TrackStarted
+    | TrackFormatChanged
+    | ClockFoundWrong
     | PartCompleted
     | RecordingCompleted
     | RecordingFailed
     | SessionFailed
     | SessionEnded
     | RecordingRecovered
+    | RecordingRestored
+    | RestoringFailed
     | RecordingInterrupted
     | RecordingBusy
     | RecoveryFailed
+    | StorageDelayed
+    | StorageWritable
     | ServerStarted
     | WorkerDied
+    | RecordingsLeft
     | ShutdownStarted
 )
-ClientEvent: TypeAlias = (
-    CaptureStarted
-    | StreamConnected
-    | RetryScheduled
-    | StreamInterrupted
-    | StreamResumed
-    | MicrophoneLost
-    | MicrophoneReturned
-    | SoundSent
-    | SourceEnded
-    | StreamEnded
-)
-Event: TypeAlias = ServerEvent | ClientEvent | EventsDropped

@@ -1,0 +1,146 @@
+"""Requests to a Gapless server, and what its answers mean; both clients of HTTP use it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp import hdrs
+
+from adapters.http.errors import REALM, refusal_of
+from domain.errors import Refusal, ServerRefused, ServerUnreachable, WrongServer
+
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10.0)
+MAX_ANSWER_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    reason: str | None
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def is_secret_unknown(self) -> bool:
+        """Whether a Gapless server does not know a session's secret: the session is over."""
+        challenge = self.headers.get(hdrs.WWW_AUTHENTICATE, "")
+        return self.status == 401 and REALM in challenge
+
+    def json(self) -> Any:
+        """Parse the text as JSON. Raises `ValueError`."""
+        try:
+            return json.loads(self.text)
+        except RecursionError as error:
+            raise ValueError("too many levels") from error
+
+    @property
+    def error(self) -> str | None:
+        """The reason that a Gapless server gives; None if another one has answered."""
+        try:
+            return str(self.json()["error"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+class ServerCalls:
+    """Sends requests to one server, over connections that are kept.
+
+    `send_buffer_bytes` limits what the kernel takes of a body beyond what has arrived.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        token: str | None = None,
+        send_buffer_bytes: int | None = None,
+    ) -> None:
+        self.server = server.rstrip("/")
+        self._headers = {hdrs.ACCEPT_ENCODING: "identity", **(bearer(token) if token else {})}
+        self._send_buffer_bytes = send_buffer_bytes
+        self._session: aiohttp.ClientSession | None = None
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
+        **request: Any,
+    ) -> Response:
+        """Send a request, with the arguments of aiohttp; return the response, whatever its status.
+
+        Redirects are not followed. Raises `ServerUnreachable` or `WrongServer`.
+        """
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(socket_factory=self._open_socket),
+                headers=self._headers,
+                auto_decompress=False,
+            )
+        try:
+            async with self._session.request(
+                method, self.server + path, allow_redirects=False, timeout=timeout, **request
+            ) as response:
+                text = await _text_of(response)
+                return Response(response.status, response.reason, response.headers, text)
+        except TimeoutError as error:
+            seconds = timeout.total or timeout.sock_read
+            raise ServerUnreachable(f"no answer from {self.server} within {seconds:g} s") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise WrongServer(
+                f"the certificate of {self.server} is not trusted: {error.certificate_error}"
+            ) from error
+        except aiohttp.ClientConnectorError as error:
+            raise ServerUnreachable(
+                f"no server at {self.server}: {error.os_error.strerror or error.os_error}"
+            ) from error
+        except aiohttp.ClientError as error:
+            raise ServerUnreachable(f"cannot talk to {self.server}: {error}") from error
+
+    async def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol = address[:3]
+        opened = socket.socket(family, kind, protocol)
+        if self._send_buffer_bytes is not None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
+        return opened
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return the header that shows a token or a session's secret."""
+    return {hdrs.AUTHORIZATION: f"Bearer {token}"}
+
+
+def checked(response: Response) -> Response:
+    """Return a successful response. Raises `ServerRefused` for any other."""
+    if response.status >= 300:
+        raise refused(response, refusal_of(response.status))
+    return response
+
+
+def refused(response: Response, refusal: Refusal) -> ServerRefused:
+    """Make the error for a response; its reason is the server's."""
+    reason = response.error or response.reason or "no reason given"
+    return ServerRefused(refusal, f"the server refused ({response.status}): {reason}")
+
+
+async def _text_of(response: aiohttp.ClientResponse) -> str:
+    """Read an answer as UTF-8, at most `MAX_ANSWER_BYTES`: anyone may have sent it."""
+    body = bytearray()
+    while len(body) < MAX_ANSWER_BYTES:
+        chunk = await response.content.read(MAX_ANSWER_BYTES - len(body))
+        if not chunk:
+            break
+        body += chunk
+    return body.decode(errors="replace")

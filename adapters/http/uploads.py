@@ -1,0 +1,102 @@
+"""Long bodies: read as they arrive, within limits of time and memory.
+
+A client may send slowly on purpose, so that its live sound goes first. So what is limited is how
+long nothing arrives, rather than how long a body takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import hdrs, web
+
+MAX_UPLOADS_BYTES = 64 * 1024 * 1024
+"""Memory for the bodies of all requests together: more than a hundred pieces of usual length."""
+MAX_UPLOADS_EACH = 4
+"""Bodies of one session at a time: a client whose network has changed sends again beside its old
+connections, and no client can take the memory from the others."""
+IDLE_S = 60.0
+"""How long nothing of a body may arrive. After an outage, TCP may wait for as long as that had
+lasted before it sends again."""
+UPLOAD_S = 600.0
+"""How long a body may take in all."""
+RETRY_AFTER_S = 5
+
+
+async def chunks_of(request: web.Request) -> AsyncIterator[bytes]:
+    """Yield the body of a request as it arrives.
+
+    Raises `HTTPRequestTimeout`, or `HTTPBadRequest` if the client has gone.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + UPLOAD_S
+    while True:
+        try:
+            async with asyncio.timeout_at(min(end, loop.time() + IDLE_S)):
+                chunk = await request.content.readany()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(
+                text=f"nothing of the body came for {IDLE_S:g} s, or it took {UPLOAD_S:g} s"
+            ) from None
+        except (ValueError, web.RequestPayloadError, ConnectionError) as error:
+            raise web.HTTPBadRequest(text="the body cannot be read") from error
+        if not chunk:
+            return
+        yield chunk
+
+
+class Uploads:
+    """The long bodies that this process is receiving, or has received and still uses."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._counts: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def receive(
+        self, request: web.Request, session_id: str, *, max_bytes: int
+    ) -> AsyncIterator[bytes]:
+        """Read a body of a session; its memory counts as used until the block ends.
+
+        All of it is reserved beforehand, so that no two bodies wait for each other. Raises
+        `HTTPUnsupportedMediaType` for a compressed body, `HTTPLengthRequired`,
+        `HTTPRequestEntityTooLarge`, `HTTPTooManyRequests`, `HTTPServiceUnavailable`, and what
+        `chunks_of` raises.
+        """
+        length = _length_of(request, max_bytes)
+        retry = {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)}
+        if self._counts[session_id] >= MAX_UPLOADS_EACH:
+            raise web.HTTPTooManyRequests(
+                text=f"more than {MAX_UPLOADS_EACH} bodies of this session at once", headers=retry
+            )
+        if self._bytes + length > MAX_UPLOADS_BYTES:
+            raise web.HTTPServiceUnavailable(
+                text="the server receives as much as it can at the moment", headers=retry
+            )
+        self._bytes += length
+        self._counts[session_id] += 1
+        try:
+            yield b"".join([chunk async for chunk in chunks_of(request)])
+        finally:
+            self._bytes -= length
+            self._counts[session_id] -= 1
+            if not self._counts[session_id]:
+                del self._counts[session_id]
+
+
+def _length_of(request: web.Request, max_bytes: int) -> int:
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity":
+        raise web.HTTPUnsupportedMediaType(
+            text="this body may not be compressed", headers={hdrs.ACCEPT_ENCODING: "identity"}
+        )
+    length = request.content_length
+    if length is None:
+        raise web.HTTPLengthRequired(text="Content-Length is needed")
+    if length > max_bytes:
+        raise web.HTTPRequestEntityTooLarge(
+            max_bytes, length, text=f"the body is longer than {max_bytes} bytes"
+        )
+    return length

@@ -1,0 +1,1 @@
+"""What clients have captured, kept beside the recordings until it is in them."""
