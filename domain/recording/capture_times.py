@@ -57,7 +57,8 @@ class CaptureTimes:
         counted_s = signed(run.timestamp - timestamp, bits=32) / self._clock_rate_hz
         uncounted_s = run.captured_s - captured_s - counted_s
         drift = self._drift
-        is_paused = run.arrived - before - run.length / self._sample_rate_hz >= MAX_SPACING_S
+        first_s = run.first_length / self._sample_rate_hz
+        is_paused = run.arrived - before - first_s >= MAX_SPACING_S
         if not is_paused and counted_s >= _SHORTEST_S:
             self._drift = uncounted_s / counted_s
             if drift is None:

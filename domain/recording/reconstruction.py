@@ -19,7 +19,9 @@ from domain.sound.pieces import Sound
 MAX_CONCEALED_S = 0.1
 """Concealment fades out within this time. After it, silence marked as silence is more honest."""
 MAX_SPACING_S = 0.08
-"""A run ends when the next packet arrives so much later: the sender may have stalled meanwhile."""
+"""A run ends when the next packet arrives so much later: the sender may have stalled meanwhile.
+
+It also ends before a packet that states when it was captured."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +48,8 @@ class Run:
     """When its first packet was captured, by the sender's clock; see `RtpPacket`."""
     channels: int | None = None
     """The number of channels from this run on, if it changes."""
+    first_length: int = 0
+    """Samples per channel of its first packet."""
 
 
 class Reconstructor:
@@ -143,6 +147,7 @@ class Reconstructor:
             and bool(runs)
             and runs[-1].kind is kind
             and arrived - self._arrived < MAX_SPACING_S
+            and packet.captured_s is None
         )
         if not continues:
             self._complete(runs)
@@ -161,7 +166,7 @@ class Reconstructor:
             gap_kind = SampleKind.SILENCE if is_lossy else SampleKind.DTX
             run = self._run(timestamp, length, kind, gap_kind, arrived)
             self._timestamps.observe(run.timestamp, arrived=arrived)
-            run.captured_s = packet.captured_s
+            run.captured_s, run.first_length = packet.captured_s, length
             runs.append(run)
         if miscount is not None:
             _count(runs[-1], miscount)

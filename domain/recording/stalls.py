@@ -157,7 +157,8 @@ class StallDetector:
             self._reference_s = self._reference_lead_s
             if self._doubt is not None and run.arrived < self._doubt.since + _DOUBT_S:
                 self._reference_s = self._doubt.before(self._reference_s)
-        self._arrived = self._heard_at = max(self._arrived, run.completed)
+        self._arrived = max(self._arrived, run.completed)
+        self._heard_at = max(self._heard_at, self._arrived)
         if not self._held or (is_paused and self._held[-1].best_s > lead_s):
             self._held.append(Segment([], [], self._sample_rate_hz))
         self._held[-1].extend(Segment([run], [lead_s], self._sample_rate_hz))

@@ -135,7 +135,7 @@ class FakeConnection:
         self.closed += 1
 
 
-MAX_READ_DELAY_S = 0.42
+MAX_READ_DELAY_S = 0.3
 
 
 class FakeServerTransport:

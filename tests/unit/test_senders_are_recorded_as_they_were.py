@@ -6,6 +6,8 @@ chance.
 
 from __future__ import annotations
 
+import itertools
+import math
 import pathlib
 import random
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ import pytest
 
 from adapters.codec.decoders import make_decoder
 from adapters.storage.folder.store import FolderStore
+from adapters.transport.sockets.port import MAX_WAIT_S
 from benchmarks.senders.case import Case
 from benchmarks.senders.cases import CASES
 from benchmarks.senders.expected import differences, truth_of
@@ -59,11 +62,15 @@ def is_of_one_connection(case: Case) -> bool:
 class Player:
     """Plays a script to a track."""
 
-    def __init__(self, case: Case, folder: pathlib.Path, *, jitter_s: float) -> None:
+    def __init__(
+        self, case: Case, folder: pathlib.Path, *, jitter_s: float, read_s: float = 0.0
+    ) -> None:
+        """What arrives is read every `read_s` seconds, or at once if that is 0."""
         self.clock, self.store = FakeClock(), FolderStore(str(folder))
         self.store.check()
         self._began, self._arrived = self.clock.now, 0.0
         self._jitter_s, self._random = jitter_s, random.Random(1)
+        self._read_s = read_s
         self._has_capture_times = case.offered.capture_time
         self.items = sorted(script_of(case), key=lambda item: item.at)
         first = next(item for item in self.items if isinstance(item, Packet))
@@ -82,16 +89,21 @@ class Player:
         self.track.connect(codecs, now=self.clock.now)
 
     async def play(self) -> None:
-        for item in self.items:
-            self._wait_until(self._began + item.at)
-            if isinstance(item, Packet):
-                self.track.packets_received([self._packet(item)])
-            elif isinstance(item, Report):
-                self.track.sender_reported(self._report(item))
+        for read_at, items in itertools.groupby(self.items, self._read_at):
+            self._wait_until(self._began + read_at)
+            for item in items:
+                if isinstance(item, Packet):
+                    self.track.packets_received([self._packet(item)])
+                elif isinstance(item, Report):
+                    self.track.sender_reported(self._report(item))
             self._record()
         self.clock.advance(0.1)
         await self.track.end(EndReason.CLOSED, now=self.clock.now)
         self.store.close()
+
+    def _read_at(self, item: Item) -> float:
+        read_s = self._read_s
+        return math.ceil(item.at / read_s) * read_s if read_s else item.at
 
     def _wait_until(self, at: float) -> None:
         while self.clock.now < at - TICK_S:
@@ -117,18 +129,18 @@ class Player:
 
     def _report(self, item: Report) -> SenderReport:
         ntp = 0 if item.ntp is None else round((NTP_S + item.ntp) * 2**32)
-        return SenderReport(item.ssrc, ntp, item.rtp_timestamp, self.clock.now)
+        return SenderReport(item.ssrc, ntp, item.rtp_timestamp, self._began + item.at)
 
 
-@pytest.mark.parametrize("jitter_s", [0.0, 0.01])
+@pytest.mark.parametrize(("jitter_s", "read_s"), [(0.0, 0.0), (0.01, 0.0), (0.002, MAX_WAIT_S)])
 @pytest.mark.parametrize(
     "name", [name for name, case in CASES.items() if is_of_one_connection(case)]
 )
 async def test_a_sender_is_recorded_as_it_was(
-    name: str, jitter_s: float, tmp_path: pathlib.Path
+    name: str, jitter_s: float, read_s: float, tmp_path: pathlib.Path
 ) -> None:
     case = CASES[name]
-    player = Player(case, tmp_path, jitter_s=jitter_s)
+    player = Player(case, tmp_path, jitter_s=jitter_s, read_s=read_s)
     await player.play()
     recorded = read_session(tmp_path, SESSION)
     assert differences(recorded, truth_of(player.items), case.expected) == []

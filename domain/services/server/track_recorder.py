@@ -142,7 +142,11 @@ class TrackRecorder:
                     self._reconstruct(ready)
                     ready = []
                     self.store()
-                    self._note_waiting(item.packet)
+                if decoder is not None:
+                    timestamp = decoder.corrected(item.packet.timestamp)
+                    self._apply(
+                        self._recording.packet_waits(timestamp, arrived=item.packet.arrived)
+                    )
                 continue
             elif not isinstance(item, Lost):
                 self._reconstruct(ready)
@@ -158,11 +162,6 @@ class TrackRecorder:
             if decoder is not None:  # nothing was lost before the first packet
                 ready.append(item)
         self._reconstruct(ready)
-
-    def _note_waiting(self, packet: RtpPacket) -> None:
-        assert self._decoder is not None
-        timestamp = self._decoder.corrected(packet.timestamp)
-        self._apply(self._recording.packet_waits(timestamp, arrived=packet.arrived))
 
     def store(self) -> None:
         """Place runs on the timeline and pass them to the store (the second step)."""
