@@ -1,21 +1,15 @@
-"""Builds each component from the settings, and names the adapters (see also `spooling`)."""
+"""Builds each component of the server, and of the commands for recordings."""
 
 from __future__ import annotations
 
-import functools
-import random
 import secrets
 import socket
-import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adapters.capture.paced import FileCapture, ToneCapture
 from adapters.codec.decoders import make_decoder
-from adapters.codec.libopus import OpusEncoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.access import Access
-from adapters.http.client import HttpSignaling
 from adapters.http.server import SignalingServer
 from adapters.placement.single import SingleNode
 from adapters.placement.workers import WorkerPlacement
@@ -30,13 +24,11 @@ from adapters.storage.memory_catalogue import MemoryCatalogue
 from adapters.storage.restoring.pieces import FolderPieces
 from adapters.storage.restoring.rendering import RestoringRenderer
 from adapters.storage.restoring.rewriting import FolderRewrite
-from adapters.transport.client import WebRtcClientTransport
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.ice.public import PublicAddresses
 from adapters.transport.sdp.codecs import OpusPreferences
 from adapters.transport.server import WebRtcServerTransport
 from adapters.transport.sockets.ports import UdpPorts
-from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.catalogue import Catalogue
 from domain.ports.events import EventPublisher
 from domain.ports.maintenance import (
@@ -47,22 +39,16 @@ from domain.ports.maintenance import (
 from domain.ports.placement import Placement
 from domain.ports.restoring import PieceStore
 from domain.ports.signaling import ServerTransport
-from domain.ports.spool import SpoolFolder
 from domain.ports.storage import RecordingStore
 from domain.recording.ledger import RestoreMode
-from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
-from domain.services.client.publisher import Publisher
-from domain.services.client.uplink import Uplink
 from domain.services.server.restoring import RestoreService
 from domain.services.server.sessions import SessionService
-from domain.session.addresses import is_loopback
+from domain.session.addresses import loopback_of
 from domain.session.placement import Heartbeats, NodeId, SessionCounts
 from domain.session.policy import SessionPolicy
 from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES, Role
 from domain.session.turn import IceServerList
-from domain.sound.formats import AudioFormat, SampleFormat
-from entrypoints.settings import ClientSettings, ServerSettings
-from entrypoints.spooling import build_kept_sound, build_owed_spools
+from entrypoints.settings import ServerSettings
 from entrypoints.version import VERSION
 
 # -- the server --------------------------------------------------------------------------------
@@ -121,7 +107,7 @@ def check_udp_ports(settings: ServerSettings) -> None:
 
 def _ice_options(settings: ServerSettings, ports: UdpPorts) -> IceOptions:
     return IceOptions(
-        loopback=_loopback_of(settings.host),
+        loopback=loopback_of(settings.host),
         relay_only=settings.ice_policy == "relay",
         public_only=settings.ice_policy == "public",
         shared=ports,
@@ -233,115 +219,6 @@ def _tokens(settings: ServerSettings) -> dict[str, frozenset[Role]]:
     return tokens
 
 
-# -- the client --------------------------------------------------------------------------------
-
-
-def build_capture(settings: ClientSettings) -> CaptureBackend:
-    # PortAudio may be missing, so import its backends only when they are chosen
-    match settings.capture:
-        case "sounddevice":
-            from adapters.capture.sounddevice_backend import SoundDeviceCapture
-
-            return SoundDeviceCapture()
-        case "pyaudio":
-            from adapters.capture.pyaudio_backend import PyAudioCapture
-
-            return PyAudioCapture()
-        case "file":
-            return FileCapture()
-        case _:
-            return ToneCapture()
-
-
-def build_client_transport(settings: ClientSettings, clock: SystemClock) -> WebRtcClientTransport:
-    host = urllib.parse.urlsplit(settings.server).hostname or ""
-    options = IceOptions(
-        loopback=_loopback_of(host),
-        relay_only=settings.ice_policy == "relay",
-    )
-    return WebRtcClientTransport(
-        options, ice_servers=settings.ice_servers, channels=_sent_channels(settings), clock=clock
-    )
-
-
-def build_publisher(
-    settings: ClientSettings,
-    *,
-    capture: CaptureBackend,
-    transport: WebRtcClientTransport,
-    spools: SpoolFolder | None,
-    clock: SystemClock,
-    spawner: BackgroundTasks,
-    events: EventPublisher,
-    progress_interval_s: float,
-) -> Publisher:
-    """Build a publisher for one session."""
-    uplink = Uplink(
-        transport=transport,
-        signaling=HttpSignaling(server=settings.server, token=settings.token),
-        clock=clock,
-        spawner=spawner,
-        events=events,
-        random=random.random,
-        name=settings.name,
-    )
-    channels = _sent_channels(settings)
-    owed_spools = build_owed_spools(
-        settings,
-        transport=transport,
-        clock=clock,
-        spawner=spawner,
-        events=events,
-        path=lambda: uplink.path_report,
-    )
-    encoder = OpusEncoder(
-        channels=channels,
-        bitrate=settings.bitrate,
-        complexity=settings.complexity,
-        fec=settings.fec,
-        expected_loss_percent=settings.expected_loss,
-        dtx=settings.dtx,
-        application=settings.application,
-    )
-    packetizer = Packetizer(
-        ssrc=secrets.randbits(32),
-        first_sequence=secrets.randbits(16),
-        first_timestamp=secrets.randbits(32),
-    )
-    return Publisher(
-        capture=capture,
-        request=CaptureRequest(
-            sample_rate_hz=settings.rate,
-            channels=settings.channels,
-            sample_format=SampleFormat.S24 if settings.depth == 24 else SampleFormat.S16,
-            device=settings.device,
-            path=settings.input,
-            queue_s=settings.queue_s,
-        ),
-        resampler=functools.partial(PyAvResampler, target=AudioFormat(RTP_RATE_HZ, channels)),
-        encoder=encoder,
-        packetizer=packetizer,
-        uplink=uplink,
-        clock=clock,
-        spawner=spawner,
-        events=events,
-        progress_interval_s=progress_interval_s,
-        channels=channels,
-        duration_s=settings.duration,
-        kept=build_kept_sound(
-            settings, spools, uplink=uplink, clock=clock, spawner=spawner, events=events
-        ),
-        send_owed=(
-            None if spools is None else lambda paced: owed_spools.deliver_from(spools, paced=paced)
-        ),
-    )
-
-
-def _sent_channels(settings: ClientSettings) -> int:
-    """Return how many channels are streamed: Opus has two at most (RFC 7587)."""
-    return min(settings.channels, 2)
-
-
 # -- the commands for recordings ---------------------------------------------------------------
 
 
@@ -355,13 +232,3 @@ def build_recovery() -> RecordingRecovery:
 
 def build_renderer() -> RecordingRenderer:
     return RestoringRenderer(make_decoder, PyAvResampler)
-
-
-# -- shared ------------------------------------------------------------------------------------
-
-
-def _loopback_of(host: str) -> tuple[str, ...]:
-    """Return the loopback address to gather candidates on, if the host is this machine."""
-    if not is_loopback(host):
-        return ()
-    return ("::1",) if ":" in host else ("127.0.0.1",)

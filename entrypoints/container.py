@@ -7,7 +7,7 @@ from dependency_injector import containers, providers
 from adapters.runtime.asyncio_runtime import BackgroundTasks, BootTimeClock, SystemClock
 from domain.ports.events import EventPublisher
 from domain.session.placement import NodeId
-from entrypoints import builders, spooling
+from entrypoints import builders, client_builders, spooling
 from entrypoints.settings import ClientSettings, ServerSettings
 
 
@@ -57,10 +57,10 @@ class ClientContainer(containers.DeclarativeContainer):
 
     clock = providers.Singleton(BootTimeClock)
     spawner = providers.Singleton(BackgroundTasks)
-    capture = providers.Factory(builders.build_capture, settings)
+    capture = providers.Factory(client_builders.build_capture, settings)
     spool_folder = providers.Callable(spooling.spool_folder, settings)
     spools = providers.Singleton(spooling.build_spools, settings)
-    transport = providers.Factory(builders.build_client_transport, settings, clock)
+    transport = providers.Factory(client_builders.build_client_transport, settings, clock)
     all_spools = providers.Singleton(spooling.build_spool_folder, settings)
     """The spools, also if the settings say that none are kept."""
     owed_spools = providers.Factory(
@@ -72,7 +72,7 @@ class ClientContainer(containers.DeclarativeContainer):
         events=events,
     )
     publisher = providers.Factory(
-        builders.build_publisher,
+        client_builders.build_publisher,
         settings,
         capture=capture,
         transport=transport,

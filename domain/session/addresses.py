@@ -13,3 +13,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def loopback_of(host: str) -> tuple[str, ...]:
+    """Return the loopback address at which a host is reached, if it is this machine."""
+    if not is_loopback(host):
+        return ()
+    return ("::1",) if ":" in host else ("127.0.0.1",)
