@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from adapters.codec.decoders import make_decoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.access import Access
+from adapters.http.callers import Callers
 from adapters.http.server import SignalingServer
 from adapters.placement.single import SingleNode
 from adapters.placement.workers import WorkerPlacement
@@ -202,6 +203,7 @@ def build_signaling_server(
             tokens=_tokens(settings),
             allow_anyone=settings.allow_anyone,
         ),
+        callers=Callers(settings.trusted_proxies),
         tls_cert=settings.tls_cert,
         tls_key=settings.tls_key,
         version=VERSION,

@@ -89,6 +89,11 @@ class ServerSettings:
     allow_anyone: bool = _setting(
         False, "Allow any client to record without a token, from other machines, too."
     )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "Addresses or networks of reverse proxies, separated by commas: their X-Forwarded-For "
+        "says who sends a request.",
+    )
     tls_cert: str | None = _setting(None, "Certificate chain (PEM), to serve HTTPS.")
     tls_key: str | None = _setting(None, "Private key (PEM) of --tls-cert.")
     ice_servers: tuple[IceServer, ...] = _setting(

@@ -198,7 +198,7 @@ class ServerView:
 
     def handle(self, event: Event) -> None:
         match event:
-            case SessionOpened(session_id, name):
+            case SessionOpened(session_id, name, _):
                 # the client chose the name: it must not send control characters to the terminal
                 shown = "".join(character for character in name if character.isprintable())
                 self._say(session_id, "session opened" + (f" by {shown!r}" if shown else ""))

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from adapters.http.bodies import read_body
+from adapters.http.callers import caller_of
 from adapters.http.nodes import NodeClient, is_from_node
 from adapters.http.routes import Handler, route_of
 from adapters.http.uploads import UPLOAD_S, chunks_of
@@ -101,7 +102,7 @@ class Forwarder:
         if route is not None and route.is_upload:
             return await self._send_upload(node, request)
         return await self._exchange(
-            node, request, data=await read_body(request), headers=_forwarded(request.headers)
+            node, request, data=await read_body(request), headers=_headers_of(request)
         )
 
     async def _send_upload(self, node: Node, request: web.Request) -> web.Response:
@@ -120,7 +121,7 @@ class Forwarder:
                 failures.append(error)
                 raise
 
-        headers = _forwarded(request.headers)
+        headers = _headers_of(request)
         for name in (hdrs.CONTENT_LENGTH, hdrs.CONTENT_ENCODING):  # the body stays as it is
             if name in request.headers:
                 headers[name] = request.headers[name]
@@ -148,6 +149,13 @@ class Forwarder:
         response.headers.clear()
         response.headers.extend(_forwarded(answer.headers))
         return response
+
+
+def _headers_of(request: web.Request) -> CIMultiDict[str]:
+    """Return the headers to forward: the other node cannot see where the request comes from."""
+    headers = _forwarded(request.headers)
+    headers[hdrs.X_FORWARDED_FOR] = caller_of(request).address
+    return headers
 
 
 def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from adapters.http import headers
 from adapters.http.bodies import JSON, peek_json, read_json
+from adapters.http.callers import caller_of
 from adapters.http.restore_json import read_spool
 from adapters.http.routes import SECRET, Route, key_in_path
 from domain.errors import CandidateRejected, OfferRejected, SessionUnknown, Unauthorized
@@ -51,7 +52,11 @@ class OfferHandlers:
         if not isinstance(resume, str | None):
             raise OfferRejected("resume has to be text")
         accepted = await self._service.offer(
-            sdp, name=check_name(name), resume=resume, spool=_spool_in(body)
+            sdp,
+            name=check_name(name),
+            resume=resume,
+            spool=_spool_in(body),
+            caller=caller_of(request),
         )
         return web.json_response(
             {

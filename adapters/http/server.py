@@ -13,6 +13,7 @@ from aiohttp import web
 
 from adapters.http.access import Access
 from adapters.http.bodies import MAX_BODY_BYTES
+from adapters.http.callers import Callers
 from adapters.http.connections import HttpConnection
 from adapters.http.cors import allow_pages
 from adapters.http.errors import answer_errors
@@ -42,6 +43,7 @@ class SignalingServer:
         host: str,
         port: int,
         access: Access,
+        callers: Callers,
         tls_cert: str | None,
         tls_key: str | None,
         version: str,
@@ -52,6 +54,7 @@ class SignalingServer:
         self._host = host
         self._port = port
         self._access = access
+        self._callers = callers
         self._placement = placement
         self._listeners = listeners
         self._nodes = NodeClient()
@@ -76,6 +79,7 @@ class SignalingServer:
                 self._close_connection,
                 allow_pages(self._access.allows_page),
                 answer_errors,
+                self._callers.identify,
                 self._access.check,
                 self._forwarder.forward,
             ],

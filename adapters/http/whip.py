@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 
 from adapters.http import sdpfrag
 from adapters.http.bodies import read_body, read_text
+from adapters.http.callers import caller_of
 from adapters.http.offers import check_name
 from adapters.http.routes import Route
 from domain.errors import CandidateRejected
@@ -43,7 +44,8 @@ class WhipHandlers:
     async def _publish(self, request: web.Request) -> web.StreamResponse:
         """Open a session (§ 4.2); the query ``?name=`` may name the recording."""
         offer = await read_text(request, SDP)
-        accepted = await self._service.offer(offer, name=check_name(request.query.get("name", "")))
+        name = check_name(request.query.get("name", ""))
+        accepted = await self._service.offer(offer, name=name, caller=caller_of(request))
         response = _text(201, accepted.answer_sdp, SDP)
         response.headers[hdrs.LOCATION] = f"/whip/{accepted.resume}"
         response.headers[hdrs.ETAG] = _etag(accepted.ice_tag)

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.effects import EndReason
 from domain.recording.ledger import RecordingInfo, RestoreState
+from domain.session.caller import Caller
 from domain.session.session import SessionState
 from domain.sound.formats import AudioFormat
 
@@ -19,6 +20,8 @@ class SessionOpened:
     session_id: str
     name: str
     """The name that the client gave: text from outside, which may have any content."""
+    caller: Caller
+    """Who sent the offer."""
 
 
 @dataclass(frozen=True, slots=True)

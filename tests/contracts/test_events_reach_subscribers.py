@@ -17,6 +17,7 @@ from domain.events import (
 from domain.events.server import (
     SessionOpened,
 )
+from domain.session.caller import UNKNOWN
 
 WAIT_S = 10.0
 
@@ -58,7 +59,7 @@ class Hanging:
 
 
 def numbered(count: int) -> list[Event]:
-    return [SessionOpened(f"s{number}", "") for number in range(count)]
+    return [SessionOpened(f"s{number}", "", UNKNOWN) for number in range(count)]
 
 
 def test_every_subscriber_gets_every_event_in_order() -> None:
@@ -94,7 +95,7 @@ def test_a_subscriber_that_hangs_delays_neither_others_nor_the_end() -> None:
     began = time.monotonic()
     events.close()
     assert time.monotonic() - began < dispatcher.CLOSE_S + WAIT_S
-    events.publish(SessionOpened("late", ""))  # does nothing, and does not raise
+    events.publish(SessionOpened("late", "", UNKNOWN))  # does nothing, and does not raise
     hanging.released.set()
 
 

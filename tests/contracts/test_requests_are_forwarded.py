@@ -62,6 +62,12 @@ async def pair() -> AsyncIterator[Pair]:
         await second.stop()
 
 
+async def test_the_other_node_knows_who_sends_a_request(pair: Pair) -> None:
+    headers = {"X-Forwarded-For": "203.0.113.7"}  # a stranger's word counts for nothing
+    assert (await pair.send("POST", "/offer", **offer(sdp="new"), headers=headers))[0] == 200
+    assert [caller.address for caller in pair.there.callers] == ["127.0.0.1"]
+
+
 def offer(**body: Any) -> dict[str, Any]:
     return {"json": {"sdp": "known", "type": "offer"} | body}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from adapters.http.access import Access
+from adapters.http.callers import Callers
 from adapters.http.server import SignalingServer
 from adapters.placement.single import SingleNode
 from domain.errors import OfferRejected, RecordingIncomplete, SessionUnknown, Unauthorized
@@ -16,6 +17,7 @@ from domain.ports.restoring import Confirmed, Wanted
 from domain.ports.signaling import ServerConnection
 from domain.recording.restoring import Captured, SpoolInfo
 from domain.services.server.restoring import RestoreService
+from domain.session.caller import UNKNOWN, Caller
 from domain.session.ice import IceCandidate, IceDescription, IceServer
 from domain.session.roles import ALL_ROLES, Role
 
@@ -42,6 +44,7 @@ class FakeSessions:
         self.candidates: list[tuple[str, IceCandidate]] = []
         self.resumed: list[str | None] = []
         self.spools: list[SpoolInfo | None] = []
+        self.callers: list[Caller] = []
         self.deleted: list[str] = []
         self.searched: list[str] = []
         self.is_failing = False
@@ -54,13 +57,20 @@ class FakeSessions:
         return self._states
 
     async def offer(
-        self, sdp: str, *, name: str, resume: str | None = None, spool: SpoolInfo | None = None
+        self,
+        sdp: str,
+        *,
+        name: str,
+        resume: str | None = None,
+        spool: SpoolInfo | None = None,
+        caller: Caller = UNKNOWN,
     ) -> Accepted:
         if sdp == "bad":
             raise OfferRejected("it is bad")
         self.offers.append((sdp, name))
         self.resumed.append(resume)
         self.spools.append(spool)
+        self.callers.append(caller)
         return Accepted()
 
     def connection_of(self, secret: str) -> ServerConnection:
@@ -135,6 +145,7 @@ def http_server(
     placement: Placement | None = None,
     tls: tuple[str, str] | tuple[None, None] = (None, None),
     restoring: RestoreService | None = None,
+    trusted_proxies: Sequence[str] = (),
 ) -> SignalingServer:
     service: Any = sessions
     if tokens is None:
@@ -145,6 +156,7 @@ def http_server(
         host="127.0.0.1",
         port=0,
         access=Access(host="127.0.0.1", tokens=tokens),
+        callers=Callers(trusted_proxies),
         tls_cert=tls[0],
         tls_key=tls[1],
         version="1",

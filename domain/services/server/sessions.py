@@ -35,6 +35,7 @@ from domain.services.server.outcomes import Outcome, Outcomes
 from domain.services.server.restoring import RestoreService
 from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_processor import AudioTrackProcessor
+from domain.session.caller import UNKNOWN, Caller
 from domain.session.ice import IceCandidate, IceDescription
 from domain.session.policy import SessionPolicy
 from domain.session.session import END_REASONS, Session, SessionInput, SessionState, digest_of
@@ -113,7 +114,13 @@ class SessionService:
             self._events.publish(event)
 
     async def offer(
-        self, sdp: str, *, name: str, resume: str | None = None, spool: SpoolInfo | None = None
+        self,
+        sdp: str,
+        *,
+        name: str,
+        resume: str | None = None,
+        spool: SpoolInfo | None = None,
+        caller: Caller = UNKNOWN,
     ) -> Accepted:
         """Answer an offer: open a session, or add a connection to the one that `resume` opens.
 
@@ -122,7 +129,9 @@ class SessionService:
         or `StorageFull`.
         """
         offer = digest_of(f"{resume or ''} {sdp}")
-        return await self._answers.get(offer, lambda: self._accept(offer, sdp, name, resume, spool))
+        return await self._answers.get(
+            offer, lambda: self._accept(offer, sdp, name, resume, spool, caller)
+        )
 
     def add_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         """Pass a client's candidate to its latest connection.
@@ -206,7 +215,13 @@ class SessionService:
     # -- offers --------------------------------------------------------------------------------
 
     async def _accept(
-        self, offer: str, sdp: str, name: str, resume: str | None, spool: SpoolInfo | None
+        self,
+        offer: str,
+        sdp: str,
+        name: str,
+        resume: str | None,
+        spool: SpoolInfo | None,
+        caller: Caller,
     ) -> Accepted:
         live = self._resumable(resume) if resume is not None else None
         if live is not None:
@@ -236,7 +251,7 @@ class SessionService:
                 resume = self._new_secret(_RESUME_BYTES)
                 if spool is not None:
                     await self._begin_restoring(session_id, resume, name, spool)
-                live = self._open(session_id, name, resume)
+                live = self._open(session_id, name, resume, caller)
         except BaseException:  # no session owns the connection yet
             await connection.close()
             raise
@@ -267,7 +282,7 @@ class SessionService:
         self._delivery.apply(live, effects)
         connection.start(DeliverySink(self._delivery, live, added))
 
-    def _open(self, session_id: str, name: str, resume: str) -> LiveSession:
+    def _open(self, session_id: str, name: str, resume: str, caller: Caller) -> LiveSession:
         now = self._clock.monotonic()
         session = Session(
             id=session_id,
@@ -277,7 +292,7 @@ class SessionService:
             inactivity_timeout_s=self._policy.inactivity_timeout_s,
         )
         live = self._keep(session)
-        self._events.publish(SessionOpened(session.id, name))
+        self._events.publish(SessionOpened(session.id, name, caller))
         return live
 
     def _resume_interrupted(self, interrupted: InterruptedRecording) -> None:

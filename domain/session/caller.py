@@ -1,0 +1,19 @@
+"""Who sends a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request, as far as the server knows."""
+
+    address: str = ""
+    """The IP address that the request comes from; empty if it is not known."""
+    token: str = ""
+    """The name of the token that the request has, such as ``token``; empty without one. It is never
+    the token itself."""
+
+
+UNKNOWN = Caller()
