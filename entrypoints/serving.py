@@ -43,9 +43,16 @@ def make_container(
 
 
 async def serve_here(
-    container: ServerContainer, *, listening: Callable[[str], None], stop: asyncio.Event
+    container: ServerContainer,
+    *,
+    listening: Callable[[str], None],
+    stop: asyncio.Event,
+    alive: Callable[[], None] = lambda: None,
 ) -> None:
-    """Accept offers and record until `stop` is set; `listening` is called with the server's URL."""
+    """Accept offers and record until `stop` is set.
+
+    `listening` is called with the server's URL, and `alive` every `TICK_S` from then on.
+    """
     store, sessions, signaling = container.store(), container.sessions(), container.signaling()
     placement, transport = container.placement(), container.transport()
     store.check()
@@ -75,6 +82,7 @@ async def serve_here(
         while not stop.is_set():
             sessions.tick()
             placement.report(sessions.places_taken)
+            alive()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await stop.wait()

@@ -63,8 +63,13 @@ async def serve_with_workers(
     *,
     listening: Callable[[str], None],
     stop: asyncio.Event,
+    alive: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until `stop` is set; raises the same errors as a server of one process."""
+    """Serve until `stop` is set; raises the same errors as a server of one process.
+
+    `listening` is called when all workers listen, and `alive` every `WATCH_S` from then on: this
+    process replaces workers that are frozen, and somebody else has to replace this process.
+    """
     # check the settings here, so that an error is reported once and not by every worker
     container = make_container(settings, events)
     container.signaling()
@@ -99,7 +104,9 @@ async def serve_with_workers(
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if started.done():
                 listening(started.result()[0])
-                await stopping
+                while not stop.is_set():
+                    alive()
+                    await asyncio.wait([stopping], timeout=WATCH_S)
         finally:
             stopping.cancel()
             # refuse new connections once the workers accept none, instead of letting them wait

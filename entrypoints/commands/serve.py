@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 
 import click
@@ -13,6 +14,7 @@ from domain.events.server import (
 )
 from domain.ports.events import EventPublisher
 from entrypoints.options import settings_options
+from entrypoints.service_manager import ServiceManager
 from entrypoints.serving import at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
 from entrypoints.subscribers import events_for
@@ -40,8 +42,11 @@ def serve(settings: ServerSettings) -> None:
       GAPLESS_INACTIVITY_TIMEOUT_S=10 gapless serve --config gapless.toml
     """
     _allow_files()
-    with events_for(ServerView()) as events:
-        asyncio.run(_serve(settings, events))
+    with (
+        contextlib.closing(ServiceManager.of_environment()) as manager,
+        events_for(ServerView()) as events,
+    ):
+        asyncio.run(_serve(settings, events, manager))
 
 
 def _allow_files() -> None:
@@ -50,19 +55,24 @@ def _allow_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def _serve(settings: ServerSettings, events: EventPublisher) -> None:
+async def _serve(settings: ServerSettings, events: EventPublisher, manager: ServiceManager) -> None:
     stop = asyncio.Event()
 
     def end() -> None:
         if not stop.is_set():
             stop.set()
             events.publish(ShutdownStarted())
+            manager.stopping()
 
     def listening(url: str) -> None:
         events.publish(ServerStarted(url, settings.workers))
+        manager.ready(f"listening on {url}")
 
     at_signals(end)
     if settings.workers == 1:
-        await serve_here(make_container(settings, events), listening=listening, stop=stop)
+        container = make_container(settings, events)
+        await serve_here(container, listening=listening, stop=stop, alive=manager.alive)
     else:
-        await serve_with_workers(settings, events, listening=listening, stop=stop)
+        await serve_with_workers(
+            settings, events, listening=listening, stop=stop, alive=manager.alive
+        )
