@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := domain adapters entrypoints tests benchmarks
+SOURCES := domain adapters entrypoints tests benchmarks requirements
+LOCKS := $(addprefix requirements/,$(addsuffix .txt,run dev audit fuzz mutants pyaudio))
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/run ## Install what is needed and record ten seconds of speech over WebRTC (LOSS=20 loses packets)
@@ -83,17 +84,29 @@ imports: $(VENV)/dev ## Check the layers
 check: lint types imports test ## Everything that CI checks
 
 .PHONY: lock
-lock: $(VENV)/dev ## Pin the newest versions that pyproject.toml allows
-	$(PIP) install pip-tools
+lock: $(VENV)/audit ## Pin the newest versions that pyproject.toml allows, with the hashes of their files
 	$(LOCK) --output-file requirements/run.txt pyproject.toml requirements/build.in
 	$(LOCK) --output-file requirements/dev.txt --extra dev pyproject.toml requirements/build.in
-	$(LOCK) --constraint requirements/dev.txt --output-file requirements/mutants.txt --extra mutants pyproject.toml
-	$(LOCK) --constraint requirements/dev.txt --output-file requirements/fuzz.txt --extra fuzz pyproject.toml
-LOCK := $(BIN)/pip-compile --quiet --upgrade --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-options --allow-unsafe
+	for extra in audit fuzz mutants pyaudio; do \
+		$(LOCK) --constraint requirements/dev.txt --output-file requirements/$$extra.txt \
+			--extra $$extra pyproject.toml || exit; \
+	done
+LOCK := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-annotate --no-header \
+	--no-emit-index-url --no-emit-options --allow-unsafe
+
+.PHONY: audit
+audit: $(VENV)/audit ## Look for known vulnerabilities in what is locked; exit code 2 if no index can be reached
+	@$(BIN)/python requirements/audit.py $(LOCKS)
+
+.PHONY: sbom
+sbom: $(VENV)/audit ## Write gapless.cdx.json: what an installation consists of (CycloneDX)
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--spec-version 1.6 --output-format JSON --validate --output-file gapless.cdx.json \
+		requirements/run.txt
 
 .PHONY: clean
 clean: ## Remove what make has made
-	rm -rf $(VENV) .cache .hypothesis demo-recordings
+	rm -rf $(VENV) .cache .hypothesis demo-recordings gapless.cdx.json
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with make PYTHON=..."; exit 1; }
@@ -119,6 +132,11 @@ $(VENV)/dev: $(VENV)/run requirements/dev.txt requirements/pyaudio.txt tests/rig
 $(VENV)/mutants: $(VENV)/dev requirements/mutants.txt
 	@echo "installing what mutation testing needs into $(VENV)"
 	@$(PIP) install --requirement requirements/mutants.txt
+	@touch $@
+
+$(VENV)/audit: $(VENV)/dev requirements/audit.txt
+	@echo "installing what audits and locks packages into $(VENV)"
+	@$(PIP) install --requirement requirements/audit.txt
 	@touch $@
 
 $(VENV)/fuzz: $(VENV)/dev requirements/fuzz.txt
