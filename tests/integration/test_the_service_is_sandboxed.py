@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import subprocess
@@ -59,6 +60,24 @@ def test_the_server_records_in_the_sandbox(
     assert_all_received(folder, client)
     for path in folder.iterdir():
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@needs_sandbox
+@pytest.mark.timeout(180)
+def test_the_server_restores_in_the_sandbox(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    command = ("serve", "--port", "0", "--recordings", str(folder), "--restore", "all")
+    with gapless(*command, within=sandbox.within(folder)) as process:
+        server = Server(process, folder)
+        streamed = ("stream", "--server", server.url, "--capture", "tone", "--duration", "2")
+        with gapless(*streamed, env={"GAPLESS_SPOOL": str(tmp_path / "spool")}) as client:
+            assert client.end(timeout_s=90) == 0, client.errors
+        assert "the same on both ends" in client.lines[-1]
+        assert process.stop() == 0
+        assert process.errors == []
+    (path,) = folder.glob("*.json")
+    assert {span["kind"] for span in json.loads(path.read_text())["spans"]} == {"restored"}
 
 
 @needs_sandbox
