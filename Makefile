@@ -38,13 +38,18 @@ REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \
 ALONE := tests/contracts/test_a_sound_server_keeps_its_microphone.py \
 	$(addprefix tests/integration/test_,network_comes_and_goes.py nothing_stays_behind.py \
 	senders_as_they_are.py slow_uplinks_are_spared.py fine_sound_is_restored.py \
-	many_sessions_share_a_port.py junk_costs_others_nothing.py)
+	many_sessions_share_a_port.py junk_costs_others_nothing.py \
+	sessions_beside_an_attacker_are_whole.py)
 
 .PHONY: soak
 soak: $(VENV)/dev ## Run the tests that take long: a hundred kills, a thousand sessions
 	KILLS=100 $(BIN)/python -m pytest $(addprefix tests/integration/test_,survives_kill.py \
 		spools_survive_kill.py restoring_survives_kills.py)
 	$(BIN)/python -m pytest -m soak -s
+
+.PHONY: soak-attacked
+soak-attacked: $(VENV)/dev ## Let SESSIONS=100 come and go for MINUTES=120 while an attacker plays all it knows
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),120) --sessions $(or $(SESSIONS),100)
 
 .PHONY: mutants
 mutants: $(VENV)/mutants ## Test the tests: mutate the code and count the mutants that no test notices
