@@ -26,9 +26,11 @@ from tests.rigs.clients import Remote
 from tests.rigs.processes import environment
 from tests.rigs.tls import self_signed
 from tests.soak.attacker import ATTACKS
+from tests.soak.sessions import NAME
 from tests.soak.visitors import Outcomes, visit
 from tests.soak.watching import Watch, kinds_of_lines, table
 
+CLEAR_S = 30.0
 STEADY_S, MAX_MEMORY_MB, MAX_MEMORY_AT_FIRST_MB = 600.0, 32.0, 128.0
 """Growth of the resident memory over the second half of a run. The allocator keeps what each attack
 needed once, so that a run of less than ten minutes is all growth."""
@@ -64,6 +66,8 @@ class Figures:
     exit_code: int | None
     """Of the server; None if it still ran at the end, as it should."""
     log: str
+    cleared: int = 0
+    """Bytes of the attacker's recordings that were removed meanwhile."""
 
     @property
     def max_memory_mb(self) -> float:
@@ -107,7 +111,11 @@ class Figures:
             ),
             ("log, bytes/s", f"{watch.rate(lambda s: s.log_bytes):.0f}", MAX_LOG_PER_S),
             ("tracebacks in the log", self.log.count(TRACEBACK), 0),
-            ("disk, MB/s", f"{watch.rate(lambda s: s.disk_mb):.2f}", ""),
+            (
+                "written and kept, MB/s",
+                f"{watch.rate(lambda s: s.disk_mb) + self.cleared / 1e6 / watch.lasted_s:.2f}",
+                "",
+            ),
             ("CPU of the server", f"{watch.rate(lambda s: s.cpu_s):.0%}", ""),
         ]
         text = table(("figure", "measured (growth over the second half)", "bound"), rows)
@@ -156,17 +164,42 @@ async def soak(plan: Plan, folder: pathlib.Path) -> Figures:
                 str(recordings), "--udp-port", str(await _udp_port(server.pid)), "--seed",
                 str(plan.seed), "--lasts", str(plan.lasts_s), "--only", plan.only,
             ]  # fmt: skip
-            watching = asyncio.create_task(watch.run())
+            clearing = _Clearing(recordings)
+            working = [asyncio.create_task(task) for task in (watch.run(), clearing.run())]
             with attacks.open("wb") as played, contextlib.ExitStack() as stack:
                 if plan.attacked:
                     stack.enter_context(_running(attacker, played))
                 outcomes = await _visits(plan, Remote(url, http), recordings, seconds)
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching  # or it has failed
+            for task in working:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task  # or it has failed
         exit_code = server.poll()
         lines = [json.loads(line) for line in attacks.read_text().splitlines()]
-    return Figures(outcomes, watch, lines, exit_code, log.read_text(errors="replace"))
+    text = log.read_text(errors="replace")
+    return Figures(outcomes, watch, lines, exit_code, text, clearing.removed)
+
+
+class _Clearing:
+    """Removes the recordings of the attacker: in two hours they could fill a disk."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self.removed = 0
+        """Bytes."""
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(CLEAR_S)
+            await asyncio.to_thread(self._clear)
+
+    def _clear(self) -> None:
+        for path in self._folder.glob(f"*-{NAME}*"):
+            with contextlib.suppress(FileNotFoundError):
+                is_old = time.time() - path.lstat().st_mtime > CLEAR_S
+                if path.suffix in (".wav", ".json") and path.is_file() and is_old:
+                    self.removed += path.stat().st_size
+                    path.unlink()
 
 
 async def _visits(plan: Plan, server: Remote, folder: pathlib.Path, seconds: float) -> Outcomes:
