@@ -157,7 +157,7 @@ def build_sessions(
         clock=clock,
         spawner=spawner,
         events=events,
-        new_secret=lambda size: node.mark(secrets.token_hex(size)),
+        new_secret=lambda size: node.choose_secret(lambda: secrets.token_hex(size)),
         restoring=restoring,
     )
 

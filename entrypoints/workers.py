@@ -15,6 +15,7 @@ import multiprocessing
 import multiprocessing.resource_tracker
 import os
 import pathlib
+import secrets
 import signal
 import socket
 import tempfile
@@ -84,6 +85,7 @@ async def serve_with_workers(
             check_udp_ports(of_worker)
         # started here: while it starts, it would unblock the signals that workers have blocked
         multiprocessing.resource_tracker.ensure_running()
+        key = secrets.token_bytes(16)
         counts = _PROCESSES.RawArray("i", [ABSENT] * settings.workers)
         heartbeats = _PROCESSES.RawArray("d", settings.workers)
         workers = [
@@ -91,7 +93,7 @@ async def serve_with_workers(
                 of_worker,
                 events,
                 WorkerSetup(
-                    NodeId(number, settings.workers), counts, heartbeats, folder, listeners
+                    NodeId(number, settings.workers, key), counts, heartbeats, folder, listeners
                 ),
             )
             for number, of_worker in enumerate(of_workers)

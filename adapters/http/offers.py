@@ -11,7 +11,7 @@ from adapters.http import headers
 from adapters.http.bodies import JSON, peek_json, read_json
 from adapters.http.callers import caller_of
 from adapters.http.restore_json import read_spool
-from adapters.http.routes import SECRET, Route, key_in_path
+from adapters.http.routes import SECRET, Route, key_in_path, key_of_secret
 from domain.errors import CandidateRejected, OfferRejected, SessionUnknown, Unauthorized
 from domain.ports.placement import KnownSession, NewOffer, SessionKey
 from domain.recording.restoring import SpoolInfo
@@ -122,7 +122,7 @@ async def _key_of_offer(request: web.Request) -> SessionKey | None:
     body = await peek_json(request)
     resume, sdp = body.get("resume"), body.get("sdp")
     if isinstance(resume, str) and resume:
-        return KnownSession(resume)
+        return key_of_secret(resume)
     return NewOffer(sdp) if isinstance(sdp, str) else None
 
 

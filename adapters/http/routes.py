@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aiohttp import hdrs, web
 
 from domain.ports.placement import KnownSession, SessionKey
+from domain.session.placement import id_of
 from domain.session.roles import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -76,6 +77,11 @@ def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
 async def key_in_path(request: web.Request) -> SessionKey | None:
     """Read which session a request is for: its path has the session's id."""
     return KnownSession(request.match_info["id"])
+
+
+def key_of_secret(secret: str) -> SessionKey:
+    """Return which session a secret opens, if it opens one."""
+    return KnownSession(id_of(secret))
 
 
 def route_of(request: web.Request) -> Route | None:

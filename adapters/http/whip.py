@@ -10,9 +10,9 @@ from adapters.http import sdpfrag
 from adapters.http.bodies import read_body, read_text
 from adapters.http.callers import caller_of
 from adapters.http.offers import check_name
-from adapters.http.routes import Route
+from adapters.http.routes import Route, key_of_secret
 from domain.errors import CandidateRejected
-from domain.ports.placement import KnownSession, NewOffer, SessionKey
+from domain.ports.placement import NewOffer, SessionKey
 from domain.ports.signaling import ServerConnection
 from domain.services.server.sessions import SessionService
 from domain.session.ice import IceCandidate, IceServer
@@ -90,7 +90,7 @@ async def _key_of_offer(request: web.Request) -> SessionKey | None:
 
 
 async def _key_in_path(request: web.Request) -> SessionKey | None:
-    return KnownSession(request.match_info["secret"])
+    return key_of_secret(request.match_info["secret"])
 
 
 async def _no_content(_request: web.Request) -> web.StreamResponse:

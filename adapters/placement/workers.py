@@ -27,7 +27,6 @@ from domain.session.placement import (
     SessionCounts,
     assigner_of,
     digest_of_offer,
-    node_number_of,
     silent_s,
 )
 
@@ -50,6 +49,7 @@ class WorkerPlacement:
         folder: str,
         heartbeats: Heartbeats | None = None,
     ) -> None:
+        self._worker = worker
         self._number = worker.number
         self._counts = counts
         self._heartbeats = heartbeats
@@ -71,7 +71,7 @@ class WorkerPlacement:
 
     async def node_of(self, key: SessionKey) -> Node | None:
         if isinstance(key, KnownSession):
-            number = node_number_of(key.id_or_secret, len(self._nodes))
+            number = self._worker.number_of(key.session_id)
             if self._silent_s(number) >= UNREACHABLE_S:
                 raise NodeUnavailable("a worker of this server does not respond")
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 
@@ -17,9 +17,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class KnownSession:
-    """A session that exists, by its id or by its secret."""
+    """A session that may exist."""
 
-    id_or_secret: str = field(repr=False)
+    session_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """How the nodes of a server divide its sessions among themselves.
 
-The id and the secret of a session begin with the number of its node, in hex. If a server starts
-again with another number of nodes, an older session belongs to the node whose number is the
-remainder of the division by that number.
+A session lives on the node that a keyed hash of its id tells. All nodes of a server share the key,
+which is new each time that the server starts: nobody else learns from an id to which node it leads,
+or how many there are. The id is a hash of the session's secret, so that a secret leads to the same
+node as the id, whatever the key and the number of nodes are. After a new start, both lead to the
+node that has recovered the session. A node draws secrets for a new session until one is its own.
 
 A new offer is assigned to the node with the fewest sessions. The digest of the offer determines
 which node makes that decision. Nodes that are not running or do not respond take part in neither.
@@ -12,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
 from typing import Protocol
 
 MAX_NODES = 256
@@ -26,7 +28,8 @@ UNREACHABLE_S = 4.0
 
 No other node could serve them, and a node of a busy machine may be late.
 """
-_DIGITS = 2
+_ID_BYTES = 8
+"""An id is a name and is in the names of files. The secret, from which it is made, is longer."""
 _REMEMBERED_OFFERS = 10_000
 
 
@@ -36,30 +39,41 @@ class NodeId:
 
     number: int = 0
     count: int = 1
+    key: bytes = field(default=b"", repr=False)
+    """Shared by all nodes of a server, and known to nobody else; at most 64 bytes."""
+
+    def number_of(self, session_id: str) -> int:
+        """Return the number of a session's node; any text belongs to one of them."""
+        digest = hashlib.blake2b(_bytes_of(session_id), key=self.key, digest_size=8).digest()
+        return int.from_bytes(digest) % self.count
 
     def owns(self, name: str) -> bool:
-        """Return whether this node has a session, given its id, its secret or a recording's name.
+        """Return whether this node has a session, given its id or the name of a recording's part.
 
-        The name of a recording ends with the id of its session.
+        Such a name ends with the id of the session, and the numbers of track and part.
         """
-        return node_number_of(name.rpartition("-")[2], self.count) == self.number
+        return self.number_of(name.rpartition("-")[2].partition("_")[0]) == self.number
 
-    def mark(self, secret: str) -> str:
-        """Replace the first digits of a hexadecimal secret by this node's number."""
-        return f"{self.number:0{_DIGITS}x}{secret[_DIGITS:]}"
+    def choose_secret(self, draw: Callable[[], str]) -> str:
+        """Draw secrets, on average as many as there are nodes, until one is of this node."""
+        while not self.owns(id_of(secret := draw())):
+            pass
+        return secret
 
 
-def node_number_of(id_or_secret: str, count: int) -> int:
-    """Return the number of a session's node; 0 for text that is not an id or a secret."""
-    try:
-        return int(id_or_secret[:_DIGITS], 16) % count
-    except ValueError:
-        return 0
+def id_of(secret: str) -> str:
+    """Return the id of the session that a secret opens: 16 hex digits that tell nothing of it."""
+    hashed = hashlib.blake2b(_bytes_of(secret), digest_size=_ID_BYTES, person=b"session id")
+    return hashed.hexdigest()
+
+
+def _bytes_of(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
 
 
 def digest_of_offer(sdp: str) -> bytes:
     """Return the 32 bytes that identify an offer among nodes."""
-    return hashlib.sha256(sdp.encode(errors="surrogatepass")).digest()
+    return hashlib.sha256(_bytes_of(sdp)).digest()
 
 
 def assigner_of(digest: bytes, count: int, *, avoid: Container[int] = frozenset()) -> int:

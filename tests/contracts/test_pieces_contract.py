@@ -163,11 +163,13 @@ async def test_another_process_goes_on_with_everything(folder: Folder) -> None:
 
 
 async def test_a_process_takes_only_its_own_sessions(folder: Folder) -> None:
-    for session_id in ("00aaaaaaaaaaaaaa", "01bbbbbbbbbbbbbb", "02cccccccccccccc"):
+    sessions = [f"{number:016x}" for number in range(20)]
+    for session_id in sessions:
         await folder.begin(session_id=session_id)
-    for number, expected in enumerate((["00aaaaaaaaaaaaaa", "02cccccccccccccc"],
-                                       ["01bbbbbbbbbbbbbb"])):  # fmt: skip
-        pending = folder.store(NodeId(number, 2).owns).pending()
+    for node in (NodeId(0, 2, b"key"), NodeId(1, 2, b"key")):
+        pending = folder.store(node.owns).pending()
+        expected = [session_id for session_id in sessions if node.owns(session_id)]
+        assert 0 < len(expected) < len(sessions)
         assert [pieces.key.session_id for pieces in pending] == expected
 
 

@@ -137,20 +137,24 @@ async def test_a_frozen_node_is_avoided_until_it_responds_again() -> None:
         found = Nodes([first, second], counts)
         await found.open()
         offers = [NewOffer(f"v=0 {number}") for number in range(20)]
+        of_first, of_second = (
+            next(text for text in map(str, range(1000)) if NodeId(number, 2).owns(text))
+            for number in range(2)
+        )
         assert {await first.node_of(offer) for offer in offers} == {None, second.here}
         heartbeats[1] -= UNRESPONSIVE_S
         began = time.monotonic()
         assert {await first.node_of(offer) for offer in offers} == {None}
         assert time.monotonic() - began < 0.5  # it is not asked
         # a busy machine may delay it: its own sessions wait longer
-        assert await first.node_of(KnownSession("01ff")) == second.here
+        assert await first.node_of(KnownSession(of_second)) == second.here
         heartbeats[1] -= UNREACHABLE_S - UNRESPONSIVE_S
         with pytest.raises(NodeUnavailable, match="does not respond"):
-            await first.node_of(KnownSession("01ff"))
-        assert await first.node_of(KnownSession("00ff")) is None
+            await first.node_of(KnownSession(of_second))
+        assert await first.node_of(KnownSession(of_first)) is None
         assert first.others() == []
         second.report(0)
-        assert await first.node_of(KnownSession("01ff")) == second.here
+        assert await first.node_of(KnownSession(of_second)) == second.here
         assert first.others() == [second.here]
         await found.close()
 

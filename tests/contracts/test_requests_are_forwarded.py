@@ -15,6 +15,7 @@ import pytest
 from adapters.http.server import SignalingServer
 from domain.errors import NodeUnavailable
 from domain.ports.placement import KnownSession, NewOffer, Node
+from domain.session.placement import id_of
 from tests.fakes.http import FakeSessions, http_server
 from tests.fakes.placement import FakePlacement
 
@@ -38,6 +39,11 @@ class Pair:
             return response.status, await response.text(), response.headers
 
 
+def opened_by(secret: str) -> KnownSession:
+    """Return the session that a secret opens."""
+    return KnownSession(id_of(secret))
+
+
 @pytest.fixture
 async def pair() -> AsyncIterator[Pair]:
     """Two nodes. The session `there` and the offer `new` belong to the other one.
@@ -46,7 +52,7 @@ async def pair() -> AsyncIterator[Pair]:
     """
     with tempfile.TemporaryDirectory() as folder:  # names of Unix sockets have to be short
         here, there = Node(f"{folder}/here"), Node(f"{folder}/there")
-        keys = (KnownSession("there"), NewOffer("new"))
+        keys = (KnownSession("there"), opened_by("there"), NewOffer("new"))
         gone = {KnownSession("gone"): NodeUnavailable("its worker is being restarted")}
         placement = FakePlacement(here, there, dict.fromkeys(keys, there) | gone)
         own, others = FakeSessions(recording=2), FakeSessions(recording=3, interrupted=1)
@@ -76,9 +82,9 @@ def offer(**body: Any) -> dict[str, Any]:
     ("method", "path", "request_", "key"),
     [
         ("POST", "/offer", offer(sdp="new"), NewOffer("new")),
-        ("POST", "/offer", offer(resume="there"), KnownSession("there")),
+        ("POST", "/offer", offer(resume="there"), opened_by("there")),
         ("POST", "/offer", offer(sdp="new", resume=""), NewOffer("new")),
-        ("POST", "/offer", offer(sdp="new", resume="here"), KnownSession("here")),
+        ("POST", "/offer", offer(sdp="new", resume="here"), opened_by("here")),
         ("POST", "/offer", offer(), NewOffer("known")),
         ("POST", "/whip", {"data": "new", "headers": SDP}, NewOffer("new")),
         ("POST", "/whip", {"data": "known", "headers": SDP}, NewOffer("known")),
@@ -90,7 +96,7 @@ async def test_an_offer_goes_to_the_node_that_has_or_gets_its_session(
     status, _, _ = await pair.send(method, path, **request_)
     assert status in (200, 201)
     assert pair.placement.asked == [key]
-    is_there = key in (NewOffer("new"), KnownSession("there"))
+    is_there = key in (NewOffer("new"), opened_by("there"))
     assert (len(pair.here.offers), len(pair.there.offers)) == (not is_there, is_there)
 
 
@@ -106,7 +112,7 @@ async def test_requests_for_a_session_go_to_its_node(pair: Pair, where: str) -> 
         assert (await pair.send(method, f"/whip/{where}"))[0] == 404
     assert (await pair.send("PATCH", f"/whip/{where}", data="", headers=FRAGMENT))[0] == 404
     assert sessions.searched == [where] * 3
-    assert pair.placement.asked == [KnownSession(where)] * 5
+    assert pair.placement.asked == [KnownSession(where)] * 2 + [opened_by(where)] * 3
 
 
 async def test_an_answer_is_returned_unchanged(pair: Pair) -> None:

@@ -29,7 +29,7 @@ from tests.rigs.nat import (
     ports_in_use,
     wait_until_counted,
 )
-from tests.rigs.processes import Process, Server, gapless, serving
+from tests.rigs.processes import Process, Server, gapless, serving, worker_of
 from tests.rigs.streams import assert_all_received, interrupt, session_of, streaming
 
 needs_namespaces = pytest.mark.skipif((why := missing()) is not None, reason=str(why))
@@ -167,14 +167,14 @@ def test_a_second_worker_has_the_port_that_follows(tmp_path: pathlib.Path, joine
         assert ports_in_use(process.process.pid, "udp") == {(SERVER, media), (SERVER, media + 1)}
         with ExitStack() as running:
             clients: list[Process] = []
-            owners: set[str] = set()
+            owners: set[int] = set()
             while len(owners) < 2:
                 clients.append(running.enter_context(streaming(joined.client, server.url)))
-                owners.add(session_of(clients[-1])[:2])
+                owners.add(worker_of(session_of(clients[-1]), process.process.pid))
             time.sleep(1)  # some sound
             interrupt(*clients)
         assert process.stop() == 0, process.errors
-    assert owners == {"00", "01"}
+    assert owners == {0, 1}
     assert_all_received(folder, *clients, least_s=0.5)
 
 

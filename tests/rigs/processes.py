@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import queue
@@ -163,6 +164,19 @@ def workers_of(parent: int) -> list[int]:
         for pid in found
         if b"spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
+
+
+def worker_of(session: str, parent: int) -> int:
+    """Return the number of the worker that has the file of a session open; wait for it."""
+    deadline = time.monotonic() + _WAIT_S
+    while time.monotonic() < deadline:
+        for number, pid in enumerate(workers_of(parent)):
+            for descriptor in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # it is closed meanwhile
+                    if session in str(descriptor.readlink()):
+                        return number
+        time.sleep(0.05)
+    raise AssertionError(f"no worker records the session {session}")
 
 
 def read(path: pathlib.Path) -> tuple[npt.NDArray[np.float64], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import secrets
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,10 @@ from domain.recording.naming import (
     split_part_name,
     split_recording_id,
 )
-from domain.session.placement import NodeId
+from domain.session.placement import NodeId, id_of
 
 SESSION = "8f3a9c0d12345678"
+KEY = b"of a server"
 FIRST = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 (hypothesis requires it)
 WHEN = datetime.datetime(2026, 11, 22, 10, 15, 0, 123_000, tzinfo=datetime.UTC)
 
@@ -44,11 +46,12 @@ def test_a_name_can_be_parsed_again(
 @pytest.mark.parametrize("track", [1, 2, 12])
 def test_all_files_of_a_session_belong_to_its_worker(track: int, number: int) -> None:
     for worker in range(4):
-        session_id = NodeId(worker, 4).mark(SESSION)
+        secret = NodeId(worker, 4, KEY).choose_secret(lambda: secrets.token_hex(32))
+        session_id = id_of(secret)
         name = recording_name(
             started_at=WHEN, client_name="a-b 2", session_id=session_id, track=track
         )
-        owners = [n for n in range(4) if NodeId(n, 4).owns(part_name(name, number))]
+        owners = [n for n in range(4) if NodeId(n, 4, KEY).owns(part_name(name, number))]
         assert owners == [worker]
 
 

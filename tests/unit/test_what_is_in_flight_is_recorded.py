@@ -215,7 +215,7 @@ async def test_an_offer_that_was_refused_may_be_made_again(server: Server) -> No
 
 async def test_secrets_are_long_and_are_not_shown(server: Server) -> None:
     accepted = await server.sessions.offer("v=0", name="")
-    assert (len(accepted.session_id), len(accepted.resume)) == (8, 32)
+    assert (len(accepted.session_id), len(accepted.resume)) == (16, 32)
     shown = repr(Accepted("id", "the secret", "the description", "tag", ()))
     assert "the secret" not in shown
     assert "the description" not in shown
@@ -382,8 +382,8 @@ async def test_a_fault_while_receiving_ends_its_session_and_no_other(
 
 
 def _secret(server: Server, number: int) -> str:
-    """Return a session's secret; the fake counter makes an id and a secret per session."""
-    return f"{2 * number + 1:032d}"
+    """Return the secret of a session; the fake counter makes one for each."""
+    return f"{number:032d}"
 
 
 # -- one connection after the other ----------------------------------------------------------------

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import hashlib
+import itertools
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,32 +17,71 @@ from domain.session.placement import (
     OfferAssigner,
     assigner_of,
     digest_of_offer,
-    node_number_of,
+    id_of,
     silent_s,
 )
 
 counts = st.integers(1, MAX_NODES)
 
 
-@given(count=counts, data=st.data(), secret=st.binary(min_size=8, max_size=32))
-def test_a_marked_secret_belongs_to_exactly_one_node(
-    count: int, data: st.DataObject, secret: bytes
+keys = st.binary(max_size=64)
+
+
+@given(count=counts, key=keys, data=st.data())
+def test_a_node_opens_sessions_that_belong_to_it(
+    count: int, key: bytes, data: st.DataObject
 ) -> None:
-    node = NodeId(data.draw(st.integers(0, count - 1)), count)
-    marked = node.mark(secret.hex())
-    assert len(marked) == 2 * len(secret)
-    assert marked[2:] == secret.hex()[2:]
-    assert node_number_of(marked, count) == node.number
-    assert node.owns(marked)
-    assert node.owns(f"20261123T044325000Z-guest-1-{marked}")
+    node = NodeId(data.draw(st.integers(0, count - 1)), count, key)
+    drawn: list[str] = []
+
+    def draw() -> str:
+        drawn.append(f"{len(drawn):064x}")
+        return drawn[-1]
+
+    session_id = id_of(node.choose_secret(draw))
+    assert not any(node.owns(id_of(secret)) for secret in drawn[:-1])
+    assert node.number_of(session_id) == node.number
+    assert node.owns(session_id)
+    assert node.owns(f"20261123T044325000Z-guest-1-{session_id}_2_part003")
 
 
-@given(count=counts, text=st.text(max_size=80))
-def test_every_text_belongs_to_exactly_one_node(count: int, text: str) -> None:
-    nodes = [NodeId(number, count) for number in range(count)]
+@given(count=counts, key=keys, text=st.text(st.characters(), max_size=80))
+def test_every_text_belongs_to_exactly_one_node(count: int, key: bytes, text: str) -> None:
+    nodes = [NodeId(number, count, key) for number in range(count)]
     assert sum(node.owns(text) for node in nodes) == 1
-    assert 0 <= node_number_of(text, count) < count
+    assert {node.number_of(text) for node in nodes} <= {*range(count)}
     assert 0 <= assigner_of(digest_of_offer(text), count) < count
+
+
+def test_an_id_is_made_from_its_secret_and_does_not_contain_it() -> None:
+    ids = [id_of(f"{number:064x}") for number in range(1000)]
+    assert len({*ids}) == len(ids)
+    assert all(re.fullmatch("[0-9a-f]{16}", item) for item in ids)
+    assert id_of(f"{7:064x}") == ids[7]
+
+
+def test_who_does_not_have_the_key_learns_nothing_from_ids_and_secrets() -> None:
+    """No digit of them depends on the node, and another key gives other nodes."""
+    nodes = [NodeId(number, 4, b"key") for number in range(4)]
+    numbers = itertools.count()
+    secrets = [[node.choose_secret(lambda: token(next(numbers))) for _ in range(400)]
+               for node in nodes]  # fmt: skip
+    for texts in (secrets, [[*map(id_of, own)] for own in secrets]):
+        for own in texts:
+            for position in range(len(own[0])):
+                most = collections.Counter(text[position] for text in own).most_common(1)
+                assert most[0][1] < 60  # of 400, with 16 digits: 25 on average
+    for own in secrets:
+        found = [NodeId(0, 4, b"another key").number_of(id_of(secret)) for secret in own]
+        assert all(60 < found.count(number) < 140 for number in range(4))
+
+
+def token(number: int) -> str:
+    return hashlib.sha256(b"%d" % number).hexdigest()
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "key" not in repr(NodeId(0, 2, b"the key"))
 
 
 def test_each_node_assigns_some_offers() -> None:

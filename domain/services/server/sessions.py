@@ -37,11 +37,11 @@ from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_processor import AudioTrackProcessor
 from domain.session.caller import UNKNOWN, Caller
 from domain.session.ice import IceCandidate, IceDescription
+from domain.session.placement import id_of
 from domain.session.policy import SessionPolicy
 from domain.session.session import END_REASONS, Session, SessionInput, SessionState, digest_of
 from domain.session.turn import IceServerList
 
-_ID_BYTES = 8
 _RESUME_BYTES = 32
 
 
@@ -231,7 +231,8 @@ class SessionService:
             if self.places_taken >= self._policy.max_sessions:
                 raise ServerFull(f"all {self._policy.max_sessions} sessions are taken")
             self._store.check_room()
-        session_id = self._new_secret(_ID_BYTES) if live is None else live.session.id
+        secret = resume if resume is not None else self._new_secret(_RESUME_BYTES)
+        session_id = id_of(secret) if live is None else live.session.id
         servers = self._ice_servers.for_session(session_id, now=self._clock.utc())
         self._being_offered += live is None
         try:
@@ -247,16 +248,15 @@ class SessionService:
                     raise SessionUnknown("the session is over")
                 if not live.can_use(connection):
                     raise OfferRejected("the recording cannot continue with another codec")
-            if live is None or resume is None:
-                resume = self._new_secret(_RESUME_BYTES)
+            if live is None:
                 if spool is not None:
-                    await self._begin_restoring(session_id, resume, name, spool)
-                live = self._open(session_id, name, resume, caller)
+                    await self._begin_restoring(session_id, secret, name, spool)
+                live = self._open(session_id, name, secret, caller)
         except BaseException:  # no session owns the connection yet
             await connection.close()
             raise
         self._add_connection(live, connection, offer, spool)
-        return Accepted(session_id, resume, connection.answer_sdp, connection.ice_tag, servers)
+        return Accepted(session_id, secret, connection.answer_sdp, connection.ice_tag, servers)
 
     async def _begin_restoring(
         self, session_id: str, resume: str, name: str, spool: SpoolInfo
