@@ -50,7 +50,7 @@ async def test_a_client_hears_what_is_wanted(requests: Requests) -> None:
         ("session", "other secret", 401),
         ("session", "wrong", 401),
         ("session", "token", 401),
-        ("nobody", "secret", 404),
+        ("nobody", "secret", 401),
     ],
 )
 async def test_strangers_learn_and_change_nothing(

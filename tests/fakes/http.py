@@ -116,9 +116,7 @@ class FakeRestoring(RestoreService):
         self.is_open.set()
 
     async def wanted(self, session_id: str, secret: str) -> Wanted:
-        if session_id not in self._secrets:
-            raise SessionUnknown("there is no such session")
-        if self._secrets[session_id] != secret:
+        if self._secrets.get(session_id) != secret:
             raise Unauthorized("this is not the secret of the session")
         return self.wants
 

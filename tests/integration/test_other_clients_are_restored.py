@@ -447,7 +447,7 @@ async def test_only_the_secret_of_the_session_opens_it(server: Server) -> None:
             check_refused(answer, 401, "the secret of this session")
             unknown = path.replace(client.id, "0" * 16)
             answer = await client.ask(method, unknown, bearer=client.resume, **sent)
-            check_refused(answer, 404, "no such session")
+            check_refused(answer, 401, "the secret of this session")
         assert (await client.wanted()).body["ranges"] == [{"start": 0, "length": SOUND.length}]
     log = "\n".join(server.process.lines)
     assert client.resume not in log
@@ -484,7 +484,7 @@ async def test_a_client_without_a_spool_is_not_asked(server: Server) -> None:
         client.token = TOKEN
         async with connection_with(KnownSound(0, 0)) as connection:
             assert (await client.offer(connection, None)).status == 200
-            check_refused(await client.wanted(), 404, "keeps no sound")
+            check_refused(await client.wanted(), 401, "keeps no sound")
             await client.end()
 
 

@@ -11,7 +11,6 @@ from domain.errors import (
     CapturedInvalid,
     OfferRejected,
     RecordingRemoved,
-    SessionUnknown,
     StorageFailed,
     StorageFull,
     Unauthorized,
@@ -123,10 +122,11 @@ async def test_only_the_secret_of_the_session_opens_it() -> None:
         lambda: server.service.put("a", "other", 0, b"960"),
         lambda: server.service.captured("a", "other", EVERYTHING),
     ):
-        with pytest.raises(Unauthorized):
+        with pytest.raises(Unauthorized) as refused:
             await call()
-    with pytest.raises(SessionUnknown):
-        await server.service.wanted("b", "secret")
+        with pytest.raises(Unauthorized) as unknown:
+            await server.service.wanted("b", "secret")
+        assert str(unknown.value) == str(refused.value)  # nobody learns which sessions there are
 
 
 async def test_a_client_cannot_have_captured_for_longer_than_there_was_time() -> None:
@@ -153,7 +153,7 @@ async def test_after_the_window_a_recording_gets_what_has_come() -> None:
     await server.spawned.join()
     assert pieces.states == [RestoreState.EXPIRED]
     assert pieces.was_discarded
-    with pytest.raises(SessionUnknown):
+    with pytest.raises(Unauthorized):
         await server.service.wanted("a", "secret")
 
 
@@ -260,7 +260,7 @@ async def test_a_client_that_comes_while_its_window_ends_learns_that() -> None:
     answer = asyncio.ensure_future(server.captured())
     await server.clock.run(1)
     pieces.may_go_on.set()
-    with pytest.raises(SessionUnknown):
+    with pytest.raises(Unauthorized):
         await answer
     assert pieces.states == [RestoreState.EXPIRED]
     assert pieces.was_discarded
@@ -342,7 +342,7 @@ async def test_a_session_goes_on_without_restoring_where_pieces_cannot_be_kept()
     await server.end()
     server.clock.advance(EMPTY_S)
     server.service.tick()
-    with pytest.raises(SessionUnknown):
+    with pytest.raises(Unauthorized):
         await server.service.wanted("a", "secret")
     assert any(isinstance(event, RestoringFailed) for event in server.seen.events)
 

@@ -12,7 +12,6 @@ from domain.errors import (
     OfferRejected,
     PeerError,
     RecordingRemoved,
-    SessionUnknown,
     StorageFailed,
     StorageFull,
     Unauthorized,
@@ -218,8 +217,8 @@ class RestoreService:
     async def wanted(self, session_id: str, secret: str) -> Wanted:
         """Return what is wanted of a session's spool.
 
-        Raises `SessionUnknown` if there is no such session, or its client has no spool, and
-        `Unauthorized` if the secret is not that session's.
+        Raises `Unauthorized` if the secret is not that session's, there is no such session, or its
+        client has no spool.
         """
         restore = self._find(session_id, secret)
         if restore is None:
@@ -274,16 +273,22 @@ class RestoreService:
         return restore
 
     def _find(self, session_id: str, secret: str) -> _Restore | None:
-        """Return what is restored; None if the session is known, and nothing is restored."""
+        """Return what is restored; None if the session is known, and nothing is restored.
+
+        A stranger does not learn which sessions there are. Raises `Unauthorized`.
+        """
         restore = self._restores.get(session_id)
+        unrestored = self._unrestored.get(session_id)
+        digest = ""
         if restore is not None:
             digest = restore.pieces.key.resume_digest
-        elif (unrestored := self._unrestored.get(session_id)) is not None:
+        elif unrestored is not None:
             digest = unrestored.resume_digest
-        else:
-            raise SessionUnknown("there is no such session, or its client keeps no sound")
         if digest_of(secret) != digest:
-            raise Unauthorized("the bearer token is not the secret of this session")
+            raise Unauthorized(
+                "the bearer token is not the secret of this session, the session is over, "
+                "or its client keeps no sound"
+            )
         return restore
 
     def _check(self, restore: _Restore, captured: Captured) -> None:
