@@ -23,6 +23,25 @@ def _check_turn_credentials(servers: tuple[IceServer, ...]) -> None:
             raise SettingInvalid("ice_servers", f"{server.url} needs a username and a credential")
 
 
+MIN_TOKEN_CHARACTERS = 16
+MIN_TOKEN_VARIETY = 8
+"""Different characters of a token."""
+_NEW_TOKEN = 'python3 -c "import secrets; print(secrets.token_urlsafe())"'  # noqa: S105
+
+
+def _check_strength(name: str, token: str | None, host: str) -> None:
+    """Raise `SettingInvalid` if others can reach a server and could guess a token of it."""
+    if token is None or is_loopback(host):
+        return
+    if len(token) < MIN_TOKEN_CHARACTERS or len({*token}) < MIN_TOKEN_VARIETY:
+        raise SettingInvalid(
+            name,
+            f"{host} can be reached from other machines, so a token needs at least "
+            f"{MIN_TOKEN_CHARACTERS} characters, {MIN_TOKEN_VARIETY} of them different; "
+            f"this makes one: {_NEW_TOKEN}",
+        )
+
+
 def _setting(
     default: Any,
     text: str,
@@ -81,7 +100,10 @@ class ServerSettings:
         choices=("wav", "opus", "memory"),
     )
     token: str | None = _setting(
-        None, "Token that clients must send; required unless the host is loopback.", is_secret=True
+        None,
+        "Token that clients must send; required unless the host is loopback, with at least 16 "
+        "characters then.",
+        is_secret=True,
     )
     admin_token: str | None = _setting(
         None, "Token for administrators, who may end any session; --token may not.", is_secret=True
@@ -185,6 +207,8 @@ class ServerSettings:
                 raise SettingInvalid("admin_token", "needs a token for clients, too (--token)")
             if self.admin_token == self.token:
                 raise SettingInvalid("admin_token", "must not be the token that clients have")
+        _check_strength("token", self.token, self.host)
+        _check_strength("admin_token", self.admin_token, self.host)
         if self.max_sessions < self.workers:
             raise SettingInvalid("max_sessions", "each worker needs at least one session")
         if not self.turn_secret:

@@ -91,7 +91,14 @@ def test_a_port_in_use(tmp_path: pathlib.Path) -> None:
 
 
 def test_an_address_of_another_machine(tmp_path: pathlib.Path) -> None:
-    arguments = ("--host", "203.0.113.9", "--token", "x", "--recordings", str(tmp_path))
+    arguments = (
+        "--host",
+        "203.0.113.9",
+        "--token",
+        "nobody guesses it",
+        "--recordings",
+        str(tmp_path),
+    )
     assert "host: cannot listen on 203.0.113.9" in failing("serve", *arguments, code=2)
 
 
@@ -108,6 +115,7 @@ def test_a_missing_certificate(tmp_path: pathlib.Path) -> None:
         (("serve",), {"GAPLESS_PROT": "1"}, "prot: there is no such setting"),
         (("serve", "--config", "/no/file"), {}, "config: cannot read /no/file"),
         (("serve", "--host", "0.0.0.0"), {}, "token: 0.0.0.0 can be reached"),
+        (("serve", "--host", "0.0.0.0", "--token", "x"), {}, "token needs at least 16 characters"),
         (("stream", "--capture", "tape"), {}, "capture: 'tape' is not one of"),
         (("stream", "--capture", "file"), {}, "input: --capture file needs"),
         (("stream", "--server", "ftp://x"), {}, "server: 'ftp://x' is not an http://"),

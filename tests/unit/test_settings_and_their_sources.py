@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import click
 import pytest
@@ -13,6 +14,8 @@ from entrypoints.config import resolve
 from entrypoints.options import settings_options
 from entrypoints.settings import USERS_STATE, ClientSettings, OptionalFolder, ServerSettings
 from entrypoints.spooling import spool_folder
+
+STRONG = "Zm9vYmFyYmF6cXV4"  # as short as it may be
 
 
 def server(
@@ -110,8 +113,27 @@ def test_loopback_needs_no_token(host: str) -> None:
 
 
 def test_beyond_loopback_a_token_or_an_explicit_option_is_needed() -> None:
-    assert server(line={"host": "0.0.0.0", "token": "s"}).token == "s"
+    assert server(line={"host": "0.0.0.0", "token": STRONG}).token == STRONG
     assert server(line={"host": "0.0.0.0", "allow_anyone": True}).allow_anyone
+
+
+@pytest.mark.parametrize("weak", ["s", STRONG[:15], "a" * 100, "abcdefg" * 5])
+def test_beyond_loopback_a_token_cannot_be_guessed(weak: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "gapless.toml"
+    sources: list[Any] = [
+        ("--token", {"line": {"host": "0.0.0.0", "token": weak}}),
+        ("--admin-token", {"line": {"host": "::", "token": STRONG, "admin_token": weak}}),
+        ("GAPLESS_TOKEN", {"line": {"host": "0.0.0.0"}, "env": {"GAPLESS_TOKEN": weak}}),
+        (str(path), {"line": {"host": "0.0.0.0", "allow_anyone": True}, "file": path}),
+    ]
+    path.write_text(f'token = "{weak}"')
+    for source, given in sources:
+        with pytest.raises(SettingInvalid, match=r"token: .* needs at least 16") as caught:
+            server(**given)
+        assert "secrets.token_urlsafe()" in str(caught.value)
+        assert f"(from {source})" in str(caught.value)
+        assert weak == "s" or weak not in str(caught.value)
+    assert server(line={"token": weak, "admin_token": "x"}).token == weak  # loopback
 
 
 def test_ice_servers_come_as_text_as_json_and_as_tables(tmp_path: pathlib.Path) -> None:
