@@ -11,6 +11,7 @@ from adapters.codec.decoders import make_decoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.access import Access
 from adapters.http.callers import Callers
+from adapters.http.refusals import Refusals
 from adapters.http.server import SignalingServer
 from adapters.placement.single import SingleNode
 from adapters.placement.workers import WorkerPlacement
@@ -47,7 +48,7 @@ from domain.services.server.sessions import SessionService
 from domain.session.addresses import loopback_of
 from domain.session.placement import Heartbeats, NodeId, SessionCounts
 from domain.session.policy import SessionPolicy
-from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES, Role
+from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES, Token
 from domain.session.turn import IceServerList
 from entrypoints.settings import ServerSettings
 from entrypoints.version import VERSION
@@ -192,6 +193,7 @@ def build_signaling_server(
     restoring: RestoreService,
     placement: Placement,
     worker: WorkerSetup | None,
+    events: EventPublisher,
 ) -> SignalingServer:
     return SignalingServer(
         sessions,
@@ -204,6 +206,7 @@ def build_signaling_server(
             allow_anyone=settings.allow_anyone,
         ),
         callers=Callers(settings.trusted_proxies),
+        refusals=Refusals(events),
         tls_cert=settings.tls_cert,
         tls_key=settings.tls_key,
         version=VERSION,
@@ -212,13 +215,11 @@ def build_signaling_server(
     )
 
 
-def _tokens(settings: ServerSettings) -> dict[str, frozenset[Role]]:
-    tokens = {}
-    if settings.token is not None:
-        tokens[settings.token] = SHARED_TOKEN_ROLES
-    if settings.admin_token is not None:
-        tokens[settings.admin_token] = ALL_ROLES
-    return tokens
+def _tokens(settings: ServerSettings) -> Sequence[Token]:
+    """Return the tokens of a server; they are called what their settings are."""
+    tokens = (("token", settings.token, SHARED_TOKEN_ROLES),
+              ("admin_token", settings.admin_token, ALL_ROLES))  # fmt: skip
+    return [Token(name, text, roles) for name, text, roles in tokens if text is not None]
 
 
 # -- the commands for recordings ---------------------------------------------------------------

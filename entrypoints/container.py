@@ -43,7 +43,7 @@ class ServerContainer(containers.DeclarativeContainer):
         restoring=restoring,
     )
     signaling = providers.Singleton(
-        builders.build_signaling_server, settings, sessions, restoring, placement, worker
+        builders.build_signaling_server, settings, sessions, restoring, placement, worker, events
     )
 
 

@@ -47,6 +47,7 @@ from domain.events.server import (
     RecordingRestored,
     RecordingsLeft,
     RecoveryFailed,
+    RequestRefused,
     RestoringFailed,
     ServerStarted,
     SessionEnded,
@@ -226,6 +227,11 @@ class ServerView:
             case SessionFailed(session_id, error):
                 self._say(session_id, f"failed: {error!r}", error=True)
                 _log.error("session %s failed", session_id, exc_info=error)
+            case RequestRefused(caller, request, 429, reason, count):
+                # somebody guesses, or is too busy; other refusals are in the audit log only
+                whose = caller.address or "many addresses"
+                why = f": {reason}" if reason else ""
+                _write(f"refused {count} x {request} from {whose}{why}\n")
             case SessionEnded(session_id, reason, detail):
                 why = f" ({detail})" if detail else ""
                 self._say(session_id, f"session ended: {reason.value}{why}")

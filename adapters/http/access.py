@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-from collections.abc import Mapping, Set
+from collections.abc import Sequence, Set
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
 from adapters.http.bodies import is_unicode
+from adapters.http.callers import CALLER, caller_of
 from adapters.http.routes import SECRET, Handler, Route, route_of
 from domain.errors import NotAllowed, Unauthorized
 from domain.session.addresses import is_loopback
-from domain.session.roles import Role, is_allowed
+from domain.session.roles import Role, Token, is_allowed
+
+MAY_KNOW = web.RequestKey("may_know", bool)
+WRONG = web.RequestKey("wrong", str)
+"""A bearer token that is wrong, and cannot be the secret of a session; may be empty."""
 
 
 class Access:
@@ -27,10 +34,8 @@ class Access:
     there are tokens or not.
     """
 
-    def __init__(
-        self, *, host: str, tokens: Mapping[str, frozenset[Role]], allow_anyone: bool = False
-    ) -> None:
-        self._tokens = {token.encode(): roles for token, roles in tokens.items()}
+    def __init__(self, *, host: str, tokens: Sequence[Token], allow_anyone: bool = False) -> None:
+        self._tokens = [(_digest(token.text), token) for token in tokens]
         self._needs_loopback_name = not tokens and is_loopback(host)
         self._allows_all_pages = bool(tokens) or allow_anyone
 
@@ -47,18 +52,32 @@ class Access:
         route = route_of(request)
         if route is not None and route.secret_only:
             request[SECRET] = self._secret_in(request)
-        elif request.method != "OPTIONS" and (route is None or not route.is_public):
+        elif route is not None and route.is_public:
+            self._note_token(request)
+        else:
             self._check_bearer(request, route)
         return await handler(request)
 
-    def _check_bearer(self, request: web.Request, route: Route | None) -> None:
-        """Check the roles of a request's token, or pass a session's secret on to the handler."""
-        if not self._tokens:
+    def _note_token(self, request: web.Request) -> None:
+        """Note whose token the request has, where it needs none."""
+        if request.method == "OPTIONS":
             return
         bearer = _bearer(request)
-        roles = self._roles_of(bearer)
+        is_known = self._roles_in(request, bearer) is not None
+        request[MAY_KNOW] = is_known or self._needs_loopback_name
+        if self._tokens and bearer and not is_known:
+            request[WRONG] = bearer
+
+    def _check_bearer(self, request: web.Request, route: Route | None) -> None:
+        """Check the roles of a request's token, or pass a session's secret on to the handler."""
+        # a preflight to a path that does not exist has no token either
+        if not self._tokens or request.method == "OPTIONS":
+            return
+        bearer = _bearer(request)
+        roles = self._roles_in(request, bearer)
         if roles is None:
             if not bearer or route is None or not route.allows_secret:
+                request[WRONG] = bearer
                 raise Unauthorized("a bearer token is needed, and this one is wrong")
             request[SECRET] = bearer
         elif route is not None and route.role is not None and not is_allowed(roles, route.role):
@@ -66,19 +85,30 @@ class Access:
             raise NotAllowed(f"this token lacks the role {route.role.value!r}{also}")
 
     def _secret_in(self, request: web.Request) -> str:
-        """Return a bearer token that can be a session's secret; the handler compares it."""
+        """Return the bearer token, which the handler compares with the session's secret.
+
+        So a token of the server is refused in the same words as any other: these routes do not
+        tell which tokens there are.
+        """
         bearer = _bearer(request)
-        if not bearer or self._roles_of(bearer) is not None:
+        if not bearer:
             raise Unauthorized("the bearer token has to be the secret of this session")
+        self._roles_in(request, bearer)  # notes whose token it is
         return bearer
 
-    def _roles_of(self, bearer: str) -> Set[Role] | None:
-        """Return the roles of a token; None if it is not a token of this server."""
-        given = bearer.encode()
-        for token, roles in self._tokens.items():
-            if hmac.compare_digest(token, given):
-                return roles
-        return None
+    def _roles_in(self, request: web.Request, bearer: str) -> Set[Role] | None:
+        """Return the roles of a token, and note its name; None if it is not one of this server.
+
+        How long that takes tells nothing: digests are compared, and all of them.
+        """
+        given, found = _digest(bearer), None
+        for digest, token in self._tokens:
+            if hmac.compare_digest(digest, given):
+                found = token
+        if found is None:
+            return None
+        request[CALLER] = replace(caller_of(request), token=found.name)
+        return found.roles
 
     def allows_page(self, origin: str) -> bool:
         """Return whether web pages of an origin may use this server from a browser.
@@ -87,6 +117,15 @@ class Access:
         machine may.
         """
         return self._allows_all_pages or _is_loopback_origin(origin)
+
+
+def may_know(request: web.Request) -> bool:
+    """Return whether a request to a public route may learn what is not for strangers."""
+    return bool(request.get(MAY_KNOW))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _bearer(request: web.Request) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 from aiohttp import hdrs, web
 
+from adapters.http.access import may_know
 from adapters.http.nodes import NodeClient, is_from_node
 from adapters.http.routes import Route
 from domain.ports.placement import Node, Placement
@@ -21,7 +22,11 @@ NODE_S = 2.0
 
 
 class HealthHandlers:
-    """Answers without a token, because load balancers and monitors ask."""
+    """Answers without a token, because load balancers and monitors ask.
+
+    Nobody learns more without a token than that the server works: a version tells which faults it
+    has, and the number of sessions when somebody records.
+    """
 
     def __init__(
         self, service: SessionService, *, version: str, placement: Placement, nodes: NodeClient
@@ -35,19 +40,20 @@ class HealthHandlers:
         return [Route("GET", "/health", self._health, role=None)]
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
-        """Count the sessions of all nodes, or only those of this node if another node asks."""
+        """Say that the server works, and what it does to whoever may know that.
+
+        Count the sessions of all nodes, or only those of this node if another node asks.
+        """
+        body: dict[str, Any] = {"status": "ok"}
+        if not (may_know(request) or is_from_node(request)):
+            return web.json_response(body)
         sessions = self._service.session_count
         states = Counter(self._service.states())
         if not is_from_node(request):
             for health in await asyncio.gather(*map(self._ask, self._placement.others())):
                 sessions += health["sessions"]
                 states.update(health["states"])
-        body = {
-            "status": "ok",
-            "version": self._version,
-            "sessions": sessions,
-            "states": states,
-        }
+        body |= {"version": self._version, "sessions": sessions, "states": states}
         return web.json_response(body)
 
     async def _ask(self, node: Node) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from domain.errors import CandidateRejected, OfferRejected, SessionUnknown, Unau
 from domain.ports.placement import KnownSession, NewOffer, SessionKey
 from domain.recording.restoring import SpoolInfo
 from domain.services.server.sessions import SessionService
+from domain.session.caller import SESSION_SECRET
 from domain.session.ice import IceCandidate, IceServer
 from domain.session.roles import Role
 
@@ -95,7 +97,10 @@ class OfferHandlers:
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         session_id = request.match_info["id"]
         _check_opened(self._session_opened_by(request), session_id)
-        seconds = await self._service.delete(session_id)
+        caller = caller_of(request)
+        if SECRET in request:
+            caller = replace(caller, token=SESSION_SECRET)
+        seconds = await self._service.delete(session_id, caller=caller)
         return web.Response(status=204, headers={headers.SECONDS: f"{seconds:.6f}"})
 
     def _session_opened_by(self, request: web.Request) -> str | None:

@@ -22,6 +22,7 @@ from adapters.http.health import HealthHandlers
 from adapters.http.nodes import NodeClient, is_from_node
 from adapters.http.offers import OfferHandlers
 from adapters.http.pieces import PieceHandlers
+from adapters.http.refusals import Refusals
 from adapters.http.routes import Handler, add_routes
 from adapters.http.whip import WhipHandlers
 from domain.errors import PortInUse, SettingInvalid
@@ -44,6 +45,7 @@ class SignalingServer:
         port: int,
         access: Access,
         callers: Callers,
+        refusals: Refusals,
         tls_cert: str | None,
         tls_key: str | None,
         version: str,
@@ -55,6 +57,7 @@ class SignalingServer:
         self._port = port
         self._access = access
         self._callers = callers
+        self._refusals = refusals
         self._placement = placement
         self._listeners = listeners
         self._nodes = NodeClient()
@@ -78,6 +81,7 @@ class SignalingServer:
                 self._wait_until_open,
                 self._close_connection,
                 allow_pages(self._access.allows_page),
+                self._refusals.watch,
                 answer_errors,
                 self._callers.identify,
                 self._access.check,
@@ -140,6 +144,7 @@ class SignalingServer:
             await self._runner.cleanup()
             self._runner = None
         await self._nodes.close()
+        self._refusals.close()
 
     @web.middleware
     async def _wait_until_open(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -77,7 +77,8 @@ class WhipHandlers:
         return response
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
-        await self._service.delete(self._service.session_of(request.match_info["secret"]))
+        session_id = self._service.session_of(request.match_info["secret"])
+        await self._service.delete(session_id, caller=caller_of(request))
         return web.Response(status=200)
 
     async def _get(self, request: web.Request) -> web.StreamResponse:

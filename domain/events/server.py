@@ -25,6 +25,39 @@ class SessionOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionAdded:
+    """An offer with the secret of a session was answered with another connection."""
+
+    session_id: str
+    caller: Caller
+    """Who sent the offer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDeleted:
+    """A request ends a session."""
+
+    session_id: str
+    caller: Caller
+    """Who sent the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefused:
+    """Requests of one kind were refused: the first one, or further ones that came soon after it."""
+
+    caller: Caller
+    """Who sent them; for further ones, the address is a network, and empty where many sent them."""
+    request: str
+    """Method and route, without what may be secret."""
+    status: int
+    """Of HTTP."""
+    reason: str
+    """Why the first one was refused; empty for further ones."""
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class SessionStateChanged:
     """A session has a media path now, receives packets now, or receives none any more."""
 
@@ -212,6 +245,9 @@ class ShutdownStarted:
 
 ServerEvent: TypeAlias = (
     SessionOpened
+    | ConnectionAdded
+    | SessionDeleted
+    | RequestRefused
     | SessionStateChanged
     | SessionResumed
     | TrackStarted

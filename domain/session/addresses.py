@@ -20,3 +20,17 @@ def loopback_of(host: str) -> tuple[str, ...]:
     if not is_loopback(host):
         return ()
     return ("::1",) if ":" in host else ("127.0.0.1",)
+
+
+def network_of(address: str) -> str:
+    """Return what the addresses of one customer have in common: of IPv6 the /64 (RFC 6177).
+
+    Text that is not an address stays as it is.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Set
+from dataclasses import dataclass, field
 
 
 class Role(enum.Enum):
@@ -20,6 +21,16 @@ class Role(enum.Enum):
 ALL_ROLES = frozenset(Role)
 SHARED_TOKEN_ROLES = ALL_ROLES - {Role.ADMIN}
 """The roles of the token that all clients of a server share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a bearer shows to have roles."""
+
+    name: str
+    """What events and logs call it."""
+    text: str = field(repr=False)
+    roles: frozenset[Role]
 
 
 def is_allowed(roles: Set[Role], needed: Role) -> bool:

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adapters.events.dispatcher import EventDispatcher
 from adapters.http.access import Access
 from adapters.http.callers import Callers
+from adapters.http.refusals import Refusals
 from adapters.http.server import SignalingServer
 from adapters.placement.single import SingleNode
 from domain.errors import OfferRejected, RecordingIncomplete, SessionUnknown, Unauthorized
+from domain.ports.events import EventPublisher
 from domain.ports.placement import Placement
 from domain.ports.restoring import Confirmed, Wanted
 from domain.ports.signaling import ServerConnection
@@ -19,7 +22,7 @@ from domain.recording.restoring import Captured, SpoolInfo
 from domain.services.server.restoring import RestoreService
 from domain.session.caller import UNKNOWN, Caller
 from domain.session.ice import IceCandidate, IceDescription, IceServer
-from domain.session.roles import ALL_ROLES, Role
+from domain.session.roles import ALL_ROLES, Role, Token
 
 
 @dataclass(frozen=True)
@@ -75,27 +78,28 @@ class FakeSessions:
 
     def connection_of(self, secret: str) -> ServerConnection:
         self.searched.append(secret)
-        raise SessionUnknown(secret)
+        raise SessionUnknown("there is no such session")
 
     async def restart_ice(self, secret: str, remote: IceDescription) -> IceDescription:
-        raise SessionUnknown(secret)
+        raise SessionUnknown("there is no such session")
 
     def session_of(self, secret: str) -> str:
         secret.encode()  # the real service compares digests of secrets
         self.searched.append(secret)
         if secret not in self._opens:
-            raise SessionUnknown(secret)
+            raise SessionUnknown("there is no such session")
         return self._opens[secret]
 
     def add_candidate(self, session_id: str, candidate: IceCandidate) -> None:
         self.candidates.append((session_id, candidate))
 
-    async def delete(self, session_id: str) -> float:
+    async def delete(self, session_id: str, *, caller: Caller = UNKNOWN) -> float:
         if session_id in self.deleted:
             raise SessionUnknown("over")
         if self.is_failing:
             raise RecordingIncomplete("the disk is gone")
         self.deleted.append(session_id)
+        self.callers.append(caller)
         return 1.0
 
 
@@ -144,6 +148,7 @@ def http_server(
     tls: tuple[str, str] | tuple[None, None] = (None, None),
     restoring: RestoreService | None = None,
     trusted_proxies: Sequence[str] = (),
+    events: EventPublisher | None = None,
 ) -> SignalingServer:
     service: Any = sessions
     if tokens is None:
@@ -153,8 +158,12 @@ def http_server(
         restoring or FakeRestoring({}),
         host="127.0.0.1",
         port=0,
-        access=Access(host="127.0.0.1", tokens=tokens),
+        access=Access(
+            host="127.0.0.1",
+            tokens=[Token(f"{text} token", text, roles) for text, roles in tokens.items()],
+        ),
         callers=Callers(trusted_proxies),
+        refusals=Refusals(events or EventDispatcher(())),
         tls_cert=tls[0],
         tls_key=tls[1],
         version="1",

@@ -10,7 +10,9 @@ from typing import Any
 
 from domain.errors import OfferRejected, ServerFull, SessionUnknown
 from domain.events.server import (
+    ConnectionAdded,
     RecordingCompleted,
+    SessionDeleted,
     SessionEnded,
     SessionOpened,
 )
@@ -163,7 +165,7 @@ class SessionService:
             raise SessionUnknown("there is no such session, or it is over")
         return session_id
 
-    async def delete(self, session_id: str) -> float:
+    async def delete(self, session_id: str, *, caller: Caller = UNKNOWN) -> float:
         """End a session as its client asks; return the seconds of its longest recording.
 
         Returns when the recordings are complete, after packets in flight have arrived. If the
@@ -175,6 +177,8 @@ class SessionService:
             if live is None:
                 raise SessionUnknown("there is no such session, or it is over")
             await self._all([item.connection.drain() for item in live.connections], name="drain")
+            if live.session.state is not SessionState.ENDED:
+                self._events.publish(SessionDeleted(session_id, caller))
             self._end(live, SessionInput.DELETED)
             assert live.finished is not None
             await live.finished
@@ -256,6 +260,8 @@ class SessionService:
             await connection.close()
             raise
         self._add_connection(live, connection, offer, spool)
+        if resume is not None:
+            self._events.publish(ConnectionAdded(session_id, caller))
         return Accepted(session_id, secret, connection.answer_sdp, connection.ice_tag, servers)
 
     async def _begin_restoring(
