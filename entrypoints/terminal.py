@@ -65,6 +65,7 @@ from domain.events.server import (
 from domain.recording.ledger import RestoreState
 from domain.session.session import SessionState
 from domain.sound.levels import FLOOR_DBFS, Levels
+from entrypoints.log_limit import LogLimit
 
 _METER_WIDTH = 24
 _REDRAW_S = 0.1  # fast enough for the eye to follow the meter
@@ -310,31 +311,55 @@ class _TerminalLog(logging.Handler):
     """Writes records to standard error in a thread of its own.
 
     A reader of standard error that hangs then delays nothing else. Records are dropped while more
-    than `_LOG_CAPACITY` wait.
+    than `_LOG_CAPACITY` wait, and lines that repeat are counted.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: queue.Queue[str] = queue.Queue(_LOG_CAPACITY)
         self._thread: threading.Thread | None = None
+        self._limit = LogLimit()
+        # not the handler's lock, which is held at the end of the process while `flush` waits
+        self._limiting = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(queue.Full):
-            self._lines.put_nowait(self.format(record))
+        self._tell_counted()
+        with self._limiting:
+            is_told = self._limit.admit(record)
+        if is_told:
+            self._put(self.format(record))
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="gapless-log", daemon=True)
             self._thread.start()
 
     def flush(self) -> None:
         """Wait until everything is written, for at most `_FLUSH_S`."""
+        self._tell_counted(at_once=True)
         deadline = time.monotonic() + _FLUSH_S
         while self._lines.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(_FLUSH_S / 100)
 
     def _run(self) -> None:
         while True:
-            _write(self._lines.get() + "\n", error=True)
+            with self._limiting:
+                wait_s = self._limit.wait_s
+            try:
+                line = self._lines.get(timeout=wait_s)
+            except queue.Empty:
+                self._tell_counted()
+                continue
+            _write(line + "\n", error=True)
             self._lines.task_done()
+
+    def _tell_counted(self, *, at_once: bool = False) -> None:
+        with self._limiting:
+            counted = self._limit.end(at_once=at_once)
+        for line in counted:
+            self._put(f"gapless: {line}")
+
+    def _put(self, line: str) -> None:
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(line)
 
 
 def log_to_terminal() -> None:
