@@ -108,6 +108,10 @@ class ServerSettings:
     admin_token: str | None = _setting(
         None, "Token for administrators, who may end any session; --token may not.", is_secret=True
     )
+    audit_log: str | None = _setting(
+        None,
+        "File that gets a JSON object for each client that comes, is refused, or ends something.",
+    )
     allow_anyone: bool = _setting(
         False, "Allow any client to record without a token, from other machines, too."
     )

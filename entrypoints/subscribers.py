@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from adapters.events.audit import AuditLog
 from adapters.events.dispatcher import EventDispatcher
 from domain.ports.events import Subscriber
+from entrypoints.settings import ServerSettings
 
 NO_EVENTS = EventDispatcher(())
 """A publisher without subscribers."""
+
+
+def audited(settings: ServerSettings) -> Sequence[Subscriber]:
+    """Return the audit log, if the settings name one. Raises `SettingInvalid`."""
+    return () if settings.audit_log is None else (AuditLog(settings.audit_log),)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ from domain.session.placement import ABSENT, NodeId
 from entrypoints.builders import WorkerSetup, check_udp_ports
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
-from entrypoints.subscribers import events_for
+from entrypoints.subscribers import audited, events_for
 from entrypoints.terminal import ServerView, log_to_terminal
 
 RESTART_S, MAX_RESTART_S = 0.5, 8.0
@@ -336,7 +336,7 @@ async def _serve(settings: ServerSettings, setup: WorkerSetup, reports: Connecti
 
     # The parent sends nothing through the pipe: it becomes readable when the parent has ended.
     loop.add_reader(reports.fileno(), stop_without_parent)
-    with events_for(ServerView()) as events:
+    with events_for(ServerView(), *audited(settings)) as events:
         container = make_container(settings, events, worker=setup)
         await serve_here(
             container, listening=lambda address: reports.send((True, address)), stop=stop

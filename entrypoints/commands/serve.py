@@ -17,7 +17,7 @@ from entrypoints.options import settings_options
 from entrypoints.service_manager import ServiceManager
 from entrypoints.serving import at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
-from entrypoints.subscribers import events_for
+from entrypoints.subscribers import audited, events_for
 from entrypoints.terminal import ServerView
 from entrypoints.workers import serve_with_workers
 
@@ -44,7 +44,7 @@ def serve(settings: ServerSettings) -> None:
     _allow_files()
     with (
         contextlib.closing(ServiceManager.of_environment()) as manager,
-        events_for(ServerView()) as events,
+        events_for(ServerView(), *audited(settings)) as events,
     ):
         asyncio.run(_serve(settings, events, manager))
 

@@ -52,14 +52,14 @@ def wait_until_healthy(url: str) -> None:
             time.sleep(0.05)
 
 
-def decline_a_track(url: str) -> None:
-    """Make an offer of which one audio m-line is declined."""
+def decline_a_track(url: str, *, number: int = 1) -> None:
+    """Make an offer of which one audio m-line is declined; another `number` is another offer."""
     media = [
         *("m=audio 9 UDP/TLS/RTP/SAVPF 111", "c=IN IP4 0.0.0.0", "a=sendonly", "a=rtcp-mux"),
         *("a=rtpmap:111 opus/48000/2", "a=setup:actpass", "a=ice-ufrag:abcd"),
         *("a=ice-pwd:" + "x" * 22, "a=fingerprint:sha-256 " + ":".join(["AA"] * 32)),
     ]
-    lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0"]
+    lines = ["v=0", f"o=- {number} 1 IN IP4 0.0.0.0", "s=-", "t=0 0"]
     sdp = "\r\n".join([*lines, *media, "a=mid:0", *media, "a=mid:1"]) + "\r\n"
     request = urllib.request.Request(
         f"{url}/offer",
