@@ -148,6 +148,8 @@ class Forwarder:
             raise NodeUnavailable("a worker of this server is being restarted") from error
         response.headers.clear()
         response.headers.extend(_forwarded(answer.headers))
+        if request.method == hdrs.METH_HEAD and hdrs.CONTENT_LENGTH in answer.headers:
+            response.headers[hdrs.CONTENT_LENGTH] = answer.headers[hdrs.CONTENT_LENGTH]
         return response
 
 
