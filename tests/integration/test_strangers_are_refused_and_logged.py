@@ -202,13 +202,20 @@ def test_an_audit_log_that_cannot_be_written_is_said_at_the_start(tmp_path: path
         assert "audit_log: cannot write" in process.errors[0]
 
 
+def test_a_server_without_tokens_tells_others_only_that_it_works(tmp_path: pathlib.Path) -> None:
+    with serving(tmp_path, "--host", "0.0.0.0", "--allow-anyone") as server:
+        url = server.url.replace("0.0.0.0", "127.0.0.1")
+        with urllib.request.urlopen(f"{url}/health") as response:
+            assert json.load(response) == {"status": "ok"}
+
+
 def test_what_offers_make_the_server_say_is_counted(tmp_path: pathlib.Path) -> None:
     command = ("serve", "--port", "0", "--recordings", str(tmp_path))
     with gapless(*command) as process:
         url = process.wait_for("listening on ").partition("listening on ")[2].split()[0]
         for number in range(COUNTED):
             decline_a_track(url, number=number)
-        with urllib.request.urlopen(f"{url}/health") as response:
+        with urllib.request.urlopen(f"{url}/health") as response:  # on loopback
             assert json.load(response)["sessions"] == COUNTED
         assert process.stop() == 0
     assert len([line for line in process.errors if "WARNING: declined" in line]) == MAX_LINES
