@@ -204,6 +204,36 @@ async def test_agents_whose_peers_share_an_address_all_get_what_may_be_theirs(
     assert [len(agent.received) for agent in agents[1:-1]] == [2] * (MAX_SHARING - 1)
 
 
+async def test_an_address_that_may_be_forged_takes_no_other_agents_place(
+    port: UdpPort, peers: list[Peer]
+) -> None:
+    agents = [attached(port, str(number)) for number in range(MAX_SHARING + 1)]
+    address = peers[0].address
+    for agent in agents:
+        agent.transport.learn(address, is_proven=False)
+    peers[0].send(ALERT)
+    await until(lambda: agents[0].received)
+    assert [len(agent.received) for agent in agents] == [1] * MAX_SHARING + [0]
+    agents[-1].transport.learn(address)
+    peers[0].send(ALERT)
+    await until(lambda: agents[-1].received)
+    assert len(agents[0].received) == 1
+
+
+async def test_an_address_is_forgotten_for_one_agent(port: UdpPort, peers: list[Peer]) -> None:
+    one, other = attached(port, "one"), attached(port, "other")
+    address = peers[0].address
+    for agent in (one, other):
+        agent.transport.learn(address)
+    one.transport.forget(address)
+    one.transport.forget(address)
+    peers[0].send(ALERT)
+    await until(lambda: other.received)
+    assert one.received == []
+    other.transport.forget(address)
+    assert port._checked == {}
+
+
 async def test_a_fault_in_one_connection_concerns_no_other(
     port: UdpPort, peers: list[Peer]
 ) -> None:

@@ -150,25 +150,32 @@ class UdpPort:
         """Forget an agent and its addresses."""
         self._agents.pop(transport.username.encode(), None)
         for key in transport.addresses:
-            others = tuple(item for item in self._checked[key] if item is not transport)
-            if others:
-                self._checked[key] = others
-            else:
-                del self._checked[key]
+            self._remove(transport, key)
         if not self._agents and not self.is_kept:
             self.close()
 
-    def learn(self, transport: SharedTransport, address: tuple[Any, ...]) -> None:
-        """Note that an agent's peer has authenticated itself from an address."""
-        with contextlib.suppress(OSError):  # an mDNS name
-            key = encode_address(address)
-            users = self._checked.get(key, ())
-            if transport not in users:
-                for forgotten in users[MAX_SHARING - 1 :]:
-                    forgotten.addresses.discard(key)
-                self._checked[key] = (transport, *users[: MAX_SHARING - 1])
-                transport.addresses.add(key)
-                self._hurry()
+    def learn(
+        self, transport: SharedTransport, address: tuple[Any, ...], *, is_proven: bool = True
+    ) -> None:
+        """Note that an agent's peer has authenticated itself from an address.
+
+        The source of a check may be forged. So it takes no other agent's place unless `is_proven`.
+        """
+        key = encode_address(address)
+        users = self._checked.get(key, ())
+        if transport not in users and (is_proven or len(users) < MAX_SHARING):
+            for forgotten in users[MAX_SHARING - 1 :]:
+                forgotten.addresses.discard(key)
+            self._checked[key] = (transport, *users[: MAX_SHARING - 1])
+            transport.addresses.add(key)
+            self._hurry()
+
+    def forget(self, transport: SharedTransport, address: tuple[Any, ...]) -> None:
+        """Forget that an agent's peer uses an address."""
+        key = encode_address(address)
+        if key in transport.addresses:
+            transport.addresses.discard(key)
+            self._remove(transport, key)
 
     def read(self) -> bool:
         """Read and deliver what waits; return whether more may wait after `MAX_ROUND` datagrams.
@@ -181,6 +188,13 @@ class UdpPort:
             self._deliver_next()
         self._wait()
         return are_more
+
+    def _remove(self, transport: SharedTransport, key: bytes) -> None:
+        others = tuple(item for item in self._checked[key] if item is not transport)
+        if others:
+            self._checked[key] = others
+        else:
+            del self._checked[key]
 
     async def request(self, request: stun.Message, address: tuple[Any, ...]) -> stun.Message:
         """Send a STUN request that is nobody's check, and return the response.
@@ -351,10 +365,14 @@ class SharedTransport(asyncio.DatagramTransport):
         """Addresses of the peer that `UdpPort.learn` has noted."""
         self._is_closing = False
 
-    def learn(self, address: tuple[Any, ...]) -> None:
-        """Note that the peer has authenticated itself from an address."""
+    def learn(self, address: tuple[Any, ...], *, is_proven: bool = True) -> None:
+        """Note that the peer has authenticated itself from an address, see `UdpPort.learn`."""
         if not self._is_closing:
-            self.port.learn(self, address)
+            self.port.learn(self, address, is_proven=is_proven)
+
+    def forget(self, address: tuple[Any, ...]) -> None:
+        """Forget that the peer uses an address."""
+        self.port.forget(self, address)
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         if self._is_closing:
