@@ -27,7 +27,7 @@ PROCESSES := $(addprefix tests/integration/test_,nothing_is_lost.py other_client
 	restoring_survives_kills.py fine_sound_survives_losses.py demo.py \
 	capture_goes_on_without_a_server.py owed_spools_are_listed_sent_and_exported.py \
 	one_port_passes_nats.py udp_is_blocked.py a_service_manager_is_told.py \
-	the_service_is_sandboxed.py)
+	the_service_is_sandboxed.py checks_go_to_nobody_else.py)
 # tests of real devices, browsers and time: they wait most of the time, and nothing that computes may
 # hold them up
 REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \

@@ -114,6 +114,8 @@ def _ice_options(settings: ServerSettings, ports: UdpPorts) -> IceOptions:
         public_only=settings.ice_policy == "public",
         shared=ports,
         public=PublicAddresses(settings.public_address, settings.ice_servers),
+        probe_private=settings.probe_private,
+        max_candidates=settings.max_candidates,
     )
 
 

@@ -151,6 +151,14 @@ class ServerSettings:
         "Addresses or names, separated by commas, at which clients reach this machine from "
         "outside: for clouds, and routers that forward.",
     )
+    probe_private: bool = _setting(
+        False,
+        "Check candidates with private addresses, too, where this server has to check those of its "
+        "clients (STUN, TURN, ICE-lite).",
+    )
+    max_candidates: int = _setting(
+        50, "ICE candidates that a connection takes at once, 6 more a minute.", low=1, high=100
+    )
     inactivity_timeout_s: float = _setting(
         30.0, "End a session that has received no packet for this long.", low=0.5, high=86_400
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aiortc import RTCCertificate
 
@@ -45,7 +46,7 @@ class WebRtcServerTransport:
         clock: Clock,
         spawner: Spawner,
     ) -> None:
-        self._options = options
+        self._options = replace(options, is_server=True)
         self._preferences = preferences
         self._clock = clock
         self._spawner = spawner
@@ -88,6 +89,7 @@ class WebRtcServerTransport:
             controlling=offer.is_ice_lite,
             certificate=self._current_certificate(),
         )
+        transport.ice.budget.earn(len(offer_sdp))
         transport.ice.set_remote(offer.username, offer.password, is_lite=offer.is_ice_lite)
         try:
             candidates = await transport.ice.gather(ice_servers)

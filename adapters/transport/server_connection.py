@@ -119,8 +119,8 @@ class ServerPeerConnection:
         parsed = parse_candidate(candidate.candidate) if candidate.candidate else None
         if candidate.candidate and parsed is None:
             return
+        self._transport.ice.budget.earn(len(candidate.candidate or ""))
         username = candidate.username or username_in(candidate.candidate or "")
-        # in the background: an mDNS name takes up to a second to resolve
         self._spawner.spawn(
             self._transport.ice.add_remote_candidate(parsed, username=username),
             name="add candidate",

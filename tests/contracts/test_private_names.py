@@ -40,7 +40,7 @@ SOURCES = [
 ]
 AIOICE = {
     "_check_list", "_check_list_maybe_fail", "_check_list_state", "_closing", "_early_checks",
-    "_early_checks_done", "_local_candidates", "_local_candidates_end",
+    "_early_checks_done", "_find_pair", "_local_candidates", "_local_candidates_end",
     "_local_candidates_start", "_nominated", "_pair_remote_candidate", "_protocols",
     "_query_consent_task", "_queue", "_remote_candidates", "_remote_candidates_expected",
 }  # fmt: skip

@@ -106,6 +106,7 @@ def stun(data: bytes) -> None:
     receiver = SimpleNamespace(
         owner=owner,
         is_checked=lambda _address: True,
+        may_answer=lambda *_request: True,
         request_received=lambda *request: heard.append(request),
         data_received=lambda *stray: None,
     )

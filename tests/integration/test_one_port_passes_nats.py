@@ -16,8 +16,9 @@ from contextlib import ExitStack
 import aiohttp
 import pytest
 
+from tests.rigs import turn
 from tests.rigs.clients import Remote
-from tests.rigs.hosts import SERVER, Hosts, hosts
+from tests.rigs.hosts import CLIENT, SERVER, Hosts, hosts
 from tests.rigs.nat import (
     FIRST_PORTS,
     OTHER_PORTS,
@@ -31,6 +32,8 @@ from tests.rigs.nat import (
 )
 from tests.rigs.processes import Process, Server, gapless, serving, worker_of
 from tests.rigs.streams import assert_all_received, interrupt, session_of, streaming
+from tests.rigs.tls import self_signed
+from tests.rigs.turn import turn_server_on
 
 needs_namespaces = pytest.mark.skipif((why := missing()) is not None, reason=str(why))
 
@@ -126,6 +129,28 @@ def test_a_server_behind_a_nat_is_reached_if_it_is_told_its_public_address(
         assert "no media path to the server; where UDP is blocked" in lost.wait_for("trying again")
         assert not any("connected" in line for line in lost.lines)
     assert list(untold.glob("*.wav")) == []
+
+
+@needs_namespaces
+@pytest.mark.skipif((why_not := turn.missing()) is not None, reason=str(why_not))
+@pytest.mark.timeout(120)
+def test_a_server_that_needs_a_stun_server_opens_its_firewall_by_checks(
+    tmp_path: pathlib.Path, joined: Hosts
+) -> None:
+    """Nothing comes in from an address to which nothing has gone out."""
+    Router(tcp=(PORT,), may_server_begin=True).apply(joined)
+    certificate = self_signed(tmp_path, CLIENT)
+    folder = tmp_path / "recordings"
+    with turn_server_on(joined.client, tmp_path / "turn", CLIENT, certificate) as stun:
+        options = ("--port", str(PORT), "--ice-servers", stun.stun_url, "--probe-private")
+        with (
+            serving(folder, *ANY_HOST, *options, host=joined.server) as server,
+            streaming(joined.client, server.url) as client,
+        ):
+            session_of(client)
+            time.sleep(1.5)  # some sound
+            interrupt(client)
+    assert_all_received(folder, client)
 
 
 def answer_to_an_offer(host: str, url: str) -> str:

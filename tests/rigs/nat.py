@@ -28,7 +28,7 @@ def missing() -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Router:
-    """The rules of a router. Only a client may begin, at the open ports of the server."""
+    """The rules of a router. A client may begin at the open ports of the server only."""
 
     tcp: tuple[int, ...]
     udp: tuple[int, ...] = ()
@@ -37,6 +37,9 @@ class Router:
     """The client is behind a NAT that sends its UDP packets from these ports."""
     is_one_to_one: bool = False
     """Whether the server is reached at `PUBLIC` only, as in a cloud."""
+
+    may_server_begin: bool = False
+    """Whether what the server sends first is let through, and answers to it."""
 
     def apply(self, joined: Hosts) -> None:
         """Replace the rules of the router; what it knows of flows stays."""
@@ -47,6 +50,8 @@ class Router:
             for protocol, ports in (("tcp", self.tcp), ("udp", self.udp))
             if ports
         ]
+        if self.may_server_begin:
+            opened.append(f"iifname {SERVER_PORT} accept")
         to_server, to_client = [], []
         if self.is_one_to_one:
             to_server = [f"iifname {CLIENT_PORT} ip daddr {PUBLIC} dnat to {SERVER}"]

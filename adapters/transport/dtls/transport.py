@@ -43,8 +43,6 @@ class DtlsTransport:
         self._failure: str | None = None
         self._close_alert: CloseAlert | None = None  # replaces `_dtls`, until one end closes
         self._protector: Protector | None = None
-        # candidates are added concurrently: each name may take a second to resolve
-        self._adding: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -80,11 +78,8 @@ class DtlsTransport:
         Host candidates must have been gathered before, and the peer's ICE credentials set. There
         is no time-out: cancel the call, or close the transport. Raises `ConnectionFailed`.
         """
-        self._adding = [
-            asyncio.create_task(self.ice.add_remote_candidate(candidate), name="add candidate")
-            for candidate in (*candidates, *([None] if candidates_complete else []))
-        ]
-        await asyncio.sleep(0)  # candidates that need no resolving are added now
+        for candidate in (*candidates, *([None] if candidates_complete else [])):
+            await self.ice.add_remote_candidate(candidate)
         try:
             dtls = await self._shake_hands(remote, role)
             inbound, outbound = dtls.srtp_sessions()
@@ -93,7 +88,6 @@ class DtlsTransport:
             raise
         self.unprotector, self._protector = Unprotector(inbound), Protector(outbound)
         self._is_secure = True
-        self._adding = [task for task in self._adding if not task.done()]
         self._close_alert = CloseAlert.from_openssl(dtls.openssl, role=role)
         if self._close_alert is not None:
             self._dtls = None
@@ -140,8 +134,6 @@ class DtlsTransport:
 
     async def _close(self, tell_peer: bool) -> None:
         self._is_secure = False
-        for task in self._adding:
-            task.cancel()
         if tell_peer:
             if self._close_alert is not None:
                 self.ice.send(self._close_alert.encode())

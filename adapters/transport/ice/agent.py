@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import aioice
-from aioice.ice import StunProtocol
+from aioice.ice import CandidatePair, StunProtocol, get_host_addresses
 from aioice.turn import TurnTransport
 from aioice.utils import random_string
 
@@ -17,13 +18,11 @@ from adapters.transport.ice.gathering import CandidateGatherer
 from adapters.transport.ice.guard import AgentOwner, GuardedProtocol
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.sockets.port import SharedTransport, UdpPort
+from domain.session.checks import CheckBudget
 from domain.session.ice import IceServer
 
 RELEASE_S = 1.0
 """The longest time that `IceAgent.close` waits for a TURN server to confirm the release."""
-MAX_REMOTE_CANDIDATES = 50
-"""The number of checks is quadratic in the candidates, and each check goes to an address that the
-peer chose."""
 
 
 class _DiscardingQueue:
@@ -47,11 +46,21 @@ class IceAgent(ConsentingConnection):
     once, and the candidates from STUN and TURN servers are added to the checks under way.
     """
 
-    def __init__(self, owner: AgentOwner, options: IceOptions, *, ice_controlling: bool) -> None:
+    def __init__(
+        self,
+        owner: AgentOwner,
+        options: IceOptions,
+        budget: CheckBudget,
+        *,
+        ice_controlling: bool,
+    ) -> None:
         # the user name identifies the ICE session, and must be unique
         super().__init__(ice_controlling=ice_controlling, local_username=random_string(12))
         self._queue = _DISCARDING_QUEUE  # type: ignore[assignment]  # data goes to the owner
         self.owner = owner
+        self.budget = budget
+        self.rules = options.rules()
+        self._heard_at = {}
         self._options = options
         self._gatherer = CandidateGatherer(options)
         self._is_gathering = False
@@ -64,7 +73,11 @@ class IceAgent(ConsentingConnection):
         return self._gatherer.problems
 
     async def add_remote(self, candidate: aioice.Candidate | None) -> None:
-        """Add a remote candidate; None says that no more follow."""
+        """Add a remote candidate; None says that no more follow.
+
+        A candidate that must not be probed, or need not be, is ignored: the peer's own checks show
+        where it is. So are names (mDNS), which would have to be asked for on the local network.
+        """
         if self._remote_complete:
             return
         if candidate is None:
@@ -77,11 +90,14 @@ class IceAgent(ConsentingConnection):
                 return
             # trickled fragments repeat earlier candidates (RFC 8840 § 4.4)
             known = self._remote_addresses
-            if address in known or len(known) >= MAX_REMOTE_CANDIDATES:
+            if address in known or not self.budget.candidates.take(now=time.monotonic()):
                 return
             known.add(address)
-        with contextlib.suppress(OSError):  # an mDNS name cannot be resolved if port 5353 is taken
-            await self.add_remote_candidate(candidate)
+            if not (
+                self._probes() and self.rules.may_probe(candidate.host, own=self._own_addresses)
+            ):
+                return
+        await self.add_remote_candidate(candidate)
 
     async def gather(self, servers: Sequence[IceServer]) -> list[str]:
         """Gather all candidates."""
@@ -182,6 +198,41 @@ class IceAgent(ConsentingConnection):
                     self._pair_remote_candidate(remote)
                 self.sort_check_list()
         on_candidate(candidate.to_sdp())
+
+    def _probes(self) -> bool:
+        """Whether this end has to check what the peer's candidates name, and not only answer.
+
+        A server has to if the peer sends no checks (ICE-lite), or if they cannot come in before
+        something has gone out: through a relay, and through a NAT that is not known to forward.
+        """
+        return self._probes_from_all or any(map(self._probes_from, self._protocols))
+
+    @property
+    def _probes_from_all(self) -> bool:
+        return not self._options.is_server or self.remote_is_lite
+
+    def _probes_from(self, protocol: StunProtocol) -> bool:
+        if self._probes_from_all:
+            return True
+        transport = protocol.transport
+        if isinstance(transport, SharedTransport):
+            return self._options.public.is_behind_nat(transport.port)
+        return True
+
+    @functools.cached_property
+    def _own_addresses(self) -> frozenset[str]:
+        own = (candidate.host for candidate in self._local_candidates)
+        return frozenset((*own, *get_host_addresses(use_ipv4=True, use_ipv6=True)))
+
+    def _pair_remote_candidate(self, remote_candidate: aioice.Candidate) -> None:
+        """Pair a candidate that was signalled with local ones; replaces aioice's method."""
+        for protocol in self._protocols:
+            if (
+                self._probes_from(protocol)
+                and protocol.local_candidate.can_pair_with(remote_candidate)
+                and self._find_pair(protocol, remote_candidate) is None
+            ):
+                self._check_list.append(CandidatePair(protocol, remote_candidate))
 
     def _remote_candidates_expected(self) -> bool:
         # the checks have not failed while gathering may still add pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Any, cast
 
 from aioice import stun
@@ -28,18 +29,18 @@ class ConsentingConnection(GuardedConnection):
         media, but it still sends its own checks, which are authenticated as well. If they come from
         another address, a NAT has rebound the peer: what is sent follows it there.
         """
-        clock, failures = asyncio.get_running_loop(), 0
+        failures = 0
         check: ConsentCheck | None = None
         attributes: dict[str, Any] | None = None  # the same for all checks
         while True:
             await asyncio.sleep(CONSENT_INTERVAL * random.uniform(0.8, 1.2))  # noqa: S311
             if check is not None:
                 check.withdraw()
-                is_alive = (
-                    check.is_answered or self._checked_at > check.sent_at - 2 * CONSENT_INTERVAL
-                )
                 if not check.is_answered:
                     self._follow_peer()
+                is_alive = check.is_answered or self._has_checked_since(
+                    check.sent_at - 2 * CONSENT_INTERVAL
+                )
                 failures = 0 if is_alive else failures + 1
                 if failures == CONSENT_FAILURES:
                     break
@@ -47,9 +48,17 @@ class ConsentingConnection(GuardedConnection):
             assert pair is not None
             if attributes is None:
                 attributes = self.build_request(pair, nominate=False).attributes
-            check = self._send_check(pair, dict(attributes), now=clock.time())
+            check = self._send_check(pair, dict(attributes), now=time.monotonic())
         self._query_consent_task = None
         await self.close()
+
+    def _has_checked_since(self, since: float) -> bool:
+        """Whether the peer has checked the selected path.
+
+        The source of its other checks may be forged.
+        """
+        pair = self.selected
+        return pair is not None and self._heard_at.get(pair.remote_addr, since) > since
 
     def _follow_peer(self) -> None:
         """Select the pair that the peer checks, if this end's check of it has succeeded, too."""

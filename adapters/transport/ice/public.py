@@ -64,6 +64,16 @@ class PublicAddresses:
         told = [answer for (port, _), answer in self._answers.items() if port in ports]
         return [*configured, *told]
 
+    def is_behind_nat(self, port: UdpPort) -> bool:
+        """Whether there may be a NAT or a firewall before a port that is not known to forward.
+
+        That is so where a STUN server was needed to learn the port's address.
+        """
+        return any(
+            asked is port and answer.host not in self._configured
+            for (asked, _), answer in self._answers.items()
+        )
+
     def close(self) -> None:
         """Ask no more."""
         if self._refreshing is not None:

@@ -20,6 +20,7 @@ from adapters.transport.ice.candidates import parse_candidate
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import ConnectionFailed
+from domain.session.checks import CheckBudget
 from domain.session.ice import IceDescription, IceServer
 
 RESTART_S = 30.0
@@ -43,7 +44,11 @@ class IceTransport:
         self._thread = 0
         self._queue: asyncio.Queue[bytes | None] | None = asyncio.Queue()  # for `receive_dtls`
         self._on_dtls: Callable[[bytes], None] | None = None  # replaces the queue
-        self._agent = IceAgent(self, options, ice_controlling=controlling)
+        self.budget = CheckBudget(
+            options.limits, max_candidates=options.max_candidates, is_server=options.is_server
+        )
+        """Limits checks; it is not renewed by ICE restarts."""
+        self._agent = IceAgent(self, options, self.budget, ice_controlling=controlling)
         self._next: IceAgent | None = None
         self._restarting: asyncio.Task[bool] | None = None
         self._restart_lock = asyncio.Lock()
@@ -108,7 +113,8 @@ class IceTransport:
         """Add a remote candidate; None says that no more follow.
 
         Ignored are candidates of another ICE session than `username` names, candidates beyond
-        `MAX_REMOTE_CANDIDATES` or after the end, and those for RTCP on a port of its own.
+        `IceOptions.max_candidates` or after the end, those for RTCP on a port of its own, and those
+        that must not be probed, or need not be (see `IceAgent.add_remote`).
         """
         agent = self._latest
         if username is not None and agent.remote_username != username:
@@ -276,7 +282,9 @@ class IceTransport:
         The task's result says whether it has.
         """
         await self._cancel_restart()
-        agent = IceAgent(self, self._options, ice_controlling=self._agent.ice_controlling)
+        agent = IceAgent(
+            self, self._options, self.budget, ice_controlling=self._agent.ice_controlling
+        )
         agent.remote_is_lite = self._agent.remote_is_lite
         try:
             found = await agent.gather(servers)
@@ -291,6 +299,7 @@ class IceTransport:
             self._retire(agent)
             self._restart_failed()
             raise
+        self.budget.earn(sum(map(len, remote.candidates)))
         agent.remote_username, agent.remote_password = remote.username, remote.password
         self._next = agent
         self._restarting = asyncio.create_task(
@@ -303,8 +312,9 @@ class IceTransport:
     ) -> bool:
         try:
             async with asyncio.timeout(RESTART_S):
-                usable = [candidate for candidate in candidates if candidate is not None]
-                await asyncio.gather(*(agent.add_remote(candidate) for candidate in usable))
+                for candidate in candidates:
+                    if candidate is not None:
+                        await agent.add_remote(candidate)
                 if complete:
                     await agent.add_remote(None)
                 await agent.connect()
