@@ -16,7 +16,7 @@ from entrypoints.commands.spool import spool
 from entrypoints.commands.stream import stream
 from entrypoints.commands.verify import verify_command
 from entrypoints.exit_codes import exit_code_of
-from entrypoints.terminal import log_to_terminal
+from entrypoints.terminal import log_to_terminal, printable
 from entrypoints.version import VERSION
 
 
@@ -28,7 +28,7 @@ class _Failure(click.ClickException):
         self.exit_code = exit_code_of(error)  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"gapless: {self.message}", err=True)
+        click.echo(printable(f"gapless: {self.message}"), err=True)
 
 
 class _Commands(click.Group):

@@ -29,7 +29,7 @@ class SpoolView(StreamView):
         match event:
             case OwedSpoolFound(spool_id, name, captured_s, server):
                 self._sent_bytes, self._end_s = 0, 0.0
-                named = f" ({printable(name)})" if name else ""
+                named = f" ({name})" if name else ""
                 self._say(f"{spool_id}{named}: {full_time(captured_s)} to {server}")
             case PieceSent():
                 self._show_piece(event)
@@ -65,8 +65,3 @@ def size_text(size: int) -> str:
     if size < 1e6:
         return f"{size / 1e3:.1f} kB"
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
-
-
-def printable(text: str) -> str:
-    """Return text from a file without characters that control a terminal."""
-    return "".join(character for character in text if character.isprintable())

@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 import time
+from typing import Any
 
 from domain.events import (
     Event,
@@ -73,6 +74,19 @@ _PLAIN_S = 5.0
 _LOG_CAPACITY = 1000
 _FLUSH_S = 1.0
 _log = logging.getLogger("gapless")
+
+
+def printable(text: str) -> str:
+    """Return a line without what controls a terminal: names and reasons come from anybody's files.
+
+    What is left out is shown as Python would write it: `\\x1b`, `\\u202e`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def clock_time(seconds: float) -> str:
@@ -191,7 +205,7 @@ class StreamView:
         self._is_drawn = True
 
     def _say(self, line: str) -> None:
-        _write(("\r\x1b[2K" if self._is_drawn else "") + line + "\n")
+        _write(("\r\x1b[2K" if self._is_drawn else "") + printable(line) + "\n")
         self._is_drawn = False
 
 
@@ -237,7 +251,7 @@ class ServerView:
                 why = f" ({detail})" if detail else ""
                 self._say(session_id, f"session ended: {reason.value}{why}")
             case RecordingRecovered(recording):
-                _write(f"recovered {clock_time(recording.seconds)} in {recording.location}\n")
+                _write_line(f"recovered {clock_time(recording.seconds)} in {recording.location}")
             case RecordingRestored(session_id, state, seconds, restored_s):
                 text = f"{restored_s:.1f} s of {clock_time(seconds)} restored"
                 is_all = state is RestoreState.COMPLETE
@@ -246,13 +260,13 @@ class ServerView:
                 self._say(session_id, f"not restored: {error}", error=True)
             case RecordingInterrupted(info, length):
                 recorded = clock_time(length / info.format.sample_rate_hz)
-                _write(f"waiting for the client of {info.name} ({recorded})\n")
+                _write_line(f"waiting for the client of {info.name} ({recorded})")
             case RecordingBusy(location):
-                _write(f"still being written: {location}\n")
+                _write_line(f"still being written: {location}")
             case RecoveryFailed(error):
-                _write(f"gapless: {error}\n", error=True)
+                _write_line(f"gapless: {error}", error=True)
             case StorageDelayed(problem):
-                _write(f"recordings wait for the disk: {problem}\n")
+                _write_line(f"recordings wait for the disk: {problem}")
             case StorageWritable(outage_s):
                 _write(f"the disk can be written again, after {outage_s:.1f} s\n")
             case ServerStarted(url, workers):
@@ -262,7 +276,7 @@ class ServerView:
                 _write(f"worker {number} has died ({reason}); starting it again\n", error=True)
             case RecordingsLeft(reason):
                 text = f"{reason}; unfinished recordings are completed at the next start"
-                _write(f"gapless: {text}\n", error=True)
+                _write_line(f"gapless: {text}", error=True)
             case ShutdownStarted():
                 _write("completing recordings\n")
             case EventsDropped(count):
@@ -271,7 +285,7 @@ class ServerView:
                 )
 
     def _say(self, session_id: str, line: str, *, error: bool = False) -> None:
-        _write(f"{session_id}  {line}\n", error=error)
+        _write_line(f"{session_id}  {line}", error=error)
 
 
 def _speed(skew_ppm: float) -> str:
@@ -281,6 +295,10 @@ def _speed(skew_ppm: float) -> str:
 def _of(track: int) -> str:
     """Return a prefix that names the track; empty for track 1."""
     return "" if track == 1 else f"track {track}: "
+
+
+def _write_line(text: str, *, error: bool = False) -> None:
+    _write(printable(text) + "\n", error=error)
 
 
 def _write(text: str, *, error: bool = False) -> None:
@@ -305,6 +323,16 @@ def _write(text: str, *, error: bool = False) -> None:
                 data = data[os.write(descriptor, data) :]
             except BlockingIOError:  # another program made the terminal non-blocking
                 select.select([], [descriptor], [])
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Lets nobody write lines of a log, or control its terminal, by what a message quotes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 class _TerminalLog(logging.Handler):
@@ -368,5 +396,5 @@ def log_to_terminal() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     handler = _TerminalLog()
-    handler.setFormatter(logging.Formatter("gapless: %(levelname)s: %(message)s"))
+    handler.setFormatter(_PrintableFormatter("gapless: %(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -9,7 +9,7 @@ import click
 from domain.errors import GaplessError
 from entrypoints.container import ToolsContainer
 from entrypoints.exit_codes import exit_code_of
-from entrypoints.terminal import clock_time
+from entrypoints.terminal import clock_time, printable
 
 
 @click.command()
@@ -39,8 +39,8 @@ def render(files: tuple[str, ...], folder: str | None) -> None:
         try:
             rendered = renderer.render(file, folder)
         except GaplessError as error:  # go on with the other files
-            click.echo(f"gapless: {error}", err=True)
+            click.echo(printable(f"gapless: {error}"), err=True)
             exit_code = max(exit_code, exit_code_of(error))
         else:
-            click.echo(f"{rendered.location}: {clock_time(rendered.seconds)}")
+            click.echo(printable(f"{rendered.location}: {clock_time(rendered.seconds)}"))
     sys.exit(exit_code)

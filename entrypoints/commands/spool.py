@@ -22,9 +22,9 @@ from domain.ports.spool import Spool, SpoolEntry
 from entrypoints.config import resolve
 from entrypoints.container import ClientContainer
 from entrypoints.settings import ClientSettings
-from entrypoints.spool_view import SpoolView, printable, size_text
+from entrypoints.spool_view import SpoolView, size_text
 from entrypoints.subscribers import NO_EVENTS, events_for
-from entrypoints.terminal import full_time
+from entrypoints.terminal import full_time, printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -183,7 +183,7 @@ async def _export(settings: ClientSettings, spool_id: str, file: str | None) -> 
         target = file or f"{found.description.id}.wav"
         await found.export(target)
         rate_hz = found.description.format.sample_rate_hz
-        click.echo(f"{target}: {full_time(found.length / rate_hz)}")
+        click.echo(printable(f"{target}: {full_time(found.length / rate_hz)}"))
 
 
 @contextlib.asynccontextmanager
@@ -232,7 +232,7 @@ def _print_table(entries: Sequence[SpoolEntry]) -> None:
         seconds = entry.length / description.format.sample_rate_hz
         rows.append(
             (
-                description.id, printable(description.name), full_time(seconds),
+                printable(description.id), printable(description.name), full_time(seconds),
                 str(description.format), printable(entry.server), _state(entry),
                 size_text(entry.size_bytes),
             )

@@ -15,7 +15,10 @@ from domain.recording.source_comparison import SourceVerdict
 from domain.recording.verification import FileFacts, Limits, Restoring, Verdict, verify
 from domain.recording.wall_clock import WallClock
 from entrypoints.container import ToolsContainer
-from entrypoints.terminal import clock_time
+from entrypoints.terminal import clock_time, printable
+
+_LONGEST_REASON = 200
+"""Characters of a reason that are shown."""
 
 
 class _Fraction(click.ParamType[float]):
@@ -128,8 +131,8 @@ def _text(verdict: Verdict) -> str:
     if (clock := verdict.wall_clock) is not None:
         lines.append(f"  wall clock {clock.difference_s:+.3f} s{_skew(clock)}")
     if verdict.end_reason is not None:
-        lines.append(f"  ended      {verdict.end_reason}")
-    return "\n".join(lines)
+        lines.append(f"  ended      {verdict.end_reason[:_LONGEST_REASON]}")
+    return "\n".join(map(printable, lines))  # a reason must not look like a line of its own
 
 
 def _state(restoring: Restoring, rate: int) -> str:
