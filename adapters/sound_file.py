@@ -6,6 +6,7 @@ import pathlib
 
 import soundfile
 
+from adapters.opening import open_sound
 from domain.errors import InputUnreadable
 from domain.sound.conversion import convert
 from domain.sound.formats import AudioFormat, SampleFormat, Samples
@@ -23,9 +24,8 @@ class SoundFile:
 
     def __init__(self, path: str) -> None:
         try:
-            with pathlib.Path(path).open("rb"):
-                pass  # gives the reason, where libsndfile only says "system error"
-            self._file = soundfile.SoundFile(path)
+            # it closes the descriptor, also if it raises
+            self._file = soundfile.SoundFile(open_sound(pathlib.Path(path), follow=True))
         except (soundfile.LibsndfileError, OSError, TypeError) as error:
             raise InputUnreadable(f"cannot read {path} as audio: {_reason(error)}") from error
         self._path = path

@@ -8,6 +8,9 @@ import unicodedata
 
 MAX_SLUG = 40
 _PART_DIGITS = 6
+_MAX_NAME_BYTES = 200
+"""A file's name has at most 255, and the number of a part and endings follow."""
+_SEPARATORS = frozenset("/\\")
 MAX_TRACKS = 16
 """Maximum number of tracks of a session."""
 _NAME = re.compile(
@@ -84,6 +87,17 @@ def split_part_name(name: str) -> tuple[str, int]:
     number = int(text) if base and len(text) <= _PART_DIGITS and _is_number(text) else 1
     # a name that `part_name` does not write is a recording's own
     return (base, number) if number > 1 and part_name(base, number) == name else (name, 1)
+
+
+def file_name(text: str) -> str:
+    """Return a name that was read from a file, if it can be that of files in one folder.
+
+    Raises `ValueError` for one that would lead elsewhere, is hidden, too long, or not printable.
+    """
+    is_plain = text.isprintable() and not text.startswith(".") and not set(text) & _SEPARATORS
+    if not text or not is_plain or len(text.encode(errors="replace")) > _MAX_NAME_BYTES:
+        raise ValueError("it has a name that cannot be that of a recording")
+    return text
 
 
 def _is_number(text: str) -> bool:

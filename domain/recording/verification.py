@@ -15,6 +15,8 @@ from domain.recording.ledger import (
     longest_gap,
     totals,
 )
+from domain.recording.naming import file_name
+from domain.recording.reading import shown, text, whole
 from domain.recording.source_comparison import SourceVerdict
 from domain.recording.wall_clock import WallClock, compare_with_wall_clock
 from domain.sound.formats import AudioFormat
@@ -122,6 +124,7 @@ def verify(facts: FileFacts, limits: Limits) -> Verdict:
         problems += span_problems
         reason = facts.ledger.get("end_reason")
         end_reason = reason if isinstance(reason, str) else None
+        problems += _name_problems(facts.ledger)
         wall_clock = compare_with_wall_clock(facts.ledger)
         if wall_clock is not None and (problem := wall_clock.problem) is not None:
             problems.append(problem)
@@ -149,14 +152,23 @@ def verify(facts: FileFacts, limits: Limits) -> Verdict:
     )
 
 
+def _name_problems(ledger: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the name: others use it to name files."""
+    try:
+        file_name(text(ledger["name"]))
+    except (KeyError, ValueError):
+        return [f"name: {shown(ledger.get('name'))} cannot be that of a recording"]
+    return []
+
+
 def _field_problems(ledger: dict[str, Any], facts: FileFacts) -> list[str]:
     if ledger.get("version") != LEDGER_VERSION:
-        return [f"the ledger has version {ledger.get('version')!r}, not {LEDGER_VERSION}"]
+        return [f"the ledger has version {shown(ledger.get('version'))}, not {LEDGER_VERSION}"]
     true: dict[str, object] = {"length_samples": facts.length, "sha256": facts.sha256}
     if facts.format is not None:
         true |= facts.format.as_json()
     return [
-        f"{name}: the ledger says {ledger.get(name)!r}, the file {value!r}"
+        f"{name}: the ledger says {shown(ledger.get(name))}, the file {value!r}"
         for name, value in true.items()
         if ledger.get(name) != value
     ]
@@ -170,8 +182,8 @@ def read_spans(entries: object, length: int) -> tuple[list[Span], list[str]]:
     end = 0
     for index, entry in enumerate(entries):
         try:
-            span = Span(int(entry["start"]), int(entry["length"]), SampleKind(entry["kind"]))
-        except (KeyError, OverflowError, TypeError, ValueError):
+            span = Span(whole(entry["start"]), whole(entry["length"]), SampleKind(entry["kind"]))
+        except (KeyError, TypeError, ValueError):
             return spans, [f"span {index} cannot be read"]
         if span.start != end or span.length <= 0:
             return spans, [f"span {index} begins at {span.start}, the one before ends at {end}"]
@@ -192,10 +204,10 @@ def _read_restoring(entry: Any, spans: Sequence[Span]) -> tuple[Restoring | None
         found = Restoring(
             RestoreState(entry["state"]),
             RestoreMode(entry["mode"]),
-            int(entry["wanted"]),
-            int(entry["restored"]),
+            whole(entry["wanted"]),
+            whole(entry["restored"]),
         )
-    except (KeyError, OverflowError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None, ["what the ledger says of restoring cannot be read"]
     if found.restored != restored:
         says = f"the ledger says that {found.restored} samples are restored"

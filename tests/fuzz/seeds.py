@@ -15,9 +15,12 @@ from aiortc import RTCDtlsFingerprint
 from adapters.http.digests import digest_of_content
 from adapters.http.restore_json import write_captured, write_spool
 from adapters.http.sdpfrag import Fragment, write_fragment
+from adapters.storage.folder.index import INDEX, FolderIndex
+from adapters.storage.folder.index_tables import PartRow, RecordingRow
 from adapters.storage.folder.journal import Before, Journal
 from adapters.storage.ogg.opus import OggOpusWriter
 from adapters.storage.restoring.journal import RestoreJournal, parse_notes
+from adapters.storage.spool.journal import SpoolJournal
 from adapters.storage.wav.header import write_header, write_sizes
 from adapters.transport.rtcp.reports import (
     ReportBlock,
@@ -28,7 +31,14 @@ from adapters.transport.rtcp.reports import (
 from adapters.transport.sdp.descriptions import LocalTransport
 from adapters.transport.sdp.writing import write_offer
 from domain.ports.restoring import Restored
-from domain.recording.ledger import LedgerEvent, RecordingInfo, RestoreMode, SampleKind
+from domain.recording.ledger import (
+    Ledger,
+    LedgerEvent,
+    RecordingInfo,
+    RestoreMode,
+    SampleKind,
+    document,
+)
 from domain.recording.ranges import Range
 from domain.recording.restoring import Captured, SpoolInfo
 from domain.rtp.packets import RtpPacket, write_rtp
@@ -36,6 +46,7 @@ from domain.rtp.reports import ReceptionReport
 from domain.session.ice import IceDescription
 from domain.sound.formats import AudioFormat, SampleFormat, silence
 from tests.fakes.pieces import flac_of, random_sound, restore_key
+from tests.rigs.spooling import SESSION, description
 
 _AT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 _CANDIDATES = (
@@ -112,6 +123,10 @@ def seeds() -> dict[str, list[bytes]]:
         "ogg": _ogg(),
         "journal": _journals(),
         "wav": _wavs(),
+        "ledger": _ledgers(),
+        "spool_journal": _spool_journals(),
+        "swap": [b'{"renames":["a.wav","a.json"],"removals":["a_part002.wav"]}\n'],
+        "index": _indexes(),
         "piece": _flacs(),
         "pieces": _piece_journals(),
         "digests": [f'{digest_of_content(b"sound")}, md5=:AAAA:;a="b"'.encode()],
@@ -202,6 +217,42 @@ def _journals() -> list[bytes]:
         journal.close()
         whole = path.read_bytes()
     return [whole, whole[:-20], whole + json.dumps({"reopened": 1000}).encode() + b"\n"]
+
+
+def _ledgers() -> list[bytes]:
+    read = Ledger()
+    read.add(SampleKind.RECEIVED, 40_000)
+    read.add(SampleKind.SILENCE, 8000)
+    for position, second in ((0, 0), (40_000, 1)):
+        at = (_AT + datetime.timedelta(seconds=second)).isoformat()
+        details = {"at": at, "rtp_timestamp": 5, "ssrc": 7, "skew_ppm": 1.5, "delay_s": 0.1}
+        read.note(LedgerEvent("anchor", position, details))
+    described = RecordingInfo(
+        id="a0", name="a", format=AudioFormat(48_000, 1), codec="opus", started_at=_AT,
+        session_id="a0", restore=RestoreMode.LOST,
+    )  # fmt: skip
+    entry = document(described, read, ended_at=_AT, end_reason="closed", sha256="ab" * 32)
+    return [json.dumps(entry).encode()]
+
+
+def _spool_journals() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "journal"
+        journal = SpoolJournal.create(path, description())
+        journal.note_hole(5, 100)
+        journal.note_session(SESSION)
+        journal.close()
+        return [path.read_bytes()]
+
+
+def _indexes() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as made:
+        folder = pathlib.Path(made)
+        index = FolderIndex(folder)
+        parts = (PartRow(1, "wav", is_live=False, length=10, ended_at=_AT.isoformat()),)
+        index.add([RecordingRow("a", "a0", 1, False, None, parts)])
+        index.close()
+        return [(folder / INDEX).read_bytes()]
 
 
 def _wavs() -> list[bytes]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import pathlib
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,11 +21,17 @@ from adapters.http.bodies import parse_object
 from adapters.http.digests import has_digests, parse_digests
 from adapters.http.restore_json import read_captured, read_spool, write_captured, write_spool
 from adapters.http.sdpfrag import parse_fragment, write_fragment
-from adapters.storage.folder.journal import read_journal
+from adapters.storage.documents import parse
+from adapters.storage.folder.index import INDEX, FolderIndex
+from adapters.storage.folder.index_tables import RowQuery
+from adapters.storage.folder.journal import parse_journal, read_info
+from adapters.storage.folder.ledgers import read_ledger
+from adapters.storage.folder.swap import read_steps
 from adapters.storage.ogg.opus import read_file, read_packets
 from adapters.storage.ogg.pages import crc
 from adapters.storage.restoring.flac import decode_piece
 from adapters.storage.restoring.journal import parse_notes
+from adapters.storage.spool.journal import parse_spool_journal
 from adapters.storage.wav.header import frames_in, read_header, write_sizes
 from adapters.transport.ice.guard import GuardedProtocol
 from adapters.transport.rtcp.reports import sender_reports
@@ -42,6 +51,8 @@ from domain.errors import (
     PieceInvalid,
 )
 from domain.ports.spool import MAX_PIECE_SAMPLES
+from domain.recording.reading import MAX_SAMPLES
+from domain.recording.verification import FileFacts, Limits, verify
 from domain.rtp.packets import header_extension, parse_rtp, write_rtp
 from domain.rtp.redundancy import split_red
 from domain.sound.formats import AudioFormat, SampleFormat
@@ -157,8 +168,7 @@ def ogg(data: bytes) -> None:
 
 
 def journal(data: bytes) -> None:
-    with _file(data) as descriptor:
-        found = read_journal(pathlib.Path(f"/proc/self/fd/{descriptor}"))
+    found = parse_journal(data)
     assert found.connections is not None
     found.last_sample_at(48_000)
     found.position(sound=1000, length=48_000)
@@ -166,6 +176,45 @@ def journal(data: bytes) -> None:
     assert ledger.length == 48_000
     assert sum(span.length for span in ledger.spans()) == 48_000
     found.forget_behind(1000)
+
+
+def ledger(data: bytes) -> None:
+    entry = parse(data)
+    facts = FileFacts("a.wav", AudioFormat(48_000, 1), 48_000, "ab" * 32, entry)
+    verdict = verify(facts, Limits())
+    assert all(len(problem) < 1000 and problem.isprintable() for problem in verdict.problems)
+    json.dumps(verdict.as_json())
+    if isinstance(entry, dict):
+        read = read_ledger(entry)
+        assert read.length == sum(span.length for span in read.spans()) <= MAX_SAMPLES
+        info = read_info(entry)
+        assert "/" not in info.name + info.id + info.session_id
+
+
+def spool_journal(data: bytes) -> None:
+    found = parse_spool_journal(data, "a")
+    assert 0 <= found.holes.total <= found.holes.end <= MAX_SAMPLES
+    if found.description is not None:
+        assert found.description.format.bytes_per_frame > 0
+
+
+def swap(data: bytes) -> None:
+    steps = read_steps(data, "a")
+    if steps is not None:
+        assert not any("/" in name for name in (*steps.renames, *steps.removals))
+
+
+def index(data: bytes) -> None:
+    """An index is read, or replaced."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = pathlib.Path(made)
+        (folder / INDEX).write_bytes(data)
+        with contextlib.closing(FolderIndex(folder)) as found:
+            rows = found.page(RowQuery(limit=10))
+            assert not any("/" in row.name + row.id for row in rows)
+            assert not any("/" in name for name, _ in found.parts())
+            assert found.is_complete in (True, False)
+            found.drop_part("a", 1)
 
 
 def wav(data: bytes) -> None:
@@ -225,6 +274,10 @@ TARGETS = {
     "ogg": Target(ogg),
     "journal": Target(journal),
     "wav": Target(wav),
+    "ledger": Target(ledger, (ValueError, KeyError, TypeError, AttributeError)),
+    "spool_journal": Target(spool_journal),
+    "swap": Target(swap, (ValueError,)),
+    "index": Target(index),
     "piece": Target(piece, (PieceInvalid,)),
     "pieces": Target(pieces, (ValueError,)),
     "digests": Target(digests, (ValueError,)),

@@ -128,7 +128,7 @@ def test_what_was_captured_is_read_in_the_same_process_and_in_another(
 def stopping_at_each_step(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` before and after each step that changes files other than the head."""
     steps: list[tuple[object, str]] = [
-        (writer_module, "create_private"), (writer_module, "sync_file"), (os, "fsync"),
+        (writer_module, "create_file"), (writer_module, "sync_file"), (os, "fsync"),
         (writer_module, "sync_folder"), (pathlib.Path, "rename"), (pathlib.Path, "unlink"),
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from adapters.opening import is_regular
 from adapters.storage.cursors import milliseconds, read_cursor, write_cursor
 from adapters.storage.folder.disk import reason_of, sync_folder
-from adapters.storage.folder.entries import EntryReader, describe_row
+from adapters.storage.folder.entries import EntryReader, describe_row, journal_of
 from adapters.storage.folder.files import RecordingFiles, restoring_files
 from adapters.storage.folder.index import FolderIndex
 from adapters.storage.folder.index_tables import Change, PartRow, RecordingRow, RowQuery
-from adapters.storage.folder.journal import read_journal
 from adapters.storage.folder.listing import (
     BATCH,
     PAUSE_S,
@@ -319,7 +319,7 @@ class FolderCatalogue:
     def _is_live(self, files: RecordingFiles) -> bool:
         """Return whether a ``.part`` that the index does not know is being written."""
         if is_being_written(files.part):
-            return not read_journal(files.journal).is_rendering
+            return not journal_of(files).is_rendering
         self._log_left(files)
         return False
 
@@ -327,7 +327,7 @@ class FolderCatalogue:
         refresh_part(self._folder, self._index, name, number)
 
     def _log_left(self, files: RecordingFiles) -> None:
-        if files.name not in self._left and files.part.exists():
+        if files.name not in self._left and is_regular(files.part):
             self._left.add(files.name)
             _log.warning(
                 "%s is unfinished and no process writes it; run gapless recover", files.part

@@ -9,8 +9,10 @@ import os
 import pathlib
 from dataclasses import replace
 
+from adapters.descriptors import RESERVE
+from adapters.opening import create_file, mode_in, open_sound
 from adapters.storage.folder.disk import add_path
-from adapters.storage.folder.files import RecordingFiles, create_private, is_open_file, sync_file
+from adapters.storage.folder.files import RecordingFiles, is_open_file, sync_file
 from adapters.storage.folder.media import is_closed, measure, read_format
 from adapters.storage.media_file import write_all
 from domain.recording.ledger import Container
@@ -31,7 +33,7 @@ def check_file(
     Raises `NotAsRecorded`, or `OSError` if the file cannot be read. The hash is not checked: it was
     made from this file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = open_sound(path)
     try:
         found = read_format(descriptor, container)
         if found != audio_format:
@@ -46,7 +48,7 @@ def check_file(
         raise
     finally:
         with contextlib.suppress(OSError):  # it was only read
-            os.close(descriptor)
+            RESERVE.close(descriptor)
 
 
 def bring_back(files: RecordingFiles, descriptor: int) -> tuple[RecordingFiles, bool]:
@@ -58,7 +60,7 @@ def bring_back(files: RecordingFiles, descriptor: int) -> tuple[RecordingFiles, 
     """
     if is_open_file(files.part, descriptor) or is_open_file(files.recording, descriptor):
         return files, False
-    if files.part.exists():
+    if os.path.lexists(files.part):
         number = 2
         while RecordingFiles(files.folder, f"{files.name}-{number}", files.container).exist:
             number += 1
@@ -87,7 +89,7 @@ def _copy(path: pathlib.Path, descriptor: int) -> None:
     try:
         os.dup2(copy, descriptor, inheritable=False)
     finally:
-        os.close(copy)
+        RESERVE.close(copy)
 
 
 def write_again(path: pathlib.Path) -> None:
@@ -96,14 +98,14 @@ def write_again(path: pathlib.Path) -> None:
     Raises `OSError`: `BlockingIOError` while the file is being written.
     """
     new = path.with_name(f"{path.name}.new")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = open_sound(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         new.unlink(missing_ok=True)  # a process was killed here
-        os.close(_write_copy(new, descriptor))
+        RESERVE.close(_write_copy(new, descriptor))
         new.replace(path)
     finally:
-        os.close(descriptor)
+        RESERVE.close(descriptor)
 
 
 def _write_copy(path: pathlib.Path, descriptor: int) -> int:
@@ -111,7 +113,7 @@ def _write_copy(path: pathlib.Path, descriptor: int) -> int:
 
     Raises `OSError`, and then leaves no file behind.
     """
-    copy = create_private(path)
+    copy = create_file(path, mode_in(path.parent))
     try:
         fcntl.flock(copy, fcntl.LOCK_EX)
         offset = 0
@@ -125,7 +127,7 @@ def _write_copy(path: pathlib.Path, descriptor: int) -> int:
         with contextlib.suppress(OSError):
             path.unlink()
         with contextlib.suppress(OSError):
-            os.close(copy)
+            RESERVE.close(copy)
         add_path(error, path)
         raise
     return copy

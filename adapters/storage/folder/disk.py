@@ -11,6 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from adapters.descriptors import RESERVE
+from adapters.opening import open_folder
+
 SYNC_INTERVAL_S = 1.0
 WRITE_INTERVAL_S = 0.65
 """Delay of writing: a killed process loses at most this much sound, if the disk keeps up."""
@@ -130,9 +133,9 @@ class SyncThread:
         while not self._stop.wait(SYNC_INTERVAL_S):
             self._measure()
             with contextlib.suppress(OSError):  # the writing thread meets the same error
-                descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                descriptor = open_folder(self._folder)
                 self._syncfs(descriptor)
-                os.close(descriptor)
+                RESERVE.close(descriptor)
 
     def _measure(self) -> None:
         # recordings continue while the folder cannot be measured: if it cannot be written either,
@@ -179,11 +182,11 @@ def describe(error: BaseException) -> str:
 
 def sync_folder(folder: pathlib.Path) -> None:
     """Sync the names of files that were made or renamed in a folder. Raises `OSError`."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = open_folder(folder)
     try:
         os.fsync(descriptor)
     except OSError as error:
         raise NotSynced(error.errno, error.strerror, str(folder)) from error
     finally:
         with contextlib.suppress(OSError):  # the folder is synced
-            os.close(descriptor)
+            RESERVE.close(descriptor)

@@ -12,13 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from adapters.descriptors import RESERVE
+from adapters.opening import open_sound
+from adapters.storage.documents import parse
 from adapters.storage.folder.files import RecordingFiles
 from adapters.storage.folder.index import FolderIndex
 from adapters.storage.folder.index_tables import Change, PartRow, RecordingRow
-from adapters.storage.folder.journal import read_info, read_journal
+from adapters.storage.folder.journal import FoundJournal, read_info, read_journal
 from adapters.storage.folder.ledgers import join, read_document, read_ledger, read_state
 from adapters.storage.folder.listing import files_of
-from adapters.storage.folder.media import data_offset_of, measure, open_for_reading, read_format
+from adapters.storage.folder.media import data_offset_of, measure, read_format
 from adapters.storage.folder.reader import OpenedOgg, OpenedPart, OpenedWav
 from adapters.storage.folder.summary import part_start, read_summary
 from domain.ports.catalogue import CatalogueEntry, RecordingState
@@ -138,7 +141,7 @@ class EntryReader:
                     opened.append(one)
         except BaseException:
             for one in opened:
-                os.close(one.descriptor)
+                RESERVE.close(one.descriptor)
             raise
         entry = replace(entry, parts=tuple(one.part for one in opened))
         if entry.info.container is Container.OGG:
@@ -170,7 +173,7 @@ class EntryReader:
                 ledger,
             )
         except BaseException:
-            os.close(descriptor)
+            RESERVE.close(descriptor)
             raise
 
     def _files_of(
@@ -192,7 +195,7 @@ class EntryReader:
         files = files_of(self._folder, row.name, part.number, Container(part.container))
         for path in (files.part, files.recording) if part.is_live else (files.recording,):
             with contextlib.suppress(OSError):
-                return _Found(part, files, path, path.stat().st_size)
+                return _Found(part, files, path, path.lstat().st_size)
         return None
 
     def _describe(self, row: RecordingRow, found: Sequence[_Found]) -> RecordingInfo | None:
@@ -204,18 +207,18 @@ class EntryReader:
         if info is None or len(found) == 1:
             return info
         with contextlib.suppress(OSError):
-            descriptor = open_for_reading(found[-1].path)
+            descriptor = open_sound(found[-1].path)
             try:
                 audio_format = read_format(descriptor, info.container)
             finally:
-                os.close(descriptor)
+                RESERVE.close(descriptor)
             return replace(info, format=audio_format or info.format)
         return info
 
     def _describe_first(self, row: RecordingRow, first: _Found) -> RecordingInfo | None:
         info: RecordingInfo | None = None
         if first.row.is_live:
-            info = read_journal(first.files.journal).info
+            info = journal_of(first.files).info
         else:
             with contextlib.suppress(OSError):
                 summary = read_summary(first.files.ledger)
@@ -230,11 +233,11 @@ class EntryReader:
         """Describe a recording by its file alone: it has neither journal nor ledger."""
         container = first.files.container
         with contextlib.suppress(OSError):
-            descriptor = open_for_reading(first.path)
+            descriptor = open_sound(first.path)
             try:
                 audio_format = read_format(descriptor, container)
             finally:
-                os.close(descriptor)
+                RESERVE.close(descriptor)
             if audio_format is None:
                 return None
             session_id, track = split_recording_id(row.id)
@@ -258,7 +261,7 @@ class EntryReader:
             if (
                 start == 0 and found.row.number > 1
             ):  # the index knows only its name; the journal knows the start
-                start = read_journal(found.files.journal).before.samples
+                start = journal_of(found.files).before.samples
             return replace(found, row=replace(found.row, length=length, start=start))
         ledger_ns = _ledger_ns(found.files)
         if found.row.length is not None and found.row.ledger_ns == ledger_ns:
@@ -279,6 +282,14 @@ class EntryReader:
                 ledger_ns=ledger_ns,
             )
         return replace(found, row=part)
+
+
+def journal_of(files: RecordingFiles) -> FoundJournal:
+    """Return what the journal of a part says; nothing if it cannot be read."""
+    try:
+        return read_journal(files.journal)
+    except OSError:
+        return FoundJournal()
 
 
 def describe_row(info: RecordingInfo) -> str:
@@ -302,14 +313,14 @@ def _ledger_ns(files: RecordingFiles) -> int:
 
 def _read_info(text: str) -> RecordingInfo | None:
     try:
-        return read_info(json.loads(text))
-    except (ValueError, KeyError, TypeError):
+        return read_info(parse(text.encode()))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _measure_file(path: pathlib.Path, info: RecordingInfo) -> int:
     try:
-        descriptor = open_for_reading(path)
+        descriptor = open_sound(path)
     except OSError:
         return 0
     try:
@@ -317,7 +328,7 @@ def _measure_file(path: pathlib.Path, info: RecordingInfo) -> int:
     except OSError:
         return 0
     finally:
-        os.close(descriptor)
+        RESERVE.close(descriptor)
 
 
 def _open_either(files: RecordingFiles, *, is_live: bool) -> int | None:
@@ -327,5 +338,5 @@ def _open_either(files: RecordingFiles, *, is_live: bool) -> int | None:
         paths = (files.part, files.recording)
     for path in paths:
         with contextlib.suppress(OSError):
-            return open_for_reading(path)
+            return open_sound(path)
     return None

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adapters.descriptors import RESERVE
+from adapters.opening import PRIVATE, Refused, create_file, mode_in, read_found
 from adapters.storage.folder.disk import NotSynced, add_path, sync_folder
 from adapters.storage.media_file import write_all
 from domain.recording.ledger import Container
-
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class RecordingFiles:
     def exist(self) -> bool:
         """Return whether any of the files exists."""
         files = (self.part, self.journal, self.recording, self.ledger, self.ledger_part)
-        return any(file.exists() for file in files)
+        return any(os.path.lexists(file) for file in files)
 
 
 def restoring_journal(folder: pathlib.Path, recording_id: str) -> pathlib.Path:
@@ -71,11 +71,6 @@ def restoring_files(folder: pathlib.Path, name: str, recording_id: str) -> list[
     return [restoring_journal(folder, recording_id), *(folder / item for item in names)]
 
 
-def create_private(path: pathlib.Path) -> int:
-    """Create a file that only its owner can read (0600). Raises `FileExistsError`."""
-    return os.open(path, _CREATE, 0o600)
-
-
 def is_open_file(path: pathlib.Path, descriptor: int) -> bool:
     """Return whether a path names the file that a descriptor has open. Raises `OSError`."""
     try:
@@ -85,19 +80,27 @@ def is_open_file(path: pathlib.Path, descriptor: int) -> bool:
     return os.path.samestat(found, os.fstat(descriptor))
 
 
+def is_same_file(first: pathlib.Path, second: pathlib.Path) -> bool:
+    """Return whether two paths are names of one file; a link is not one. Raises `OSError`."""
+    try:
+        return os.path.samestat(os.lstat(first), os.lstat(second))
+    except FileNotFoundError:
+        return False
+
+
 def rename_without_replacing(source: pathlib.Path, target: pathlib.Path) -> None:
     """Rename a file. Raises `FileExistsError` if another file is at `target`."""
     try:
         target.hardlink_to(source)
     except FileExistsError:
         # an earlier call may have failed between the two steps: one file, two names
-        if not (source.exists() and target.samefile(source)):
+        if not is_same_file(source, target):
             raise
         source.unlink()
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        if target.exists():
+        if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
         # no hard links on this file system; names are unique, so no other process creates it
         source.rename(target)
@@ -116,12 +119,12 @@ def complete(files: RecordingFiles, ledger: Mapping[str, Any], descriptor: int) 
     text = json.dumps(ledger, separators=(",", ":"), ensure_ascii=False) + "\n"
     data = text.encode()
     is_published = _holds(files.ledger, data)
-    if files.ledger.exists() and not is_published:
+    if os.path.lexists(files.ledger) and not is_published:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.ledger))
     if not is_published and not _holds(files.ledger_part, data):
         with contextlib.suppress(FileNotFoundError):
             files.ledger_part.unlink()  # a process was killed at this point
-        write_private(files.ledger_part, data)
+        write_new(files.ledger_part, data, mode=mode_in(files.folder))
     if is_open_file(files.part, descriptor):
         rename_without_replacing(files.part, files.recording)
     _require(files, descriptor)
@@ -138,17 +141,19 @@ def _require(files: RecordingFiles, descriptor: int) -> None:
 
 def _holds(path: pathlib.Path, data: bytes) -> bool:
     try:
-        return path.stat().st_size == len(data) and path.read_bytes() == data
-    except FileNotFoundError:
+        return read_found(path, len(data)) == data
+    except (FileNotFoundError, Refused):
         return False
 
 
-def write_private(path: pathlib.Path, data: bytes, *, is_synced: bool = True) -> None:
-    """Write a new file that only its owner can read, and sync it.
+def write_new(
+    path: pathlib.Path, data: bytes, *, mode: int = PRIVATE, is_synced: bool = True
+) -> None:
+    """Write a new file, and sync it.
 
     Raises `FileExistsError`, and `OSError`: then the file is not there.
     """
-    descriptor = create_private(path)
+    descriptor = create_file(path, mode)
     try:
         write_all(descriptor, data, 0)
         if is_synced:
@@ -160,7 +165,7 @@ def write_private(path: pathlib.Path, data: bytes, *, is_synced: bool = True) ->
         raise
     finally:
         with contextlib.suppress(OSError):  # what was synced is safe
-            os.close(descriptor)
+            RESERVE.close(descriptor)
 
 
 def sync_file(descriptor: int, path: pathlib.Path) -> None:
@@ -173,7 +178,7 @@ def sync_file(descriptor: int, path: pathlib.Path) -> None:
 
 def publish_ledger(files: RecordingFiles) -> None:
     """Do the last steps: give the ledger its final name, and delete the journal."""
-    if files.ledger_part.exists() or not files.ledger.exists():
+    if os.path.lexists(files.ledger_part) or not os.path.lexists(files.ledger):
         rename_without_replacing(files.ledger_part, files.ledger)
     sync_folder(files.folder)
     with contextlib.suppress(FileNotFoundError):

@@ -9,8 +9,8 @@ index is then filled, or completed, from a listing of the folder.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
+import functools
 import logging
 import os
 import pathlib
@@ -20,9 +20,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
+from adapters.descriptors import RESERVE
+from adapters.opening import (
+    Refused,
+    create_file,
+    is_regular,
+    open_folder,
+    open_own,
+    read_found,
+)
 from adapters.storage.folder import index_tables as tables
-from adapters.storage.folder.files import create_private
 from adapters.storage.folder.index_tables import Change, RecordingRow, RowQuery
+from adapters.storage.media_file import write_all
 from domain.errors import StorageFailed
 
 INDEX = ".catalogue.sqlite3"
@@ -34,6 +43,11 @@ _BUSY_S = 0.2
 _CLOSE_S = 1.0
 _TICK_S = 0.02
 """Times of modification are at least that exact."""
+_SUFFIXES = ("-wal", "-shm", "-journal", "")
+"""Of the files that SQLite opens; the index itself is deleted last."""
+_MAX_BYTES = 4 << 30
+"""A larger index is not one of Gapless: a million recordings take a quarter of it."""
+_MAX_NOTE_BYTES = 100
 _BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _log = logging.getLogger("gapless")
 _T = TypeVar("_T")
@@ -55,7 +69,7 @@ class FolderIndex:
     @property
     def exists(self) -> bool:
         """Return whether the folder has an index."""
-        return self._path.exists()
+        return os.path.lexists(self._path)
 
     @property
     def is_complete(self) -> bool:
@@ -79,17 +93,22 @@ class FolderIndex:
         Ask before anything else: opening the index makes files in the folder.
         """
         try:
-            return (self._folder / CLOSED).read_text() == str(self._folder.stat().st_mtime_ns)
+            noted = read_found(self._folder / CLOSED, _MAX_NOTE_BYTES)
+            return noted.decode() == str(self._folder.stat().st_mtime_ns)
         except (OSError, ValueError):
             return False
 
     def _note_folder(self) -> None:
         """Note when the folder was modified; writing to an existing file does not modify it."""
         with contextlib.suppress(OSError):
-            closed = self._folder / CLOSED
-            closed.touch(mode=0o600)
-            time.sleep(_TICK_S)  # a later change has another time
-            closed.write_text(str(self._folder.stat().st_mtime_ns))
+            descriptor = open_own(self._folder / CLOSED, os.O_WRONLY)
+            try:
+                if os.fstat(descriptor).st_nlink == 1:  # not a name of somebody's file
+                    time.sleep(_TICK_S)  # a later change has another time
+                    os.ftruncate(descriptor, 0)
+                    write_all(descriptor, str(self._folder.stat().st_mtime_ns).encode(), 0)
+            finally:
+                RESERVE.close(descriptor)
 
     # -- recordings ------------------------------------------------------------------------------
 
@@ -115,23 +134,18 @@ class FolderIndex:
 
     def parts(self, *, live_only: bool = False) -> dict[tuple[str, int], bool]:
         """Return whether each part is live, by name and number."""
-        statement = (
-            "SELECT name, number, parts.is_live FROM parts JOIN recordings ON key = recording"
-        )
-        rows = self._read(tables.execute, statement + (" WHERE parts.is_live" if live_only else ""))
-        return {(name, number): bool(is_live) for name, number, is_live in rows}
+        return self._read(tables.parts, live_only=live_only)
 
     # -- facts about the index -------------------------------------------------------------------
 
     def fact(self, name: str) -> int | None:
         """Return a number that the index stores about itself."""
-        rows = self._read(tables.execute, "SELECT value FROM facts WHERE name = ?", name)
-        return int(rows[0][0]) if rows else None
+        return self._read(tables.fact, name)
 
     def stale_ns(self) -> int | None:
         """Return when it was noted that the file misses recordings; None if it misses none."""
         try:
-            return (self._folder / STALE).stat().st_mtime_ns
+            return (self._folder / STALE).lstat().st_mtime_ns
         except OSError:
             return None
 
@@ -246,7 +260,11 @@ class FolderIndex:
 
     def _mark_stale(self) -> None:
         with contextlib.suppress(OSError):
-            (self._folder / STALE).touch(mode=0o600)
+            descriptor = open_own(self._folder / STALE, os.O_WRONLY)
+            try:
+                os.utime(descriptor)
+            finally:
+                RESERVE.close(descriptor)
 
     def _disconnect(self) -> None:
         connection, self._connection, self._identity = self._connection, None, None
@@ -261,16 +279,18 @@ class _Busy(StorageFailed):
 
 def _open_file(path: pathlib.Path) -> sqlite3.Connection:
     """Open the index; create it if there is none. Raises `sqlite3.Error` and `OSError`."""
-    if path.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    _require_files(path)
     # Private, and never opened besides by SQLite: closing any descriptor of a file releases all
     # locks that the process holds on it (POSIX), those of SQLite included.
     with contextlib.suppress(FileExistsError):
-        os.close(create_private(path))
+        RESERVE.close(create_file(path))
     connection = sqlite3.connect(
         path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
     )
     try:
+        # what the file says of itself is not believed, and its schema runs no code
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -281,20 +301,46 @@ def _open_file(path: pathlib.Path) -> sqlite3.Connection:
             )
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"it has version {version}, not {VERSION}")
+        elif _schema_of(connection) != _expected_schema():
+            raise sqlite3.DatabaseError("it has other tables than those of Gapless")
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def _require_files(path: pathlib.Path) -> None:
+    """Require regular files, or none, where SQLite opens them by name. Raises `Refused`."""
+    for suffix in _SUFFIXES:
+        file = path.with_name(path.name + suffix)
+        if not os.path.lexists(file):
+            continue
+        if not is_regular(file):
+            raise Refused("it is not a file", file)
+        if file.lstat().st_size > _MAX_BYTES:
+            raise Refused(f"it has more than {_MAX_BYTES} bytes", file)
+
+
+def _schema_of(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    statement = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+    return connection.execute(statement).fetchall()
+
+
+@functools.cache
+def _expected_schema() -> list[tuple[str, str, str]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(tables.SCHEMA)
+        return _schema_of(connection)
+
+
 def _delete(path: pathlib.Path) -> None:
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in _SUFFIXES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _identity(path: pathlib.Path) -> tuple[int, int] | None:
     try:
-        status = path.stat()
+        status = path.lstat()
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -306,7 +352,7 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
 
     Raises `_Busy` if another process holds it for long.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = open_folder(folder)
     try:
         deadline = time.monotonic() + _BUSY_S
         while True:
@@ -319,4 +365,4 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
                 time.sleep(_BUSY_S / 20)
         yield
     finally:
-        os.close(descriptor)
+        RESERVE.close(descriptor)

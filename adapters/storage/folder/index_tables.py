@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from domain.recording.ledger import Container
+from domain.recording.reading import MAX_SAMPLES, moment
+
 SCHEMA = """
 CREATE TABLE recordings (
     key INTEGER PRIMARY KEY,
@@ -35,6 +38,10 @@ CREATE TABLE parts (
 CREATE INDEX live_parts ON parts (recording) WHERE is_live;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
+_OUTSIDE = frozenset("/\0")
+_CONTAINERS = frozenset(container.value for container in Container)
+MAX_TIME_MS = 253_402_300_799_000
+"""The end of the year 9999: times are from 1970 to then."""
 _WILDCARD, _ESCAPED = re.compile("([!%_])"), r"!\1"
 
 
@@ -88,6 +95,59 @@ class RowQuery:
     is_live: bool | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+
+
+def fact(connection: sqlite3.Connection, name: str) -> int | None:
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    if row is not None and not isinstance(row[0], int):
+        raise sqlite3.DatabaseError("it has a fact that is not a number")
+    return None if row is None else int(row[0])
+
+
+def parts(connection: sqlite3.Connection, *, live_only: bool) -> dict[tuple[str, int], bool]:
+    statement = "SELECT name, number, parts.is_live FROM parts JOIN recordings ON key = recording"
+    statement += " WHERE parts.is_live" if live_only else ""
+    rows = connection.execute(statement).fetchall()
+    for name, number, _ in rows:
+        _require(_is_name(name) and _is_number(number, least=1))
+    return {(name, number): bool(is_live) for name, number, is_live in rows}
+
+
+def _require(is_valid: bool) -> None:
+    """Raise an error for which the index is replaced, unless a row is valid."""
+    if not is_valid:
+        raise sqlite3.DatabaseError("it has a row that Gapless has not written")
+
+
+def _is_name(value: object) -> bool:
+    """Return whether a value can be the name of files in the folder."""
+    return isinstance(value, str) and bool(value) and not set(value) & _OUTSIDE
+
+
+def _is_number(value: object, *, least: int = 0) -> bool:
+    return isinstance(value, int) and least <= value <= MAX_SAMPLES
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= MAX_TIME_MS
+
+
+def _is_known(part: PartRow) -> bool:
+    """Return whether a part is one that Gapless has written."""
+    numbers = (part.start, part.length or 0, part.ledger_ns or 0)
+    texts = (part.end_reason or "", part.ended_at or "")
+    try:
+        if part.ended_at is not None:
+            moment(part.ended_at)
+    except ValueError:
+        return False
+    return (
+        _is_number(part.number, least=1)
+        and part.container in _CONTAINERS
+        and all(map(_is_number, numbers[:2]))
+        and isinstance(numbers[2], int)
+        and all(isinstance(item, str) for item in texts)
+    )
 
 
 _RECORDING = "key, name, id, started_ms, is_live, info"
@@ -186,19 +246,17 @@ def find(connection: sqlite3.Connection, recording_id: str) -> RecordingRow | No
 
 def _with_parts(connection: sqlite3.Connection, row: Sequence[Any]) -> RecordingRow:
     key, name, recording_id, started_ms, is_live, info = row
-    parts = connection.execute(
+    is_text = info is None or isinstance(info, str)
+    _require(_is_name(name) and _is_name(recording_id) and is_text and _is_time(started_ms))
+    found = connection.execute(
         f"SELECT {_PART} FROM parts WHERE recording = ? ORDER BY number",  # noqa: S608
         (key,),
     )
-    return RecordingRow(
-        name,
-        recording_id,
-        started_ms,
-        bool(is_live),
-        info,
-        tuple(PartRow(number, container, bool(live), *rest) for number, container, live, *rest
-              in parts),
-    )  # fmt: skip
+    parts = tuple(
+        PartRow(number, container, bool(live), *rest) for number, container, live, *rest in found
+    )
+    _require(all(map(_is_known, parts)))
+    return RecordingRow(name, recording_id, started_ms, bool(is_live), info, parts)
 
 
 def _values(part: PartRow) -> tuple[Any, ...]:

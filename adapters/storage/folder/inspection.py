@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from dataclasses import replace
 
+from adapters.descriptors import RESERVE
+from adapters.opening import Refused, is_regular, open_sound, read_found
 from adapters.storage.digest import digest_of
+from adapters.storage.documents import MAX_LEDGER_BYTES, parse
+from adapters.storage.folder.disk import reason_of
 from adapters.storage.folder.source import ResamplerFactory, compare_with_source
 from adapters.storage.ogg.opus import read_file
 from adapters.storage.wav.header import MAX_RIFF_SIZE, WavHeader, read_header
@@ -33,10 +36,10 @@ def inspect_recording(path: str) -> FileFacts:
     """Read a recording and the ledger beside it. Raises `InputUnreadable` without a file."""
     file = pathlib.Path(path)
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise InputUnreadable(f"cannot read {path}: {error.strerror}") from error
-    ledger, problem = _read_ledger(file.with_suffix(".json"))
+        descriptor = open_sound(file, follow=True)
+    except (OSError, ValueError) as error:  # a path may have a null character
+        raise InputUnreadable(f"cannot read {path}: {reason_of(error)}") from error
+    ledger, problem = _read_ledger(_ledger_beside(file))
     problems = [problem] if problem else []
     try:
         if os.pread(descriptor, 4, 0) == b"OggS":
@@ -45,7 +48,7 @@ def inspect_recording(path: str) -> FileFacts:
     except OSError as error:
         raise InputUnreadable(f"cannot read {path}: {error.strerror}") from error
     finally:
-        os.close(descriptor)
+        RESERVE.close(descriptor)
 
 
 def _inspect_wav(path: str, descriptor: int, ledger: object, problems: list[str]) -> FileFacts:
@@ -74,12 +77,22 @@ def _inspect_ogg(path: str, descriptor: int, ledger: object, problems: list[str]
     return FileFacts(path, audio_format, found.length, sha256, ledger, problems)
 
 
+def _ledger_beside(file: pathlib.Path) -> pathlib.Path:
+    """Return the ledger beside a recording; for a link, the one that is beside it or its target."""
+    ledger = file.with_suffix(".json")
+    if file.is_symlink() and not is_regular(ledger):
+        return file.resolve().with_suffix(".json")
+    return ledger
+
+
 def _read_ledger(path: pathlib.Path) -> tuple[object, str | None]:
     try:
-        return json.loads(path.read_text(encoding="utf-8")), None
+        return parse(read_found(path, MAX_LEDGER_BYTES)), None
     except FileNotFoundError:
         return None, f"there is no ledger {path.name}"
-    except (OSError, ValueError, RecursionError):
+    except Refused as error:
+        return None, f"the ledger {path.name} cannot be read: {error.strerror}"
+    except (OSError, ValueError):
         return None, f"the ledger {path.name} cannot be read"
 
 

@@ -17,11 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from adapters.descriptors import RESERVE
+from adapters.opening import create_file, open_found, read_found
+from adapters.storage.documents import read_lines
 from adapters.storage.folder.disk import add_path
-from adapters.storage.folder.files import create_private
 from adapters.storage.media_file import write_all
 from domain.recording.ledger import (
     ANCHOR,
+    MAX_EVENTS,
     Container,
     Ledger,
     LedgerEvent,
@@ -31,11 +34,13 @@ from domain.recording.ledger import (
     describe,
     timestamp,
 )
-from domain.recording.naming import MAX_TRACKS, split_recording_id
+from domain.recording.naming import MAX_TRACKS, file_name, split_recording_id
+from domain.recording.reading import audio_format, moment, text, whole
 from domain.recording.restoring import PLACED
-from domain.sound.formats import AudioFormat
 
 VERSION = 1
+MAX_BYTES = 64 << 20
+"""A larger journal is not one of Gapless: a day that lost every tenth packet needs half of it."""
 _MAX_HEADER_BYTES = 1 << 20
 
 
@@ -53,7 +58,7 @@ class Journal:
         cls, path: pathlib.Path, info: RecordingInfo, *, data_offset: int, before: Before
     ) -> Journal:
         """Begin a journal."""
-        journal = cls(path, create_private(path), 0)
+        journal = cls(path, create_file(path), 0)
         begin = {"journal": VERSION, **describe(info), "data_offset": data_offset}
         begin |= {"session_id": info.session_id, "resume_digest": info.resume_digest}
         begin |= {"restore": info.restore.value, "before": before.as_json()}
@@ -71,23 +76,23 @@ class Journal:
     @classmethod
     def reopen(cls, path: pathlib.Path, *, length: int) -> Journal:
         """Continue the journal of a recording that was found to hold `length` samples."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_found(path, os.O_WRONLY)
         try:
             journal = cls(path, descriptor, os.fstat(descriptor).st_size)
             # the last line may have been cut off
             journal._write({"reopened": length}, before="\n")
         except BaseException:
-            os.close(descriptor)
+            RESERVE.close(descriptor)
             raise
         return journal
 
     def open_again(self) -> None:
         """Open the file by its name again, see `Part`. Raises `OSError`."""
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_found(self._path, os.O_WRONLY)
         try:
             os.dup2(descriptor, self._descriptor, inheritable=False)
         finally:
-            os.close(descriptor)
+            RESERVE.close(descriptor)
 
     def span(self, start: int, kind: SampleKind) -> None:
         self._write({"span": [start, kind.value]})
@@ -105,7 +110,7 @@ class Journal:
         self._write({"end": {"reason": reason, "ended_at": timestamp(ended_at)}})
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        RESERVE.close(self._descriptor)
 
     def _write(self, entry: Mapping[str, Any], *, before: str = "", is_kept: bool = False) -> None:
         line = f"{before}{json.dumps(entry, separators=(',', ':'), ensure_ascii=False)}\n".encode()
@@ -161,6 +166,8 @@ class FoundJournal:
     events: list[LedgerEvent] = field(default_factory=list)
     end_reason: str | None = None
     ended_at: datetime.datetime | None = None
+    _indexes: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Where an event of a type and position is; the last one, if there are several."""
 
     @property
     def anchor(self) -> LedgerEvent | None:
@@ -193,7 +200,7 @@ class FoundJournal:
             return None
         seconds = (length - anchor.position) / self.info.format.sample_rate_hz
         try:
-            at = datetime.datetime.fromisoformat(anchor.details["at"])
+            at = moment(anchor.details["at"])
             return at + datetime.timedelta(seconds=seconds)
         except (ValueError, TypeError, OverflowError):  # the line is damaged
             return None
@@ -219,20 +226,41 @@ class FoundJournal:
                 return max(start, length if end is None else min(end, length))
         return length
 
+    def read_line(self, entry: Mapping[str, Any]) -> None:
+        """Add a line. One that is damaged, or says nothing, can raise any error."""
+        if "journal" in entry:
+            self.info = read_info(entry)
+            self.before = _before(entry.get("before") or {})
+            self.data_offset = whole(entry["data_offset"], most=_MAX_HEADER_BYTES)
+        elif "span" in entry:
+            start, kind = entry["span"]
+            if whole(start) >= (self.starts[-1][0] if self.starts else 0):
+                self.starts.append((start, SampleKind(kind)))
+        elif "event" in entry:
+            self.add_event(read_event(entry["event"]))
+        elif "reopened" in entry:
+            self.forget_behind(whole(entry["reopened"]))
+        else:
+            end = entry["end"]
+            self.end_reason, self.ended_at = text(end["reason"]), moment(end["ended_at"])
+
     def add_event(self, event: LedgerEvent) -> None:
         """Add an event; one that has grown (`until`) replaces what it was before."""
-        if "until" in event.details:
-            for index in range(len(self.events) - 1, -1, -1):
-                earlier = self.events[index]
-                if (earlier.type, earlier.position) == (event.type, event.position):
-                    self.events[index] = event
-                    return
-        self.events.append(event)
+        key = event.type, event.position
+        index = self._indexes.get(key) if "until" in event.details else None
+        if index is not None:
+            self.events[index] = event
+        elif len(self.events) < MAX_EVENTS:
+            self._indexes[key] = len(self.events)
+            self.events.append(event)
 
     def forget_behind(self, length: int) -> None:
         """Drop entries after the end of the file: their samples were never written."""
         self.starts = [(start, kind) for start, kind in self.starts if start < length]
         self.events = [event for event in self.events if event.position <= length]
+        self._indexes = {
+            (event.type, event.position): index for index, event in enumerate(self.events)
+        }
 
     def ledger(self, length: int) -> Ledger:
         """Make the ledger of a file that holds `length` samples."""
@@ -253,31 +281,16 @@ class FoundJournal:
 
 def read_journal(path: pathlib.Path) -> FoundJournal:
     """Read a journal; lines that are cut off or damaged are skipped. Raises `OSError`."""
-    found = FoundJournal()
     try:
-        lines = path.read_bytes().split(b"\n")
+        return parse_journal(read_found(path, MAX_BYTES))
     except FileNotFoundError:
-        return found
-    for line in lines:
-        try:
-            entry = json.loads(line)
-            if "journal" in entry:
-                found.info = read_info(entry)
-                found.before = _before(entry.get("before") or {})
-                found.data_offset = min(max(0, int(entry["data_offset"])), _MAX_HEADER_BYTES)
-            elif "span" in entry:
-                start, kind = entry["span"]
-                if not found.starts or int(start) >= found.starts[-1][0]:
-                    found.starts.append((int(start), SampleKind(kind)))
-            elif "event" in entry:
-                found.add_event(read_event(entry["event"]))
-            elif "reopened" in entry:
-                found.forget_behind(int(entry["reopened"]))
-            elif "end" in entry:
-                found.end_reason = str(entry["end"]["reason"])
-                found.ended_at = datetime.datetime.fromisoformat(entry["end"]["ended_at"])
-        except Exception:  # noqa: S112 (a damaged line can raise anything, and costs only itself)
-            continue
+        return FoundJournal()
+
+
+def parse_journal(data: bytes) -> FoundJournal:
+    """Read the lines of a journal; those that are cut off or damaged are skipped."""
+    found = FoundJournal()
+    read_lines(data, found.read_line)
     return found
 
 
@@ -289,30 +302,37 @@ def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
     """
     restore = entry.get("restore")  # a ledger says more of it than a journal
     mode = restore.get("mode") if isinstance(restore, dict) else restore
-    session_id, track = split_recording_id(str(entry["id"]))
-    track = int(entry.get("track", track))
-    if not 1 <= track <= MAX_TRACKS:
-        raise ValueError(f"a session has no track {track}")
+    recording_id = _identifier(entry["id"])
+    session_id, track = split_recording_id(recording_id)
     return RecordingInfo(
-        id=str(entry["id"]),
-        session_id=str(entry.get("session_id", session_id)),
-        track=track,
-        name=str(entry["name"]),
-        format=AudioFormat.from_json(entry),
-        codec=str(entry["codec"]),
-        started_at=datetime.datetime.fromisoformat(entry["started_at"]),
-        resume_digest=str(entry.get("resume_digest", "")),
+        id=recording_id,
+        session_id=_identifier(entry.get("session_id", session_id)),
+        track=whole(entry.get("track", track), least=1, most=MAX_TRACKS),
+        name=file_name(text(entry["name"])),
+        format=audio_format(entry),
+        codec=text(entry["codec"]),
+        started_at=moment(entry["started_at"]),
+        resume_digest=text(entry.get("resume_digest", "")),
         container=Container(entry.get("container", "wav")),
         is_rendering=bool(entry.get("rendering", False)),
         restore=RestoreMode.OFF if mode is None else RestoreMode(mode),
     )
 
 
+def _identifier(value: Any) -> str:
+    """Read the id of a recording or session, which becomes part of file names.
+
+    A recording that was recovered without a journal has none. Raises `ValueError`.
+    """
+    found = text(value)
+    return file_name(found) if found else ""
+
+
 def _before(entry: Mapping[str, Any]) -> Before:
     anchor, placed = entry.get("anchor"), entry.get("placed")
     return Before(
-        samples=int(entry.get("samples", 0)),
-        connections=int(entry.get("attempts", 1)),
+        samples=whole(entry.get("samples", 0)),
+        connections=whole(entry.get("attempts", 1)),
         anchor=None if anchor is None else read_event(anchor),
         placed=None if placed is None else read_event(placed),
     )
@@ -321,4 +341,4 @@ def _before(entry: Mapping[str, Any]) -> Before:
 def read_event(entry: Mapping[str, Any]) -> LedgerEvent:
     """Read what `LedgerEvent.as_json` has written. Raises `KeyError`, `TypeError`, `ValueError`."""
     details = {key: value for key, value in entry.items() if key not in ("type", "position")}
-    return LedgerEvent(str(entry["type"]), int(entry["position"]), details)
+    return LedgerEvent(text(entry["type"]), whole(entry["position"]), details)

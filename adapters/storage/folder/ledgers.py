@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adapters.opening import read_found
+from adapters.storage.documents import MAX_LEDGER_BYTES, parse
 from adapters.storage.folder.journal import read_event
 from domain.recording.ledger import Ledger, RecordingInfo, RestoreState, SampleKind, document
+from domain.recording.reading import MAX_SAMPLES, whole
 
 
 def read_document(path: pathlib.Path) -> dict[str, Any]:
     """Read the JSON object of a ledger. Raises `OSError` or `ValueError`."""
-    try:
-        found = json.loads(path.read_bytes())
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    found = parse(read_found(path, MAX_LEDGER_BYTES))
     if not isinstance(found, dict):
         raise ValueError("it is not a JSON object")
     return found
@@ -28,10 +27,12 @@ def read_ledger(entry: Mapping[str, Any]) -> Ledger:
     ledger = Ledger()
     try:
         for span in entry["spans"]:
-            ledger.add(SampleKind(span["kind"]), int(span["length"]))
+            ledger.add(SampleKind(span["kind"]), whole(span["length"]))
         ledger.events = [read_event(event) for event in entry["events"]]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"its spans or events cannot be read: {error!r}") from error
+        raise ValueError("its spans or events cannot be read") from error
+    if ledger.length > MAX_SAMPLES:
+        raise ValueError("its spans are too long")
     return ledger
 
 

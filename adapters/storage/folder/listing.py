@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from adapters.descriptors import RESERVE
+from adapters.opening import is_regular, open_found
 from adapters.storage.folder.files import RecordingFiles
 from adapters.storage.folder.index import FolderIndex
-from adapters.storage.folder.index_tables import Change, PartRow, RecordingRow
+from adapters.storage.folder.index_tables import MAX_TIME_MS, Change, PartRow, RecordingRow
 from domain.recording.ledger import Container
 from domain.recording.naming import part_name, read_recording_name, split_part_name
 
@@ -70,7 +72,7 @@ def files_of(folder: pathlib.Path, name: str, number: int, container: Container)
 def list_numbers(folder: pathlib.Path, name: str, container: Container) -> set[int]:
     """Return the numbers of the complete parts of a recording, up to the first that is missing."""
     numbers: set[int] = set()
-    while files_of(folder, name, len(numbers) + 1, container).recording.exists():
+    while is_regular(files_of(folder, name, len(numbers) + 1, container).recording):
         numbers.add(len(numbers) + 1)
     return numbers
 
@@ -81,9 +83,10 @@ def new_row(files: RecordingFiles, *, is_live: bool) -> RecordingRow:
     known = read_recording_name(name)
     if known is None:
         path = files.part if is_live else files.recording
-        started_ms, recording_id = int(path.stat().st_mtime * 1000), name
+        started_ms, recording_id = int(path.lstat().st_mtime * 1000), name
     else:
         started_ms, recording_id = round(known[0].timestamp() * 1000), known[1]
+    started_ms = min(max(0, started_ms), MAX_TIME_MS)  # a name or a file may have any time
     part = PartRow(number, files.container.value, is_live)
     return RecordingRow(name, recording_id, started_ms, is_live, None, (part,))
 
@@ -94,9 +97,10 @@ def refresh_part(folder: pathlib.Path, index: FolderIndex, name: str, number: in
         files = files_of(folder, name, number, container)
         # An unfinished part stays as the index knows it: live, or waiting for recovery. That also
         # holds for a part whose process was killed in the last steps of completion.
-        if any(path.exists() for path in (files.part, files.journal, files.ledger_part)):
+        unfinished = (files.part, files.journal, files.ledger_part)
+        if any(os.path.lexists(path) for path in unfinished):
             return
-        if files.recording.exists():
+        if is_regular(files.recording):
             row = new_row(files, is_live=False)
             index.put([Change(row, row.parts)])
             return
@@ -106,7 +110,7 @@ def refresh_part(folder: pathlib.Path, index: FolderIndex, name: str, number: in
 def is_being_written(path: pathlib.Path) -> bool:
     """Return whether a process holds the lock of a ``.part``."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_found(path)
     except OSError:
         return False
     try:
@@ -114,5 +118,5 @@ def is_being_written(path: pathlib.Path) -> bool:
     except OSError:
         return True
     finally:
-        os.close(descriptor)
+        RESERVE.close(descriptor)
     return False

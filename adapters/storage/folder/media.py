@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import pathlib
 
 from adapters.storage.ogg.opus import read_file
 from adapters.storage.ogg.pages import find_last_page
 from adapters.storage.wav.header import frames_in, read_header
 from domain.recording.ledger import Container
+from domain.recording.reading import MAX_SAMPLES
 from domain.sound.formats import AudioFormat
-
-
-def open_for_reading(path: pathlib.Path) -> int:
-    """Open a file and return its descriptor. Raises `OSError`."""
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def read_format(descriptor: int, container: Container) -> AudioFormat | None:
@@ -30,7 +25,8 @@ def measure(descriptor: int, container: Container) -> int:
     """Count samples per channel, also in a file that is being written. Raises `OSError`."""
     if container is Container.OGG:
         page = find_last_page(descriptor)
-        return 0 if page is None else page.granule
+        # a page can claim any position, and nothing lasts so long
+        return 0 if page is None or page.granule > MAX_SAMPLES else page.granule
     header = read_header(descriptor)
     if header is None:
         return 0

@@ -16,13 +16,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from adapters.descriptors import RESERVE
+from adapters.opening import create_file, mode_in, open_sound
 from adapters.storage.digest import Digest
 from adapters.storage.folder.checking import NotAsRecorded, bring_back, check_file
 from adapters.storage.folder.disk import SyncThread, add_path
 from adapters.storage.folder.files import (
     RecordingFiles,
     complete,
-    create_private,
     is_open_file,
     sync_file,
 )
@@ -108,10 +109,10 @@ class Part:
         before: Before,
     ) -> Part:
         """Create the files of a part. Raises `OSError`, and then leaves no file behind."""
-        if files.recording.exists():
+        if os.path.lexists(files.recording):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.recording))
         part = cls(files, info, options, sync)
-        part._descriptor = create_private(files.part)
+        part._descriptor = create_file(files.part, mode_in(files.folder))
         with part._closed_on_failure(files.part):
             part._inode = os.fstat(part._descriptor).st_ino
             # the lock tells recovery that the part is still being written
@@ -138,7 +139,7 @@ class Part:
         """Reopen a part that another process has left, see `RecordingParts.reopen`."""
         assert found.data_offset is not None
         part = cls(files, info, options, sync)
-        part._descriptor = os.open(files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        part._descriptor = open_sound(files.part, os.O_RDWR)
         with part._closed_on_failure():
             part._inode = os.fstat(part._descriptor).st_ino
             fcntl.flock(part._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,7 +204,7 @@ class Part:
         """
         assert self._journal is not None
         assert self._media is not None
-        descriptor = os.open(self._files.part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_sound(self._files.part, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(descriptor)
@@ -212,7 +213,7 @@ class Part:
                 self._journal.open_again()
                 os.dup2(descriptor, self._descriptor, inheritable=False)
         finally:
-            os.close(descriptor)
+            RESERVE.close(descriptor)
 
     def note(self, event: LedgerEvent) -> None:
         """Add an event; the journal gets it with the next samples if it cannot be written now."""
@@ -324,7 +325,7 @@ class Part:
                 journal.close()
         if descriptor >= 0:
             with contextlib.suppress(OSError):
-                os.close(descriptor)
+                RESERVE.close(descriptor)
 
     def discard(self) -> None:
         """Close the part and delete its files."""

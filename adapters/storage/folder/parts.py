@@ -106,6 +106,8 @@ class RecordingParts:
         info = found.info
         if info is None or found.data_offset is None:
             raise ValueError("it has no journal")
+        if info.name != files.name:  # the names of its next parts would be others
+            raise ValueError("its journal is that of another recording")
         base, number = split_part_name(info.name)
         offset = datetime.timedelta(seconds=found.before.samples / info.format.sample_rate_hz)
         whole = replace(info, name=base, started_at=info.started_at - offset)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adapters.descriptors import RESERVE
 from adapters.storage.ogg.decoding import decode_range
 from adapters.storage.wav.header import whole_header
 from domain.errors import InputUnreadable
@@ -164,4 +165,4 @@ class OpenedOgg:
 
 def _close(parts: Sequence[OpenedPart]) -> None:
     for opened in parts:
-        os.close(opened.descriptor)
+        RESERVE.close(opened.descriptor)

@@ -11,15 +11,22 @@ import contextlib
 import datetime
 import errno
 import fcntl
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from adapters.descriptors import RESERVE
+from adapters.opening import open_sound
 from adapters.storage.folder.checking import check_file
 from adapters.storage.folder.disk import describe, reason_of
-from adapters.storage.folder.files import RecordingFiles, complete, publish_ledger, sync_file
+from adapters.storage.folder.files import (
+    RecordingFiles,
+    complete,
+    is_same_file,
+    publish_ledger,
+    sync_file,
+)
 from adapters.storage.folder.index import FolderIndex
 from adapters.storage.folder.journal import FoundJournal, read_journal
 from adapters.storage.folder.listing import refresh_part
@@ -83,7 +90,7 @@ def recover(
             finish_swap(folder, name)
             found = _recover_one(files, journal, resume)
         except BlockingIOError:
-            is_restored = (folder / f"{name}{SWAP}").exists()
+            is_restored = os.path.lexists(folder / f"{name}{SWAP}")
             result.busy.append(str(files.recording if is_restored else files.part))
         except Exception as error:
             # whatever is wrong with this recording, recover the others
@@ -116,7 +123,8 @@ def list_unfinished(folder: pathlib.Path) -> set[str]:
         name.removesuffix(suffix)
         for name in found
         for suffix in _UNFINISHED
-        if name.endswith(suffix)
+        # what has no name, or is hidden, is not a recording
+        if name.endswith(suffix) and not name.startswith(".")
     }
 
 
@@ -130,15 +138,19 @@ def _container(files: RecordingFiles, journal: FoundJournal) -> Container:
     if journal.info is not None:
         return journal.info.container
     others = [replace(files, container=container) for container in Container]
-    there = [item.container for item in others if item.part.exists() or item.recording.exists()]
+    there = [
+        item.container
+        for item in others
+        if os.path.lexists(item.part) or os.path.lexists(item.recording)
+    ]
     return there[0] if there else Container.WAV
 
 
 def _recover_one(
     files: RecordingFiles, journal: FoundJournal, resume: Resume | None
 ) -> CompletedRecording | None:
-    is_part = files.part.exists()
-    taken = files.recording.exists() or files.ledger.exists()
+    is_part = os.path.lexists(files.part)
+    taken = os.path.lexists(files.recording) or os.path.lexists(files.ledger)
     if is_part and resume is not None and not taken and resume(files, journal):
         return None
     descriptor = _lock(files)
@@ -148,20 +160,20 @@ def _recover_one(
             return None
         return _do_last_steps(files, journal)
     try:
-        if not files.part.exists():
+        if not os.path.lexists(files.part):
             return _do_last_steps(files, journal)
-        if files.recording.exists() and files.recording.samefile(files.part):
+        if is_same_file(files.recording, files.part):
             files.part.unlink()  # killed between the two steps of a rename: one file, two names
             return _do_last_steps(files, journal)
         if journal.is_rendering:
             _discard(files)
             return None
-        if files.recording.exists() or files.ledger.exists():
+        if os.path.lexists(files.recording) or os.path.lexists(files.ledger):
             files = _beside(files)  # another recording has this name: keep both
         return _complete(files, descriptor, journal)
     finally:
         with contextlib.suppress(OSError):  # everything important was synced
-            os.close(descriptor)
+            RESERVE.close(descriptor)
 
 
 def _lock(files: RecordingFiles) -> int | None:
@@ -170,17 +182,17 @@ def _lock(files: RecordingFiles) -> int | None:
     Raises `BlockingIOError` when another process is still writing or completing it.
     """
     for path, flags, lock in (
-        (files.part, os.O_RDWR | os.O_NOFOLLOW, fcntl.LOCK_EX),
+        (files.part, os.O_RDWR, fcntl.LOCK_EX),
         (files.recording, os.O_RDONLY, fcntl.LOCK_SH),
     ):
         try:
-            descriptor = os.open(path, flags | os.O_CLOEXEC)
+            descriptor = open_sound(path, flags)
         except FileNotFoundError:
             continue
         try:
             fcntl.flock(descriptor, lock | fcntl.LOCK_NB)
         except BaseException:
-            os.close(descriptor)
+            RESERVE.close(descriptor)
             raise
         return descriptor
     return None
@@ -198,7 +210,8 @@ def _do_last_steps(files: RecordingFiles, journal: FoundJournal) -> CompletedRec
     Raises `FileNotFoundError` if the sound is gone, and `NotAsRecorded` if it is not what the
     ledger says.
     """
-    if files.recording.exists() and files.ledger_part.exists() and not files.ledger.exists():
+    is_there = os.path.lexists
+    if is_there(files.recording) and is_there(files.ledger_part) and not is_there(files.ledger):
         summary = read_summary(files.ledger_part)
         if summary is None:
             raise ValueError(f"{files.ledger_part.name} cannot be read")
@@ -206,20 +219,19 @@ def _do_last_steps(files: RecordingFiles, journal: FoundJournal) -> CompletedRec
         check_file(files.recording, info.container, info.format, summary.length)
         publish_ledger(files)
         return _of_part(files, summary, journal.before.samples)
-    both = files.ledger.exists() and files.ledger_part.exists()
-    if both and files.ledger.samefile(files.ledger_part):
+    if is_same_file(files.ledger, files.ledger_part):
         files.ledger_part.unlink()  # one file, two names, as above
-    if journal.info is not None and files.recording.exists() and files.ledger.exists():
-        ledger = json.loads(files.ledger.read_text(encoding="utf-8"))
-        if ledger.get("id") == journal.info.id:
+    if journal.info is not None and is_there(files.recording) and is_there(files.ledger):
+        summary = read_summary(files.ledger)
+        if summary is not None and summary.info.id == journal.info.id:
             files.journal.unlink(missing_ok=True)
-    elif not files.recording.exists() and (journal.info is not None or _is_ledger(files)):
+    elif not is_there(files.recording) and (journal.info is not None or _is_ledger(files)):
         raise FileNotFoundError(errno.ENOENT, "the file is missing", str(files.part))
     return None
 
 
 def _is_ledger(files: RecordingFiles) -> bool:
-    return files.ledger_part.exists() and read_summary(files.ledger_part) is not None
+    return os.path.lexists(files.ledger_part) and read_summary(files.ledger_part) is not None
 
 
 def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> CompletedRecording:
@@ -227,7 +239,7 @@ def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> 
     repaired = (
         repair_ogg(descriptor, journal)
         if files.container is Container.OGG
-        else repair_wav(files.part, descriptor, journal)
+        else repair_wav(descriptor, journal)
     )
     sync_file(descriptor, files.part)
     container = files.container

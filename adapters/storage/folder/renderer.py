@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from adapters.descriptors import RESERVE
+from adapters.opening import make_folder, open_sound
 from adapters.storage.folder.checking import NotAsRecorded
 from adapters.storage.folder.disk import SyncThread, reason_of
 from adapters.storage.folder.inspection import inspect_recording
 from adapters.storage.folder.journal import read_event, read_info
-from adapters.storage.folder.part import PartOptions
+from adapters.storage.folder.part import RESERVE_BYTES, PartOptions
 from adapters.storage.folder.parts import RecordingParts
 from adapters.storage.folder.summary import part_start
 from adapters.storage.media_file import CutOff
@@ -28,6 +31,7 @@ from domain.recording.ledger import (
     SampleKind,
     Span,
 )
+from domain.recording.reading import moment, text
 from domain.recording.rendering import Rendered, render
 from domain.recording.verification import Limits, read_spans, verify
 from domain.sound.decoding import Decoder
@@ -45,12 +49,12 @@ class FolderRenderer:
 
     def prepare(self, folder: str) -> None:
         try:
-            pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+            make_folder(pathlib.Path(folder))
         except OSError as error:
             raise InputUnreadable(f"cannot write to {folder}: {error.strerror}") from error
 
     def render(self, location: str, folder: str | None) -> CompletedRecording:
-        path = pathlib.Path(location)
+        path = pathlib.Path(location).resolve()  # a link may be named, but not found
         return render_recording(
             path, None if folder is None else pathlib.Path(folder), self._decoders
         )
@@ -73,6 +77,7 @@ def render_parts(
     begun_at = sources[0].info.started_at
     info = replace(sources[-1].info, name=name, started_at=begun_at)
     sync = SyncThread(folder)
+    _require_room(sync, sources, folder / f"{name}.wav")
     parts = RecordingParts(folder, info, PartOptions(), sync)
     events: list[LedgerEvent] = []
     try:
@@ -103,12 +108,23 @@ def render_parts(
     return completed
 
 
+def _require_room(sync: SyncThread, sources: Sequence[_Source], path: pathlib.Path) -> None:
+    """Raise `StorageFailed` if there is no room: some packets can claim to last for weeks."""
+    last = sources[-1]
+    length = part_start(last.info, sources[0].info.started_at) + last.length
+    size = max(length, sum(source.length for source in sources)) * last.info.format.bytes_per_frame
+    if sync.free_bytes is not None and size > sync.free_bytes - RESERVE_BYTES:
+        sync.close()
+        raise StorageFailed(f"cannot write {path}: {os.strerror(errno.ENOSPC)}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
     """A part that holds packets, and is what its ledger says."""
 
     path: pathlib.Path
     info: RecordingInfo
+    length: int
     spans: Sequence[Span]
     events: Sequence[LedgerEvent]
     end_reason: str
@@ -127,16 +143,17 @@ def _read(path: pathlib.Path) -> _Source:
     try:
         info = read_info(facts.ledger)
         events = [read_event(entry) for entry in facts.ledger["events"]]
-        ended_at = datetime.datetime.fromisoformat(facts.ledger["ended_at"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputUnreadable(f"the ledger cannot be read: {error!r}") from error
+        ended_at = moment(facts.ledger["ended_at"])
+        end_reason = text(facts.ledger["end_reason"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputUnreadable(f"the ledger of {path} cannot be read: {error}") from error
     info = replace(info, container=Container.WAV, is_rendering=True, restore=RestoreMode.OFF)
     spans, _ = read_spans(facts.ledger["spans"], facts.length)
-    return _Source(path, info, spans, events, str(facts.ledger["end_reason"]), ended_at)
+    return _Source(path, info, facts.length, spans, events, end_reason, ended_at)
 
 
 def _pieces(source: _Source, decoder: Decoder) -> Iterator[Rendered]:
-    descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_sound(source.path)
     try:
         packets = (
             EncodedSound(packet.payload, packet.samples)
@@ -147,4 +164,4 @@ def _pieces(source: _Source, decoder: Decoder) -> Iterator[Rendered]:
             packets, source.spans, source.events, decoder, sample_rate_hz=_OPUS.clock_rate_hz
         )
     finally:
-        os.close(descriptor)
+        RESERVE.close(descriptor)

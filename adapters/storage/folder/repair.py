@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -56,29 +55,27 @@ def repair_ogg(descriptor: int, journal: FoundJournal) -> Repaired:
     return Repaired(AudioFormat(48_000, found.channels), length, digest)
 
 
-def repair_wav(path: pathlib.Path, descriptor: int, journal: FoundJournal) -> Repaired:
+def repair_wav(descriptor: int, journal: FoundJournal) -> Repaired:
     """Make the file a WAV of whole samples with a correct header.
 
     Raises `ValueError` if another program has written the file; then nothing has been changed.
     """
-    header, notes = _find_header(path, descriptor, journal)
+    header, notes = _find_header(descriptor, journal)
     digest = digest_of(descriptor, header.data_offset, header.data_size, header.format)
     length = header.data_size // header.format.bytes_per_frame
     return Repaired(header.format, length, digest, notes)
 
 
-def _find_header(
-    path: pathlib.Path, descriptor: int, journal: FoundJournal
-) -> tuple[WavHeader, Sequence[str]]:
+def _find_header(descriptor: int, journal: FoundJournal) -> tuple[WavHeader, Sequence[str]]:
     found = read_header(descriptor)
     if journal.info is not None and found is not None and found.format != journal.info.format:
         found = None  # trust the journal: its first line is written once and never changed
-    if journal.info is None and _is_foreign(path, found):
+    if journal.info is None and _is_foreign(descriptor, found):
         raise ValueError("it is not a recording of Gapless, so it was not changed")
     if found is not None:
         header = _cut_to_size(descriptor, found, keep_trailing=journal.info is None)
         frames = header.data_size // header.format.bytes_per_frame
-        if _read_by_others(path) == (*_rate_and_channels(header), frames):
+        if _read_by_others(descriptor) == (*_rate_and_channels(header), frames):
             return header, ()
     audio_format = journal.info.format if journal.info else _ASSUMED_FORMAT
     offset = journal.data_offset or (found.data_offset if found else _ASSUMED_OFFSET)
@@ -100,21 +97,22 @@ def _cut_to_size(descriptor: int, header: WavHeader, *, keep_trailing: bool) -> 
     return replace(header, data_size=size, trailing=False)
 
 
-def _is_foreign(path: pathlib.Path, header: WavHeader | None) -> bool:
+def _is_foreign(descriptor: int, header: WavHeader | None) -> bool:
     """Return whether libsndfile reads the file differently than we do."""
-    read = _read_by_others(path)
+    read = _read_by_others(descriptor)
     if read is None or not read[2]:
         return False
     return header is None or read[:2] != _rate_and_channels(header)
 
 
-def _read_by_others(path: pathlib.Path) -> tuple[int, int, int] | None:
-    """Return rate, channels and frames according to libsndfile; None if it cannot open the file.
+def _read_by_others(descriptor: int) -> tuple[int, int, int] | None:
+    """Return rate, channels and frames according to libsndfile; None if it cannot read the file.
 
     The header may be damaged in a field that we do not read.
     """
     try:
-        info = soundfile.info(str(path))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        info = soundfile.info(os.dup(descriptor))  # it closes the copy
     except (soundfile.LibsndfileError, OSError, ValueError):
         return None
     return info.samplerate, info.channels, info.frames

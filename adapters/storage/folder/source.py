@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from adapters.descriptors import RESERVE
+from adapters.opening import open_sound
 from adapters.sound_file import SoundFile
 from adapters.storage.folder.journal import read_event
 from adapters.storage.wav.header import read_header
@@ -41,7 +44,7 @@ def compare_with_source(facts: FileFacts, path: str, resampler: ResamplerFactory
     events = list(_events(ledger))
     source = _Source(path, facts.format.sample_rate_hz, resampler)
     try:
-        descriptor = os.open(facts.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_sound(pathlib.Path(facts.path), follow=True)
         try:
             header = read_header(descriptor)
             if header is None:
@@ -56,7 +59,7 @@ def compare_with_source(facts: FileFacts, path: str, resampler: ResamplerFactory
                 captured = source.read(comparison.needed(run))
                 comparison.add(run, recorded, captured, source.delivers.sample_format)
         finally:
-            os.close(descriptor)
+            RESERVE.close(descriptor)
     except OSError as error:
         raise InputUnreadable(f"cannot read {facts.path}: {error.strerror}") from error
     finally:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import os
 import pathlib
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 
+from adapters.opening import Refused, make_folder
 from adapters.storage.folder.catalogue import FolderCatalogue
 from adapters.storage.folder.checking import write_again
 from adapters.storage.folder.disk import DiskThread, NotSynced, SyncThread
@@ -31,6 +33,7 @@ from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
 from domain.recording.anchors import Anchor
 from domain.recording.ledger import Container, LedgerEvent, RecordingInfo
 from domain.recording.naming import session_in
+from domain.recording.reading import whole
 
 _RETRY_S = 5.0
 """Interval of the attempts to complete what a fault of the disk has left unfinished."""
@@ -82,7 +85,7 @@ class FolderStore:
 
     def check(self) -> None:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             with tempfile.TemporaryFile(dir=self._folder):
                 pass
         except OSError as error:
@@ -119,7 +122,7 @@ class FolderStore:
         passing = {
             name
             for name, error in faults.items()
-            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+            if _is_of_disk(error) and not isinstance(error, FileNotFoundError)
         }
         if passing:
             self._started()
@@ -217,7 +220,7 @@ class FolderStore:
             gone = {name for name in names if not self._is_unfinished(name)}
         except Exception:  # it is tried again
             return
-        hopeless = {name for name, error in faults.items() if not isinstance(error, OSError)}
+        hopeless = {name for name, error in faults.items() if not _is_of_disk(error)}
         for name in hopeless:
             self._faults.tell(
                 RecoveryFailed(StorageFailed(f"cannot recover {name}: {faults[name]}"))
@@ -240,7 +243,7 @@ class FolderStore:
 
     def _is_unfinished(self, name: str) -> bool:
         return any(
-            path.exists()
+            os.path.lexists(path)
             for container in Container
             for files in [RecordingFiles(self._folder, name, container)]
             for path in (files.part, files.ledger_part)
@@ -254,7 +257,7 @@ class FolderStore:
         for container in Container:
             with contextlib.suppress(OSError):
                 part = RecordingFiles(self._folder, name, container).part
-                written_at = max(written_at, part.stat().st_mtime)
+                written_at = max(written_at, part.lstat().st_mtime)
         return written_at
 
     def _resume(self, files: RecordingFiles, found: FoundJournal) -> InterruptedRecording | None:
@@ -265,7 +268,7 @@ class FolderStore:
         info = found.info
         if info is None or not info.resume_digest or found.end_reason is not None:
             return None
-        modified = files.part.stat().st_mtime
+        modified = files.part.lstat().st_mtime
         written_at = datetime.datetime.fromtimestamp(modified, tz=datetime.UTC)
         if not RecordingParts.is_last(files):
             return None
@@ -302,9 +305,18 @@ class FolderStore:
         return self._threads
 
 
+def _is_of_disk(error: Exception) -> bool:
+    """Return whether it was the disk that prevented something, and not what is on it."""
+    return isinstance(error, OSError) and not isinstance(error, Refused)
+
+
 def _anchor(event: LedgerEvent | None) -> Anchor | None:
     """Read the anchor from an event of a ledger."""
     if event is None:
         return None
-    details = event.details
-    return Anchor(event.position, int(details["rtp_timestamp"]), int(details["ssrc"]))
+    try:
+        rtp_timestamp, ssrc = event.details["rtp_timestamp"], event.details["ssrc"]
+        most = 2**32 - 1
+        return Anchor(event.position, whole(rtp_timestamp, most=most), whole(ssrc, most=most))
+    except (KeyError, ValueError):  # the line is damaged
+        return None

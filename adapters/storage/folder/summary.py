@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
+import os
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adapters.descriptors import RESERVE
+from adapters.opening import open_found, read_all
+from adapters.storage.documents import MAX_LEDGER_BYTES, parse
 from adapters.storage.folder.checking import NotAsRecorded, check_file
 from adapters.storage.folder.files import RecordingFiles
 from adapters.storage.folder.journal import read_info
 from domain.recording.completed import CompletedPart
 from domain.recording.ledger import RecordingInfo
 from domain.recording.naming import part_name
+from domain.recording.reading import MAX_SAMPLES, moment, text, whole
 
 _HEAD_BYTES = 4096
 _log = logging.getLogger("gapless")
@@ -34,27 +38,30 @@ class LedgerSummary:
 
 def read_summary(path: pathlib.Path) -> LedgerSummary | None:
     """Read the beginning of a ledger; None if the file is not a ledger. Raises `OSError`."""
-    with path.open("rb") as file:
-        text = file.read(_HEAD_BYTES)
-        # spans and events come last and can be megabytes; quotes inside strings are escaped
-        head, separator, _ = text.partition(b',"spans":')
-        text = head + b"}" if separator else text + file.read()
+    descriptor = open_found(path)
     try:
-        entry = json.loads(text)
+        data = os.pread(descriptor, _HEAD_BYTES, 0)
+        # spans and events come last and can be megabytes; quotes inside strings are escaped
+        head, separator, _ = data.partition(b',"spans":')
+        data = head + b"}" if separator else read_all(descriptor, MAX_LEDGER_BYTES, path)
+    finally:
+        RESERVE.close(descriptor)
+    try:
+        entry = parse(data)
         return LedgerSummary(
             read_info(entry),
-            int(entry["length_samples"]),
-            str(entry["end_reason"]),
-            datetime.datetime.fromisoformat(entry["ended_at"]),
+            whole(entry["length_samples"]),
+            text(entry["end_reason"]),
+            moment(entry["ended_at"]),
         )
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def part_start(part: RecordingInfo, started_at: datetime.datetime) -> int:
     """Return the position of a part, given the start of its recording; exact below some 100 kHz."""
     seconds = (part.started_at - started_at).total_seconds()
-    return max(0, round(seconds * part.format.sample_rate_hz))
+    return min(max(0, round(seconds * part.format.sample_rate_hz)), MAX_SAMPLES)
 
 
 def earlier_parts(

@@ -17,13 +17,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adapters.descriptors import RESERVE
+from adapters.opening import mode_in, open_own
+from adapters.storage.documents import parse
 from adapters.storage.folder.disk import add_path, sync_folder
-from adapters.storage.folder.files import is_open_file, sync_file, write_private
+from adapters.storage.folder.files import is_open_file, sync_file, write_new
 from adapters.storage.media_file import write_all
 from domain.recording.naming import split_part_name
+from domain.recording.reading import shown
 
 SWAP, NEW = ".swap", ".new"
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_BYTES = 16 << 20
 _BEGIN = b'{"renames":['
 
@@ -68,7 +71,7 @@ class Swap:
     def write_json(self, name: str, entry: Mapping[str, Any]) -> None:
         """Write a new file of JSON, such as a ledger. Raises `OSError`."""
         text = json.dumps(entry, separators=(",", ":"), ensure_ascii=False) + "\n"
-        write_private(self.new(name), text.encode())
+        write_new(self.new(name), text.encode(), mode=mode_in(self._folder))
 
     def commit(self, removals: Iterable[str] = ()) -> None:
         """Give the new files their names, and remove others; the new files have to be synced.
@@ -101,7 +104,7 @@ class Swap:
 
     def _settle(self) -> None:
         """Finish or discard what a killed process has left."""
-        steps = _read(os.pread(self._descriptor, _MAX_BYTES, 0), self._name)
+        steps = read_steps(os.pread(self._descriptor, _MAX_BYTES, 0), self._name)
         if steps is None:
             self._discard(self._left(), keep_claim=True)
             return
@@ -146,7 +149,7 @@ class Swap:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with contextlib.suppress(OSError):
-                os.close(descriptor)
+                RESERVE.close(descriptor)
 
 
 def finish_swap(folder: pathlib.Path, name: str) -> bool:
@@ -154,7 +157,7 @@ def finish_swap(folder: pathlib.Path, name: str) -> bool:
 
     Raises `BlockingIOError` while a process replaces the files, `OSError` and `ValueError`.
     """
-    if not (folder / f"{name}{SWAP}").exists():
+    if not os.path.lexists(folder / f"{name}{SWAP}"):
         return False
     Swap(folder, name).close()
     return True
@@ -163,19 +166,19 @@ def finish_swap(folder: pathlib.Path, name: str) -> bool:
 def _claim(path: pathlib.Path) -> int:
     """Create or open the file, and lock it. Raises `BlockingIOError` if somebody else has it."""
     while True:
-        descriptor = os.open(path, _OPEN, 0o600)
+        descriptor = open_own(path, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if is_open_file(path, descriptor):
                 return descriptor
         except OSError as error:
-            os.close(descriptor)
+            RESERVE.close(descriptor)
             add_path(error, path)
             raise
-        os.close(descriptor)  # whoever had it has deleted it meanwhile
+        RESERVE.close(descriptor)  # whoever had it has deleted it meanwhile
 
 
-def _read(data: bytes, name: str) -> _Steps | None:
+def read_steps(data: bytes, name: str) -> _Steps | None:
     """Read the steps of a swap; None if they were not written completely, and so never synced.
 
     Raises `ValueError` if another program has made the file.
@@ -184,18 +187,20 @@ def _read(data: bytes, name: str) -> _Steps | None:
     if not (written.startswith(_BEGIN) or _BEGIN.startswith(written)):
         raise ValueError(f"{name}{SWAP} is not one of Gapless")
     try:
-        entry = json.loads(data) if data.endswith(b"\n") else None
-    except (ValueError, RecursionError):
+        entry = parse(data) if data.endswith(b"\n") else None
+    except ValueError:
         return None
     if entry is None:
         return None
     try:
         steps = _Steps(list(entry["renames"]), list(entry["removals"]))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{name}{SWAP} cannot be read") from error
     for file in (*steps.renames, *steps.removals):
         if not isinstance(file, str) or not _belongs(file, name):
-            raise ValueError(f"{name}{SWAP} names a file that is not the recording's: {file!r}")
+            raise ValueError(
+                f"{name}{SWAP} names a file that is not the recording's: {shown(file)}"
+            )
     return steps
 
 

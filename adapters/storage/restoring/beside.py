@@ -12,8 +12,10 @@ import os
 import pathlib
 from typing import Any
 
+from adapters.descriptors import RESERVE
+from adapters.opening import create_file, mode_in, open_found
 from adapters.storage.folder.disk import add_path
-from adapters.storage.folder.files import create_private, sync_file
+from adapters.storage.folder.files import sync_file
 from adapters.storage.folder.ledgers import read_document, read_ledger
 from adapters.storage.folder.swap import Swap
 from adapters.storage.media_file import write_all
@@ -29,8 +31,8 @@ from adapters.storage.restoring.pcm import PcmReader
 from domain.ports.restoring import Restored
 from domain.recording.ledger import RestoreMode, RestoreState, describe_restoring
 from domain.recording.ranges import RangeSet
+from domain.recording.reading import audio_format, shown
 from domain.sound.conversion import pack
-from domain.sound.formats import AudioFormat
 
 VERSION = 1
 _COPY_S = 5
@@ -73,17 +75,17 @@ def read_beside(path: pathlib.Path) -> tuple[CapturedAndHeld, RestoreState] | No
     Raises `OSError`, and `ValueError` if it cannot be read.
     """
     description = path.with_suffix(".restored")
-    if not description.exists():
+    if not os.path.lexists(description):
         return None
     entry = read_document(description)
     try:
         if entry["version"] != VERSION:
-            raise ValueError(f"version {entry['version']!r} is not known")
+            raise ValueError(f"version {shown(entry['version'])} is not known")
         told = entry["captured"]
-        audio_format = AudioFormat.from_json(entry["spool"])
+        spool_format = audio_format(entry["spool"])
         captured = None if told is None else read_captured(told)
         held = RangeSet(read_ranges(entry["held"]))
-        pcm = PcmReader(path.with_suffix(".restored.pcm"), audio_format, held)
+        pcm = PcmReader(path.with_suffix(".restored.pcm"), spool_format, held)
         sound = CapturedAndHeld(RestoreMode(entry["mode"]), captured, held, pcm)
         return sound, RestoreState(entry["state"])
     except (KeyError, TypeError, ValueError) as error:
@@ -111,27 +113,27 @@ def _keep_pcm(path: pathlib.Path, sound: CapturedAndHeld) -> None:
             raise
         _copy(path, sound)
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = open_found(path)
     try:
         sync_file(descriptor, path)
     finally:
-        os.close(descriptor)
+        RESERVE.close(descriptor)
 
 
 def _copy(path: pathlib.Path, sound: CapturedAndHeld) -> None:
-    audio_format = sound.pcm.format
-    most = _COPY_S * audio_format.sample_rate_hz
-    descriptor = create_private(path)
+    spool_format = sound.pcm.format
+    most = _COPY_S * spool_format.sample_rate_hz
+    descriptor = create_file(path, mode_in(path.parent))
     try:
         for item in sound.held:
             for start in range(item.start, item.end, most):
                 length = min(most, item.end - start)
-                data = pack(sound.pcm.read(start, length), audio_format.sample_format)
-                write_all(descriptor, data, start * audio_format.bytes_per_frame)
+                data = pack(sound.pcm.read(start, length), spool_format.sample_format)
+                write_all(descriptor, data, start * spool_format.bytes_per_frame)
         sync_file(descriptor, path)
     except OSError as error:
         add_path(error, path)
         raise
     finally:
         with contextlib.suppress(OSError):  # what is used of it was synced
-            os.close(descriptor)
+            RESERVE.close(descriptor)

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from adapters.descriptors import RESERVE
+from adapters.opening import open_sound
 from adapters.storage.folder.files import RecordingFiles
 from adapters.storage.folder.journal import read_info
 from adapters.storage.folder.ledgers import read_document, read_ledger, read_state
 from adapters.storage.folder.listing import files_of
-from adapters.storage.folder.media import data_offset_of, open_for_reading, read_format
+from adapters.storage.folder.media import data_offset_of, read_format
 from adapters.storage.folder.reader import OpenedPart, OpenedWav
 from adapters.storage.folder.summary import part_start
 from domain.ports.catalogue import CatalogueEntry, RecordingState
@@ -28,6 +30,7 @@ from domain.recording.ledger import (
     SampleKind,
     Span,
 )
+from domain.recording.reading import moment, text
 from domain.recording.restoring import PLACED, TICK_RATE_HZ, Segment, segments_of
 
 
@@ -98,7 +101,7 @@ class CompleteRecording:
             opened.extend(_open(item, self.info) for item in self.parts)
         except BaseException:
             for one in opened:
-                os.close(one.descriptor)
+                RESERVE.close(one.descriptor)
             raise
         return OpenedWav(entry, opened)
 
@@ -120,10 +123,10 @@ def read_complete(
             own = read_info(entry)
             started_at = started_at or own.started_at
             ledger = read_ledger(entry)
-            end_reason = str(entry["end_reason"])
-            ended_at = datetime.datetime.fromisoformat(entry["ended_at"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{files.ledger.name} cannot be read: {error!r}") from error
+            end_reason = text(entry["end_reason"])
+            ended_at = moment(entry["ended_at"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{files.ledger.name} cannot be read: {error}") from error
         start = part_start(own, started_at)
         whole.add(SampleKind.SILENCE, start - whole.length)  # a part that is missing
         for span in ledger.spans():
@@ -141,7 +144,7 @@ def read_complete(
 
 
 def _open(item: PartLedger, info: RecordingInfo) -> OpenedPart:
-    descriptor = open_for_reading(item.files.recording)
+    descriptor = open_sound(item.files.recording)
     try:
         return OpenedPart(
             item.part,
@@ -151,7 +154,7 @@ def _open(item: PartLedger, info: RecordingInfo) -> OpenedPart:
             data_offset_of(descriptor, info.container),
         )
     except BaseException:
-        os.close(descriptor)
+        RESERVE.close(descriptor)
         raise
 
 

@@ -20,20 +20,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters.descriptors import RESERVE
+from adapters.opening import open_found, read_found
+from adapters.storage.documents import parse, read_lines
 from adapters.storage.folder.disk import add_path, sync_folder
-from adapters.storage.folder.files import rename_without_replacing, sync_file, write_private
+from adapters.storage.folder.files import rename_without_replacing, sync_file, write_new
 from adapters.storage.media_file import write_all
 from adapters.storage.restoring.pcm import unfinished
 from domain.ports.restoring import Restored, RestoreKey
 from domain.recording.ledger import RestoreMode, timestamp
 from domain.recording.ranges import Range, RangeSet
+from domain.recording.reading import audio_format, moment, shown, text, whole
 from domain.recording.restoring import Captured, SpoolInfo
-from domain.sound.formats import AudioFormat
 
 VERSION = 1
 COMPACTED_BYTES = 1 << 20
 """A journal that has grown to this size, and to twice its least size, is written anew."""
-_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+MAX_BYTES = 64 << 20
+"""A larger journal is not one of Gapless: a day that lost every tenth packet needs a quarter."""
 
 
 class JournalDamaged(Exception):
@@ -73,7 +77,7 @@ class RestoreJournal:
         data = _lines(RestoreNotes(key))
         new = unfinished(path)
         new.unlink(missing_ok=True)  # a process was killed at this point
-        write_private(new, data, is_synced=False)
+        write_new(new, data, is_synced=False)
         rename_without_replacing(new, path)
         return cls(path, len(data))
 
@@ -100,14 +104,14 @@ class RestoreJournal:
         data = _lines(notes)
         new = unfinished(self.path)
         new.unlink(missing_ok=True)
-        write_private(new, data)
+        write_new(new, data)
         new.replace(self.path)
         self._end = self._least = len(data)
         sync_folder(self.path.parent)
 
     def _append(self, entry: Mapping[str, Any], *, is_synced: bool = False) -> None:
         data = _line(entry)
-        descriptor = os.open(self.path, _OPEN)
+        descriptor = open_found(self.path, os.O_RDWR)
         try:
             if os.fstat(descriptor).st_size > self._end:  # a write was cut off
                 os.ftruncate(descriptor, self._end)
@@ -119,7 +123,7 @@ class RestoreJournal:
             raise
         finally:
             with contextlib.suppress(OSError):  # what was written is in the page cache
-                os.close(descriptor)
+                RESERVE.close(descriptor)
         self._end += len(data)
 
 
@@ -128,9 +132,7 @@ def read_restore_journal(path: pathlib.Path, *, boot: str) -> tuple[RestoreNotes
 
     `boot` is the boot of the machine that goes on. Raises `JournalDamaged` or `OSError`.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 (symbolic links are not followed)
-        data = file.read()
+    data = read_found(path, MAX_BYTES)
     whole = data[: data.rfind(b"\n") + 1]
     try:
         return parse_notes(whole, boot=boot), RestoreJournal(path, len(whole))
@@ -143,14 +145,12 @@ def parse_notes(data: bytes, *, boot: str) -> RestoreNotes:
 
     Raises `ValueError` if the first line is damaged.
     """
-    first, *lines = data.split(b"\n")
+    first, _, rest = data.partition(b"\n")
     try:
-        notes = RestoreNotes(_read_key(json.loads(first)))
+        notes = RestoreNotes(_read_key(parse(first)))
     except Exception as error:  # a damaged line can raise anything
         raise ValueError("its first line cannot be read") from error
-    for line in lines:
-        with contextlib.suppress(Exception):  # it costs only itself
-            _read_line(notes, json.loads(line), boot)
+    read_lines(rest, lambda entry: _read_line(notes, entry, boot))
     return notes
 
 
@@ -162,34 +162,34 @@ def _read_line(notes: RestoreNotes, entry: Mapping[str, Any], boot: str) -> None
     elif "captured" in entry:
         notes.captured = read_captured(entry["captured"])
     elif "ended_at" in entry:
-        notes.ended_at = _moment(entry["ended_at"])
-    elif "restored" in entry:
+        notes.ended_at = moment(entry["ended_at"])
+    else:
         restored = entry["restored"]
         notes.outcome = Restored(
-            sha256=str(restored["sha256"]),
-            length=_count(restored["length"]),
-            restored=_count(restored["restored"]),
-            sample_rate_hz=_count(restored["sample_rate_hz"]),
+            sha256=text(restored["sha256"]),
+            length=whole(restored["length"]),
+            restored=whole(restored["restored"]),
+            sample_rate_hz=whole(restored["sample_rate_hz"], least=1),
         )
 
 
 def _read_key(entry: Mapping[str, Any]) -> RestoreKey:
     if entry["restore"] != VERSION:
-        raise ValueError(f"version {entry['restore']} is not known")
+        raise ValueError(f"version {shown(entry['restore'])} is not known")
     spool = entry["spool"]
     started_at = spool["started_at"]
     return RestoreKey(
-        session_id=str(entry["session_id"]),
-        resume_digest=str(entry["resume_digest"]),
-        name=str(entry["name"]),
+        session_id=text(entry["session_id"]),
+        resume_digest=text(entry["resume_digest"]),
+        name=text(entry["name"]),
         spool=SpoolInfo(
-            rtp_timestamp=int(spool["rtp_timestamp"]),
-            format=AudioFormat.from_json(spool),
+            rtp_timestamp=whole(spool["rtp_timestamp"], most=2**32 - 1),
+            format=audio_format(spool),
             mode=RestoreMode(spool["restore"]),
-            started_at=None if started_at is None else _moment(started_at),
+            started_at=None if started_at is None else moment(started_at),
         ),
         mode=RestoreMode(entry["mode"]),
-        opened_at=_moment(entry["opened_at"]),
+        opened_at=moment(entry["opened_at"]),
     )
 
 
@@ -233,7 +233,7 @@ def write_captured(captured: Captured) -> dict[str, Any]:
 
 def read_captured(entry: Mapping[str, Any]) -> Captured:
     """Read what a client has captured. Raises `KeyError`, `TypeError` or `ValueError`."""
-    return Captured(_count(entry["length"]), str(entry["sha256"]), read_ranges(entry["missing"]))
+    return Captured(whole(entry["length"]), text(entry["sha256"]), read_ranges(entry["missing"]))
 
 
 def _ended_at(ended_at: datetime.datetime) -> dict[str, Any]:
@@ -263,14 +263,4 @@ def write_ranges(ranges: Iterable[Range]) -> list[list[int]]:
 
 def read_ranges(pairs: Sequence[Sequence[int]]) -> tuple[Range, ...]:
     """Read what `write_ranges` has written. Raises `TypeError` or `ValueError`."""
-    return tuple(Range(_count(start), _count(length)) for start, length in pairs)
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r} is not a number of samples")
-    return value
-
-
-def _moment(text: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(text)
+    return tuple(Range(whole(start), whole(length)) for start, length in pairs)

@@ -10,10 +10,12 @@ import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from adapters.descriptors import RESERVE
+from adapters.opening import create_file, mode_in
 from adapters.storage.digest import Digest
 from adapters.storage.folder.checking import check_file
 from adapters.storage.folder.disk import add_path
-from adapters.storage.folder.files import create_private, sync_file
+from adapters.storage.folder.files import sync_file
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.parts import CONTINUED
 from adapters.storage.folder.swap import Swap
@@ -155,7 +157,8 @@ class NewParts:
         )
         path = self._swap.new(f"{info.name}.{info.container.value}")
         ledger = Ledger(sample_rate_hz=info.format.sample_rate_hz)
-        part = _NewPart(info, self._length, ledger, path, create_private(path), None)
+        descriptor = create_file(path, mode_in(path.parent))
+        part = _NewPart(info, self._length, ledger, path, descriptor, None)
         self._parts.append(part)
         part.file = WavFile.create(part.descriptor, info, rf64=self._options.rf64)
         if number > 1:
@@ -194,4 +197,4 @@ def _close(part: _NewPart) -> None:
     descriptor, part.descriptor = part.descriptor, -1
     if descriptor >= 0:
         with contextlib.suppress(OSError):  # what is used of it was synced
-            os.close(descriptor)
+            RESERVE.close(descriptor)

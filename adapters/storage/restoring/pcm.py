@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import Protocol
 
+from adapters.descriptors import RESERVE
+from adapters.opening import mode_in, open_found, open_own
 from adapters.storage.folder.disk import add_path
 from adapters.storage.folder.files import sync_file
 from adapters.storage.media_file import write_all
@@ -21,8 +23,6 @@ from domain.sound.conversion import pack, unpack
 from domain.sound.formats import AudioFormat, SampleFormat, Samples
 
 NEW = ".new"
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 4 << 20  # bytes that are hashed at once
 
 
@@ -51,7 +51,7 @@ class PcmReader:
 
     def __exit__(self, *_: object) -> None:
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            RESERVE.close(self._descriptor)
             self._descriptor = None
 
     def read(self, start: int, length: int) -> Samples:
@@ -83,7 +83,7 @@ class PcmReader:
     def _read_into(self, view: memoryview, offset: int) -> None:
         try:
             if self._descriptor is None:
-                self._descriptor = os.open(self.path, _READ)
+                self._descriptor = open_found(self.path)
             while len(view):
                 count = os.preadv(self._descriptor, [view], offset)
                 if not count:  # another program has cut the file off
@@ -102,7 +102,7 @@ def write_pcm(
     The file is made if there is none. Raises `OSError`; some of the ranges may be written then.
     """
     width = audio_format.bytes_per_frame
-    descriptor = os.open(path, _WRITE, 0o600)
+    descriptor = open_own(path, os.O_WRONLY, mode_in(path.parent))
     try:
         for item in ranges:
             at = (item.start - start) * width
@@ -112,16 +112,16 @@ def write_pcm(
         raise
     finally:
         with contextlib.suppress(OSError):  # what was written is in the page cache
-            os.close(descriptor)
+            RESERVE.close(descriptor)
 
 
 def sync_pcm(path: pathlib.Path) -> None:
     """Write what the file holds to the disk. Raises `NotSynced` or another `OSError`."""
-    descriptor = os.open(path, _READ)
+    descriptor = open_found(path)
     try:
         sync_file(descriptor, path)
     finally:
-        os.close(descriptor)
+        RESERVE.close(descriptor)
 
 
 def write_pcm_again(path: pathlib.Path, audio_format: AudioFormat, held: RangeSet) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from adapters.boot_time import boot_id
+from adapters.opening import BLOCK_BYTES, MAX_HOLES_BYTES
 from adapters.storage.folder.disk import NotSynced, add_path, describe
 from adapters.storage.folder.part import RESERVE_BYTES
 from adapters.storage.restoring.flac import decode_piece
@@ -172,8 +173,12 @@ class SessionPieces:
         if notes.outcome is not None:
             pcm.unlink(missing_ok=True)  # a process was killed before it could do so
         else:
-            length = _size(pcm) // notes.key.spool.format.bytes_per_frame
-            notes.held.remove(length, notes.held.end)  # another program has cut the file off
+            width = notes.key.spool.format.bytes_per_frame
+            size, on_disk = _size(pcm)
+            # another program has cut the file off
+            notes.held.remove(size // width, notes.held.end)
+            if notes.held.total * width - on_disk > max(MAX_HOLES_BYTES, on_disk):
+                raise JournalDamaged(f"{path}: what it says is not on the disk")
         return cls(shared, notes, journal)
 
     @property
@@ -339,12 +344,13 @@ class SessionPieces:
                 path.unlink(missing_ok=True)
 
 
-def _size(path: pathlib.Path) -> int:
-    """Return the size of a file, 0 if there is none. Raises `OSError`."""
+def _size(path: pathlib.Path) -> tuple[int, int]:
+    """Return the size of a file, and how much of that is on the disk. Raises `OSError`."""
     try:
-        return path.lstat().st_size
+        found = path.lstat()
     except FileNotFoundError:
-        return 0
+        return 0, 0
+    return found.st_size, found.st_blocks * BLOCK_BYTES
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ class RestoringRenderer(FolderRenderer):
         self._make_resampler = make_resampler
 
     def render(self, location: str, folder: str | None) -> CompletedRecording:
-        path = pathlib.Path(location)
+        path = pathlib.Path(location).resolve()  # a link may be named, but not found
         path = path.with_name(f"{split_part_name(path.stem)[0]}{path.suffix}")
         try:
             beside = read_beside(path)

@@ -7,8 +7,9 @@ import os
 import pathlib
 from collections.abc import Callable
 
+from adapters.opening import create_file
 from adapters.storage.folder.disk import sync_folder
-from adapters.storage.folder.files import create_private, rename_without_replacing, sync_file
+from adapters.storage.folder.files import rename_without_replacing, sync_file
 from adapters.storage.media_file import write_all
 from adapters.storage.spool.files import disk_errors
 from adapters.storage.spool.sound import SpoolSound
@@ -21,11 +22,15 @@ def export_wav(sound: SpoolSound, path: pathlib.Path, *, is_stopped: Callable[[]
     The file has its name only when it is complete. Raises `SpoolFailed`, also if a file of that
     name exists, and `ReadingStopped`.
     """
+    size = sound.length * sound.format.bytes_per_frame
     with disk_errors(path):
+        stats = os.statvfs(path.parent)
+        if stats.f_bavail * stats.f_frsize < size:  # a spool may claim any length
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         part = path.with_name(f"{path.name}.part")
-        descriptor = create_private(part)
+        descriptor = create_file(part)
         try:
             _write(descriptor, sound, is_stopped)
             sync_file(descriptor, part)

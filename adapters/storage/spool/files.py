@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from adapters.opening import is_folder, is_regular, open_found, open_own
 from adapters.storage.flac_header import INFO_SIZE, read_info
 from adapters.storage.folder.disk import add_path, describe, sync_folder
 from domain.errors import SpoolFailed
@@ -20,7 +21,7 @@ _LOCK = ".lock"
 _CHUNK = re.compile(r"(\d{15})\.(pcm|flac)")
 _OURS = re.compile(r"journal|\d{15}\.(pcm|flac|flac\.part)")
 _LEFTOVER = re.compile(r"\..+\.(new|gone)")
-_MAX_FLAC_SAMPLES = 1 << 24
+MAX_CHUNK_SAMPLES = 1 << 24
 """Far more than a file of ours holds: a longer one is damaged, and could fill the memory."""
 
 
@@ -63,7 +64,7 @@ def list_chunks(folder: pathlib.Path, audio_format: AudioFormat) -> Sequence[Chu
     """
     found: dict[int, Chunk] = {}
     for path in sorted(folder.iterdir()):  # FLAC comes first
-        if (match := _CHUNK.fullmatch(path.name)) is None:
+        if (match := _CHUNK.fullmatch(path.name)) is None or not is_regular(path):
             continue
         start, length = int(match[1]), _length_of(path, audio_format)
         if length and (start not in found or length >= found[start].length):
@@ -77,28 +78,31 @@ def list_chunks(folder: pathlib.Path, audio_format: AudioFormat) -> Sequence[Chu
 
 def has_sound(folder: pathlib.Path) -> bool:
     """Return whether any file of a spool may hold sound, even if it cannot be read."""
-    return any(_CHUNK.fullmatch(path.name) and path.stat().st_size for path in folder.iterdir())
+    return any(_CHUNK.fullmatch(path.name) and path.lstat().st_size for path in folder.iterdir())
 
 
 def _length_of(path: pathlib.Path, audio_format: AudioFormat) -> int:
     """Return the samples per channel that a file should hold; 0 if it cannot be read."""
     try:
         if path.suffix == ".pcm":
-            return path.stat().st_size // audio_format.bytes_per_frame
-        with path.open("rb") as file:
-            info = read_info(file.read(INFO_SIZE))
+            length = path.lstat().st_size // audio_format.bytes_per_frame
+        else:
+            descriptor = open_found(path)
+            try:
+                info = read_info(os.pread(descriptor, INFO_SIZE, 0))
+            finally:
+                os.close(descriptor)
+            length = 0 if info is None or not info.fits(audio_format) else info.length
     except OSError:
         return 0
-    if info is None or not info.fits(audio_format) or info.length > _MAX_FLAC_SAMPLES:
-        return 0
-    return info.length
+    return length if length <= MAX_CHUNK_SAMPLES else 0
 
 
 def size_of(folder: pathlib.Path, *, without: pathlib.Path | None = None) -> int:
     """Return the bytes in the spools of a folder, `without` one of them. Raises `OSError`."""
     total = 0
     for spool in folder.iterdir():
-        if spool != without and spool.is_dir():
+        if spool != without and is_folder(spool):
             # another process may delete it meanwhile
             with contextlib.suppress(FileNotFoundError):
                 total += size_of_spool(spool)
@@ -110,15 +114,14 @@ def size_of_spool(spool: pathlib.Path) -> int:
     total = 0
     for path in filter(_is_ours, spool.iterdir()):
         with contextlib.suppress(FileNotFoundError):  # it became another file meanwhile
-            total += path.stat().st_size
+            total += path.lstat().st_size
     return total
 
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Let no other process begin a spool or clear leftovers. Raises `OSError`."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(folder / _LOCK, flags, 0o600)
+    descriptor = open_own(folder / _LOCK, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -146,7 +149,7 @@ def delete(spool: pathlib.Path) -> None:
 def clear(folder: pathlib.Path) -> None:
     """Delete what killed processes left while they began or deleted a spool. Raises `OSError`."""
     for path in folder.iterdir():
-        if _LEFTOVER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+        if _LEFTOVER.fullmatch(path.name) and is_folder(path):
             _delete_files(path)
 
 

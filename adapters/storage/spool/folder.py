@@ -8,6 +8,7 @@ import logging
 import pathlib
 from collections.abc import Sequence
 
+from adapters.opening import PRIVATE_FOLDER, is_folder, make_folder
 from adapters.storage.folder.disk import describe, sync_folder
 from adapters.storage.spool.files import (
     JOURNAL,
@@ -52,7 +53,7 @@ class DiskSpoolFolder:
         audio_format = description.format
         encode(silence(audio_format, 1), audio_format)
         with disk_errors(self._folder):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._folder)
             folder = self._folder / description.id
             with locked(self._folder):
                 journal = self._begin(folder, description)
@@ -72,7 +73,7 @@ class DiskSpoolFolder:
     def _begin(self, folder: pathlib.Path, description: SpoolDescription) -> SpoolJournal:
         """Make the folder of a spool: complete enough to be found, or a leftover."""
         new = new_name(self._folder, folder.name)
-        new.mkdir(mode=0o700)
+        new.mkdir(mode=PRIVATE_FOLDER)
         journal = SpoolJournal.create(new / JOURNAL, description)
         try:
             sync_folder(new)
@@ -96,7 +97,7 @@ class DiskSpoolFolder:
 
 def _open(folder: pathlib.Path) -> Spool | None:
     """Open a spool; None if it is no spool, in use, empty, or cannot be read at all."""
-    if folder.name.startswith("."):
+    if folder.name.startswith(".") or not is_folder(folder):
         return None
     try:
         journal, found = SpoolJournal.open(folder / JOURNAL)

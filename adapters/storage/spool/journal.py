@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import errno
 import fcntl
@@ -15,15 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters.opening import create_file, open_found, read_all
+from adapters.storage.documents import read_lines
 from adapters.storage.folder.disk import add_path
-from adapters.storage.folder.files import create_private, is_open_file, sync_file
+from adapters.storage.folder.files import is_open_file, sync_file
 from adapters.storage.media_file import write_all
 from domain.ports.spool import SpoolDescription, SpoolSession
 from domain.recording.ledger import RestoreMode, timestamp
 from domain.recording.ranges import RangeSet
-from domain.sound.formats import AudioFormat
+from domain.recording.reading import audio_format, moment, text, whole
 
 VERSION = 1
+MAX_BYTES = 16 << 20
+"""A larger journal is not one of Gapless: a hole takes 40 bytes."""
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _PEEKING_S = 0.001
 """More than asking for a lock and giving it back takes."""
@@ -47,7 +50,7 @@ class SpoolJournal:
     @classmethod
     def create(cls, path: pathlib.Path, description: SpoolDescription) -> SpoolJournal:
         """Begin a journal, and lock it."""
-        journal = cls(path, create_private(path))
+        journal = cls(path, create_file(path))
         try:
             fcntl.flock(journal._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             journal._write({"spool": VERSION, **_described(description)})
@@ -63,13 +66,12 @@ class SpoolJournal:
 
         Raises `JournalInUse` or `OSError`.
         """
-        flags = os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            descriptor = os.open(path, os.O_RDWR | flags)
+            descriptor = open_found(path, os.O_RDWR)
         except OSError as error:
             if error.errno not in _READ_ONLY:
                 raise
-            descriptor = os.open(path, os.O_RDONLY | flags)
+            descriptor = open_found(path)
         journal = cls(path, descriptor)
         try:
             while not _is_locked(descriptor, fcntl.LOCK_EX):
@@ -91,13 +93,14 @@ class SpoolJournal:
 
         It can be opened by others meanwhile.
         """
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_found(path)
         try:
             is_in_use = not _is_locked(descriptor, fcntl.LOCK_SH)
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+            data = read_all(descriptor, MAX_BYTES, path)
         finally:
             os.close(descriptor)
-        return _parsed(path.read_bytes(), path.parent.name), is_in_use
+        return parse_spool_journal(data, path.parent.name), is_in_use
 
     def note_hole(self, start: int, end: int) -> None:
         """Note what was not captured, before the sound behind it is written."""
@@ -135,10 +138,10 @@ class SpoolJournal:
             self._is_torn = self._is_synced = False
 
     def _read(self) -> FoundJournal:
-        self._end = os.fstat(self._descriptor).st_size
-        data = os.pread(self._descriptor, self._end, 0)
+        data = read_all(self._descriptor, MAX_BYTES, self._path)
+        self._end = len(data)
         self._is_torn = not data.endswith(b"\n")
-        return _parsed(data, self._path.parent.name)
+        return parse_spool_journal(data, self._path.parent.name)
 
 
 @dataclass(slots=True)
@@ -154,17 +157,17 @@ class FoundJournal:
     def add(self, entry: Mapping[str, Any], spool_id: str) -> None:
         """Add a line. Raises `KeyError`, `TypeError` or `ValueError`."""
         if "spool" in entry:
-            self.version = int(entry["spool"])
+            self.version = whole(entry["spool"])
             if self.version != VERSION:
                 return
             self.description = _read_description(entry, spool_id)
         elif "hole" in entry:
             start, end = entry["hole"]
-            self.holes.add(int(start), int(end))
-        elif "session" in entry:
+            self.holes.add(whole(start), whole(end))
+        else:
             session = entry["session"]
             self.session = SpoolSession(
-                str(session["server"]), str(session["id"]), str(session["resume"])
+                text(session["server"]), text(session["id"]), text(session["resume"])
             )
 
 
@@ -177,12 +180,10 @@ def _is_locked(descriptor: int, lock: int) -> bool:
     return True
 
 
-def _parsed(data: bytes, spool_id: str) -> FoundJournal:
+def parse_spool_journal(data: bytes, spool_id: str) -> FoundJournal:
+    """Read the lines of a journal; those that are cut off or damaged are skipped."""
     found = FoundJournal()
-    for line in data.split(b"\n"):
-        # a damaged line can raise anything, and costs only itself
-        with contextlib.suppress(Exception):
-            found.add(json.loads(line), spool_id)
+    read_lines(data, lambda entry: found.add(entry, spool_id))
     return found
 
 
@@ -198,13 +199,12 @@ def _described(description: SpoolDescription) -> dict[str, Any]:
 
 
 def _read_description(entry: Mapping[str, Any], spool_id: str) -> SpoolDescription:
-    started_at = datetime.datetime.fromisoformat(entry["started_at"])
     return SpoolDescription(
         id=spool_id,
-        format=AudioFormat.from_json(entry),
-        started_at=started_at.astimezone(datetime.UTC),
-        name=str(entry["name"]),
-        server=str(entry["server"]),
-        rtp_timestamp=int(entry["rtp_timestamp"]),
+        format=audio_format(entry),
+        started_at=moment(entry["started_at"]).astimezone(datetime.UTC),
+        name=text(entry["name"]),
+        server=text(entry["server"]),
+        rtp_timestamp=whole(entry["rtp_timestamp"], most=2**32 - 1),
         mode=RestoreMode(entry["mode"]),
     )

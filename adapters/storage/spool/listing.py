@@ -6,6 +6,7 @@ import logging
 import pathlib
 from collections.abc import Sequence
 
+from adapters.opening import is_folder
 from adapters.storage.folder.disk import describe
 from adapters.storage.spool.files import JOURNAL, disk_errors, list_chunks, size_of_spool
 from adapters.storage.spool.journal import VERSION, SpoolJournal
@@ -26,7 +27,7 @@ def list_spools(folder: pathlib.Path) -> Sequence[SpoolEntry]:
 
 def _entry(spool: pathlib.Path) -> SpoolEntry | None:
     """Return what can be told of a spool; None if it is none, or gone meanwhile."""
-    if spool.name.startswith("."):
+    if spool.name.startswith(".") or not is_folder(spool):
         return None
     try:
         found, is_in_use = SpoolJournal.peek(spool / JOURNAL)

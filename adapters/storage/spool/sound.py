@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from adapters.storage.spool.files import Chunk, disk_errors
+from adapters.opening import Refused, open_found, read_found
+from adapters.storage.spool.files import MAX_CHUNK_SAMPLES, Chunk, disk_errors
 from adapters.storage.spool.flac import FlacDamaged, decode
 from domain.errors import SpoolFailed
 from domain.recording.ranges import RangeSet
@@ -39,6 +40,8 @@ class SpoolSound:
         self, audio_format: AudioFormat, chunks: Sequence[Chunk] = (), holes: RangeSet | None = None
     ) -> None:
         self.format = audio_format
+        # FLAC is never much longer than what it holds
+        self._max_flac_bytes = 2 * MAX_CHUNK_SAMPLES * audio_format.bytes_per_frame
         self._lock = threading.Lock()  # of these:
         self._chunks = list(chunks)
         self._captured = RangeSet()
@@ -164,8 +167,8 @@ class SpoolSound:
     def _decode(self, chunk: Chunk) -> Samples:
         if self._decoded is None or self._decoded[0] != chunk.path:
             try:
-                samples = decode(chunk.path.read_bytes(), self.format)
-            except FlacDamaged as error:
+                samples = decode(read_found(chunk.path, self._max_flac_bytes), self.format)
+            except (FlacDamaged, Refused) as error:
                 raise self._damage(chunk) from error
             if len(samples) != chunk.length:
                 raise self._damage(chunk)
@@ -174,7 +177,7 @@ class SpoolSound:
 
     def _read_pcm(self, chunk: Chunk, first: int, last: int) -> Samples:
         width = self.format.bytes_per_frame
-        descriptor = os.open(chunk.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_found(chunk.path)
         try:
             data = os.pread(descriptor, (last - first) * width, first * width)
         finally:

@@ -11,8 +11,9 @@ import threading
 import time
 from dataclasses import dataclass
 
+from adapters.opening import create_file
 from adapters.storage.folder.disk import add_path, describe, sync_folder
-from adapters.storage.folder.files import create_private, sync_file, write_private
+from adapters.storage.folder.files import sync_file, write_new
 from adapters.storage.media_file import write_all
 from adapters.storage.spool.files import Chunk, pcm_path
 from adapters.storage.spool.flac import encode
@@ -188,7 +189,7 @@ class DiskSpoolWriter:
     def _begin(self, start: int) -> _Head:
         """Begin a file, and hand the one before it to the other thread."""
         path = pcm_path(self._folder, start)
-        following = _Head(start, path, create_private(path))
+        following = _Head(start, path, create_file(path))
         before, self._head = self._head, following
         if before is not None:
             self._full.put(before)
@@ -244,7 +245,7 @@ class DiskSpoolWriter:
         flac = encode(unpack(data, self._format), self._format)
         path = head.path.with_suffix(".flac")
         part = path.with_suffix(".flac.part")
-        write_private(part, flac)
+        write_new(part, flac)
         self._journal.sync()
         part.rename(path)
         sync_folder(self._folder)

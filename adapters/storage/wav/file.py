@@ -167,7 +167,7 @@ def _open(descriptor: int, info: RecordingInfo, *, rf64: bool) -> soundfile.Soun
         channels=info.format.channels,
         subtype=_SUBTYPES[info.format.sample_format],
         format="RF64" if rf64 else "WAV",
-        closefd=True,
+        closefd=False,
     )
     if rf64:
         libsndfile.downgrade_when_small(file)

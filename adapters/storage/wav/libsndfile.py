@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import soundfile
 
+from adapters.descriptors import RESERVE
+
 _SFC_SET_ADD_PEAK_CHUNK = 0x1050
 _SFC_UPDATE_HEADER_NOW = 0x1060
 _SFC_SET_BROADCAST_INFO = 0x10F1
@@ -25,19 +27,22 @@ _BROADCAST_INFO = struct.Struct("=256s32s32s10s8s2xIIh64s5h180sI256s")
 def make_header(create: Callable[[int], soundfile.SoundFile], *, frames: int = 0) -> bytes:
     """Return the header of a file with `frames` samples per channel, up to the first sample.
 
-    `create` makes a new file on a descriptor. libsndfile writes its header in memory, and
-    `WavFile` writes the data: libsndfile does not say which error a write met, and cannot repeat
-    a write that failed. Raises `soundfile.LibsndfileError`.
+    `create` makes a new file on a descriptor, which it does not close. libsndfile writes its header
+    in memory, and `WavFile` writes the data: libsndfile does not say which error a write met, and
+    cannot repeat a write that failed. Raises `soundfile.LibsndfileError`.
     """
-    descriptor = os.memfd_create("wav header", os.MFD_CLOEXEC)
-    with create(descriptor) as file:  # closes the descriptor, too
-        for _ in range(2):  # the first update does not count the chunks that it writes itself
-            _command(file, _SFC_UPDATE_HEADER_NOW, 0)
-        size = os.fstat(descriptor).st_size
-        if frames:
-            file.truncate(frames)  # a sparse file takes no memory
-            _command(file, _SFC_UPDATE_HEADER_NOW, 0)
-        return os.pread(descriptor, size, 0)
+    descriptor = RESERVE.open(lambda: os.memfd_create("wav header", os.MFD_CLOEXEC))
+    try:
+        with create(descriptor) as file:
+            for _ in range(2):  # the first update does not count the chunks that it writes itself
+                _command(file, _SFC_UPDATE_HEADER_NOW, 0)
+            size = os.fstat(descriptor).st_size
+            if frames:
+                file.truncate(frames)  # a sparse file takes no memory
+                _command(file, _SFC_UPDATE_HEADER_NOW, 0)
+            return os.pread(descriptor, size, 0)
+    finally:
+        RESERVE.close(descriptor)
 
 
 def downgrade_when_small(file: soundfile.SoundFile) -> None:
