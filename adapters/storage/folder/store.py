@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 
+from adapters.descriptors import RESERVE
 from adapters.opening import Refused, make_folder
 from adapters.storage.folder.catalogue import FolderCatalogue
 from adapters.storage.folder.checking import write_again
@@ -22,7 +23,7 @@ from adapters.storage.folder.journal import FoundJournal
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.parts import RecordingParts
 from adapters.storage.folder.recovery import list_unfinished, names_of, recover
-from adapters.storage.folder.writer import FolderWriter
+from adapters.storage.folder.writer import DESCRIPTORS, FolderWriter
 from domain.errors import StorageFailed, StorageFull
 from domain.events.server import (
     RecordingRecovered,
@@ -35,6 +36,9 @@ from domain.recording.ledger import Container, LedgerEvent, RecordingInfo
 from domain.recording.naming import session_in
 from domain.recording.reading import whole
 
+_DESCRIPTORS = 8
+"""Descriptors for what is open only for a moment: of the writing thread, of the one that syncs, and
+of those that complete recordings."""
 _RETRY_S = 5.0
 """Interval of the attempts to complete what a fault of the disk has left unfinished."""
 
@@ -140,6 +144,11 @@ class FolderStore:
         least = max(self._options.min_free_bytes, self._options.reserve_bytes)
         if sync.free_bytes is not None and sync.free_bytes < least:
             raise StorageFull("the disk is full")
+        # a recording has two files open, and keeps the descriptors of the next two
+        has_room = RESERVE.keep(2 * DESCRIPTORS)
+        RESERVE.give_back(2 * DESCRIPTORS)
+        if not has_room:
+            raise StorageFull("too many files are open")
 
     def poll_events(self) -> Sequence[ServerEvent]:
         return self._faults.poll()
@@ -162,6 +171,7 @@ class FolderStore:
             for parts in self._held:
                 parts.abandon()
         threads.sync.close()
+        RESERVE.give_back(_DESCRIPTORS)
 
     # -- what a fault has left unfinished ------------------------------------------------------
 
@@ -300,6 +310,7 @@ class FolderStore:
 
     def _started(self) -> _Threads:
         if self._threads is None:
+            RESERVE.keep(_DESCRIPTORS)
             disk = DiskThread()
             self._threads = _Threads(disk, SyncThread(self._folder), EndingThreads(disk))
         return self._threads

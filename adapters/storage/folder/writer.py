@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from adapters.descriptors import RESERVE
 from adapters.storage.folder.disk import DiskThread, describe, reason_of
 from adapters.storage.folder.endings import EndingThreads
 from adapters.storage.folder.faults import DiskFaults, may_pass
@@ -24,6 +25,8 @@ from domain.recording.ledger import LedgerEvent, SampleKind
 from domain.sound.formats import AudioFormat
 from domain.sound.pieces import Sound, skip
 
+DESCRIPTORS = 2
+"""Descriptors that are kept for each recording: its next part needs two files."""
 QUEUE_S = 30.0
 """Sound of a recording that may wait for the disk; further sound becomes silence."""
 MAX_FAULT_S = 24.0
@@ -101,6 +104,7 @@ class FolderWriter:
         self._part_completed: PartCompletedCall = ignore_part
         self._completed: CompletedRecording | None = None
         self.failure: StorageFailed | None = None
+        RESERVE.keep(DESCRIPTORS)
         self.is_finished = False
         """Whether all work on the recording is done, successful or not."""
 
@@ -171,12 +175,17 @@ class FolderWriter:
 
     def abandon(self) -> None:
         """Close the files and leave them to recovery; call it after the threads have ended."""
-        self.is_finished = True
+        self._set_finished()
         if (reading := self._recording.reading) is not None:
             reading.join(_ABANDON_S)
             if reading.is_alive():
                 return  # hashing hours of sound takes too long; the files close with the process
         self._recording.abandon()
+
+    def _set_finished(self) -> None:
+        if not self.is_finished:
+            self.is_finished = True
+            RESERVE.give_back(DESCRIPTORS)
 
     def _do(self, step: _Step, *, at_once: bool = False) -> None:
         """Queue a step for the disk's thread, which does all queued steps together."""
@@ -321,7 +330,7 @@ class FolderWriter:
             self._faults.passed(self)
             self._faults.passed(self._completing)
             self._completed = self._recording.completed(reason.value, finish.ended_at)
-            self.is_finished = True
+            self._set_finished()
         with contextlib.suppress(RuntimeError):  # the loop is closed
             finish.done.get_loop().call_soon_threadsafe(_resolve, finish.done)
 
