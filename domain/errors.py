@@ -119,6 +119,19 @@ class ServerFull(PeerError):
     """The server has as many sessions as it is allowed to have, or is going down."""
 
 
+class TooManyRequests(PeerError):
+    """The caller has reached a limit that others have not."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        """`retry_after_s` is when the same request may succeed."""
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class OfferRepeated(PeerError):
+    """The offer was answered before, and its answer is not given again."""
+
+
 class NodeUnavailable(PeerError):
     """The node of this server that has the session does not answer at the moment."""
 
@@ -181,8 +194,12 @@ class Refusal(enum.Enum):
 class ServerRefused(GaplessError):
     """A request was refused; the message has the reason that the server gave."""
 
-    def __init__(self, refusal: Refusal, message: str) -> None:
+    def __init__(
+        self, refusal: Refusal, message: str, *, retry_after_s: float | None = None
+    ) -> None:
+        """`retry_after_s` is how long the server wants this client to wait, if it says so."""
         self.refusal = refusal
+        self.retry_after_s = retry_after_s
         super().__init__(message)
 
 

@@ -45,7 +45,7 @@ from domain.ports.storage import RecordingStore
 from domain.recording.ledger import RestoreMode
 from domain.services.server.restoring import RestoreService
 from domain.services.server.sessions import SessionService
-from domain.session.addresses import loopback_of
+from domain.session.addresses import is_loopback, loopback_of
 from domain.session.placement import Heartbeats, NodeId, SessionCounts
 from domain.session.policy import SessionPolicy
 from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES, Token
@@ -143,6 +143,9 @@ def build_sessions(
     return SessionService(
         policy=SessionPolicy(
             max_sessions=settings.max_sessions,
+            max_unproven=settings.max_unproven,
+            offers_per_minute=settings.offers_per_minute,
+            is_local=is_loopback(settings.host),
             connect_timeout_s=settings.connect_timeout_s,
             inactivity_timeout_s=settings.inactivity_timeout_s,
             reorder_hold_s=settings.reorder_hold_s,

@@ -201,6 +201,14 @@ class ServerSettings:
     max_sessions: int = _setting(
         500, "Maximum number of sessions, divided among the workers.", low=1
     )
+    max_unproven: int = _setting(
+        40,
+        "Maximum number of sessions of one address without a media path yet, for each worker.",
+        low=1,
+    )
+    offers_per_minute: int = _setting(
+        60, "How many sessions one address may open in a minute, at each worker.", low=1
+    )
     workers: int = _setting(
         1, "Processes that share the load; use one for each core.", low=1, high=MAX_NODES
     )

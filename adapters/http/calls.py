@@ -16,6 +16,9 @@ from domain.errors import Refusal, ServerRefused, ServerUnreachable, WrongServer
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 MAX_ANSWER_BYTES = 256 * 1024
+TOO_MANY_REQUESTS = 429
+MAX_RETRY_AFTER_S = 60.0
+"""The longest wait that a server can ask for: an answer may come from another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,23 @@ def checked(response: Response) -> Response:
 def refused(response: Response, refusal: Refusal) -> ServerRefused:
     """Make the error for a response; its reason is the server's."""
     reason = response.error or response.reason or "no reason given"
-    return ServerRefused(refusal, f"the server refused ({response.status}): {reason}")
+    return ServerRefused(
+        refusal,
+        f"the server refused ({response.status}): {reason}",
+        retry_after_s=_retry_after_s(response),
+    )
+
+
+def _retry_after_s(response: Response) -> float | None:
+    """Return how long a client that asks too often has to wait.
+
+    A server that is full or restarts says so to everybody; a client asks that one again sooner.
+    """
+    text = response.headers.get(hdrs.RETRY_AFTER, "")
+    is_number = text.isascii() and text.isdigit()
+    if response.status != TOO_MANY_REQUESTS or not is_number:
+        return None
+    return min(float(text), MAX_RETRY_AFTER_S)
 
 
 async def _text_of(response: aiohttp.ClientResponse) -> str:

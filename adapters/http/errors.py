@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 
 from aiohttp import hdrs, web
@@ -15,6 +16,7 @@ from domain.errors import (
     NoRelay,
     NotAllowed,
     OfferRejected,
+    OfferRepeated,
     PeerError,
     PieceInvalid,
     QueryInvalid,
@@ -26,6 +28,7 @@ from domain.errors import (
     SessionUnknown,
     StorageFailed,
     StorageFull,
+    TooManyRequests,
     Unauthorized,
 )
 
@@ -40,8 +43,10 @@ STATUSES: Mapping[type[PeerError], int] = {
     SessionUnknown: 404,
     RecordingUnknown: 404,
     RecordingLive: 409,
+    OfferRepeated: 409,
     PieceInvalid: 422,
     CapturedInvalid: 422,
+    TooManyRequests: 429,
     RecordingIncomplete: 500,
     NoRelay: 502,
     ServerFull: 503,
@@ -73,6 +78,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     """Answer every error as JSON, ``{"error": "…"}``, with its status."""
     try:
         return await handler(request)
+    except TooManyRequests as error:
+        seconds = str(math.ceil(error.retry_after_s))
+        return _answer(STATUSES[TooManyRequests], str(error), {hdrs.RETRY_AFTER: seconds})
     except PeerError as error:
         return _answer(STATUSES.get(type(error), 400), str(error), _HEADERS.get(type(error), {}))
     except StorageFailed as error:

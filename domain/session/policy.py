@@ -10,6 +10,13 @@ class SessionPolicy:
     """Limits and deadlines of a server's sessions."""
 
     max_sessions: int = 500
+    max_unproven: int = 40
+    """Sessions of one address that have no media path yet; thirty people behind one router may
+    begin at the same moment."""
+    offers_per_minute: int = 60
+    """Sessions that one address may open in a minute, all of them at once."""
+    is_local: bool = False
+    """Whether only this machine reaches the server: its own address is not limited then."""
     connect_timeout_s: float = 15.0
     """A session without a media path is dropped after this."""
     inactivity_timeout_s: float = 30.0

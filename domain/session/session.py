@@ -38,6 +38,7 @@ class SessionInput(enum.Enum):
     CONNECTION_CLOSED = "connection closed"
     DELETED = "deleted"
     CONNECT_DEADLINE_PASSED = "connect deadline passed"
+    GAVE_WAY = "gave way"
     INACTIVITY_DEADLINE_PASSED = "inactivity deadline passed"
     NEVER_RESUMED = "never resumed"
     SHUT_DOWN = "shut down"
@@ -54,6 +55,7 @@ TRANSITIONS: dict[tuple[SessionState, SessionInput], SessionState] = {
     (_C, SessionInput.CONNECTION_CLOSED): _E,
     (_C, SessionInput.DELETED): _E,
     (_C, SessionInput.CONNECT_DEADLINE_PASSED): _E,
+    (_C, SessionInput.GAVE_WAY): _E,
     (_C, SessionInput.SHUT_DOWN): _E,
     (_C, SessionInput.FAILED): _E,
     (_C, SessionInput.STORAGE_FAILED): _E,
@@ -84,6 +86,7 @@ END_REASONS: dict[SessionInput, EndReason] = {
     SessionInput.CONNECTION_CLOSED: EndReason.CLOSED,
     SessionInput.DELETED: EndReason.DELETED,
     SessionInput.CONNECT_DEADLINE_PASSED: EndReason.INACTIVE,
+    SessionInput.GAVE_WAY: EndReason.INACTIVE,
     SessionInput.INACTIVITY_DEADLINE_PASSED: EndReason.INACTIVE,
     SessionInput.NEVER_RESUMED: EndReason.RECOVERED,
     SessionInput.SHUT_DOWN: EndReason.SHUTDOWN,

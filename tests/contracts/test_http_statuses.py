@@ -6,8 +6,9 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 import domain.errors
+from adapters.http.calls import Response, checked
 from adapters.http.errors import STATUSES, answer_errors, refusal_of
-from domain.errors import PeerError, Refusal
+from domain.errors import PeerError, Refusal, ServerRefused, TooManyRequests
 
 PEER_ERRORS = [
     found
@@ -26,8 +27,10 @@ def test_every_error_of_a_peer_has_its_status() -> None:
         "SessionUnknown": 404,
         "RecordingUnknown": 404,
         "RecordingLive": 409,
+        "OfferRepeated": 409,
         "PieceInvalid": 422,
         "CapturedInvalid": 422,
+        "TooManyRequests": 429,
         "RecordingIncomplete": 500,
         "NoRelay": 502,
         "ServerFull": 503,
@@ -43,9 +46,33 @@ async def test_an_error_is_answered_with_its_status_and_headers(kind: type[PeerE
 
     response = await answer_errors(make_mocked_request("GET", "/"), failing)
     assert (response.status, response.text) == (STATUSES[kind], '{"error": "in one line"}')
-    assert response.headers.get("Retry-After") == ("5" if response.status == 503 else None)
+    after = {503: "5", 429: "1"}.get(response.status)
+    assert response.headers.get("Retry-After") == after
     challenge = 'Bearer realm="gapless"' if response.status == 401 else None
     assert response.headers.get("WWW-Authenticate") == challenge
+
+
+@pytest.mark.parametrize(("seconds", "answered"), [(0.2, "1"), (1.0, "1"), (41.5, "42")])
+async def test_who_asks_too_often_is_told_when_to_come_again(seconds: float, answered: str) -> None:
+    async def failing(_request: object) -> object:
+        raise TooManyRequests("too many", retry_after_s=seconds)
+
+    response = await answer_errors(make_mocked_request("GET", "/"), failing)
+    assert (response.status, response.headers["Retry-After"]) == (429, answered)
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "asked_s"),
+    [(429, "7", 7.0), (429, "9" * 30, 60.0), (429, "soon", None), (429, "²", None),
+     (429, None, None), (503, "5", None)],
+)  # fmt: skip
+def test_a_client_waits_as_long_as_it_is_told(
+    status: int, header: str | None, asked_s: float | None
+) -> None:
+    headers = {} if header is None else {"Retry-After": header}
+    with pytest.raises(ServerRefused) as refused:
+        checked(Response(status, "busy", headers, ""))
+    assert refused.value.retry_after_s == asked_s
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,9 @@ JUDGES: dict[str, tuple[str, ...]] = {
     "domain/services/client/spool_sender.py": _SPOOLS,
     "domain/services/client/owed_spools.py": ("tests/unit/test_owed_spools_are_delivered.py",),
     "domain/services/server/sessions.py": _SERVER,
-    "domain/services/server/answers.py": _SERVER,
+    "domain/services/server/admission.py": ("tests/unit/test_newcomers_get_places.py",),
+    "domain/services/server/answers.py": ("tests/unit/test_newcomers_get_places.py", *_SERVER),
+    "domain/services/server/ending.py": _SERVER,
     "domain/services/server/delivery.py": _SERVER,
     "domain/services/server/live_session.py": _SERVER,
     "domain/services/server/track_processor.py": (

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from domain.errors import OfferRejected, SessionUnknown
+from domain.errors import OfferRejected, OfferRepeated, SessionUnknown
 from domain.recording.effects import EndReason
 from domain.rtp.packets import RtpPacket
 from domain.services.server.answers import Accepted
@@ -193,8 +193,8 @@ async def test_the_same_offer_twice_gets_the_same_answer(server: Server) -> None
     assert len(server.transport.connections) == 2
     assert server.sessions.session_count == 1
     await server.sessions.delete(first.session_id)
-    third = await server.sessions.offer("v=0 first", name="")
-    assert third.session_id != first.session_id
+    with pytest.raises(OfferRepeated):
+        await server.sessions.offer("v=0 first", name="")
 
 
 async def test_only_the_secret_resumes_and_only_while_the_session_lives(server: Server) -> None:

@@ -254,6 +254,13 @@ async def test_a_server_that_is_busy_is_tried_again_after_a_pause(
     assert [item.closed for item in link.opened] == [[False]] * 3
 
 
+async def test_a_server_that_is_asked_too_often_is_given_its_time(link: Link) -> None:
+    link.signaling.offer_error = ServerRefused(BUSY, "too many", retry_after_s=7.0)
+    for delay in (7.25, 7.5, 8.0):
+        assert await link.passes(link.uplink.open()) == pytest.approx(delay)
+    assert link.seen.delays == [7.25, 7.5, 8.0]
+
+
 @pytest.mark.parametrize(
     "error",
     [ServerRefused(FINAL, "no"), ServerRefused(UNCLEAR, "no"), WrongServer("no")],

@@ -12,6 +12,7 @@ import pytest
 
 from domain.errors import (
     OfferRejected,
+    OfferRepeated,
     RecordingIncomplete,
     ServerFull,
     SessionUnknown,
@@ -152,23 +153,25 @@ async def test_offers_count_as_sessions_while_the_disk_is_waited_for() -> None:
 # -- answers ---------------------------------------------------------------------------------------
 
 
-async def test_an_offer_of_a_session_that_has_ended_opens_another_one(server: Server) -> None:
-    for _ in range(2):
-        first = await server.sessions.offer("v=0 same", name="")
-        server.receive(packet(1))
-        sink_of(server, len(server.transport.connections)).connection_closed()
-        again = await server.sessions.offer("v=0 same", name="")
-        assert again.session_id != first.session_id
-        await server.sessions.delete(again.session_id)
+async def test_an_offer_of_a_session_that_has_ended_opens_no_other_one(server: Server) -> None:
+    await server.sessions.offer("v=0 same", name="")
+    server.receive(packet(1))
+    sink_of(server, 1).connection_closed()
+    for _ in range(2):  # while it ends, and after that
+        with pytest.raises(OfferRepeated):
+            await server.sessions.offer("v=0 same", name="")
+        await server.spawned.join()
+    assert len(server.transport.connections) == 1
 
 
-async def test_an_offer_whose_connection_was_replaced_is_a_new_one(server: Server) -> None:
+async def test_an_offer_whose_connection_was_replaced_is_spent(server: Server) -> None:
     first = await server.sessions.offer("v=0 first", name="")
     server.receive(packet(1))
     resumed = await server.sessions.offer("v=0 second", name="", resume=first.resume)
     server.receive(*(packet(n) for n in (2, 3)))
     assert await server.sessions.offer("v=0 second", name="", resume=first.resume) == resumed
-    assert (await server.sessions.offer("v=0 first", name="")).session_id != first.session_id
+    with pytest.raises(OfferRepeated):
+        await server.sessions.offer("v=0 first", name="")
 
 
 async def test_the_same_description_for_another_session_is_another_offer(server: Server) -> None:

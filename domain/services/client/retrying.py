@@ -22,6 +22,15 @@ def is_temporary(error: GaplessError) -> bool:
     return not isinstance(error, WrongServer)
 
 
+def delay_s(error: GaplessError, backoff: Backoff) -> float:
+    """Return how long to wait before a request is repeated: what the server asks for, and more.
+
+    Clients that are told the same do not come back all at once.
+    """
+    asked_s = error.retry_after_s if isinstance(error, ServerRefused) else None
+    return (asked_s or 0.0) + backoff.next_delay_s()
+
+
 class Retrying:
     """Repeats requests to one server; several may be under way at once."""
 
@@ -49,7 +58,7 @@ class Retrying:
                 left_s = self._failing_since + GIVE_UP_S - now
                 if left_s <= 0:
                     raise
-                await self._clock.sleep(min(left_s, backoff.next_delay_s()))
+                await self._clock.sleep(min(left_s, delay_s(error, backoff)))
             else:
                 self._failing_since = None
                 return result

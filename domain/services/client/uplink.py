@@ -29,7 +29,7 @@ from domain.rtp.counters import signed
 from domain.rtp.packets import RtpPacket
 from domain.rtp.retransmission import SentPackets
 from domain.services.client.attempt import Attempt
-from domain.services.client.retrying import is_temporary
+from domain.services.client.retrying import delay_s, is_temporary
 from domain.session.backoff import Backoff
 
 DEAD_AFTER_S = 2.5
@@ -116,7 +116,7 @@ class Uplink:
             if not is_temporary(error) and (not self._has_retried or _is_refusal(error)):
                 raise error
             self._has_retried = True
-            delay = self._backoff.next_delay_s()
+            delay = delay_s(error, self._backoff)
             self._events.publish(RetryScheduled(str(attempt.error), delay))
             await self._clock.sleep(delay)
             return False
@@ -229,7 +229,8 @@ class Uplink:
         elif attempt.error is not None and _is_refusal(attempt.error):
             self.failure = attempt.error
         else:
-            delay = self._backoff.next_delay_s()
+            assert attempt.error is not None
+            delay = delay_s(attempt.error, self._backoff)
             self._events.publish(RetryScheduled(str(attempt.error), delay))
             await self._wait(delay, self._is_alive)
 
@@ -315,7 +316,7 @@ class Uplink:
             except (ServerUnreachable, ServerRefused) as error:
                 if not is_temporary(error):
                     raise
-                delay = self._backoff.next_delay_s()
+                delay = delay_s(error, self._backoff)
                 if self._clock.monotonic() + delay >= until:
                     raise EndUnconfirmed(
                         f"{error}; it will end the recording when its inactivity time-out runs out"

@@ -5,17 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from domain.errors import OfferRejected, ServerFull, SessionUnknown
-from domain.events.server import (
-    ConnectionAdded,
-    RecordingCompleted,
-    SessionDeleted,
-    SessionEnded,
-    SessionOpened,
-)
+from domain.errors import OfferRejected, SessionUnknown
+from domain.events.server import ConnectionAdded, SessionDeleted, SessionEnded, SessionOpened
 from domain.ports.clock import Clock, Spawner
 from domain.ports.codec import DecoderFactory
 from domain.ports.events import EventPublisher
@@ -24,8 +17,10 @@ from domain.ports.storage import InterruptedRecording, RecordingStore
 from domain.recording.effects import EndReason
 from domain.recording.naming import client_name_in
 from domain.recording.restoring import SpoolInfo
+from domain.services.server.admission import Admission
 from domain.services.server.answers import Accepted, Answers
 from domain.services.server.delivery import Delivery, DeliverySink
+from domain.services.server.ending import Ending
 from domain.services.server.live_session import (
     End,
     LiveSession,
@@ -33,7 +28,7 @@ from domain.services.server.live_session import (
     ServiceEffect,
     SessionConnection,
 )
-from domain.services.server.outcomes import Outcome, Outcomes
+from domain.services.server.outcomes import Outcomes
 from domain.services.server.restoring import RestoreService
 from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_processor import AudioTrackProcessor
@@ -45,6 +40,7 @@ from domain.session.session import END_REASONS, Session, SessionInput, SessionSt
 from domain.session.turn import IceServerList
 
 _RESUME_BYTES = 32
+_GAVE_WAY = "it had no media path yet, and others came"
 
 
 class SessionService:
@@ -77,13 +73,13 @@ class SessionService:
         self._events = events
         self._new_secret = new_secret
         self._restoring = restoring
-        self._answers = Answers(spawner)
+        self._admission = Admission(policy)
+        self._answers = Answers(clock, spawner, valid_s=policy.connect_timeout_s)
         self._delivery = Delivery(clock, spawner, self._apply)
+        self._ending = Ending(clock, spawner, events, self._delivery)
         self._sessions: dict[str, LiveSession] = {}
         self._ids: dict[str, str] = {}  # session ids by the digests of their secrets
         self._outcomes = Outcomes()
-        self._being_offered = 0
-        self._closing = False
 
     @property
     def session_count(self) -> int:
@@ -93,7 +89,7 @@ class SessionService:
     @property
     def places_taken(self) -> int:
         """The number of sessions, including those that are being opened or completed."""
-        return len(self._sessions) + self._being_offered
+        return self._admission.places_taken
 
     def states(self) -> dict[str, int]:
         """Return the number of sessions in each state, except ended ones."""
@@ -126,13 +122,19 @@ class SessionService:
     ) -> Accepted:
         """Answer an offer: open a session, or add a connection to the one that `resume` opens.
 
-        `spool` is where the client keeps what it captures, if it does. The same offer gets the same
-        answer, as long as its session lives. Raises `OfferRejected`, `SessionUnknown`, `ServerFull`
-        or `StorageFull`.
+        `spool` is where the client keeps what it captures, if it does. The same offer of the same
+        caller gets the same answer for a while. Raises `OfferRejected`, `OfferRepeated`,
+        `SessionUnknown`, `TooManyRequests`, `ServerFull` or `StorageFull`.
         """
         offer = digest_of(f"{resume or ''} {sdp}")
         return await self._answers.get(
-            offer, lambda: self._accept(offer, sdp, name, resume, spool, caller)
+            offer,
+            caller,
+            lambda: (
+                self._accept_new(offer, sdp, name, spool, caller)
+                if resume is None
+                else self._accept_resuming(offer, sdp, resume, spool, caller)
+            ),
         )
 
     def add_candidate(self, session_id: str, candidate: IceCandidate) -> None:
@@ -176,7 +178,7 @@ class SessionService:
             live = self._sessions.get(session_id)
             if live is None:
                 raise SessionUnknown("there is no such session, or it is over")
-            await self._all([item.connection.drain() for item in live.connections], name="drain")
+            await self._ending.drain([live])
             if live.session.state is not SessionState.ENDED:
                 self._events.publish(SessionDeleted(session_id, caller))
             self._end(live, SessionInput.DELETED)
@@ -200,12 +202,9 @@ class SessionService:
 
     async def shut_down(self) -> None:
         """Accept no more offers, complete all recordings and release everything."""
-        self._closing = True
+        self._admission.close()
         # packets in flight still belong to the recordings
-        connections = [
-            item.connection for live in self._sessions.values() for item in live.connections
-        ]
-        await self._all([connection.drain() for connection in connections], name="drain")
+        await self._ending.drain(list(self._sessions.values()))
         ending = list(self._sessions.values())
         for live in ending:
             self._end(live, SessionInput.SHUT_DOWN)
@@ -218,63 +217,53 @@ class SessionService:
 
     # -- offers --------------------------------------------------------------------------------
 
-    async def _accept(
-        self,
-        offer: str,
-        sdp: str,
-        name: str,
-        resume: str | None,
-        spool: SpoolInfo | None,
-        caller: Caller,
+    async def _accept_new(
+        self, offer: str, sdp: str, name: str, spool: SpoolInfo | None, caller: Caller
     ) -> Accepted:
-        live = self._resumable(resume) if resume is not None else None
-        if live is not None:
-            self._restoring.check_spool(live.session.id, spool)
-        self._refuse_when_closing()
-        if live is None:
-            if self.places_taken >= self._policy.max_sessions:
-                raise ServerFull(f"all {self._policy.max_sessions} sessions are taken")
-            self._store.check_room()
-        secret = resume if resume is not None else self._new_secret(_RESUME_BYTES)
-        session_id = id_of(secret) if live is None else live.session.id
+        self._store.check_room()
+        secret = self._new_secret(_RESUME_BYTES)
+        session_id = id_of(secret)
+        gives_way = self._admission.admit(session_id, caller, now=self._clock.monotonic())
+        if gives_way is not None:
+            self._end(self._sessions[gives_way], SessionInput.GAVE_WAY, _GAVE_WAY)
         servers = self._ice_servers.for_session(session_id, now=self._clock.utc())
-        self._being_offered += live is None
         try:
-            connection = await self._transport.accept(
-                sdp, ice_servers=servers, codecs=() if live is None else live.codec_names
-            )
-        finally:
-            self._being_offered -= live is None
-        try:
-            self._refuse_when_closing()
-            if live is not None:
-                if live.session.state is SessionState.ENDED:
-                    raise SessionUnknown("the session is over")
-                if not live.can_use(connection):
-                    raise OfferRejected("the recording cannot continue with another codec")
-            if live is None:
+            connection = await self._transport.accept(sdp, ice_servers=servers)
+            async with _closed_on_error(connection):
+                self._admission.check_open()
                 if spool is not None:
-                    await self._begin_restoring(session_id, secret, name, spool)
-                live = self._open(session_id, name, secret, caller)
-        except BaseException:  # no session owns the connection yet
-            await connection.close()
+                    await self._restoring.begin(
+                        session_id=session_id,
+                        resume_digest=digest_of(secret),
+                        name=name,
+                        spool=spool,
+                    )
+                    self._admission.check_open()
+        except BaseException:
+            self._admission.leave(session_id)
             raise
+        live = self._open(session_id, name, secret, caller)
         self._add_connection(live, connection, offer, spool)
-        if resume is not None:
-            self._events.publish(ConnectionAdded(session_id, caller))
         return Accepted(session_id, secret, connection.answer_sdp, connection.ice_tag, servers)
 
-    async def _begin_restoring(
-        self, session_id: str, resume: str, name: str, spool: SpoolInfo
-    ) -> None:
-        self._being_offered += 1  # it waits for the disk, and other offers come
-        try:
-            await self._restoring.begin(
-                session_id=session_id, resume_digest=digest_of(resume), name=name, spool=spool
-            )
-        finally:
-            self._being_offered -= 1
-        self._refuse_when_closing()
+    async def _accept_resuming(
+        self, offer: str, sdp: str, resume: str, spool: SpoolInfo | None, caller: Caller
+    ) -> Accepted:
+        live = self._resumable(resume)
+        session_id = live.session.id
+        self._restoring.check_spool(session_id, spool)
+        self._admission.check_open()
+        servers = self._ice_servers.for_session(session_id, now=self._clock.utc())
+        connection = await self._transport.accept(sdp, ice_servers=servers, codecs=live.codec_names)
+        async with _closed_on_error(connection):
+            self._admission.check_open()
+            if live.session.state is SessionState.ENDED:
+                raise SessionUnknown("the session is over")
+            if not live.can_use(connection):
+                raise OfferRejected("the recording cannot continue with another codec")
+        self._add_connection(live, connection, offer, spool)
+        self._events.publish(ConnectionAdded(session_id, caller))
+        return Accepted(session_id, resume, connection.answer_sdp, connection.ice_tag, servers)
 
     def _add_connection(
         self,
@@ -298,6 +287,7 @@ class SessionService:
             inactivity_timeout_s=self._policy.inactivity_timeout_s,
         )
         live = self._keep(session)
+        self._admission.opened(session)
         self._events.publish(SessionOpened(session.id, name, caller))
         return live
 
@@ -316,6 +306,7 @@ class SessionService:
                 active_at=now,
             )
             live = self._keep(session)
+            self._admission.keep(session)
         live.resume(interrupted, track=info.track)
 
     def _keep(self, session: Session) -> LiveSession:
@@ -357,10 +348,6 @@ class SessionService:
             raise SessionUnknown("there is no such session, or it is over")
         return live
 
-    def _refuse_when_closing(self) -> None:
-        if self._closing:
-            raise ServerFull("the server is shutting down")
-
     # -- what sessions decide ------------------------------------------------------------------
 
     def _apply(self, live: LiveSession, effects: Sequence[ServiceEffect]) -> None:
@@ -387,39 +374,20 @@ class SessionService:
             )
 
     async def _finish(self, live: LiveSession, reason: EndReason, detail: str | None) -> None:
-        session, now = live.session, self._clock.monotonic()
-        outcome = Outcome(session.resume_digest)
-        await self._all(
-            [
-                self._end_track(live, number, reason, now=now, outcome=outcome)
-                for number in range(1, len(live.tracks) + 1)
-            ],
-            name="end track",
-        )
-        await self._all([item.connection.close() for item in live.connections], name="close")
+        session = live.session
+        outcome = await self._ending.end(live, reason)
         self._outcomes.keep(session.id, outcome, now=self._clock.monotonic())
         del self._sessions[session.id]
+        self._admission.leave(session.id)
         self._restoring.session_ended(session.id)
         self._events.publish(SessionEnded(session.id, reason, detail))
 
-    async def _end_track(
-        self, live: LiveSession, number: int, reason: EndReason, *, now: float, outcome: Outcome
-    ) -> None:
-        track = live.tracks[number - 1]
-        try:
-            completed = await track.end(reason, now=now)
-            if completed is not None:
-                outcome.seconds = max(outcome.seconds, completed.seconds)
-                self._events.publish(RecordingCompleted(live.session.id, number, completed))
-            error: Exception | None = track.failure
-        except Exception as raised:
-            error = raised
-        if error is not None:
-            outcome.failure = outcome.failure or error
-            self._delivery.apply(live, live.failed(number, error))
 
-    async def _all(self, work: Sequence[Coroutine[Any, Any, None]], *, name: str) -> None:
-        """Do work concurrently and wait for its end; the spawner logs failures."""
-        for started in [self._spawner.spawn(item, name=name) for item in work]:
-            with contextlib.suppress(Exception):
-                await started
+@contextlib.asynccontextmanager
+async def _closed_on_error(connection: ServerConnection) -> AsyncIterator[None]:
+    """Close a connection that no session owns yet if the block fails."""
+    try:
+        yield
+    except BaseException:
+        await connection.close()
+        raise
