@@ -159,6 +159,7 @@ class ServerPeerConnection:
             _log.info("a connection is closed before it is established: %s", obstacle)
         self._stop()
         await self._transport.close()
+        self._sink = None  # it refers to this connection
 
     async def _serve(self, sink: MediaSink) -> None:
         offer, self._offer = self._offer, None
@@ -171,11 +172,14 @@ class ServerPeerConnection:
                 candidates_complete=offer.candidates_complete,
             )
         except ConnectionFailed as error:
+            reason = str(error)
             if not self._closed.is_set():
-                _log.warning("a connection failed: %s", error)
-            self._closed_by_peer(str(error))
+                _log.warning("a connection failed: %s", reason)
+            self._closed_by_peer(reason)
             return
         del offer
+        if self._sink is None:  # closed meanwhile
+            return
         sink.connection_established(now=self._clock.monotonic())
         early, self._early = self._early, _NO_PACKETS
         self._receiver(early)

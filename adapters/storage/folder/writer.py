@@ -16,7 +16,7 @@ from adapters.descriptors import RESERVE
 from adapters.storage.folder.disk import DiskThread, describe, reason_of
 from adapters.storage.folder.endings import EndingThreads
 from adapters.storage.folder.faults import DiskFaults, may_pass
-from adapters.storage.folder.parts import RecordingParts
+from adapters.storage.folder.parts import RecordingParts, ignore_written
 from domain.errors import StorageFailed
 from domain.ports.storage import PartCompletedCall, ignore_part
 from domain.recording.completed import CompletedPart, CompletedRecording
@@ -331,6 +331,7 @@ class FolderWriter:
             self._faults.passed(self._completing)
             self._completed = self._recording.completed(reason.value, finish.ended_at)
             self._set_finished()
+            self._recording.part_written = ignore_written  # it refers to this writer
         with contextlib.suppress(RuntimeError):  # the loop is closed
             finish.done.get_loop().call_soon_threadsafe(_resolve, finish.done)
 

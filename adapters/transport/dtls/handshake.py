@@ -7,6 +7,7 @@ import contextlib
 import struct
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import pylibsrtp
 from aiortc import RTCCertificate, RTCDtlsFingerprint
@@ -54,8 +55,7 @@ class DtlsSession:
     """One end of a DTLS connection, by OpenSSL."""
 
     def __init__(self, certificate: RTCCertificate, *, role: str) -> None:
-        context = certificate._create_ssl_context(SRTP_PROFILES)
-        context.set_cipher_list(CIPHERS.encode())
+        context = _context_of(certificate)
         self.role = role
         self.has_heard = False
         """Whether the peer has sent any DTLS record."""
@@ -181,6 +181,24 @@ class DtlsSession:
                 written += self._ssl.bio_read(65_536)
         for datagram in _datagrams(written):
             ice.send(datagram)
+
+
+_contexts: WeakKeyDictionary[RTCCertificate, SSL.Context] = WeakKeyDictionary()
+
+
+def _context_of(certificate: RTCCertificate) -> SSL.Context:
+    """Return OpenSSL's context for the connections with a certificate.
+
+    One for each connection would take time and memory, and only the garbage collector would free
+    it: pyOpenSSL's callback refers to itself.
+    """
+    context = _contexts.get(certificate)
+    if context is None:
+        context = _contexts[certificate] = certificate._create_ssl_context(SRTP_PROFILES)
+        context.set_cipher_list(CIPHERS.encode())
+        # each connection has keys of its own, and shows its certificate
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    return context
 
 
 def reason_of(error: SSL.Error) -> str:

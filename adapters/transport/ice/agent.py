@@ -15,7 +15,7 @@ from aioice.utils import random_string
 
 from adapters.transport.ice.consent import ConsentingConnection
 from adapters.transport.ice.gathering import CandidateGatherer
-from adapters.transport.ice.guard import AgentOwner, GuardedProtocol
+from adapters.transport.ice.guard import NOBODY, AgentOwner, GuardedProtocol
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.sockets.port import SharedTransport, UdpPort
 from domain.session.checks import CheckBudget
@@ -176,6 +176,13 @@ class IceAgent(ConsentingConnection):
         finally:
             timer.cancel()
         self.owner.path_lost(self)
+        # what refers to the agent, and to which it refers: freed now, and not by the collector
+        self.owner = NOBODY
+        for pair in self._check_list:
+            pair.task = None  # a cancelled one has the pair in its traceback
+        self._check_list.clear()
+        self._early_checks = ()  # type: ignore[assignment]
+        self._checked_by = None
 
     def _make_protocol(self) -> GuardedProtocol:
         return GuardedProtocol(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import aioice
@@ -11,6 +12,7 @@ from aioice import stun
 from aioice.candidate import candidate_priority
 from aioice.ice import CandidatePair, StunProtocol
 
+from adapters.transport.sockets.datagrams import Datagram
 from adapters.transport.sockets.port import MediaReceiver, SharedTransport
 from domain.session.address_kinds import CheckRules
 from domain.session.checks import CheckBudget
@@ -28,6 +30,26 @@ class AgentOwner(MediaReceiver, Protocol):
 
     def path_lost(self, agent: aioice.Connection) -> None:
         """The agent has closed, or the socket of its selected pair is gone."""
+
+
+def _ignore(_datagrams: Sequence[Datagram]) -> None:
+    pass
+
+
+class _Nobody:
+    """Owns the agents that have closed, so that they keep nothing alive by their owner."""
+
+    def __init__(self) -> None:
+        self.on_media: Callable[[Sequence[Datagram]], None] = _ignore
+
+    def dtls_received(self, data: bytes) -> None:
+        pass
+
+    def path_lost(self, agent: aioice.Connection) -> None:
+        pass
+
+
+NOBODY: AgentOwner = _Nobody()
 
 
 class GuardedConnection(aioice.Connection):
@@ -65,7 +87,10 @@ class GuardedConnection(aioice.Connection):
         if pair.state == CandidatePair.State.SUCCEEDED:
             _learn(pair.protocol, pair.remote_addr, is_proven=True)
             self.budget.answered(pair.remote_addr, now=time.monotonic())
+        before = set(self._check_list)
         super().check_complete(pair)
+        for other in before.difference(self._check_list):
+            other.task = None  # aioice has cancelled it, and its traceback has the pair
 
     def respond_error(
         self,

@@ -17,6 +17,7 @@ from aioice.turn import TurnTransport
 
 from adapters.transport.ice.agent import IceAgent
 from adapters.transport.ice.candidates import parse_candidate
+from adapters.transport.ice.guard import NOBODY
 from adapters.transport.ice.options import IceOptions
 from adapters.transport.sockets.datagrams import Datagram
 from domain.errors import ConnectionFailed
@@ -58,9 +59,8 @@ class IceTransport:
         self._closing = asyncio.Event()
         self.is_lost = False
         """Whether the path was lost: consent has expired, or the socket is gone."""
-        self.on_media: Callable[[Sequence[Datagram]], None] = self._enqueue
-        """Called with the SRTP and SRTCP packets that have arrived; it must not raise. Until it is
-        set, they go into the queue of `receive_dtls`."""
+        self.on_media: Callable[[Sequence[Datagram]], None] = NOBODY.on_media
+        """Called with the SRTP and SRTCP packets that have arrived; it must not raise."""
 
     @property
     def username(self) -> str:
@@ -222,7 +222,7 @@ class IceTransport:
         """Stop, close the sockets and wake `receive_dtls`."""
         if not self._closing.is_set():
             self._closing.set()
-            self.on_media = self._enqueue
+            self.on_media, self._on_dtls = NOBODY.on_media, None
             if (shared := self._options.shared) is not None:
                 for ssrc in self._ssrcs:
                     shared.sources.remove(ssrc, self)
@@ -251,10 +251,6 @@ class IceTransport:
             self._on_dtls(data)
         elif self._queue is not None and self._queue.qsize() < _MAX_QUEUED:
             self._queue.put_nowait(data)
-
-    def _enqueue(self, datagrams: Sequence[Datagram]) -> None:
-        for data, _ in datagrams:
-            self.dtls_received(data)
 
     def path_lost(self, agent: aioice.Connection) -> None:
         if agent is not self._agent:

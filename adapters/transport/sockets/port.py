@@ -392,10 +392,15 @@ class SharedTransport(asyncio.DatagramTransport):
             self._is_closing = True
             self.port.detach(self)
             with contextlib.suppress(RuntimeError):  # the event loop is closed
-                asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+                asyncio.get_running_loop().call_soon(self._lose_protocol)
 
     def abort(self) -> None:
         self.close()
+
+    def _lose_protocol(self) -> None:
+        protocol = self.protocol
+        del self.protocol, self.owner  # they refer to this transport
+        protocol.connection_lost(None)
 
 
 class _StunSender:

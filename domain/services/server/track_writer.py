@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from domain.errors import StorageFailed
 from domain.events.server import (
@@ -133,7 +134,8 @@ class TrackWriter:
 
     def _use(self, writer: RecordingWriter) -> None:
         self._writer = writer
-        writer.part_completed = self._part_completed
+        # not a method: the writer, which this refers to, would refer to this
+        writer.part_completed = partial(_publish_part, self._events, self._identity)
 
     def _note(self, event: LedgerEvent, arrived: float) -> None:
         assert self._writer is not None
@@ -148,12 +150,12 @@ class TrackWriter:
         identity = self._identity
         self._events.publish(TrackFormatChanged(identity.session_id, identity.track, self.format))
 
-    def _part_completed(self, part: CompletedPart, is_last: bool) -> None:
-        identity = self._identity
-        self._events.publish(
-            PartCompleted(identity.session_id, identity.track, part, is_last=is_last)
-        )
-
     def _tell_wrong_clock(self, skew_ppm: float) -> None:
         identity = self._identity
         self._events.publish(ClockFoundWrong(identity.session_id, identity.track, skew_ppm))
+
+
+def _publish_part(
+    events: EventPublisher, identity: TrackIdentity, part: CompletedPart, is_last: bool
+) -> None:
+    events.publish(PartCompleted(identity.session_id, identity.track, part, is_last=is_last))

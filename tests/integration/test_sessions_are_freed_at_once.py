@@ -1,0 +1,71 @@
+"""What a session leaves is freed at its end: the garbage collector has nothing to do."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import gc
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fakes.events import SeenByServer
+from tests.rigs.clients import Local, local_server
+from tests.rigs.comers import KINDS, gone
+
+TASKS = 2
+"""Of a server at rest: the test and the ticks."""
+OF_SESSIONS = {"domain", "adapters", "aioice", "aiortc", "OpenSSL", "pylibsrtp", "_asyncio"}
+"""Packages whose objects a session consists of; tasks and futures are asyncio's."""
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Switch the garbage collector off."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def come_and_go(server: Local, kind: str, count: int) -> None:
+    """Let sessions come and go, and wait until they are over."""
+    await gone(server.url, kind, count)
+    service = server.container.sessions()
+    while service.places_taken or service._outcomes._outcomes:
+        await asyncio.sleep(0.05)
+    while len(asyncio.all_tasks()) > TASKS:  # others close connections
+        await asyncio.sleep(0.05)
+
+
+def objects() -> collections.Counter[str]:
+    """Count the objects of which sessions consist, by their types."""
+    kinds = (type(item) for item in gc.get_objects())
+    return collections.Counter(
+        kind.__qualname__ for kind in kinds if str(kind.__module__).partition(".")[0] in OF_SESSIONS
+    )
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(20, marks=pytest.mark.timeout(180)),
+        pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("no_collector")
+async def test_a_session_leaves_nothing_for_the_collector(
+    tmp_path: pathlib.Path, kind: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domain.services.server.outcomes.KEPT_S", 0.1)
+    monkeypatch.setattr(SeenByServer, "publish", lambda _self, _event: None)  # it keeps them
+    async with local_server(
+        storage="wav", recordings=str(tmp_path), connect_timeout_s=1, inactivity_timeout_s=5
+    ) as server:
+        await come_and_go(server, kind, 5)
+        gc.collect()
+        before = objects()
+        await come_and_go(server, kind, count)
+        grown = objects() - before
+        assert grown.total() < 3, grown.most_common(10)
