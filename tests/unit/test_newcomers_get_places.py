@@ -84,6 +84,21 @@ def test_an_address_makes_few_offers_a_minute_and_gets_each_back() -> None:
         door.prove(door.come(ONE))
 
 
+def test_offers_that_are_refused_do_not_count() -> None:
+    door = Door(offers_per_minute=3, max_unproven=1, max_sessions=2)
+    first = door.come(ONE)
+    for _ in range(10):
+        door.come_in_vain(ONE)
+    door.prove(first)
+    second = door.come(ONE)
+    door.prove(second)
+    for _ in range(10):
+        with pytest.raises(ServerFull):
+            door.come(ONE)
+    door.admission.leave(first)
+    door.come(ONE)
+
+
 @given(
     per_minute=st.integers(1, 300),
     pauses=st.lists(st.floats(0, 30), min_size=1, max_size=200),
@@ -307,7 +322,7 @@ async def test_a_flood_of_offers_ends_no_session_that_has_a_path() -> None:
 
 
 async def test_an_offer_that_resumes_is_never_too_many() -> None:
-    server = Server(max_sessions=1, max_unproven=1, offers_per_minute=1)
+    server = Server(max_sessions=2, max_unproven=1, offers_per_minute=1)
     first = await server.sessions.offer("v=0 1", name="", caller=ONE)
     server.receive(packet(0))
     for number in range(100):

@@ -82,25 +82,17 @@ class Admission:
         """
         self.check_open()
         group = caller.token, network_of(caller.address)
+        address, is_limited = group[1], self._is_limited(caller)
         unproven = {key: place for key, place in self._places.items() if place.is_unproven}
-        if self._is_limited(caller):
-            address = group[1]
+        theirs = sum(place.group[1] == address for place in unproven.values())
+        if is_limited and theirs >= self._policy.max_unproven:
+            raise TooManyRequests(
+                f"{theirs} sessions of this address are connecting", retry_after_s=RETRY_S
+            )
+        gives_way = self._who_gives_way(unproven, group, now=now)
+        if is_limited:  # the last check: an offer that is refused does not count
             self._offers.count(address, now=now)
-            theirs = sum(place.group[1] == address for place in unproven.values())
-            if theirs >= self._policy.max_unproven:
-                raise TooManyRequests(
-                    f"{theirs} sessions of this address are connecting", retry_after_s=RETRY_S
-                )
-        gives_way = None
-        is_full = len(self._places) >= self._policy.max_sessions
-        if is_full or len(unproven) >= self._max_unproven_in_all:
-            gives_way = _who_gives_way(unproven, group, now=now)
-            if gives_way is None:
-                raise ServerFull(
-                    f"all {self._policy.max_sessions} sessions are taken"
-                    if is_full
-                    else f"{len(unproven)} other sessions are connecting"
-                )
+        if gives_way is not None:
             del self._places[gives_way]
         self._places[session_id] = _Place(group, now)
         return gives_way
@@ -117,6 +109,20 @@ class Admission:
         """Free the place of a session, if it has one."""
         self._places.pop(session_id, None)
 
+    def _who_gives_way(
+        self, unproven: dict[str, _Place], newcomer: _Group, *, now: float
+    ) -> str | None:
+        """Return the session in whose place a newcomer comes; None if there is a free one."""
+        is_full = len(self._places) >= self._policy.max_sessions
+        if not is_full and len(unproven) < self._max_unproven_in_all:
+            return None
+        gives_way = _oldest_of_the_greediest(unproven, newcomer, now=now)
+        if gives_way is None and is_full:
+            raise ServerFull(f"all {self._policy.max_sessions} sessions are taken")
+        if gives_way is None:
+            raise ServerFull(f"{len(unproven)} other sessions are connecting")
+        return gives_way
+
     def _is_limited(self, caller: Caller) -> bool:
         """Whether there are limits for the address of a caller.
 
@@ -126,7 +132,9 @@ class Admission:
         return not (is_local and self._policy.is_local)
 
 
-def _who_gives_way(unproven: dict[str, _Place], newcomer: _Group, *, now: float) -> str | None:
+def _oldest_of_the_greediest(
+    unproven: dict[str, _Place], newcomer: _Group, *, now: float
+) -> str | None:
     """Return the oldest session of the group that has the most, with the newcomer counted in.
 
     It gives way at once to a group that has less. Otherwise it must have had `GRACE_S`.
