@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from domain.rtp.counters import signed
@@ -68,6 +69,9 @@ class ReorderBuffer:
         self._starting = True
         self._start_hold_s = min(hold_s, start_s)
         self._waiting: dict[int, RtpPacket] = {}
+        # of these, with some that have passed: numbers, and times of arrival with numbers
+        self._numbers: list[int] = []
+        self._arrivals: list[tuple[float, int]] = []
         self._copies: dict[int, RtpPacket] = {}
         self._given_up: deque[int] = deque(maxlen=_REMEMBERED_LOSSES)
         self._last: RtpPacket | None = None  # the latest packet that passed
@@ -122,7 +126,7 @@ class ReorderBuffer:
         elif sequence in self._waiting:
             self.duplicates += 1
         else:
-            self._waiting[sequence] = packet
+            self._wait(sequence, packet)
             return [*self._in_order(), *self.poll(now=packet.arrived)]
         return self.poll(now=packet.arrived)
 
@@ -132,10 +136,27 @@ class ReorderBuffer:
         while self._waiting:
             hold_s = self._start_hold_s if self._starting else self._hold_s
             # the first packet behind the hole need not have arrived first
-            if now - min(item.arrived for item in self._waiting.values()) < hold_s:
+            if now - self._first_arrival() < hold_s:
                 break
             slots += self._give_up_hole()
         return slots
+
+    def _wait(self, sequence: int, packet: RtpPacket) -> None:
+        self._waiting[sequence] = packet
+        heapq.heappush(self._numbers, sequence)
+        heapq.heappush(self._arrivals, (packet.arrived, sequence))
+
+    def _first_arrival(self) -> float:
+        """When the first of the packets that wait arrived. There are some."""
+        while self._arrivals[0][1] not in self._waiting:
+            heapq.heappop(self._arrivals)
+        return self._arrivals[0][0]
+
+    def _first_number(self) -> int:
+        """The number of the first of the packets that wait. There are some."""
+        while self._numbers[0] not in self._waiting:
+            heapq.heappop(self._numbers)
+        return self._numbers[0]
 
     @property
     def has_hole(self) -> bool:
@@ -181,10 +202,13 @@ class ReorderBuffer:
 
     def _give_up_hole(self) -> list[Slot]:
         assert self._next is not None
-        first = min(self._waiting)
+        first = self._first_number()
+        arrived = self._waiting[first].arrived
         slots: list[Slot] = []
-        lost = 0
-        for sequence in range(self._next, first) if not self._starting else ():
+        # no copy is further back than this; of a long hole only the end is looked at
+        begin = first if self._starting else max(self._next, first - _REMEMBERED_LOSSES)
+        lost = 0 if self._starting else begin - self._next
+        for sequence in range(begin, first):
             self._given_up.append(sequence)
             copy = self._copies.pop(sequence, None)
             if copy is None:
@@ -193,10 +217,14 @@ class ReorderBuffer:
             if lost:
                 slots.append(Lost(lost))
                 lost = 0
+            if copy.arrived > arrived:  # time does not go back to the packet behind it
+                copy = replace(copy, arrived=arrived)
             slots.append(copy)
         if lost:
             slots.append(Lost(lost))
         self._next = first
+        if self._starting:
+            self._copies = {at: copy for at, copy in self._copies.items() if at > first}
         return slots + self._in_order()
 
     def _in_order(self) -> list[Slot]:
@@ -205,11 +233,13 @@ class ReorderBuffer:
         while (item := self._waiting.pop(self._next, None)) is not None:
             slots.append(item)
             self._note_passed(item)
+            self._copies.pop(self._next, None)
             self._next += 1
         if slots:
             self._starting = False  # a hole after a packet that passed is a loss
-        for sequence in [at for at in self._copies if at < self._next]:
-            del self._copies[sequence]
+        if not self._waiting:
+            self._numbers.clear()
+            self._arrivals.clear()
         return slots
 
     def _count_late_or_duplicate(self, sequence: int) -> None:
@@ -254,7 +284,7 @@ class ReorderBuffer:
         self._next = first.sequence
         for packet in (first, second):
             at = self._next + signed(packet.sequence - self._next, bits=16)
-            self._waiting[at] = packet
+            self._wait(at, packet)
             slots += self._in_order()
         return slots
 

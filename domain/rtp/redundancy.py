@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from domain.errors import PayloadInvalid
 from domain.rtp.packets import RtpPacket
 
+MAX_COPIES = 17
+"""Copies that are used of a packet: with packets of 20 ms, the offset of 14 bits reaches no further
+back. Each costs as much as a packet, and a packet could hold three hundred."""
+
 
 @dataclass(slots=True)
 class Recovered(RtpPacket):
@@ -18,7 +22,8 @@ def split_red(packet: RtpPacket) -> RtpPacket:
 
     A redundant block states its timestamp offset but not its sequence number. Senders repeat the
     packets directly before (libwebrtc does), so the k-th block from the end is k packets back.
-    Blocks that are empty or of another payload type are left out. Raises `PayloadInvalid`.
+    Blocks that are empty or of another payload type are left out, and all but the latest
+    `MAX_COPIES`. Raises `PayloadInvalid`.
     """
     data, position = packet.payload, 0
     headers: list[tuple[int, int, int]] = []  # payload type, timestamp offset, length
@@ -38,7 +43,8 @@ def split_red(packet: RtpPacket) -> RtpPacket:
     for index, (payload_type, offset, length) in enumerate(headers):
         if position + length > len(data):
             raise PayloadInvalid("a RED block is truncated")
-        if length and payload_type == primary_type:
+        is_recent = len(headers) - index <= MAX_COPIES
+        if length and payload_type == primary_type and is_recent:
             copies.append(
                 Recovered(
                     payload_type,

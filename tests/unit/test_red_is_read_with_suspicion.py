@@ -8,7 +8,7 @@ import pytest
 
 from domain.errors import PayloadInvalid
 from domain.rtp.packets import RtpPacket
-from domain.rtp.redundancy import Recovered, split_red
+from domain.rtp.redundancy import MAX_COPIES, Recovered, split_red
 
 OPUS, OTHER = 111, 96
 
@@ -86,3 +86,10 @@ def test_a_header_without_the_blocks_that_it_announces_is_refused() -> None:
             split_red(RtpPacket(63, 1, 2, 3, Block(960, b"old").header[:length]))
     with pytest.raises(PayloadInvalid, match="the RED headers are truncated"):
         split_red(RtpPacket(63, 1, 2, 3, Block(960, b"old").header))
+
+
+def test_of_many_copies_the_latest_are_used() -> None:
+    """A packet could repeat three hundred others; each costs as much as a packet."""
+    split = split_red(red(*(Block(back, bytes([back])) for back in range(60, 0, -1))))
+    assert [copy.payload[0] for copy in split.copies] == list(range(MAX_COPIES, 0, -1))
+    assert split.copies[0].sequence == 500 - MAX_COPIES
