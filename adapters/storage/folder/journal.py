@@ -188,7 +188,12 @@ class FoundJournal:
     @property
     def connections(self) -> int:
         """Number of connections that have served the recording."""
-        return self.before.connections + sum(event.type == "reconnected" for event in self.events)
+        attempts = [
+            event.details.get("attempt") for event in self.events if event.type == "reconnected"
+        ]
+        # several of these events may have become one
+        numbers = [attempt for attempt in attempts if isinstance(attempt, int)]
+        return max([self.before.connections, *numbers])
 
     def last_sample_at(self, length: int) -> datetime.datetime | None:
         """Return when the last of `length` samples (of the whole recording) arrived.

@@ -160,6 +160,11 @@ class Part:
         return self._ledger.length
 
     @property
+    def is_ledger_full(self) -> bool:
+        """Whether another part should follow, so that this one's ledger gets no longer."""
+        return self._ledger.is_full
+
+    @property
     def reading(self) -> threading.Thread | None:
         """The thread that hashes the data of a reopened part; wait for it in another thread."""
         return self._media.reading if self._media is not None else None

@@ -313,7 +313,8 @@ class RecordingParts:
         part = self._part
         assert part is not None
         limit = self._limit
-        if limit is not None and part.length >= limit and not self._begin_next(part):
+        is_full = part.is_ledger_full or (limit is not None and part.length >= limit)
+        if is_full and not self._begin_next(part):
             limit = self._max_length
         assert self._part is not None
         return self._part, None if limit is None else limit - self._part.length
