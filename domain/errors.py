@@ -115,6 +115,10 @@ class SessionUnknown(PeerError):
     """There is no such session, or it is over."""
 
 
+class SessionCutOff(PeerError):
+    """The session has passed a limit of the server, which has ended it; its recording is whole."""
+
+
 class ServerFull(PeerError):
     """The server has as many sessions as it is allowed to have, or is going down."""
 

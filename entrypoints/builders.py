@@ -46,6 +46,7 @@ from domain.recording.ledger import RestoreMode
 from domain.services.server.restoring import RestoreService
 from domain.services.server.sessions import SessionService
 from domain.session.addresses import is_loopback, loopback_of
+from domain.session.limits import SessionLimits
 from domain.session.placement import Heartbeats, NodeId, SessionCounts
 from domain.session.policy import SessionPolicy
 from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES, Token
@@ -151,6 +152,13 @@ def build_sessions(
             reorder_hold_s=settings.reorder_hold_s,
             max_gap_s=settings.max_gap_s,
             keep_packets=settings.storage == "opus",
+            limits=SessionLimits(
+                max_burst_s=settings.max_burst_s,
+                max_packets_per_s=settings.max_packets_per_s,
+                max_session_h=settings.max_session_h,
+                max_session_gb=settings.max_session_gb,
+                max_day_gb=settings.max_day_gb,
+            ),
         ),
         ice_servers=IceServerList(
             servers=settings.ice_servers,

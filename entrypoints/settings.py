@@ -209,6 +209,23 @@ class ServerSettings:
     offers_per_minute: int = _setting(
         60, "How many sessions one address may open in a minute, at each worker.", low=1
     )
+    max_burst_s: float = _setting(
+        30.0,
+        "How far sound may run ahead of the wall clock. What comes faster is left out, and a "
+        "sender that keeps on is cut off.",
+        low=5,
+        high=3_600,
+    )
+    max_packets_per_s: float = _setting(
+        1_000.0, "Packets a second of each track; further ones are left out.", low=100
+    )
+    max_session_h: float = _setting(168.0, "End a session that lasts longer, in hours.", low=0.001)
+    max_session_gb: float = _setting(200.0, "End a session that has recorded more.", low=0.001)
+    max_day_gb: float = _setting(
+        1_000.0,
+        "Begin no new session when more was recorded within 24 hours; divided among the workers.",
+        low=0.001,
+    )
     workers: int = _setting(
         1, "Processes that share the load; use one for each core.", low=1, high=MAX_NODES
     )

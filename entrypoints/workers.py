@@ -133,7 +133,12 @@ def _settings_of_worker(settings: ServerSettings, number: int) -> ServerSettings
     memory = max(1, settings.memory_mb // count)
     port = settings.media_port + number if settings.media_port else 0
     return dataclasses.replace(
-        settings, workers=1, max_sessions=sessions, memory_mb=memory, udp_port=port
+        settings,
+        workers=1,
+        max_sessions=sessions,
+        max_day_gb=max(0.001, settings.max_day_gb / count),
+        memory_mb=memory,
+        udp_port=port,
     )
 
 

@@ -8,11 +8,14 @@ from aiohttp import hdrs
 
 from adapters.http import headers, sdpfrag
 from adapters.http.calls import ServerCalls, bearer, checked, refused
+from adapters.http.errors import STATUSES
 from adapters.http.restore_json import write_spool
-from domain.errors import CandidateRejected, Refusal, SettingInvalid, WrongServer
+from domain.errors import CandidateRejected, Refusal, SessionCutOff, SettingInvalid, WrongServer
 from domain.ports.signaling import Answer
 from domain.recording.restoring import SpoolInfo
 from domain.session.ice import IceCandidate, IceDescription, IceServer
+
+_CUT_OFF = STATUSES[SessionCutOff]
 
 
 class HttpSignaling:
@@ -87,6 +90,12 @@ class HttpSignaling:
             return float(checked(response).headers[headers.SECONDS])
         except (KeyError, ValueError):
             return None
+
+    async def reason_of_end(self, session_id: str) -> str | None:
+        # it is over: nothing is deleted, and its outcome told
+        secret = self._secret_of(session_id)
+        response = await self._calls.call("DELETE", f"/sessions/{session_id}", headers=secret)
+        return response.error if response.status == _CUT_OFF else None
 
     async def close(self) -> None:
         await self._calls.close()

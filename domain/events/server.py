@@ -146,7 +146,8 @@ class SessionEnded:
     session_id: str
     reason: EndReason
     detail: str | None = None
-    """Why its connection could not be established, if that was the reason."""
+    """Why its connection could not be established, or which limit of the server it has passed, if
+    that was the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,5 +155,11 @@ class SignalingClient(Protocol):
         `ServerRefused` with `Refusal.FINAL` when the recording has failed.
         """
 
+    async def reason_of_end(self, session_id: str) -> str | None:
+        """Return why the server has ended the session, if it has a reason that the client caused.
+
+        Ask only after the server has closed the connection.
+        """
+
     async def close(self) -> None:
         """Release the connections."""

@@ -31,6 +31,8 @@ class Progress:
     """When its last sample arrived, on this process's monotonic clock (seconds)."""
     anchor: Anchor | None
     """The latest anchor; timestamps continued from it without a break."""
+    took_s: float = 0.0
+    """The time from its first sound to its last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class EndReason(enum.Enum):
     """The server failed internally."""
     STORAGE_FAILED = "storage failed"
     """The store failed; an event in the ledger says why."""
+    LIMIT = "limit"
+    """The session has reached a limit of the server."""
     RECOVERED = "recovered"
     """The process that wrote it was killed; recovery completed what it left."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from domain.recording.effects import (
 )
 from domain.recording.ledger import LedgerEvent, SampleKind
 from domain.recording.pace import PACKET_S
+from domain.recording.pace_limit import PaceLimit
 from domain.recording.reconstruction import Run
 from domain.recording.stalls import Judged, Stall, StallDetector
 from domain.recording.timeline import Timeline
@@ -29,6 +31,7 @@ from domain.rtp.reports import SenderReport
 from domain.sound.formats import AudioFormat
 from domain.sound.pieces import Sound, skip
 
+_AHEAD = "ahead"
 OUTAGE_S = 1.0
 """A gap of at least this length is an outage, and an event in the ledger."""
 
@@ -46,9 +49,17 @@ class Recording:
     was never opened and has no effects.
     """
 
-    def __init__(self, *, max_gap_s: float, max_fill_s: float | None = None) -> None:
+    def __init__(
+        self, *, max_gap_s: float, max_fill_s: float | None = None, max_burst_s: float = math.inf
+    ) -> None:
+        """`max_burst_s` is how far sound may be ahead of the wall clock, see `pace_limit`."""
         self._max_gap_s = max_gap_s
         self._max_fill_s = max_fill_s
+        self._pace = PaceLimit(max_burst_s=max_burst_s)
+        self._left_out = 0  # samples left out since the last sound, because they came too fast
+        self._left_out_at = 0.0  # when the first of them arrived
+        self.left_out_s = 0.0
+        """Sound that came too fast and was left out, in seconds."""
         self._timeline: Timeline | None = None
         self._stalls: StallDetector | None = None
         self._sample_rate_hz = self._clock_rate_hz = 0
@@ -79,6 +90,7 @@ class Recording:
             sample_rate_hz=audio_format.sample_rate_hz,
             max_gap_s=self._max_gap_s,
             max_fill_s=self._max_fill_s,
+            pace=self._pace,
         )
         self._stalls = StallDetector(
             clock_rate_hz=clock_rate_hz, sample_rate_hz=audio_format.sample_rate_hz
@@ -90,12 +102,18 @@ class Recording:
         return [Opened(audio_format)]
 
     def resume(
-        self, audio_format: AudioFormat, *, clock_rate_hz: int, progress: Progress, ssrc: int
+        self,
+        audio_format: AudioFormat,
+        *,
+        clock_rate_hz: int,
+        progress: Progress,
+        ssrc: int,
+        now: float = math.inf,
     ) -> None:
         """Resume a recording that another process began; its file exists already.
 
-        `ssrc` is the source that follows. If it is the source recorded before, its timestamps
-        tell how long the outage was; otherwise the wall clock does.
+        `ssrc` is the source that follows, from `now` on. If it is the source recorded before, its
+        timestamps tell how long the outage was; otherwise the wall clock does.
         """
         self.open(audio_format, clock_rate_hz=clock_rate_hz)
         assert self._timeline is not None
@@ -107,6 +125,11 @@ class Recording:
             position=progress.length,
             timestamp=None if timestamp is None else timestamp % 2**32,
             ended_at=progress.ended_at,
+        )
+        self._pace.resume(
+            recorded_s=progress.length / self._sample_rate_hz,
+            took_s=progress.took_s,
+            ended_at=min(progress.ended_at, now),
         )
         self._break_reason = "source"
         self._ssrc = ssrc
@@ -120,6 +143,44 @@ class Recording:
         if lead_s is None:
             return [*self.release(), *self._record(run)]
         return self._apply(self._stalls.add(run, lead_s))
+
+    def has_room(self, length_s: float, *, now: float | None = None) -> bool:
+        """Return whether sound of this length may be recorded next, if it arrived at `now`.
+
+        Without `now`, only what can be told without the time counts.
+        """
+        timeline = self._timeline
+        recorded_s = timeline.position / self._sample_rate_hz if timeline is not None else 0.0
+        end_s = recorded_s + length_s
+        if now is None:
+            return end_s <= self._pace.admitted_s
+        return self._pace.admits(end_s, now=now)
+
+    def leave_out(self, length_s: float, *, now: float) -> list[Effect]:
+        """Leave out sound for which there is no room; it arrived until `now`."""
+        effects = self.release()
+        if self._timeline is not None:
+            self._leave_out(round(length_s * self._sample_rate_hz), now)
+        return effects
+
+    def _leave_out(self, length: int, now: float) -> None:
+        assert self._timeline is not None
+        self._pace.left_out(recorded_s=self._timeline.position / self._sample_rate_hz)
+        if not self._left_out:
+            self._left_out_at = now
+        self._left_out += length
+        self.left_out_s += length / self._sample_rate_hz
+        self._stalled, self._offset = None, None
+        self._break_reason = _AHEAD
+        self._timeline.leave_out(now=now)
+
+    def _note_left_out(self) -> list[Effect]:
+        """Note what was left out, as one event, before the sound that follows it."""
+        if not self._left_out:
+            return []
+        length, self._left_out = self._left_out, 0
+        event = LedgerEvent("ahead", self.length, {"length": length})
+        return [Noted(event, self._left_out_at)]
 
     def poll(self, *, now: float) -> list[Effect]:
         """Record what is held back, if no packets arrive that could tell more."""
@@ -185,18 +246,26 @@ class Recording:
         before = self._timeline.position
         stall, self._stalled = self._stalled, None
         inserted = 0 if stall is None else round(stall.length_s * self._sample_rate_hz)
+        end_s = (before + inserted + run.length) / self._sample_rate_hz
+        pace = self._pace
+        if end_s > pace.admitted_s and not pace.admits(end_s, now=run.completed):
+            self._leave_out(run.length, run.completed)
+            return []
+        if not before and not pace.has_begun:
+            pace.begin(run.arrived)
         self._timeline.insert(inserted)
         placement = self._timeline.place(run.timestamp, run.length, now=run.completed)
         gap = inserted + placement.gap
-        effects: list[Effect] = []
+        effects = self._note_left_out() if self._left_out else []
         pieces: Sequence[Sound] = run.pieces
         gap_kind = run.gap_kind
         if stall is not None:
             effects.append(self._note_stall(stall, before, gap))
             gap_kind = SampleKind.SILENCE
         if placement.discontinuity:
-            details = {"reason": self._break_reason, "fill_samples": placement.gap}
-            effects.append(Noted(LedgerEvent("discontinuity", before, details), run.arrived))
+            if self._break_reason != _AHEAD:  # that has an event of its own
+                details = {"reason": self._break_reason, "fill_samples": placement.gap}
+                effects.append(Noted(LedgerEvent("discontinuity", before, details), run.arrived))
             gap_kind = SampleKind.SILENCE
             self._anchors.break_off()
             self._break_reason = "timestamp"
@@ -320,6 +389,7 @@ class Recording:
         if self.state is not State.RECORDING:
             self.state = State.FINISHED
             return []
+        effects += self._note_left_out()
         if (ppm := self._skew.ppm) is not None:
             effects += self.note("clock", now=now, skew_ppm=_rounded(ppm))
         self.state = State.FINISHED

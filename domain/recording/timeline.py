@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from domain.recording.pace_limit import PaceLimit
 from domain.rtp.counters import Unwrapper
 
 MAX_LEAD_S = 2.0
@@ -44,10 +46,12 @@ class Timeline:
         sample_rate_hz: int,
         max_gap_s: float,
         max_fill_s: float | None = None,
+        pace: PaceLimit | None = None,
     ) -> None:
-        """`max_fill_s` is `max_gap_s` if it is None."""
+        """`max_fill_s` is `max_gap_s` if it is None. `pace` limits what timestamps can claim."""
         self._clock_rate_hz = clock_rate_hz
         self._sample_rate_hz = sample_rate_hz
+        self._pace = pace or PaceLimit(max_burst_s=math.inf)
         self._max_gap = round(max_gap_s * sample_rate_hz)
         fill_s = max_gap_s if max_fill_s is None else max_fill_s
         self._max_fill = self._fill_limit = round(fill_s * sample_rate_hz)
@@ -90,6 +94,15 @@ class Timeline:
         self._broken = True
         self._may_overlap = may_overlap
 
+    def leave_out(self, *, now: float) -> None:
+        """Leave out sound that arrived at `now`: what follows is placed right behind the last run.
+
+        The time of that sound is not missing, because the recording is ahead of the wall clock.
+        """
+        self.restart()
+        if self._last_now is not None:
+            self._last_now = max(self._last_now, now)
+
     def lead_s(self, timestamp: int, length: int, *, now: float) -> float | None:
         """Return the lead over the wall clock (up to a constant) that a run would have at its end.
 
@@ -99,7 +112,7 @@ class Timeline:
             return None
         start = self._sample_of(self._unwrapper.unwrap(timestamp))
         offset = start - self.position
-        if -offset >= max(length, 1) or not self._is_plausible(offset, now):
+        if -offset >= max(length, 1) or not self._is_plausible(offset, length, now):
             return None
         return self._lead_s(start + length, now)
 
@@ -118,7 +131,7 @@ class Timeline:
         # runs come in order of sending, so a run that lies entirely in the past means that the
         # timestamps have stepped back
         steps_back = -offset >= length and not self._may_overlap
-        broken = self._broken or steps_back or not self._is_plausible(offset, now)
+        broken = self._broken or steps_back or not self._is_plausible(offset, length, now)
         if broken:
             offset = self._real_gap(length, now)
             self._anchor_timestamp = extended
@@ -144,9 +157,12 @@ class Timeline:
             self._anchor_lead_s, self._anchored_at, self._sound = lead, now, 0
         return Placement(gap, overlap, discontinuity=broken and not first)
 
-    def _is_plausible(self, offset: int, now: float) -> bool:
+    def _is_plausible(self, offset: int, length: int, now: float) -> bool:
         if offset <= 0:
             return True
+        end_s = (self.position + offset + length) / self._sample_rate_hz
+        if not self._pace.admits(end_s, now=now):
+            return False
         if self._is_set_back(now):
             return offset <= self._max_gap
         lead = self._lead_s(self.position + offset, now)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from domain.session.limits import SessionLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class SessionPolicy:
 
     A track may be silent for hours while another one keeps its session alive.
     """
+    limits: SessionLimits = field(default_factory=SessionLimits)
     keep_packets: bool = False
     """Whether Opus packets are stored as they arrive instead of being decoded."""
 

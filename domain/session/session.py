@@ -44,6 +44,7 @@ class SessionInput(enum.Enum):
     SHUT_DOWN = "shut down"
     FAILED = "failed"
     STORAGE_FAILED = "storage failed"
+    LIMIT_PASSED = "limit passed"
 
 
 _C, _S = SessionState.CONNECTING, SessionState.SILENT
@@ -66,6 +67,7 @@ TRANSITIONS: dict[tuple[SessionState, SessionInput], SessionState] = {
     (_S, SessionInput.SHUT_DOWN): _E,
     (_S, SessionInput.FAILED): _E,
     (_S, SessionInput.STORAGE_FAILED): _E,
+    (_S, SessionInput.LIMIT_PASSED): _E,
     (_R, SessionInput.PACKETS_CEASED): _S,
     (_R, SessionInput.CONNECTION_CLOSED): _E,
     (_R, SessionInput.DELETED): _E,
@@ -73,6 +75,7 @@ TRANSITIONS: dict[tuple[SessionState, SessionInput], SessionState] = {
     (_R, SessionInput.SHUT_DOWN): _E,
     (_R, SessionInput.FAILED): _E,
     (_R, SessionInput.STORAGE_FAILED): _E,
+    (_R, SessionInput.LIMIT_PASSED): _E,
     (_I, SessionInput.PACKET_RECEIVED): _R,
     (_I, SessionInput.CONNECTION_CLOSED): _E,
     (_I, SessionInput.DELETED): _E,
@@ -92,6 +95,7 @@ END_REASONS: dict[SessionInput, EndReason] = {
     SessionInput.SHUT_DOWN: EndReason.SHUTDOWN,
     SessionInput.FAILED: EndReason.FAILED,
     SessionInput.STORAGE_FAILED: EndReason.STORAGE_FAILED,
+    SessionInput.LIMIT_PASSED: EndReason.LIMIT,
 }
 
 

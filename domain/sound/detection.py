@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from domain.errors import FrameUnsupported
+from domain.errors import FrameUnsupported, PayloadInvalid
 from domain.sound import opus
 from domain.sound.formats import AudioFormat, SampleFormat
 
@@ -52,6 +52,8 @@ _CODECS = {
     "pcma": _CodecFacts(8_000, 8_000, 1),
     "g722": _CodecFacts(8_000, 16_000, 1),  # RFC 3551 § 4.5.2: an 8 kHz clock by mistake
 }
+TELEPHONE_BYTES_PER_S = 8_000
+"""All codecs but Opus have 64 kbit/s."""
 STATIC_PAYLOAD_TYPES = {0: "pcmu", 8: "pcma", 9: "g722"}
 """Payload types that need no rtpmap (RFC 3551 § 6)."""
 
@@ -75,6 +77,19 @@ def static_codec(payload_type: int) -> CodecParameters | None:
         return None
     facts = _CODECS[name]
     return CodecParameters(name, payload_type, facts.clock_rate_hz, facts.sdp_channels)
+
+
+def claimed_s(codec: CodecParameters, payload: bytes) -> float:
+    """Return the seconds of sound that a payload claims to hold, without decoding it.
+
+    It is 0 for one that is not of its codec.
+    """
+    if codec.name != "opus":
+        return len(payload) / TELEPHONE_BYTES_PER_S
+    try:
+        return opus.packet_samples(payload) / _CODECS["opus"].sample_rate_hz
+    except PayloadInvalid:
+        return 0.0
 
 
 def detect_format(

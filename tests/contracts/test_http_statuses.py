@@ -28,6 +28,7 @@ def test_every_error_of_a_peer_has_its_status() -> None:
         "RecordingUnknown": 404,
         "RecordingLive": 409,
         "OfferRepeated": 409,
+        "SessionCutOff": 410,
         "PieceInvalid": 422,
         "CapturedInvalid": 422,
         "TooManyRequests": 429,

@@ -109,6 +109,15 @@ async def test_deleting_twice_is_no_error(
     assert heard.deleted[0] == "session"
 
 
+async def test_a_client_learns_why_the_server_has_ended_its_session(
+    joined: tuple[SignalingClient, FakeSessions | FakeSignaling],
+) -> None:
+    client, heard = joined
+    assert await client.reason_of_end("ended by its client") is None
+    heard.reason = "it lasted too long"
+    assert await client.reason_of_end("session") == "it lasted too long"
+
+
 async def test_closing_twice_is_no_error(
     joined: tuple[SignalingClient, FakeSessions | FakeSignaling],
 ) -> None:

@@ -13,7 +13,13 @@ from adapters.http.callers import Callers
 from adapters.http.refusals import Refusals
 from adapters.http.server import SignalingServer
 from adapters.placement.single import SingleNode
-from domain.errors import OfferRejected, RecordingIncomplete, SessionUnknown, Unauthorized
+from domain.errors import (
+    OfferRejected,
+    RecordingIncomplete,
+    SessionCutOff,
+    SessionUnknown,
+    Unauthorized,
+)
 from domain.ports.events import EventPublisher
 from domain.ports.placement import Placement
 from domain.ports.restoring import Confirmed, Wanted
@@ -51,6 +57,8 @@ class FakeSessions:
         self.deleted: list[str] = []
         self.searched: list[str] = []
         self.is_failing = False
+        self.reason: str | None = None
+        """Why the server has ended all sessions."""
 
     @property
     def session_count(self) -> int:
@@ -98,6 +106,8 @@ class FakeSessions:
             raise SessionUnknown("over")
         if self.is_failing:
             raise RecordingIncomplete("the disk is gone")
+        if self.reason is not None:
+            raise SessionCutOff(self.reason)
         self.deleted.append(session_id)
         self.callers.append(caller)
         return 1.0

@@ -19,6 +19,8 @@ class FakeSignaling:
         self.secrets: list[str] = []
         self.unreachable: Exception | None = None
         self.unreachable_at_end: Exception | None = None
+        self.reason: str | None = None
+        """Why it has ended the session."""
         self.deletions = 0
         self.closed = 0
 
@@ -52,6 +54,9 @@ class FakeSignaling:
         if resume is not None:
             self.secrets.append(resume)
         return 1.0
+
+    async def reason_of_end(self, session_id: str) -> str | None:
+        return self.reason
 
     async def close(self) -> None:
         self.closed += 1

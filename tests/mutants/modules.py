@@ -32,6 +32,10 @@ _RECORDING = (
     "tests/unit/test_recording_has_the_length_of_reality.py",
     "tests/unit/test_ledger_and_verdict.py",
 )
+_LIMITS = (
+    "tests/unit/test_one_publisher_cannot_fill_the_disk.py",
+    "tests/unit/test_sessions_have_limits.py",
+)
 _CHANNELS = (
     "tests/unit/test_a_second_channel_is_kept.py",
     "tests/property/test_channel_laws.py",
@@ -52,7 +56,12 @@ _SPOOLS = (
 
 JUDGES: dict[str, tuple[str, ...]] = {
     "domain/rtp/counters.py": (*_ORDER, *_RECORDING),
-    "domain/rtp/order.py": (*_ORDER, *_SESSIONS),
+    "domain/rtp/order.py": (
+        *_ORDER,
+        "tests/unit/test_waiting_packets_cost_little.py",
+        *_SESSIONS,
+    ),
+    "domain/rtp/rate.py": _LIMITS,
     "domain/rtp/sources.py": ("tests/unit/test_one_source_is_recorded_at_a_time.py", *_SESSIONS),
     "domain/rtp/packetizer.py": (
         "tests/unit/test_packets_are_numbered_over_connections.py",
@@ -71,16 +80,18 @@ JUDGES: dict[str, tuple[str, ...]] = {
         "tests/unit/test_timestamps_are_believed_within_limits.py",
         *_RECORDING,
     ),
+    "domain/recording/pace_limit.py": _LIMITS,
     "domain/recording/clock.py": (
         "tests/unit/test_skew_is_measured.py",
         "tests/unit/test_ledger_and_verdict.py",
     ),
-    "domain/recording/recording.py": (*_RECORDING, *_SESSIONS),
+    "domain/recording/recording.py": (*_RECORDING, *_SESSIONS, *_LIMITS),
     "domain/recording/channels.py": _CHANNELS,
     "domain/recording/ledger.py": (
         "tests/unit/test_ledgers_stay_small_and_true.py",
         "tests/unit/test_ledger_and_verdict.py",
     ),
+    "domain/session/limits.py": _LIMITS,
     "domain/session/session.py": ("tests/unit/test_sessions_end_in_one_way.py", *_SESSIONS),
     "domain/services/client/publisher.py": _CLIENT,
     "domain/services/client/live_sound.py": _CLIENT,

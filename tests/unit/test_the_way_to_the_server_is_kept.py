@@ -382,6 +382,15 @@ async def test_a_server_that_closes_ends_the_session(link: Link) -> None:
         assert link.count("delete") == 0
 
 
+async def test_the_client_is_told_which_limit_ended_its_session(link: Link) -> None:
+    async with connected(link=link) as connection:
+        link.signaling.reason = "the server has ended the session: it lasted for 168 h"
+        connection.close_by_server()
+        await link.run(1.0)
+        assert isinstance(link.uplink.failure, SessionOver)
+        assert str(link.uplink.failure) == link.signaling.reason
+
+
 # -- what is tried then ----------------------------------------------------------------------------
 
 

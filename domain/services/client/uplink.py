@@ -181,7 +181,7 @@ class Uplink:
             if self._is_alive():
                 continue
             if self._connection is not None and self._connection.is_closed_by_server:
-                self.failure = SessionOver("the server closed the connection: the session is over")
+                self.failure = await self._reason_of_end()
                 continue
             self._events.publish(StreamInterrupted())
             lost_at = self._clock.monotonic()
@@ -192,6 +192,13 @@ class Uplink:
                 await self._reconnect()
             if self.failure is None:
                 self._events.publish(StreamResumed(self._clock.monotonic() - lost_at))
+
+    async def _reason_of_end(self) -> SessionOver:
+        """Ask the server once why it has ended the session."""
+        why = None
+        with contextlib.suppress(ServerUnreachable, ServerRefused):
+            why = await self._signaling.reason_of_end(self.session_id)
+        return SessionOver(why or "the server closed the connection: the session is over")
 
     async def _reconnect(self) -> None:
         """Attempt once to reconnect, unless the old path recovers; pause after a failure."""

@@ -5,7 +5,8 @@ The rules:
 2. Sessions that have not are limited: in all, by address, and in how many offers an address makes.
 3. Where their places run out, they give way to newcomers: that token and address first which has
    the most of them.
-4. An offer that resumes a session needs none of this.
+4. When much was recorded within a day, nothing new begins.
+5. An offer that resumes a session needs none of this.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from domain.errors import ServerFull, TooManyRequests
+from domain.errors import ServerFull, StorageFull, TooManyRequests
 from domain.session.addresses import is_loopback, network_of
 from domain.session.caller import Caller
+from domain.session.limits import GB, WrittenInADay
 from domain.session.policy import SessionPolicy
 from domain.session.session import Session, SessionState
 
@@ -58,6 +60,7 @@ class Admission:
         )
         self._offers = OfferRate(policy.offers_per_minute)
         self._places: dict[str, _Place] = {}  # by session, oldest first
+        self._written = WrittenInADay()
         self._is_closing = False
 
     @property
@@ -78,9 +81,11 @@ class Admission:
         """Give a place to the session that an offer is to open, until `leave`.
 
         Returns the id of a session that gives way to it, and is to be ended; its place is free
-        already. Raises `TooManyRequests` where the caller has reached a limit, and `ServerFull`.
+        already. Raises `TooManyRequests` where the caller has reached a limit, `ServerFull`, and
+        `StorageFull`.
         """
         self.check_open()
+        self._check_written(now)
         group = caller.token, network_of(caller.address)
         address, is_limited = group[1], self._is_limited(caller)
         unproven = {key: place for key, place in self._places.items() if place.is_unproven}
@@ -108,6 +113,17 @@ class Admission:
     def leave(self, session_id: str) -> None:
         """Free the place of a session, if it has one."""
         self._places.pop(session_id, None)
+
+    def wrote(self, count: int, *, now: float) -> None:
+        """Note that sessions have written so many bytes."""
+        self._written.add(count, now=now)
+
+    def _check_written(self, now: float) -> None:
+        most_gb = self._policy.limits.max_day_gb
+        if self._written.total(now=now) > most_gb * GB:
+            raise StorageFull(
+                f"the server has recorded {most_gb:g} GB within 24 hours, and begins nothing new"
+            )
 
     def _who_gives_way(
         self, unproven: dict[str, _Place], newcomer: _Group, *, now: float

@@ -31,10 +31,11 @@ class Ending:
         connections = [item.connection for live in lives for item in live.connections]
         await self._all([connection.drain() for connection in connections], name="drain")
 
-    async def end(self, live: LiveSession, reason: EndReason) -> Outcome:
+    async def end(self, live: LiveSession, reason: EndReason, detail: str | None) -> Outcome:
         """Complete the recordings and close the connections; publish what became of each."""
         now = self._clock.monotonic()
-        outcome = Outcome(live.session.resume_digest)
+        limit = detail if reason is EndReason.LIMIT else None
+        outcome = Outcome(live.session.resume_digest, limit=limit)
         await self._all(
             [
                 self._end_track(live, number, reason, now=now, outcome=outcome)

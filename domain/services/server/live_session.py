@@ -20,6 +20,7 @@ from domain.recording.restoring import SpoolInfo
 from domain.rtp.packets import RtpPacket
 from domain.rtp.reports import ReceptionReport, SenderReport
 from domain.services.server.track_processor import AudioTrackProcessor
+from domain.session.limits import SessionLimits
 from domain.session.session import Session, SessionInput, SessionState
 
 
@@ -67,7 +68,7 @@ class End:
 
     cause: SessionInput
     detail: str | None = None
-    """Why the connection failed, if that is the cause."""
+    """Why the connection failed, or which limit was passed, if that is the cause."""
 
 
 MAX_HELD_REPORTS = 16
@@ -91,6 +92,7 @@ class LiveSession:
         new_track: Callable[[int], AudioTrackProcessor],
         *,
         connect_timeout_s: float,
+        limits: SessionLimits,
     ) -> None:
         """`new_track` makes the processor of the track with a number."""
         self.session = session
@@ -101,6 +103,10 @@ class LiveSession:
         """The work that ends the session; it is done when everything is released."""
         self._new_track = new_track
         self._connect_timeout_s = connect_timeout_s
+        self._limits = limits
+        self._began_at: float | None = None  # when it was first served
+        self._lasted_s = 0.0  # in the process before this one
+        self._counted = 0  # bytes that `take_written` has returned
         self._serving: SessionConnection | None = None
         self._connection_count = 0  # connections that have served, this one included
         self._failed: set[int] = set()  # numbers of tracks whose failure was reported
@@ -129,6 +135,8 @@ class LiveSession:
         """Continue a recording of this session whose process was killed."""
         self._make_tracks(track)
         self.tracks[track - 1].resume(interrupted)
+        lasted = interrupted.ended_at - interrupted.info.started_at
+        self._lasted_s = max(self._lasted_s, lasted.total_seconds())
         self._connection_count = max(self._connection_count, interrupted.connections)
 
     def can_use(self, connection: ServerConnection) -> bool:
@@ -259,6 +267,8 @@ class LiveSession:
             for connection in list(self.connections):
                 if self._is_useless(connection) and now >= connection.connect_deadline:
                     effects += self._drop(connection)
+        if (limit := self._limit_passed(now)) is not None:
+            return (*effects, End(SessionInput.LIMIT_PASSED, limit))
         cause = self.session.due(now=now)
         if cause is SessionInput.PACKETS_CEASED:
             self.session.handle(cause)
@@ -268,6 +278,25 @@ class LiveSession:
         elif cause is not None:
             effects.append(End(cause))
         return effects
+
+    def _limit_passed(self, now: float) -> str | None:
+        """Return which limit of the server the session has passed, if any."""
+        if self._began_at is None:
+            return None
+        for track in self.tracks:
+            if (abuse := track.abuse) is not None:
+                return abuse
+        lasted_s = self._lasted_s + now - self._began_at
+        return self._limits.passed(lasted_s=lasted_s, written=self._written)
+
+    @property
+    def _written(self) -> int:
+        return sum(track.written for track in self.tracks)
+
+    def take_written(self) -> int:
+        """Return how many bytes were written since the last call."""
+        before, self._counted = self._counted, self._written
+        return self._counted - before
 
     def decode(self) -> None:
         """Decode the packets that are in order."""
@@ -328,6 +357,8 @@ class LiveSession:
         self._connection_count += 1
         self._make_tracks(len(connection.connection.tracks))
         _, packets = connection.held[0]
+        if self._began_at is None:
+            self._began_at = packets[-1].arrived
         for index, remote in enumerate(connection.connection.tracks):
             self.tracks[index].connect(
                 remote.codecs,

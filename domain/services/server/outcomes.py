@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domain.errors import RecordingIncomplete
+from domain.errors import RecordingIncomplete, SessionCutOff
 
 KEPT_S = 60.0
 """How long the outcome of a session is kept after its end."""
@@ -19,6 +19,8 @@ class Outcome:
     """Length of the longest recording."""
     failure: Exception | None = None
     """The first failure."""
+    limit: str | None = None
+    """The limit of the server that ended the session, if one did."""
     until: float = 0.0
     """When the outcome is forgotten, in monotonic seconds."""
 
@@ -38,10 +40,15 @@ class Outcomes:
         self._outcomes[session_id] = outcome
 
     def seconds(self, session_id: str) -> float:
-        """Return the length of a session's longest recording. Raises `RecordingIncomplete`."""
+        """Return the length of a session's longest recording.
+
+        Raises `RecordingIncomplete`, or `SessionCutOff` if a limit of the server ended the session.
+        """
         outcome = self._outcomes[session_id]
         if outcome.failure is not None:
             raise RecordingIncomplete(f"the recording could not be completed: {outcome.failure}")
+        if outcome.limit is not None:
+            raise SessionCutOff(f"the server has ended the session: {outcome.limit}")
         return outcome.seconds
 
     def expire(self, *, now: float) -> list[str]:

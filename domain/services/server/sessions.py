@@ -172,7 +172,7 @@ class SessionService:
 
         Returns when the recordings are complete, after packets in flight have arrived. If the
         session has ended already, returns its outcome, which is kept for a while. Raises
-        `SessionUnknown` after that, and `RecordingIncomplete`.
+        `SessionUnknown` after that, `RecordingIncomplete`, and `SessionCutOff`.
         """
         if session_id not in self._outcomes:
             live = self._sessions.get(session_id)
@@ -199,6 +199,7 @@ class SessionService:
         for live in list(self._sessions.values()):
             self._delivery.release_overdue(live, now=read_until)
             self._delivery.apply(live, live.expire(now=now))
+            self._admission.wrote(live.take_written(), now=now)
 
     async def shut_down(self) -> None:
         """Accept no more offers, complete all recordings and release everything."""
@@ -314,6 +315,7 @@ class SessionService:
             session,
             lambda number: self._new_track(session, number),
             connect_timeout_s=self._policy.connect_timeout_s,
+            limits=self._policy.limits,
         )
         self._sessions[session.id] = live
         self._ids[session.resume_digest] = session.id
@@ -375,7 +377,8 @@ class SessionService:
 
     async def _finish(self, live: LiveSession, reason: EndReason, detail: str | None) -> None:
         session = live.session
-        outcome = await self._ending.end(live, reason)
+        outcome = await self._ending.end(live, reason, detail)
+        self._admission.wrote(live.take_written(), now=self._clock.monotonic())
         self._outcomes.keep(session.id, outcome, now=self._clock.monotonic())
         del self._sessions[session.id]
         self._admission.leave(session.id)

@@ -14,6 +14,7 @@ from domain.recording.completed import CompletedRecording
 from domain.recording.effects import EndReason
 from domain.recording.restoring import SpoolInfo
 from domain.rtp.packets import RtpPacket
+from domain.rtp.rate import PacketRate
 from domain.rtp.reports import ReceptionReport, SenderReport
 from domain.services.server.spool_tracker import SpoolTracker
 from domain.services.server.track_identity import TrackIdentity
@@ -52,8 +53,13 @@ class AudioTrackProcessor:
             events=events,
             max_gap_s=policy.longest_gap_s,
             max_fill_s=policy.max_fill_s,
+            max_burst_s=policy.limits.max_burst_s,
             keep_packets=policy.keep_packets,
             spool=spool,
+        )
+        self._limits = policy.limits
+        self._rate = PacketRate(
+            per_s=policy.limits.max_packets_per_s, burst_s=policy.limits.max_burst_s
         )
         self._is_ended = False
 
@@ -75,7 +81,11 @@ class AudioTrackProcessor:
     @property
     def rejected(self) -> Counter[str]:
         """Numbers of packets that could not be used, by reason."""
-        return self._receiver.rejected + self._recorder.rejected
+        return self._received_rejected + self._recorder.rejected
+
+    @property
+    def _received_rejected(self) -> Counter[str]:
+        return +(self._receiver.rejected + Counter({"rate": self._rate.excess}))
 
     @property
     def has_begun(self) -> bool:
@@ -109,7 +119,24 @@ class AudioTrackProcessor:
 
         Return whether packets are missing before them.
         """
-        return not self._is_ended and self._receiver.packets_received(packets)
+        if self._is_ended:
+            return False
+        return self._receiver.packets_received(self._rate.admit(packets))
+
+    @property
+    def abuse(self) -> str | None:
+        """What the sender keeps on doing that no microphone does, if anything."""
+        limits = self._limits
+        if self._recorder.left_out_s > limits.max_burst_s:
+            return "it sent far more sound than time has passed"
+        if self._rate.excess > self._rate.burst:
+            return f"it sent more than {limits.max_packets_per_s:g} packets a second"
+        return None
+
+    @property
+    def written(self) -> int:
+        """Bytes of the recording and its ledger, approximately."""
+        return self._recorder.written
 
     @property
     def is_incomplete(self) -> bool:
@@ -164,6 +191,6 @@ class AudioTrackProcessor:
             reason,
             now=now,
             left_out=receiver.left_out,
-            rejected=receiver.rejected,
+            rejected=self._received_rejected,
             retransmitted=receiver.retransmitted,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from domain.errors import PayloadInvalid, StorageFailed
 from domain.ports.clock import Clock
@@ -33,8 +33,20 @@ from domain.services.server.track_receiver import (
 )
 from domain.services.server.track_writer import TrackWriter
 from domain.sound import opus
-from domain.sound.detection import CodecParameters
+from domain.sound.detection import CodecParameters, claimed_s
 from domain.sound.formats import AudioFormat
+
+_MOST_S = 0.5
+"""More sound than one packet can lead to, with what is concealed and rebuilt before it."""
+
+
+@dataclass(slots=True)
+class _LeftOut:
+    """Packets that came too fast and are not decoded."""
+
+    length_s: float
+    """The sound that they claim to hold."""
+    arrived: float
 
 
 class TrackRecorder:
@@ -60,6 +72,7 @@ class TrackRecorder:
         events: EventPublisher,
         max_gap_s: float,
         max_fill_s: float,
+        max_burst_s: float,
         keep_packets: bool,
         spool: SpoolTracker | None = None,
     ) -> None:
@@ -79,7 +92,9 @@ class TrackRecorder:
         self._decoder: TrackDecoder | None = None
         self._judge: ChannelJudge | None = None
         self._runs: list[Run] = []  # decoded, not yet stored
-        self._recording = Recording(max_gap_s=max_gap_s, max_fill_s=max_fill_s)
+        self._recording = Recording(
+            max_gap_s=max_gap_s, max_fill_s=max_fill_s, max_burst_s=max_burst_s
+        )
         self._spool = spool
         self._spool_info: SpoolInfo | None = None  # of the connection that serves
         self._writer = TrackWriter(identity, store=store, clock=clock, events=events, spool=spool)
@@ -101,6 +116,16 @@ class TrackRecorder:
             return self._interrupted.info.codec
         return None if self.codec is None else self.codec.name
 
+    @property
+    def left_out_s(self) -> float:
+        """Sound that came too fast and was left out, in seconds."""
+        return self._recording.left_out_s
+
+    @property
+    def written(self) -> int:
+        """Bytes of the recording and its ledger, approximately."""
+        return self._writer.written(self._recording.length)
+
     def find_codec(self, codecs: Mapping[int, CodecParameters]) -> CodecParameters | None:
         """Return the recording's codec among those of a connection."""
         return next((item for item in codecs.values() if item.name == self.codec_name), None)
@@ -116,7 +141,8 @@ class TrackRecorder:
         ready: list[Slot] = []
         codec, decoder = self.codec, self._decoder
         mono_payloads = None if decoder is None else decoder.mono_payloads
-        for item in items:
+        has_room = self._recording.has_room(len(items) * _MOST_S)  # the usual case
+        for item in items if has_room else self._within_pace(items):
             if isinstance(item, RtpPacket):
                 if decoder is None:
                     try:
@@ -155,6 +181,10 @@ class TrackRecorder:
                 if isinstance(item, SenderReport):
                     self._apply(self._recording.sender_reported(item))
                     continue
+                if isinstance(item, _LeftOut):
+                    self._apply(self._recording.leave_out(item.length_s, now=item.arrived))
+                    self._restart_reconstruction()
+                    continue
                 self._break_off(item)
                 codec = self.codec
                 if not isinstance(item, Restarted):
@@ -162,6 +192,28 @@ class TrackRecorder:
             if decoder is not None:  # nothing was lost before the first packet
                 ready.append(item)
         self._reconstruct(ready)
+
+    def _within_pace(self, items: Sequence[TrackItem]) -> Sequence[TrackItem | _LeftOut]:
+        """Take out the packets for whose sound there is no room, before they are decoded."""
+        kept: list[TrackItem | _LeftOut] = []
+        left_out: _LeftOut | None = None
+        claimed, codecs = 0.0, self._codecs
+        for item in items:
+            if isinstance(item, ConnectionChanged):
+                codecs = item.codecs
+            if not isinstance(item, RtpPacket):
+                kept.append(item)
+                continue
+            length_s = claimed_s(codecs[item.payload_type], item.payload)
+            if left_out is None:
+                if self._recording.has_room(claimed + length_s, now=item.arrived):
+                    claimed += length_s
+                    kept.append(item)
+                    continue
+                left_out = _LeftOut(0.0, item.arrived)
+                kept.append(left_out)
+            left_out.length_s += length_s
+        return kept
 
     def store(self) -> None:
         """Place runs on the timeline and pass them to the store (the second step)."""
@@ -310,9 +362,13 @@ class TrackRecorder:
             interrupted.info.format,
             clock_rate_hz=codec.clock_rate_hz,
             progress=Progress(
-                interrupted.length, self._writer.monotonic(interrupted.ended_at), interrupted.anchor
+                interrupted.length,
+                self._writer.monotonic(interrupted.ended_at),
+                interrupted.anchor,
+                (interrupted.ended_at - interrupted.info.started_at).total_seconds(),
             ),
             ssrc=self._ssrc,
+            now=now,
         )
         self._apply(self._recording.note("process restarted", now=now))
         self._apply(self._recording.note("reconnected", now=now, attempt=self._connection))

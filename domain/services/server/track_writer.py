@@ -30,10 +30,20 @@ from domain.recording.effects import (
     Placed,
     SpoolChanged,
 )
-from domain.recording.ledger import LedgerEvent, RecordingInfo, timestamp
+from domain.recording.ledger import (
+    Container,
+    LedgerEvent,
+    RecordingInfo,
+    SampleKind,
+    timestamp,
+)
 from domain.services.server.spool_tracker import SpoolTracker
 from domain.services.server.track_identity import TrackIdentity
 from domain.sound.formats import AudioFormat
+from domain.sound.pieces import EncodedSound, Sound
+
+SPAN_BYTES = 60
+"""Bytes of a span in a ledger."""
 
 
 class TrackWriter:
@@ -57,6 +67,10 @@ class TrackWriter:
         # read each clock once, so that dates advance as steadily as monotonic time
         self._utc_origin = clock.utc()
         self._origin = clock.monotonic()
+        self._kind: SampleKind | None = None  # of what was written last
+        self._spans = 0
+        self._keeps_packets = False
+        self._payload_bytes = 0  # of packets that are stored undecoded
         self.info: RecordingInfo | None = None
         """The facts about the recording, with the format of its latest part."""
         self.format: AudioFormat | None = None
@@ -74,7 +88,7 @@ class TrackWriter:
 
     def resume(self, interrupted: InterruptedRecording) -> None:
         """Continue a recording whose process was killed."""
-        self._use(interrupted.writer)
+        self._use(interrupted.writer, interrupted.info)
         if self._spool is not None:
             self._spool.resume(interrupted.placed, interrupted.length)
 
@@ -92,18 +106,24 @@ class TrackWriter:
                 case Appended(pieces, kind):
                     assert self._writer is not None
                     self._writer.append(pieces, kind)
+                    if kind is not self._kind:
+                        self._begin_span(kind)
+                    if self._keeps_packets:
+                        self._payload_bytes += _payload_bytes(pieces)
                     if spool is not None:
                         spool.recorded(sum(map(len, pieces)), kind)
                 case Opened(audio_format):
                     assert self.info is not None
                     self.info = replace(self.info, format=audio_format)
-                    self._use(self._store.create(self.info))
+                    self._use(self._store.create(self.info), self.info)
                     self.begun(audio_format)
                 case ChannelsChanged(channels):
                     self._change_channels(channels)
                 case GapFilled(length, kind):
                     assert self._writer is not None
                     self._writer.append_silence(length, kind)
+                    if kind is not self._kind:
+                        self._begin_span(kind)
                     if spool is not None:
                         spool.recorded(length, kind)
                 case Placed():
@@ -132,8 +152,20 @@ class TrackWriter:
         """Return a date in monotonic seconds."""
         return self._origin + (utc - self._utc_origin).total_seconds()
 
-    def _use(self, writer: RecordingWriter) -> None:
+    def written(self, length: int) -> int:
+        """Return the bytes of a recording of `length` samples with its ledger, approximately."""
+        if self.format is None:
+            return 0
+        sound = self._payload_bytes if self._keeps_packets else length * self.format.bytes_per_frame
+        return sound + self._spans * SPAN_BYTES
+
+    def _begin_span(self, kind: SampleKind) -> None:
+        self._kind = kind
+        self._spans += 1
+
+    def _use(self, writer: RecordingWriter, info: RecordingInfo) -> None:
         self._writer = writer
+        self._keeps_packets = info.container is Container.OGG
         # not a method: the writer, which this refers to, would refer to this
         writer.part_completed = partial(_publish_part, self._events, self._identity)
 
@@ -159,3 +191,7 @@ def _publish_part(
     events: EventPublisher, identity: TrackIdentity, part: CompletedPart, is_last: bool
 ) -> None:
     events.publish(PartCompleted(identity.session_id, identity.track, part, is_last=is_last))
+
+
+def _payload_bytes(pieces: Sequence[Sound]) -> int:
+    return sum(len(piece.payload) for piece in pieces if isinstance(piece, EncodedSound))
