@@ -1,7 +1,8 @@
 """Long bodies: read as they arrive, within limits of time and memory.
 
 A client may send slowly on purpose, so that its live sound goes first. So what is limited is how
-long nothing arrives, rather than how long a body takes.
+long nothing arrives, and a rate at which a body would never be complete in time. Memory is reserved
+for all of a body, and a few bytes now and then must not hold it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ IDLE_S = 60.0
 lasted before it sends again."""
 UPLOAD_S = 600.0
 """How long a body may take in all."""
+LEAST_PART = 0.25
+"""A body has to be so much of what it would be at the rate that completes it within `UPLOAD_S`. A
+client that begins slowly becomes faster."""
 RETRY_AFTER_S = 5
 
 
@@ -32,7 +36,9 @@ async def chunks_of(request: web.Request) -> AsyncIterator[bytes]:
     Raises `HTTPRequestTimeout`, or `HTTPBadRequest` if the client has gone.
     """
     loop = asyncio.get_running_loop()
-    end = loop.time() + UPLOAD_S
+    began, received = loop.time(), 0
+    end = began + UPLOAD_S
+    least_rate = LEAST_PART * (request.content_length or 0) / UPLOAD_S
     while True:
         try:
             async with asyncio.timeout_at(min(end, loop.time() + IDLE_S)):
@@ -45,6 +51,9 @@ async def chunks_of(request: web.Request) -> AsyncIterator[bytes]:
             raise web.HTTPBadRequest(text="the body cannot be read") from error
         if not chunk:
             return
+        received += len(chunk)
+        if received < least_rate * (loop.time() - began - IDLE_S):
+            raise web.HTTPRequestTimeout(text=f"a body of this length takes {UPLOAD_S:g} s at most")
         yield chunk
 
 

@@ -161,6 +161,22 @@ async def test_a_body_that_stops_to_arrive_is_given_up(
     assert requests.restoring.pieces == [("session", 0, FLAC)]
 
 
+async def test_a_body_that_drips_is_given_up(
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.http.uploads.IDLE_S", 0.5)
+    host, port, head = raw_put(requests.url, len(FLAC))
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(head)
+    answered = asyncio.create_task(status_in(reader))
+    for value in FLAC[:1000]:
+        writer.write(bytes([value]))
+        if (await asyncio.wait({answered}, timeout=0.1))[0]:
+            break
+    assert await answered == 408
+    writer.close()
+
+
 async def test_a_client_that_goes_away_leaves_nothing(
     requests: Requests, caplog: pytest.LogCaptureFixture
 ) -> None:
