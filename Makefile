@@ -39,7 +39,8 @@ ALONE := tests/contracts/test_a_sound_server_keeps_its_microphone.py \
 	$(addprefix tests/integration/test_,network_comes_and_goes.py nothing_stays_behind.py \
 	senders_as_they_are.py slow_uplinks_are_spared.py fine_sound_is_restored.py \
 	many_sessions_share_a_port.py junk_costs_others_nothing.py \
-	sessions_beside_an_attacker_are_whole.py offers_are_limited.py a_flood_is_cut_off.py)
+	sessions_beside_an_attacker_are_whole.py offers_are_limited.py a_flood_is_cut_off.py \
+	idle_connections.py)
 
 .PHONY: soak
 soak: $(VENV)/dev ## Run the tests that take long: a hundred kills, a thousand sessions

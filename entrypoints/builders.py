@@ -11,8 +11,10 @@ from adapters.codec.decoders import make_decoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.access import Access
 from adapters.http.callers import Callers
+from adapters.http.listener import listen
 from adapters.http.refusals import Refusals
-from adapters.http.server import SignalingServer
+from adapters.http.server import ConnectionLimits, SignalingServer
+from adapters.http.tls import PassphraseNeeded, TlsFiles
 from adapters.placement.single import SingleNode
 from adapters.placement.workers import WorkerPlacement
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
@@ -51,6 +53,7 @@ from domain.session.placement import Heartbeats, NodeId, SessionCounts
 from domain.session.policy import SessionPolicy
 from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES, Token
 from domain.session.turn import IceServerList
+from entrypoints import file_limit
 from entrypoints.settings import ServerSettings
 from entrypoints.version import VERSION
 
@@ -220,12 +223,43 @@ def build_signaling_server(
         ),
         callers=Callers(settings.trusted_proxies),
         refusals=Refusals(events),
-        tls_cert=settings.tls_cert,
-        tls_key=settings.tls_key,
+        limits=ConnectionLimits(
+            total=file_limit.connections_of(settings, shares_requests=worker is not None),
+            per_address=settings.max_connections_per_address,
+        ),
+        tls=_tls_files(settings),
+        hsts=settings.hsts,
         version=VERSION,
         placement=placement,
         listeners=() if worker is None else worker.listeners,
     )
+
+
+def _tls_files(settings: ServerSettings) -> TlsFiles | None:
+    if not settings.tls_cert or not settings.tls_key:
+        return None
+    return TlsFiles(settings.tls_cert, settings.tls_key, passphrase=settings.tls_passphrase)
+
+
+def needs_passphrase(settings: ServerSettings) -> bool:
+    """Return whether the key is encrypted, and the settings have no passphrase for it.
+
+    Raises `SettingInvalid` if certificate and key cannot be used for another reason.
+    """
+    try:
+        _tls_files(settings)
+    except PassphraseNeeded:
+        return True
+    return False
+
+
+def listen_for_workers(settings: ServerSettings) -> list[socket.socket]:
+    """Listen on all addresses of the host. Raises `PortInUse` or `SettingInvalid`.
+
+    The workers share one queue of connections. One that is frozen, or is being restarted, accepts
+    none; with a socket of its own (SO_REUSEPORT) it would keep its share of them waiting.
+    """
+    return listen(settings.host, settings.port)
 
 
 def _tokens(settings: ServerSettings) -> Sequence[Token]:

@@ -120,8 +120,30 @@ class ServerSettings:
         "Addresses or networks of reverse proxies, separated by commas: their X-Forwarded-For "
         "says who sends a request.",
     )
-    tls_cert: str | None = _setting(None, "Certificate chain (PEM), to serve HTTPS.")
+    max_connections: int = _setting(
+        1000,
+        "Maximum number of HTTP connections, divided among the workers; those that do nothing "
+        "give way to new ones.",
+        low=1,
+    )
+    max_connections_per_address: int = _setting(
+        50,
+        "Maximum number of HTTP connections from one address (IPv6: from one /64 network), divided "
+        "among the workers. Not for trusted proxies, nor if the host is loopback.",
+        low=1,
+    )
+    tls_cert: str | None = _setting(
+        None, "Certificate chain (PEM), to serve HTTPS; it is read again when it changes."
+    )
     tls_key: str | None = _setting(None, "Private key (PEM) of --tls-cert.")
+    tls_passphrase: str | None = _setting(
+        None,
+        "Passphrase of --tls-key; by default it is asked for on the terminal, if it is needed.",
+        is_secret=True,
+    )
+    hsts: bool = _setting(
+        False, "Tell browsers to use nothing but HTTPS with this host name for two years."
+    )
     ice_servers: tuple[IceServer, ...] = _setting(
         (), "STUN and TURN servers that this server and its clients use."
     )
@@ -235,6 +257,8 @@ class ServerSettings:
         if bool(self.tls_cert) != bool(self.tls_key):
             missing = "tls_key" if self.tls_cert else "tls_cert"
             raise SettingInvalid(missing, "tls_cert and tls_key go together")
+        if self.hsts and not self.tls_cert:
+            raise SettingInvalid("hsts", "needs a certificate (tls_cert)")
         if self.token is not None and not self.token:
             raise SettingInvalid("token", "is empty")
         if self.admin_token is not None:

@@ -10,29 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import multiprocessing
 import multiprocessing.resource_tracker
 import os
 import pathlib
 import secrets
 import signal
-import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from domain.errors import GaplessError, PortInUse, SettingInvalid
+from domain.errors import GaplessError
 from domain.events.server import (
     RecordingsLeft,
     WorkerDied,
 )
 from domain.ports.events import EventPublisher
 from domain.session.placement import ABSENT, NodeId
-from entrypoints.builders import WorkerSetup, check_udp_ports
+from entrypoints.builders import WorkerSetup, check_udp_ports, listen_for_workers
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
 from entrypoints.subscribers import audited, events_for
@@ -51,8 +49,6 @@ Requests avoid it long before that. A worker of a busy machine may be late by se
 """
 WATCH_S = 0.5
 """How often the heartbeats of the workers are checked."""
-BACKLOG = 128
-"""Connections that wait to be accepted."""
 _PROCESSES = multiprocessing.get_context("spawn")
 _OF_A_TERMINAL = {signal.SIGINT, signal.SIGHUP}
 """Signals that a terminal sends to all of its processes. A worker ends when its parent tells it."""
@@ -75,10 +71,9 @@ async def serve_with_workers(
     container = make_container(settings, events)
     container.signaling()
     container.store().check()
-    with (
-        _listening(settings.host, settings.port) as listeners,
-        tempfile.TemporaryDirectory(prefix="gapless-") as folder,
-    ):
+    with contextlib.ExitStack() as opened:
+        listeners = [opened.enter_context(item) for item in listen_for_workers(settings)]
+        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="gapless-"))
         of_workers = [_settings_of_worker(settings, number) for number in range(settings.workers)]
         for of_worker in of_workers:
             # or one worker would fail, while the others touch the recordings
@@ -137,6 +132,8 @@ def _settings_of_worker(settings: ServerSettings, number: int) -> ServerSettings
         workers=1,
         max_sessions=sessions,
         max_day_gb=max(0.001, settings.max_day_gb / count),
+        max_connections=max(1, settings.max_connections // count),
+        max_connections_per_address=max(1, settings.max_connections_per_address // count),
         memory_mb=memory,
         udp_port=port,
     )
@@ -288,35 +285,6 @@ def _how_ended(exit_code: int) -> str:
 def _complete(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-@contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[list[socket.socket]]:
-    """Listen on all addresses of a host, for the workers to accept the connections.
-
-    The workers share one queue of connections. One that is frozen, or is being restarted, accepts
-    none; with a socket of its own (SO_REUSEPORT) it would keep its share of them waiting. Raises
-    `PortInUse` or `SettingInvalid`.
-    """
-    with contextlib.ExitStack() as opened:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            listeners: list[socket.socket] = []
-            for family, kind, protocol, _, address in dict.fromkeys(found):
-                listener = opened.enter_context(socket.socket(family, kind, protocol))
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                # with port 0, all addresses get the port that the first one gets
-                taken = listeners[0].getsockname()[1] if listeners else port
-                listener.bind((address[0], taken, *address[2:]))
-                listener.listen(BACKLOG)
-                listeners.append(listener)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUse(f"{host}:{port} is in use by another program") from error
-            raise SettingInvalid("host", f"cannot listen on {host}:{port}: {error}") from error
-        yield listeners
 
 
 # -- in a worker's process -----------------------------------------------------------------------

@@ -43,14 +43,15 @@ class Callers:
         """Return the address of the last hop that is not trusted; the proxies add theirs."""
         address = "" if is_from_node(request) else _normal(request.remote or "")
         for hop in reversed(_hops(request.headers.getall(hdrs.X_FORWARDED_FOR, ()))):
-            if address and not self._is_trusted(address):
+            if address and not self.is_trusted(address):
                 break
             address = _normal(hop)
             if not address:  # what comes before it cannot be trusted either
                 break
         return address
 
-    def _is_trusted(self, address: str) -> bool:
+    def is_trusted(self, address: str) -> bool:
+        """Return whether an address is one of a reverse proxy; it has to be an IP address."""
         parsed = ipaddress.ip_address(address)
         return any(parsed in network for network in self._trusted)
 

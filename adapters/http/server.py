@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
-import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -19,18 +18,32 @@ from adapters.http.cors import allow_pages
 from adapters.http.errors import answer_errors
 from adapters.http.forwarding import Forwarder
 from adapters.http.health import HealthHandlers
+from adapters.http.listener import Listener, listen
 from adapters.http.nodes import NodeClient, is_from_node
 from adapters.http.offers import OfferHandlers
 from adapters.http.pieces import PieceHandlers
+from adapters.http.protection import protecting
 from adapters.http.refusals import Refusals
 from adapters.http.routes import Handler, add_routes
+from adapters.http.tls import TlsFiles
 from adapters.http.whip import WhipHandlers
-from domain.errors import PortInUse, SettingInvalid
+from domain.errors import SettingInvalid
 from domain.ports.placement import Placement
 from domain.services.server.restoring import RestoreService
 from domain.services.server.sessions import SessionService
+from domain.session.addresses import is_loopback
+from domain.session.connection_places import Stage
 
 KEEP_ALIVE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections a server may have at once."""
+
+    total: int = 1000
+    per_address: int = 50
+    """Of no effect on a loopback address, where all clients have the same one."""
 
 
 class SignalingServer:
@@ -46,8 +59,9 @@ class SignalingServer:
         access: Access,
         callers: Callers,
         refusals: Refusals,
-        tls_cert: str | None,
-        tls_key: str | None,
+        limits: ConnectionLimits,
+        tls: TlsFiles | None,
+        hsts: bool = False,
         version: str,
         placement: Placement,
         listeners: Sequence[socket.socket] = (),
@@ -62,7 +76,9 @@ class SignalingServer:
         self._listeners = listeners
         self._nodes = NodeClient()
         self._forwarder = Forwarder(placement, self._nodes)
-        self._tls = _tls_context(tls_cert, tls_key) if tls_cert and tls_key else None
+        self._limits = limits
+        self._tls = tls
+        self._hsts = hsts
         self._open = asyncio.Event()
         self._handlers = (
             OfferHandlers(service),
@@ -71,7 +87,7 @@ class SignalingServer:
             HealthHandlers(service, version=version, placement=placement, nodes=self._nodes),
         )
         self._runner: web.AppRunner | None = None
-        self._servers: list[asyncio.Server] = []
+        self._listener: Listener | None = None
         self._address = ""
 
     def make_application(self) -> web.Application:
@@ -89,6 +105,7 @@ class SignalingServer:
             ],
             client_max_size=MAX_BODY_BYTES,
         )
+        app.on_response_prepare.append(protecting(hsts=self._hsts))
         add_routes(app, (route for group in self._handlers for route in group.routes()))
         return app
 
@@ -97,6 +114,7 @@ class SignalingServer:
 
         Raises `PortInUse` or `SettingInvalid`.
         """
+        listeners = self._listeners or listen(self._host, self._port)
         options: dict[str, Any] = {
             "keepalive_timeout": KEEP_ALIVE_S,
             "access_log": None,
@@ -107,39 +125,44 @@ class SignalingServer:
         await self._runner.setup()
         manager, loop = self._runner.server, asyncio.get_running_loop()
         assert manager is not None
+
+        def make_connection(changed: Callable[[Stage | None], None]) -> HttpConnection:
+            return HttpConnection(manager, loop=loop, changed=changed, **options)
+
+        self._listener = Listener(
+            listeners,
+            make_connection,
+            max_connections=self._limits.total,
+            max_per_address=None if is_loopback(self._host) else self._limits.per_address,
+            is_exempt=self._callers.is_trusted,
+            tls=self._tls,
+        )
+        port = listeners[0].getsockname()[1]
         try:
-            addresses: list[dict[str, Any]] = [{"sock": item} for item in self._listeners]
-            for address in addresses or [{"host": self._host, "port": self._port}]:
-                server = await loop.create_server(
-                    lambda: HttpConnection(manager, loop=loop, **options), ssl=self._tls, **address
-                )
-                self._servers.append(server)
             if here := self._placement.here:
                 await web.UnixSite(self._runner, here.address).start()
         except OSError as error:
             await self.stop()
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUse(
-                    f"{self._host}:{self._port} is in use by another program"
-                ) from error
-            raise SettingInvalid("host", f"cannot listen on {self._host}:{self._port}: "
-                                 f"{error.strerror}") from error  # fmt: skip
-        port = self._servers[0].sockets[0].getsockname()[1]
+            raise SettingInvalid(
+                "host", f"cannot listen on {self._host}:{port}: {error.strerror}"
+            ) from error
+        self._listener.open()
         host = f"[{self._host}]" if ":" in self._host else self._host
         self._address = f"{'https' if self._tls else 'http'}://{host}:{port}"
         return self._address
 
     async def start(self) -> str:
         """Begin to answer requests; call `bind` if that was not done. Return the server's URL."""
-        if not self._servers:
+        if self._listener is None:
             await self.bind()
         self._open.set()
         return self._address
 
     async def stop(self) -> None:
         """Stop listening; requests under way have a second to end."""
-        while self._servers:
-            self._servers.pop().close()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -162,15 +185,3 @@ class SignalingServer:
         if self._placement.here is not None and not is_from_node(request):
             response.force_close()
         return response
-
-
-def _tls_context(certificate: str, key: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key)
-    except OSError as error:  # ssl.SSLError is one
-        reason = error.strerror or str(error)
-        raise SettingInvalid(
-            "tls_cert", f"cannot use {certificate} with {key}: {reason}"
-        ) from error
-    return context

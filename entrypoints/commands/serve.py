@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
+import dataclasses
+import sys
 
 import click
 
@@ -13,6 +14,8 @@ from domain.events.server import (
     ShutdownStarted,
 )
 from domain.ports.events import EventPublisher
+from entrypoints import file_limit
+from entrypoints.builders import needs_passphrase
 from entrypoints.options import settings_options
 from entrypoints.service_manager import ServiceManager
 from entrypoints.serving import at_signals, make_container, serve_here
@@ -41,7 +44,9 @@ def serve(settings: ServerSettings) -> None:
       gapless serve --workers 4
       GAPLESS_INACTIVITY_TIMEOUT_S=10 gapless serve --config gapless.toml
     """
-    _allow_files()
+    file_limit.raise_limit()
+    file_limit.warn_if_short(settings)
+    settings = _with_passphrase(settings)
     with (
         contextlib.closing(ServiceManager.of_environment()) as manager,
         events_for(ServerView(), *audited(settings)) as events,
@@ -49,10 +54,17 @@ def serve(settings: ServerSettings) -> None:
         asyncio.run(_serve(settings, events, manager))
 
 
-def _allow_files() -> None:
-    """Raise the limit of open files to the maximum: a session needs about ten."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+def _with_passphrase(settings: ServerSettings) -> ServerSettings:
+    """Ask for the passphrase of the key on the terminal, if it is needed and there is one.
+
+    Done before the event loop runs, whose signal handlers would make Ctrl-C wait for the answer.
+    """
+    if not needs_passphrase(settings) or not sys.stdin.isatty():
+        return settings  # the server says what is wrong
+    text = f"Passphrase of {settings.tls_key}"
+    return dataclasses.replace(
+        settings, tls_passphrase=click.prompt(text, hide_input=True, err=True)
+    )
 
 
 async def _serve(settings: ServerSettings, events: EventPublisher, manager: ServiceManager) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import asyncio.sslproto
 import datetime
 import inspect
 import os
 import pathlib
+import ssl
+from typing import Any
 
 import aioice
 import numpy as np
 import pylibsrtp
 import pytest
 import soundfile
+from aiohttp import web
 from aioice.ice import (
     StunProtocol,
     get_host_addresses,
@@ -26,6 +30,7 @@ from aiortc.rtcdtlstransport import SRTP_PROFILES
 from OpenSSL import SSL
 from pylibsrtp import _binding
 
+from adapters.http import tls
 from adapters.http.connections import MAX_READ_BYTES, HttpConnection
 from adapters.storage.wav.file import WavFile, _open
 from adapters.transport.srtp import Protector, Unprotector
@@ -228,6 +233,24 @@ async def test_asyncio_reads_as_much_at_a_time_as_it_is_told() -> None:
     server.close()
     assert sum(sizes) == 10 * MAX_READ_BYTES
     assert max(sizes) <= MAX_READ_BYTES
+
+
+def test_the_buffer_of_a_tls_connection_is_as_small_as_it_is_told() -> None:
+    """`tls` sets `max_size`, which asyncio does not document."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    protocol: Any = asyncio.sslproto.SSLProtocol(
+        asyncio.new_event_loop(), asyncio.Protocol(), context, None, server_side=True
+    )
+    assert len(protocol.get_buffer(-1)) == tls.READ_BYTES
+    protocol._loop.close()
+
+
+async def test_aiohttp_counts_the_requests_of_a_connection() -> None:
+    """`HttpConnection` reads `_request_count`, and `_prepare_headers` is a method to extend."""
+    manager = web.Server(lambda _: web.Response())  # type: ignore[arg-type, return-value]
+    connection = HttpConnection(manager, loop=asyncio.get_running_loop(), changed=lambda _: None)
+    assert connection._request_count == 0
+    assert asyncio.iscoroutinefunction(web.StreamResponse._prepare_headers)
 
 
 def test_sounddevice_can_be_initialized_again() -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from adapters.http.client import HttpSignaling
+from adapters.http.tls import TlsFiles
 from domain.errors import (
     Refusal,
     ServerRefused,
@@ -164,7 +165,7 @@ async def test_an_address_without_a_server_is_unreachable() -> None:
 
 
 async def test_tls_needs_a_trusted_certificate(tmp_path: pathlib.Path) -> None:
-    server = http_server(FakeSessions(), tls=self_signed(tmp_path))
+    server = http_server(FakeSessions(), tls=TlsFiles(*self_signed(tmp_path)))
     url = await server.start()
     assert url.startswith("https://")
     stranger = HttpSignaling(server=url, token=None)

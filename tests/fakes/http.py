@@ -11,7 +11,8 @@ from adapters.events.dispatcher import EventDispatcher
 from adapters.http.access import Access
 from adapters.http.callers import Callers
 from adapters.http.refusals import Refusals
-from adapters.http.server import SignalingServer
+from adapters.http.server import ConnectionLimits, SignalingServer
+from adapters.http.tls import TlsFiles
 from adapters.placement.single import SingleNode
 from domain.errors import (
     OfferRejected,
@@ -155,7 +156,10 @@ def http_server(
     token: str | None = None,
     tokens: Mapping[str, frozenset[Role]] | None = None,
     placement: Placement | None = None,
-    tls: tuple[str, str] | tuple[None, None] = (None, None),
+    host: str = "127.0.0.1",
+    tls: TlsFiles | None = None,
+    hsts: bool = False,
+    limits: ConnectionLimits | None = None,
     restoring: RestoreService | None = None,
     trusted_proxies: Sequence[str] = (),
     events: EventPublisher | None = None,
@@ -166,16 +170,17 @@ def http_server(
     return SignalingServer(
         service,
         restoring or FakeRestoring({}),
-        host="127.0.0.1",
+        host=host,
         port=0,
         access=Access(
-            host="127.0.0.1",
+            host=host,
             tokens=[Token(f"{text} token", text, roles) for text, roles in tokens.items()],
         ),
         callers=Callers(trusted_proxies),
         refusals=Refusals(events or EventDispatcher(())),
-        tls_cert=tls[0],
-        tls_key=tls[1],
+        limits=limits or ConnectionLimits(),
+        tls=tls,
+        hsts=hsts,
         version="1",
         placement=placement or SingleNode(),
     )
