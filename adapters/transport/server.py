@@ -17,7 +17,7 @@ from adapters.transport.sdp.parsing import parse_offer
 from adapters.transport.sdp.writing import write_answer
 from adapters.transport.server_connection import ServerPeerConnection
 from adapters.transport.sockets.datagrams import BUFFER_BYTES
-from adapters.transport.sockets.port import MAX_WAIT_S
+from adapters.transport.sockets.rounds import MAX_WAIT_S
 from domain.errors import NoRelay, ServerFull
 from domain.ports.clock import Clock, Spawner
 from domain.ports.media import RemoteTrack

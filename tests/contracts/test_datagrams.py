@@ -10,7 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from adapters.transport.sockets.datagrams import (
+    MAX_BYTES,
     MAX_DATAGRAMS,
+    Datagram,
     DatagramReader,
     decode_address,
     encode_address,
@@ -32,20 +34,45 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
         yield reading, sending
 
 
+def read(reader: DatagramReader, reading: socket.socket) -> list[Datagram]:
+    return [reader.datagram(index) for index, *_ in reader.read(reading.fileno())]
+
+
 def test_all_waiting_datagrams_are_read_in_order_empty_ones_too(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     reading, sending = pair
     reader = DatagramReader()
-    assert reader.read(reading.fileno()) == []
+    assert read(reader, reading) == []
     sent = [b"one", b"", b"3" * 1400]
     for data in sent:
         sending.send(data)
-    assert [data for data, _ in reader.read(reading.fileno())] == sent
+    heads = list(reader.read(reading.fileno()))
+    assert [reader.datagram(index)[0] for index, *_ in heads] == sent
     source = encode_address(sending.getsockname())
-    assert [reader.source(index) for index in range(3)] == [source] * 3
+    assert [sender for *_, sender in heads] == [source] * 3
     assert decode_address(source) == sending.getsockname()[:2]
-    assert reader.read(reading.fileno()) == []
+    assert read(reader, reading) == []
+
+
+def test_a_read_tells_what_datagrams_begin_with(pair: tuple[socket.socket, socket.socket]) -> None:
+    reading, sending = pair
+    reader = DatagramReader()
+    sent = [b"\x80\x6f__FOURlast and more", bytes(12), b"x" * 1500]
+    for data in sent:
+        sending.send(data)
+    found = [(index, beginning) for index, beginning, _ in reader.read(reading.fileno())]
+    assert found == [
+        (index, (data[0], data[1], data[4:8], data[8:12])) for index, data in enumerate(sent)
+    ]
+
+
+def test_what_is_too_long_is_cut_off(pair: tuple[socket.socket, socket.socket]) -> None:
+    reading, sending = pair
+    reader = DatagramReader()
+    for data in (b"1" * 5000, b"2" * MAX_BYTES):
+        sending.send(data)
+    assert [data for data, _ in read(reader, reading)] == [b"1" * MAX_BYTES, b"2" * MAX_BYTES]
 
 
 def test_datagrams_beyond_one_call_are_left_for_the_next(
@@ -55,7 +82,7 @@ def test_datagrams_beyond_one_call_are_left_for_the_next(
     reader = DatagramReader()
     for index in range(MAX_DATAGRAMS + 3):
         sending.send(index.to_bytes(2, "big"))
-    first, rest = reader.read(reading.fileno()), reader.read(reading.fileno())
+    first, rest = read(reader, reading), read(reader, reading)
     numbers = [int.from_bytes(data, "big") for data, _ in (*first, *rest)]
     assert numbers == list(range(MAX_DATAGRAMS + 3))
     assert len(rest) == 3
@@ -69,7 +96,7 @@ def test_eight_seconds_of_packets_fit_the_receive_buffer(
     for index in range(count):
         sending.send(index.to_bytes(2, "big") + bytes(120))
     found: list[int] = []
-    while datagrams := reader.read(reading.fileno()):
+    while datagrams := read(reader, reading):
         found += [int.from_bytes(data[:2], "big") for data, _ in datagrams]
     assert found == list(range(count))
 
@@ -82,7 +109,7 @@ def test_a_datagram_has_its_time_of_arrival_not_that_of_the_read(
     sending.send(b"early")
     after = time.monotonic()
     time.sleep(0.05)  # must not change the time of arrival
-    ((_, arrived),) = DatagramReader().read(reading.fileno())
+    ((_, arrived),) = read(DatagramReader(), reading)
     assert before - 0.001 <= arrived <= after + 0.01
 
 

@@ -19,6 +19,7 @@ from domain.errors import PortInUse
 
 FEW, MOST = 60, 20_000
 ALERT = bytes([21, 254, 253]) + bytes(20)
+TAG = bytes(16)
 TIMEOUT_S = 10.0
 
 
@@ -26,6 +27,7 @@ class Agent:
     """An ICE agent that accepts everything, and notes what its connection receives."""
 
     transport: SharedTransport
+    password = "password"
 
     def __init__(self, name: str = "user") -> None:
         self.name = name
@@ -75,19 +77,22 @@ class Peer:
         for data in datagrams:
             self.socket.send(data)
 
-    def check(self, name: str) -> None:
+    def check(self, name: str, password: str = Agent.password) -> None:
         """Send a connectivity check for an agent."""
         message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         message.attributes["USERNAME"] = f"{name}:peer"
+        message.add_message_integrity(password.encode())
+        message.add_fingerprint()
         self.send(bytes(message))
 
 
 def rtp(ssrc: int, number: int = 0) -> bytes:
-    return bytes([0x80, 111]) + number.to_bytes(2, "big") + bytes(4) + ssrc.to_bytes(4, "big")
+    head = bytes([0x80, 111]) + number.to_bytes(2, "big") + bytes(4)
+    return head + ssrc.to_bytes(4, "big") + TAG
 
 
 def rtcp(ssrc: int) -> bytes:
-    return bytes([0x80, 201, 0, 1]) + ssrc.to_bytes(4, "big")
+    return bytes([0x80, 201, 0, 1]) + ssrc.to_bytes(4, "big") + TAG
 
 
 async def until(true: Any) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import socket
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -40,7 +41,8 @@ from adapters.transport.sdp.descriptions import LocalTransport
 from adapters.transport.sdp.parsing import parse_answer, parse_offer
 from adapters.transport.sdp.writing import write_answer
 from adapters.transport.sockets.datagrams import encode_address
-from adapters.transport.sockets.port import Sources, UdpPort
+from adapters.transport.sockets.port import UdpPort
+from adapters.transport.sockets.sources import Sources
 from adapters.transport.sockets.stun_requests import username_of
 from domain.errors import (
     CandidateRejected,
@@ -105,6 +107,13 @@ def rtcp(data: bytes) -> None:
     list(sender_reports(data, 0.0))
 
 
+_BEGINNING = struct.Struct("BB2x4s4s")
+
+
+def _source(number: int) -> bytes:
+    return encode_address(("192.0.2.1", 1000 + number))
+
+
 def stun(data: bytes) -> None:
     """Datagrams, each with its length in two bytes before it. None may raise an error."""
     datagrams = []
@@ -120,11 +129,16 @@ def stun(data: bytes) -> None:
         may_answer=lambda *_request: True,
         request_received=lambda *request: heard.append(request),
         data_received=lambda *stray: None,
+        local_password="password",
     )
-    waiting = [datagrams]
+    heads = [
+        (index, _BEGINNING.unpack(data[:12].ljust(12, b"\0")), _source(index))
+        for index, (data, _) in enumerate(datagrams)
+    ]
+    waiting = [heads]
     reader = SimpleNamespace(
         read=lambda _descriptor: waiting.pop() if waiting else [],
-        source=lambda index: encode_address(("192.0.2.1", 1000 + index)),
+        datagram=datagrams.__getitem__,
     )
 
     async def feed() -> None:

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from adapters.runtime.asyncio_runtime import BackgroundTasks
-from adapters.transport.sockets import port
+from adapters.transport.sockets import port, rounds
 from domain.rtp.packets import RtpPacket
 from tests.contracts.test_transport_contract import Heard, connect, real_publisher, real_server
 from tests.rigs.clients import Remote
@@ -78,8 +78,8 @@ async def test_what_waits_at_the_end_is_recorded(monkeypatch: pytest.MonkeyPatch
     server = await real_server(spawner).accept(publisher.offer_sdp, ice_servers=())
     server.start(heard)
     await connect(publisher, server)
-    monkeypatch.setattr(port, "READ_S", 60.0)
-    monkeypatch.setattr(port, "HANDSHAKE_S", 60.0)
+    monkeypatch.setattr(rounds, "READ_S", 60.0)
+    monkeypatch.setattr(rounds, "HANDSHAKE_S", 60.0)
     monkeypatch.setattr(port, "MAX_ROUND", 1)
     for number in range(400):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))

@@ -1,96 +1,91 @@
-"""Sends junk of all kinds to a UDP port from many addresses; also a command, for a process."""
+"""Sends junk of all kinds to a UDP port from many addresses; also a command, for a process.
+
+One system call sends many datagrams, so that what floods is faster than what is flooded.
+"""
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import ctypes
+import errno
+import json
 import os
 import pathlib
 import random
 import socket
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from aioice import stun
+from adapters.transport.sockets.datagrams import Header, Iovec, Message
+from tests.rigs.junk import Live, junk
 
 SOURCES = 1009
 """Addresses that send; a prime number, so that each sends all kinds."""
 _VARIANTS = 50
 """Different datagrams of each kind."""
-_TICK_S = 0.002
+_TOGETHER = 16
+"""Datagrams that one call sends, from one address."""
+_TICK_S = 0.001
 
 
-def junk(live: Sequence[int], chance: random.Random) -> list[bytes]:
-    """Datagrams that no connection should take: one of each kind in turn.
+class Sender:
+    """Sends the same datagrams again and again."""
 
-    `live` are SSRCs of sessions, which some of the datagrams claim to come from.
+    def __init__(self, datagrams: Sequence[bytes], address: tuple[str, int]) -> None:
+        self._sendmmsg = ctypes.CDLL(None, use_errno=True).sendmmsg
+        host = socket.inet_aton(address[0])
+        name = struct.pack("=H", socket.AF_INET) + address[1].to_bytes(2, "big") + host + bytes(8)
+        self._kept = [ctypes.create_string_buffer(data, len(data) or 1) for data in datagrams]
+        self._name = ctypes.create_string_buffer(name, len(name))
+        # the first ones follow the last once more, so that a call never has to begin again
+        self._count = len(datagrams)
+        count = self._count + _TOGETHER
+        self._iovecs, self._messages = (Iovec * count)(), (Message * count)()
+        for index in range(count):
+            data, kept = datagrams[index % self._count], self._kept[index % self._count]
+            self._iovecs[index] = Iovec(ctypes.addressof(kept), len(data))
+            self._messages[index].header = Header(
+                name=ctypes.addressof(self._name),
+                name_length=len(name),
+                iov=ctypes.addressof(self._iovecs[index]),
+                iov_length=1,
+            )
+        self._next = 0
+
+    def send(self, descriptor: int, count: int) -> int:
+        """Send the next `count` datagrams, `_TOGETHER` at most; return how many were sent."""
+        at = ctypes.byref(self._messages, self._next * ctypes.sizeof(Message))
+        sent = self._sendmmsg(descriptor, at, min(count, _TOGETHER), 0)
+        if sent < 0:
+            code = ctypes.get_errno()
+            if code not in (errno.EAGAIN, errno.ECONNREFUSED):
+                raise OSError(code, os.strerror(code))
+            return 0
+        self._next = (self._next + sent) % self._count
+        return int(sent)
+
+
+def flood(sender: Sender, descriptors: Sequence[int], *, rate: int, seconds: float) -> int:
+    """Send `rate` datagrams a second, from one socket after the other; return how many were sent.
+
+    What cannot be sent in time is left out: the rate is never exceeded.
     """
-
-    def number() -> bytes:
-        return chance.randbytes(4)
-
-    def live_source() -> bytes:
-        return chance.choice(live).to_bytes(4, "big") if live else number()
-
-    def request(name: str) -> stun.Message:
-        message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-        message.attributes["USERNAME"] = name
-        message.attributes["PRIORITY"] = 1
-        message.add_message_integrity(b"guessed")
-        return message
-
-    def response() -> bytes:
-        message = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE)
-        message.attributes["XOR-MAPPED-ADDRESS"] = ("192.0.2.1", 9)
-        return bytes(message)
-
-    def cookie(kind: bytes, length: int) -> bytes:
-        return kind + length.to_bytes(2, "big") + b"\x21\x12\xa4\x42" + chance.randbytes(12)
-
-    kinds: list[Callable[[], bytes]] = [
-        lambda: chance.randbytes(chance.randrange(1, 1200)),
-        lambda: b"\x80\x6f" + chance.randbytes(6) + number() + chance.randbytes(100),  # SRTP
-        lambda: b"\x80\x6f" + chance.randbytes(6) + live_source() + chance.randbytes(100),
-        lambda: b"\x80\xc8\x00\x06" + number() + chance.randbytes(38),  # SRTCP
-        lambda: b"\x80\xc8\x00\x06" + live_source() + chance.randbytes(38),
-        lambda: chance.choice([b"\x80", b"\x80\xc8", b"\xbf" * 9, b"\x80\x6f" + bytes(9)]),
-        lambda: bytes(request(f"{number().hex()}:{number().hex()}")),
-        lambda: bytes(request("nobody"))[: chance.randrange(1, 60)],  # cut off
-        lambda: cookie(b"\x00\x01", 1400) + bytes(1400),  # 350 empty attributes
-        lambda: cookie(b"\x00\x01", 8) + b"\x00\x06\xff\xff" + number(),  # too long a name
-        response,
-        lambda: cookie(b"\x01\x01", 0),
-        lambda: b"\x16\xfe\xfd" + bytes(8) + b"\x00\x40" + chance.randbytes(64),  # DTLS
-        lambda: b"\x15\xfe\xfd\x00\x01" + bytes(6) + b"\x00\x02\x01\x00",  # an alert
-        lambda: b"",
-    ]
-    return [make() for _ in range(_VARIANTS) for make in kinds]
-
-
-def flood(address: tuple[str, int], live: Sequence[int], *, rate: int, seconds: float) -> int:
-    """Send `rate` datagrams a second from `SOURCES` addresses; return how many were sent."""
-    chance = random.Random(1)
-    sockets = []
-    for number in range(SOURCES):
-        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        bound.bind((f"127.{1 + number % 7}.{number // 250}.{1 + number % 250}", 0))
-        bound.connect(address)
-        sockets.append(bound)
-    sends = itertools.cycle([bound.send for bound in sockets])
-    datagrams = itertools.cycle(junk(live, chance))
-    began, sent = time.monotonic(), 0
-    while (passed := time.monotonic() - began) < seconds:
-        due = round(rate * passed)
-        for send, data in itertools.islice(zip(sends, datagrams, strict=False), due - sent):
-            send(data)
-        sent = due
+    began = before = time.monotonic()
+    sent, turn, due = 0, 0, 0.0
+    while (now := time.monotonic()) - began < seconds:
+        due = min(due + rate * (now - before), rate * 10 * _TICK_S)
+        before = now
+        while due >= 1:
+            count = sender.send(descriptors[turn], int(due))
+            turn = (turn + 1) % len(descriptors)
+            due -= max(count, 1)
+            sent += count
         time.sleep(_TICK_S)
-    for bound in sockets:
-        bound.close()
     return sent
 
 
@@ -113,14 +108,32 @@ class Flooding:
 
 @contextmanager
 def flooding(
-    address: tuple[str, int], live: Sequence[int], *, rate: int, seconds: float
+    address: tuple[str, int],
+    live: Live,
+    *,
+    rate: int,
+    seconds: float,
+    kinds: Sequence[str] = (),
+    sources: int = SOURCES,
+    through: Sequence[socket.socket] = (),
+    on_cpu: int | None = None,
 ) -> Iterator[Flooding]:
-    """Flood a port from a process of its own."""
-    command = [
-        sys.executable, "-m", "tests.rigs.flooding", address[0], str(address[1]),
-        "--rate", str(rate), "--seconds", str(seconds), "--live", *map(str, live),
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    """Flood a port from a process of its own.
+
+    The junk comes from `sources` addresses of this machine, or from those of the sockets `through`
+    which it goes. All kinds are sent if none is named.
+    """
+    given = {
+        "address": address, "ssrcs": list(live.ssrcs), "names": list(live.names), "rate": rate,
+        "seconds": seconds, "kinds": list(kinds), "sources": sources,
+        "descriptors": [one.fileno() for one in through], "on_cpu": on_cpu,
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.rigs.flooding", json.dumps(given)],
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=given["descriptors"],  # type: ignore[arg-type]
+    )
     try:
         yield Flooding(process)
     finally:
@@ -128,15 +141,12 @@ def flooding(
         process.communicate()
 
 
-def dropped(port: int) -> int:
-    """How many datagrams the kernel has dropped at all sockets with a port number."""
-    count = 0
-    for name in ("udp", "udp6"):
-        for line in pathlib.Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
-            words = line.split()
-            if int(words[1].rpartition(":")[2], 16) == port:
-                count += int(words[-1])
-    return count
+def dropped() -> int:
+    """How many datagrams all UDP sockets of this machine have dropped for lack of room."""
+    lines = pathlib.Path("/proc/net/snmp").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Udp:"))
+    counters = dict(zip(names[1:], map(int, values[1:]), strict=True))
+    return counters["RcvbufErrors"] + counters["MemErrors"]
 
 
 def cpu_s(process: int) -> float:
@@ -146,16 +156,24 @@ def cpu_s(process: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def _bound(number: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind((f"127.{1 + number % 7}.{number // 250}.{1 + number % 250}", 0))
+    return bound
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("host")
-    parser.add_argument("port", type=int)
-    parser.add_argument("--rate", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--live", type=int, nargs="*")
-    given = parser.parse_args()
-    address = given.host, given.port
-    print(flood(address, given.live, rate=given.rate, seconds=given.seconds))
+    parser.add_argument("given", type=json.loads)
+    given = parser.parse_args().given
+    if given["on_cpu"] is not None:
+        os.sched_setaffinity(0, {given["on_cpu"]})
+    live = Live(given["ssrcs"], given["names"])
+    datagrams = junk(live, random.Random(1), of=given["kinds"], variants=_VARIANTS)
+    sender = Sender(datagrams, tuple(given["address"]))
+    sockets = [] if given["descriptors"] else [_bound(n) for n in range(given["sources"])]
+    descriptors = given["descriptors"] or [bound.fileno() for bound in sockets]
+    print(flood(sender, descriptors, rate=given["rate"], seconds=given["seconds"]))
 
 
 if __name__ == "__main__":

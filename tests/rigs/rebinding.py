@@ -87,6 +87,12 @@ class Streaming(Publishing):
         return self.packetizer._ssrc
 
     @property
+    def ice_name(self) -> str:
+        """The server's user name in the checks of this client."""
+        connection: Any = self.connection
+        return str(connection._transport.ice.remote.username)
+
+    @property
     def server_address(self) -> tuple[str, int]:
         """The server's address on the path in use."""
         address: tuple[str, int] = self._pair.remote_addr

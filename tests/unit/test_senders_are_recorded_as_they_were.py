@@ -16,7 +16,7 @@ import pytest
 
 from adapters.codec.decoders import make_decoder
 from adapters.storage.folder.store import FolderStore
-from adapters.transport.sockets.port import MAX_WAIT_S
+from adapters.transport.sockets.rounds import MAX_WAIT_S
 from benchmarks.senders.case import Case
 from benchmarks.senders.cases import CASES
 from benchmarks.senders.expected import differences, truth_of

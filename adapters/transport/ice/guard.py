@@ -176,6 +176,10 @@ class GuardedProtocol(StunProtocol):
     def owner(self) -> AgentOwner:
         return self.receiver.owner
 
+    @property
+    def password(self) -> str:
+        return self.receiver.local_password
+
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         assert isinstance(data, bytes)
         # drop empty datagrams: a single one closes a stock aiortc connection

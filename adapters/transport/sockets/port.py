@@ -1,7 +1,8 @@
 """A UDP port that sessions share: reads datagrams, and finds the session of each.
 
 The way of a packet: a few system calls read what has arrived for all sessions. The packets of each
-session are put together, and it gets them in one call.
+session are put together, and it gets them in one call. Strangers come last: what is known to come
+from a peer is delivered first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from aioice import stun
 
+from adapters.transport.sockets.budget import Budget
 from adapters.transport.sockets.datagrams import (
     MAX_DATAGRAMS,
     Datagram,
@@ -22,22 +24,17 @@ from adapters.transport.sockets.datagrams import (
     decode_address,
     encode_address,
 )
-from adapters.transport.sockets.stun_requests import HEADER_BYTES, username_of
+from adapters.transport.sockets.faults import Faults
+from adapters.transport.sockets.rounds import MAX_ROUND, PacedSocket
+from adapters.transport.sockets.sources import Sources
+from adapters.transport.sockets.stun_requests import HEADER_BYTES, is_authentic, username_of
 
-READ_S = 0.04
-"""Idle time of the thread between two rounds of reads. What a session costs each time that it gets
-packets is more than what a packet costs. So the busier the thread is, the more packets of each
-session a round returns, and the less each of them costs."""
-HANDSHAKE_S, HURRY_S = 0.002, 0.5
-"""The same for so long after a sign of a handshake: DTLS, or a peer's new address."""
-MAX_WAIT_S = 0.2
-"""The longest time between two reads, however busy the thread is."""
-MAX_ROUND = 8192
-"""Datagrams of one round of reads at most, so that a flood does not fill the memory."""
-SLICE_S = 0.001
-"""After so long a round gives the event loop back, and goes on in its next iteration."""
+CONNECTING_S = 30.0
+"""For how long DTLS is a sign of a handshake. Later, strangers could keep the port in a hurry."""
 MAX_SHARING = 8
 """Sessions that may use one address of a peer. If there are more, the oldest are forgotten."""
+MAX_STRANGE = 512
+"""Packets of one session from addresses that were not checked, in one round of reads."""
 _IS_RESPONSE = 0x0100
 
 
@@ -60,6 +57,11 @@ class IceProtocol(Protocol):
     @property
     def owner(self) -> MediaReceiver: ...
 
+    @property
+    def password(self) -> str:
+        """The password by which requests for this agent are authenticated."""
+        ...
+
     def connection_made(self, transport: Any) -> None: ...
 
     def connection_lost(self, exc: Exception | None) -> None: ...
@@ -67,37 +69,21 @@ class IceProtocol(Protocol):
     def error_received(self, exc: Exception) -> None: ...
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """A STUN request for this agent."""
+        """An authentic STUN request for this agent."""
 
 
-class Sources:
-    """Which connection sends with which SSRC, once a packet has been authenticated."""
-
-    def __init__(self) -> None:
-        self._receivers: dict[bytes, MediaReceiver | None] = {}
-        self.of = self._receivers.get
-        """Returns the connection of an SSRC (4 bytes); None if none or several send with it."""
-
-    def add(self, ssrc: int, receiver: MediaReceiver) -> None:
-        """Note that a connection sends with an SSRC."""
-        key = ssrc.to_bytes(4, "big")
-        # if two connections use one SSRC, their addresses tell them apart
-        self._receivers[key] = receiver if self._receivers.get(key, receiver) is receiver else None
-
-    def remove(self, ssrc: int, receiver: MediaReceiver) -> None:
-        """Forget that a connection sends with an SSRC."""
-        key = ssrc.to_bytes(4, "big")
-        if self._receivers.get(key, receiver) in (receiver, None):
-            self._receivers.pop(key, None)
-
-
-class UdpPort:
+class UdpPort(PacedSocket):
     """A bound socket, read at the pace that the thread allows.
 
     - SRTP finds its connection by its SSRC, once it is known, and by its address.
     - DTLS finds it by its address. An address is learned from an authenticated check only.
-    - STUN requests name their agent; responses have the id of a request under way.
+    - STUN requests name their agent, and are authentic; responses have the id of a request under
+      way.
     - Everything else comes from strangers, and is dropped after a look into a table.
+
+    What strangers can make expensive is limited: packets with the SSRC of a session
+    (`MAX_STRANGE`), requests with the user name of an agent, and DTLS from the forged address of a
+    peer (see `SharedTransport`).
     """
 
     def __init__(
@@ -108,11 +94,12 @@ class UdpPort:
         *,
         is_paced: bool = True,
     ) -> None:
-        """`bound` is non-blocking, and prepared for `reader`, which may be shared by ports.
+        """`bound` is non-blocking, has the kernel's filter, and is prepared for `reader`, which may
+        be shared by ports.
 
         Without `is_paced` datagrams are read as soon as they arrive: at a client they are few.
         """
-        self.socket = bound
+        super().__init__(bound, is_paced=is_paced)
         self.address: tuple[str, int] = bound.getsockname()[:2]
         self.transactions: dict[bytes, Any] = {}
         """STUN transactions of all agents, by their ids."""
@@ -123,15 +110,9 @@ class UdpPort:
         self._sources = sources
         self._agents: dict[bytes, SharedTransport] = {}  # by user name
         self._checked: dict[bytes, tuple[SharedTransport, ...]] = {}  # by address, newest first
-        self._loop = asyncio.get_running_loop()
-        self._is_paced = is_paced
-        self._is_awaited = False  # whether the event loop tells of the next datagram
-        self._timer: asyncio.Handle | None = None
-        self._read_at = self._worked_s = 0.0
-        self._hurried_until = 0.0
         self._media: dict[MediaReceiver, list[Datagram]] = {}  # received, not yet delivered
-        self._count = 0  # datagrams of this round
-        self.is_closed = False
+        self._strange: dict[MediaReceiver, list[Datagram]] = {}  # from unchecked addresses
+        self._faults = Faults(self._loop)
         self._await()
 
     @property
@@ -184,8 +165,9 @@ class UdpPort:
         """
         while (are_more := self._receive()) and self._count < MAX_ROUND:
             pass
-        while self._media:
+        while self._has_next:
             self._deliver_next()
+        self._are_more = are_more
         self._wait()
         return are_more
 
@@ -209,151 +191,116 @@ class UdpPort:
         finally:
             del self.transactions[request.transaction_id]
 
-    def close(self) -> None:
-        """Close the socket."""
-        if not self.is_closed:
-            self.is_closed = True
-            self._await(False)
-            if self._timer is not None:
-                self._timer.cancel()
-            self.socket.close()
-
-    # -- a round of reads: receive all that waits, deliver it, and wait -------------------------
-
-    def _await(self, is_awaited: bool = True) -> None:
-        """Let the event loop tell of the next datagram, or not."""
-        if is_awaited and not self._is_awaited:
-            self._loop.add_reader(self.socket, self._receive_all)
-        elif self._is_awaited and not is_awaited:
-            self._loop.remove_reader(self.socket)
-        self._is_awaited = is_awaited
-
-    def _receive_all(self) -> None:
-        if self._receive() and self._count < MAX_ROUND:
-            self._await(False)
-            self._timer = self._loop.call_soon(self._receive_all)
-        else:
-            self._deliver_all()
-
-    def _deliver_all(self) -> None:
-        until = time.monotonic() + SLICE_S
-        while self._media:
-            self._deliver_next()
-            if time.monotonic() >= until and not self.is_closed:
-                self._await(False)
-                self._timer = self._loop.call_soon(self._deliver_all)
-                return
-        self._wait()
-
-    def _wait(self) -> None:
-        """Begin the next round after a while, or when a datagram comes if none was found."""
-        if self._timer is not None:
-            self._timer.cancel()
-        count, self._count = self._count, 0
-        if self.is_closed:
-            return
-        if not (count and self._is_paced):
-            self._await()
-            return
-        self._await(False)
-        self._read_at, self._worked_s = time.monotonic(), time.thread_time()
-        self._timer = self._loop.call_later(self._idle_s, self._due)
-
-    def _due(self) -> None:
-        passed_s = time.monotonic() - self._read_at
-        left_s = self._idle_s - (passed_s - (time.thread_time() - self._worked_s))
-        if left_s > HANDSHAKE_S and passed_s < MAX_WAIT_S:
-            self._timer = self._loop.call_later(min(left_s, MAX_WAIT_S - passed_s), self._due)
-        else:
-            self._receive_all()
-
-    @property
-    def _idle_s(self) -> float:
-        """How long the thread must have been idle before the next round."""
-        return HANDSHAKE_S if time.monotonic() < self._hurried_until else READ_S
-
-    def _hurry(self) -> None:
-        self._hurried_until = time.monotonic() + HURRY_S
-
     # -- whose datagram it is ------------------------------------------------------------------
 
     def _receive(self) -> bool:
         """Receive datagrams by one system call, and sort them; return whether more may wait."""
+        reader = self._reader
         try:
-            datagrams = self._reader.read(self._descriptor)
+            heads = reader.read(self._descriptor)
         except OSError:
             return False  # the network reports an error once; the next round reads on
-        self._count += len(datagrams)
         of_source, of_address, media = self._sources.of, self._checked.get, self._media
-        source = self._reader.source
-        for index, datagram in enumerate(datagrams):
-            data = datagram[0]
-            first = data[0] if data else 255
+        index = -1
+        for index, (first, second, reporting, sending), source in heads:
             if 128 <= first <= 191:
-                receiver, users = of_source(data[8:12]), of_address(source(index), ())
-                if receiver is None or not users or users[0].owner is not receiver:
-                    for receiver in self._receivers_of(data, users):
-                        media.setdefault(receiver, []).append(datagram)
+                receiver, users = of_source(sending), of_address(source)
+                if users is None or users[0].owner is not receiver:
+                    if 192 <= second <= 223:  # RTCP
+                        receiver = of_source(reporting)
+                    if receiver is not None or users is not None:
+                        self._sort(receiver, users, index)
                 elif receiver in media:
-                    media[receiver].append(datagram)
+                    media[receiver].append(reader.datagram(index))
                 else:
-                    media[receiver] = [datagram]
+                    media[receiver] = [reader.datagram(index)]
             elif first < 4:
-                self._guarded(self._deliver_stun, data, index)
-            elif 20 <= first <= 63:
-                self._guarded(self._deliver_dtls, data, index)
-        return len(datagrams) == MAX_DATAGRAMS
+                self._guarded(self._deliver_stun, index, source)
+            elif 20 <= first <= 63 and source in self._checked:
+                self._guarded(self._deliver_dtls, index, source)
+        self._count += index + 1
+        return index + 1 == MAX_DATAGRAMS
+
+    def _sort(
+        self,
+        receiver: MediaReceiver | None,
+        users: Sequence[SharedTransport] | None,
+        index: int,
+    ) -> None:
+        """Note a packet for the connections that it may belong to.
+
+        They are that of its SSRC, and those of its address. If these differ, a NAT has rebound a
+        peer, or a peer uses the SSRC of another. The packet authenticates itself.
+        """
+        datagram = self._reader.datagram(index)
+        if users is None:
+            assert receiver is not None
+            strange = self._strange.setdefault(receiver, [])
+            if len(strange) < MAX_STRANGE:
+                strange.append(datagram)
+            return
+        receivers: Collection[MediaReceiver] = dict.fromkeys(user.owner for user in users)
+        if receiver is not None:
+            receivers = (receiver,) if receiver in receivers else (receiver, *receivers)
+        for one in receivers:
+            self._media.setdefault(one, []).append(datagram)
+
+    @property
+    def _has_next(self) -> bool:
+        return bool(self._media or self._strange)
 
     def _deliver_next(self) -> None:
-        receiver = next(iter(self._media))
-        self._guarded(receiver.on_media, self._media.pop(receiver))
+        waiting = self._media or self._strange
+        receiver = next(iter(waiting))
+        self._guarded(receiver.on_media, waiting.pop(receiver))
 
     def _guarded(self, deliver: Callable[..., None], *arguments: Any) -> None:
         """Whatever error there is, it concerns one connection: the others are served on."""
         try:
             deliver(*arguments)
         except Exception as error:
-            context = {"message": "a datagram could not be processed", "exception": error}
-            self._loop.call_exception_handler(context)
+            self._faults.tell(error)
 
-    def _receivers_of(
-        self, data: bytes, users: Sequence[SharedTransport]
-    ) -> Collection[MediaReceiver]:
-        """The connections that a packet may belong to, from an address that has these users.
-
-        If SSRC and address name different ones, a NAT has rebound a peer, or a peer uses the SSRC
-        of another: all of them get the packet, and only its own can unprotect it.
-        """
-        is_rtcp = len(data) > 1 and 192 <= data[1] <= 223
-        receiver = self._sources.of(data[4:8] if is_rtcp else data[8:12])
-        owners = dict.fromkeys(user.owner for user in users)
-        if receiver is None:
-            return owners
-        return (receiver,) if receiver in owners else (receiver, *owners)
-
-    def _deliver_dtls(self, data: bytes, index: int) -> None:
-        for transport in self._checked.get(self._reader.source(index), ()):
-            self._hurry()
+    def _deliver_dtls(self, index: int, source: bytes) -> None:
+        now, (data, _) = time.monotonic(), self._reader.datagram(index)
+        for transport in self._checked[source]:
+            if not transport.dtls.take(now=now):
+                continue
+            if now < transport.made_at + CONNECTING_S:
+                self._hurry()
             receiver = transport.owner
-            if receiver in self._media:  # an alert must not overtake the media before it
-                receiver.on_media(self._media.pop(receiver))
+            for waiting in (self._media, self._strange):
+                if receiver in waiting:  # an alert must not overtake the media before it
+                    receiver.on_media(waiting.pop(receiver))
             receiver.dtls_received(data)
 
-    def _deliver_stun(self, data: bytes, index: int) -> None:
+    def _deliver_stun(self, index: int, source: bytes) -> None:
+        data, _ = self._reader.datagram(index)
         if int.from_bytes(data[:2], "big") & _IS_RESPONSE:
             if (transaction := self.transactions.get(data[8:HEADER_BYTES])) is not None:
-                source = decode_address(self._reader.source(index))
                 with contextlib.suppress(Exception):  # aioice raises several for malformed STUN
-                    transaction.response_received(stun.parse_message(data), source)
+                    transaction.response_received(stun.parse_message(data), decode_address(source))
             return
         transport = self._agents.get(username_of(data))
-        if transport is not None:
-            source = decode_address(self._reader.source(index))
-            transport.protocol.datagram_received(data, source)
+        if transport is None:
+            return
+        is_known, now = source in transport.addresses, time.monotonic()
+        if not is_known and not transport.guesses.is_left(now=now):
+            return
+        if is_authentic(data, transport.password):
+            transport.protocol.datagram_received(data, decode_address(source))
+        elif not is_known:
+            transport.guesses.take(now=now)
 
 
 class SharedTransport(asyncio.DatagramTransport):
     """One agent's use of a port. Sends are not queued: what the kernel has no room for is lost."""
+
+    DTLS_PER_S, DTLS_AT_ONCE = 20, 100
+    """Datagrams of DTLS that an agent processes. A handshake takes about ten, an end one."""
+    GUESSES_PER_S = 1000
+    """Requests with a wrong password from unchecked addresses that an agent looks at. If there are
+    more, the peer's own requests from a new address have to be among those that are looked at."""
 
     def __init__(self, port: UdpPort, protocol: IceProtocol, username: str) -> None:
         super().__init__({"socket": port.socket, "sockname": port.address})
@@ -361,6 +308,10 @@ class SharedTransport(asyncio.DatagramTransport):
         self.protocol = protocol
         self.owner = protocol.owner
         self.username = username
+        self.password = protocol.password.encode()
+        self.made_at = time.monotonic()
+        self.dtls = Budget(per_second=self.DTLS_PER_S, burst=self.DTLS_AT_ONCE)
+        self.guesses = Budget(per_second=self.GUESSES_PER_S, burst=self.GUESSES_PER_S)
         self.addresses: set[bytes] = set()
         """Addresses of the peer that `UdpPort.learn` has noted."""
         self._is_closing = False

@@ -7,8 +7,10 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from adapters.transport.sockets import kernel_filter
 from adapters.transport.sockets.datagrams import BUFFER_BYTES, DatagramReader
-from adapters.transport.sockets.port import Sources, UdpPort
+from adapters.transport.sockets.port import UdpPort
+from adapters.transport.sockets.sources import Sources
 from domain.errors import PortInUse
 
 _TRIES = 20
@@ -90,6 +92,7 @@ class UdpPorts:
         try:
             bound.setblocking(False)
             self.reader.prepare(bound)
+            kernel_filter.attach(bound)
             bound.bind((address, self.number))
             return UdpPort(bound, self.reader, self.sources, is_paced=self.is_paced)
         except BaseException:
