@@ -30,16 +30,20 @@ class ReceiveBuffer:
         self._port = bound.getsockname()[1]
         info = self._info()
         self._dropped, self._full = info[_DROPS], _dropped_for_lack_of_room()
+        self._was_full = False  # since the latest look
         self._lost = 0  # not told yet
+        self.is_filling = False
+        """Whether a quarter of the buffer was in use at the latest measurement."""
         self._looked_at = self._told_at = float("-inf")
         self.full_s: float = info[_ROOM] / _LEAST_BYTES / _EXPECTED
         """How long a flood of `_EXPECTED` small datagrams takes to fill the buffer."""
 
-    @property
-    def is_filling(self) -> bool:
-        """Whether a quarter of the buffer is in use."""
+    def measure(self) -> None:
+        """Measure how full the buffer is; to be called before it is read."""
         info = self._info()
-        return info[_FILLED] > info[_ROOM] // 4
+        self.is_filling = info[_FILLED] > info[_ROOM] // 4
+        if info[_FILLED] > info[_ROOM] * 7 // 8:
+            self._was_full = True
 
     def look(self, *, now: float) -> None:
         """Tell of datagrams that were dropped for lack of room, in a line a minute at most."""
@@ -50,8 +54,10 @@ class ReceiveBuffer:
         if dropped != self._dropped:
             # a socket counts what its filter drops, too, and the system what other sockets drop
             full = _dropped_for_lack_of_room()
-            self._lost += max(0, min(dropped - self._dropped, full - self._full))
+            if self._was_full:
+                self._lost += max(0, min(dropped - self._dropped, full - self._full))
             self._dropped, self._full = dropped, full
+        self._was_full = False
         if self._lost and now >= self._told_at + TELL_S:
             self._told_at = now
             _log.warning(

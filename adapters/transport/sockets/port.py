@@ -163,6 +163,7 @@ class UdpPort(PacedSocket):
 
         Not to be called while datagrams are being delivered.
         """
+        self._buffer.measure()
         while (are_more := self._receive()) and self._count < MAX_ROUND:
             pass
         while self._has_next:
@@ -262,10 +263,12 @@ class UdpPort(PacedSocket):
             self._faults.tell(error)
 
     def _deliver_dtls(self, index: int, source: bytes) -> None:
-        now, (data, _) = time.monotonic(), self._reader.datagram(index)
-        for transport in self._checked[source]:
-            if not transport.dtls.take(now=now):
-                continue
+        now = time.monotonic()
+        takers = [item for item in self._checked[source] if item.dtls.take(now=now)]
+        if not takers:
+            return
+        data, _ = self._reader.datagram(index)
+        for transport in takers:
             if now < transport.made_at + CONNECTING_S:
                 self._hurry()
             receiver = transport.owner

@@ -74,6 +74,7 @@ class PacedSocket(ABC):
         self._is_awaited = is_awaited
 
     def _receive_all(self) -> None:
+        self._buffer.measure()
         until = time.monotonic() + SLICE_S
         while are_more := self._receive():
             if self._count >= MAX_ROUND:
@@ -119,6 +120,7 @@ class PacedSocket(ABC):
     def _due(self) -> None:
         passed_s = time.monotonic() - self._read_at
         left_s = self._idle_s - (passed_s - (time.thread_time() - self._worked_s))
+        self._buffer.measure()
         if left_s > HANDSHAKE_S and passed_s < MAX_WAIT_S and not self._buffer.is_filling:
             left_s = min(left_s, MAX_WAIT_S - passed_s, self._look_s)
             self._timer = self._loop.call_later(left_s, self._due)
