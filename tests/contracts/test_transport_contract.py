@@ -368,7 +368,7 @@ async def test_packets_that_wait_in_sockets_can_be_read_before_the_end(
     publisher, server, heard = joined
     publisher.send(RtpPacket(111, 0, 0, 7, b"\x78x"))
     for pause in ("READ_S", "HANDSHAKE_S"):
-        monkeypatch.setattr(f"adapters.transport.sockets.port.{pause}", 60.0)
+        monkeypatch.setattr(f"adapters.transport.sockets.rounds.{pause}", 60.0)
     await heard.until(lambda: len(heard.packets) == 1)
     for number in range(1, 10):
         publisher.send(RtpPacket(111, number, number * 960, 7, b"\x78x"))

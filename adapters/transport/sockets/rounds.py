@@ -41,7 +41,7 @@ class PacedSocket(ABC):
         self._are_more = False  # whether this round has left some
         self._buffer = ReceiveBuffer(bound)
         # a small buffer may be full long before the next read is due
-        self._look_s = min(max(self._buffer.full_s / 2, HANDSHAKE_S), MAX_WAIT_S)
+        self._look_s = max(self._buffer.full_s / 2, HANDSHAKE_S)
 
     @abstractmethod
     def _receive(self) -> bool:
