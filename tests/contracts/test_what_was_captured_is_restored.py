@@ -502,7 +502,7 @@ def test_sound_whose_place_is_not_known_stays(tmp_path: pathlib.Path) -> None:
     """Beyond 10,000 events a ledger does not say any more where sound was captured."""
     pcm = noise(MONO, 48_000)
     live = live_of(pcm)
-    live.events += [LedgerEvent("reconnected", live.length)] * MAX_EVENTS
+    live.events += [LedgerEvent("channels", live.length)] * MAX_EVENTS
     folder = Folder(tmp_path, MONO)
     folder.record(live)
     before = folder.read(), folder.kinds()
