@@ -79,6 +79,6 @@ def _metavar(name: str, hint: Any) -> str:
         return "URL,..."
     if name == "public_address":
         return "ADDRESS,..."
-    if name in ("duration",) or name.endswith("_s"):
+    if name == "duration" or (name.endswith("_s") and not name.endswith("_per_s")):
         return "SECONDS"
     return "NUMBER" if hint in (int, float) else "TEXT"

@@ -33,7 +33,7 @@ async def test_a_page_with_a_token_owns_its_session(tmp_path: pathlib.Path) -> N
     soundfile.write(tmp_path / "microphone.wav", *soundfile.read(SPEECH, dtype="int16"))
     async with local_server(token="secret") as server:
         async with browser_page(tmp_path / "microphone.wav") as page:
-            await page.goto(f"{server.url}/health")
+            await page.goto(f"{server.url}/blank")
             session = await page.evaluate(PUBLISH, {"token": "secret"})
             await page.evaluate(WAIT_UNTIL_SENT, 50)
             for bearer, status in (("secret", 403), ("wrong", 401)):
@@ -53,7 +53,7 @@ async def test_the_recording_matches_the_microphone(tmp_path: pathlib.Path) -> N
     soundfile.write(tmp_path / "microphone.wav", speech, rate)
     with serving(tmp_path / "recordings") as server:
         async with browser_page(tmp_path / "microphone.wav") as page:
-            await page.goto(f"{server.url}/health")
+            await page.goto(f"{server.url}/blank")
             await page.evaluate(PUBLISH, {"token": None})
             server.process.wait_for("recording,")
             await page.evaluate(WAIT_UNTIL_SENT, SECONDS * 50)
@@ -93,7 +93,7 @@ async def test_losses_are_recovered_from_redundancy(
         async with browser_page(tmp_path / "microphone.wav") as page:
             await page.route("**/offer", through_the_network)
             await page.route("**/ice-candidate", lambda route: route.fulfill(status=204))
-            await page.goto(f"{server.url}/health")
+            await page.goto(f"{server.url}/blank")
             session = await page.evaluate(PUBLISH, {"token": None})
             await page.evaluate(WAIT_UNTIL_SENT, 6 * 50)
             await page.evaluate("pc.close()")
@@ -121,7 +121,7 @@ async def test_a_microphone_in_firefox_keeps_its_channels(
     """Firefox wishes to receive stereo, whatever it sends (RFC 7587 § 6.1)."""
     with microphones(tmp_path / "microphones") as heard, serving(tmp_path / "recordings") as server:
         async with opened("firefox", tmp_path / "browser", heard.environ) as browser:
-            await browser.page.goto(f"{server.url}/health")
+            await browser.page.goto(f"{server.url}/blank")
             await browser.publish("firefox", device=device, channels=channels)
             await browser.page.evaluate(WAIT_UNTIL_SENT, 3 * 50)
             await browser.end("firefox")

@@ -110,7 +110,7 @@ def record_all(browser: str, folder: pathlib.Path) -> dict[str, ToneRecording]:
 
     async def publish_all(server: Server, environ: Mapping[str, str]) -> None:
         async with opened(browser, folder / "browser", environ) as publisher:
-            await publisher.page.goto(f"{server.url}/health")
+            await publisher.page.goto(f"{server.url}/blank")
             await publisher.publish(FIRST, device=DESK)
             await publisher.page.evaluate(WAIT_FOR_MORE, round(SOUND_S * 50))
             await publisher.end(FIRST)

@@ -145,7 +145,7 @@ async def test_chromium_sends_lost_packets_again(tmp_path: pathlib.Path, is_offe
         async with browser_page(tmp_path / "microphone.wav") as page:
             await page.route("**/offer", through_the_network)
             await page.route("**/ice-candidate", lambda route: route.fulfill(status=204))
-            await page.goto(f"{server.url}/health")
+            await page.goto(f"{server.url}/blank")
             session = await page.evaluate(PUBLISH, {"token": None})
             await page.evaluate(WAIT_UNTIL_SENT, 6 * 50)
             await asyncio.sleep(0.5)

@@ -44,10 +44,12 @@ class Process:
             events=SeenByServer(),
         )
         self.interrupted: InterruptedRecording | None = None
+        number = 1
         if found.interrupted:
             (self.interrupted,) = found.interrupted
             self.processor.resume(self.interrupted)
-        self.processor.connect({111: OPUS, 0: PCMU}, now=clock.now)
+            number += self.interrupted.connections
+        self.processor.connect({111: OPUS, 0: PCMU}, number=number, now=clock.now)
 
     def receive(self, numbers: Iterator[int] | range, **changes: int) -> None:
         for n in numbers:

@@ -45,7 +45,7 @@ async def page_at(server: Local, folder: pathlib.Path) -> AsyncIterator[Page]:
     speech, rate = soundfile.read(SPEECH, dtype="int16")
     soundfile.write(folder / "microphone.wav", speech, rate)
     async with browser_page(folder / "microphone.wav") as page:
-        await page.goto(f"{server.url}/health")
+        await page.goto(f"{server.url}/blank")
         yield page
 
 

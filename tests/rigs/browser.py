@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from playwright.async_api import CDPSession, Page, async_playwright
 
-from tests.rigs.firefox import FIREFOX, firefox_page
+from tests.rigs.firefox import BLANK, FIREFOX, firefox_page
 
 CHROMIUM = shutil.which("chromium")
 BROWSERS = {"chromium": CHROMIUM, "firefox": FIREFOX}
@@ -257,6 +257,10 @@ async def _chromium(
             processes = (await devtools.send("SystemInfo.getProcessInfo"))["processInfo"]
             (leader,) = (one["id"] for one in processes if one["type"] == "browser")
             context = await browser.new_context(permissions=["microphone"])
+            await context.route(
+                f"**{BLANK}",
+                lambda route: route.fulfill(content_type="text/html", body="<!doctype html>"),
+            )
             yield await context.new_page(), os.getpgid(leader)
         finally:
             await browser.close()

@@ -23,7 +23,6 @@ _PREFERENCES = {
     "app.update.disabledForTesting": True,
     "browser.shell.checkDefaultBrowser": False,
     "datareporting.policy.dataSubmissionEnabled": False,
-    "devtools.jsonview.enabled": False,  # its Content-Security-Policy forbids fetch
     "media.autoplay.default": 0,
     "media.autoplay.blocking_policy": 0,
     "media.navigator.permission.disabled": True,
@@ -34,6 +33,9 @@ _PREFERENCES = {
     "services.settings.server": "data:,",
 }
 _START_S = 60.0
+BLANK = "/blank"
+"""The path of an empty page, which the rig answers in place of any server. On the server's own pages,
+scripts may fetch nothing."""
 _ADDRESS = re.compile(r"ws://\S+")
 _IS_FUNCTION = re.compile(r"\s*(async\s*)?(\(|\w+\s*=>|function)")
 
@@ -53,6 +55,12 @@ class FirefoxPage:
         await self.command("session.new", capabilities={})
         tree = await self.command("browsingContext.getTree")
         self._context = tree["contexts"][0]["context"]
+        await self.command("session.subscribe", events=["network.beforeRequestSent"])
+        await self.command(
+            "network.addIntercept",
+            phases=["beforeRequestSent"],
+            urlPatterns=[{"type": "pattern", "pathname": BLANK}],
+        )
 
     async def goto(self, url: str) -> None:
         await self.command(
@@ -87,10 +95,25 @@ class FirefoxPage:
         result: dict[str, Any] = answer["result"]
         return result
 
+    async def _answer_blank(self, request: str) -> None:
+        html = {"name": "Content-Type", "value": {"type": "string", "value": "text/html"}}
+        parameters = {
+            "request": request,
+            "statusCode": 200,
+            "headers": [html],
+            "body": {"type": "string", "value": "<!doctype html>"},
+        }
+        command = {"method": "network.provideResponse", "params": parameters}
+        await self._socket.send_json({"id": next(self._ids), **command})
+
     async def read(self) -> None:
         """Hand answers to the commands that wait for them, until the browser ends."""
         async for message in self._socket:
             answer = message.json()
+            if answer.get("method") == "network.beforeRequestSent":
+                if answer["params"]["isBlocked"]:
+                    await self._answer_blank(answer["params"]["request"]["request"])
+                continue
             if (waiting := self._waiting.pop(answer.get("id"), None)) is not None:
                 waiting.set_result(answer)
         for waiting in self._waiting.values():
