@@ -117,7 +117,8 @@ def send(
     view = SpoolView()
     try:
         with events_for(view) as events:
-            is_complete = asyncio.run(_send(settings, ids, events, to=server))
+            sending = _send(settings, ids, events, to=server, is_own=spool is None)
+            is_complete = asyncio.run(sending)
     finally:
         view.close()
     if not is_complete:
@@ -149,16 +150,27 @@ def _container(settings: ClientSettings, events: EventPublisher = NO_EVENTS) -> 
 
 
 async def _send(
-    settings: ClientSettings, ids: Collection[str], events: EventPublisher, *, to: str | None
+    settings: ClientSettings,
+    ids: Collection[str],
+    events: EventPublisher,
+    *,
+    to: str | None,
+    is_own: bool,
 ) -> bool:
-    """Send spools, each `to` a server or to its own; return whether all are delivered."""
+    """Send spools, each `to` a server or to its own; return whether all are delivered.
+
+    The spools of a folder that is not the user's own (`is_own`) may name any server: the token goes to
+    those only that the user has named.
+    """
     is_complete = True
     async with _chosen(settings, ids) as spools:
         if not spools:
             click.echo("nothing is owed to any server")
         for server, group in _by_server(spools, to).items():
             try:
-                container = _container(replace(settings, server=server), events)
+                is_named = is_own or to is not None or server == settings.server
+                token = settings.token if is_named else None
+                container = _container(replace(settings, server=server, token=token), events)
             except SettingInvalid:  # the file may come from anywhere
                 for item in group:
                     reason = "it does not say to which server it belongs (--server)"

@@ -203,6 +203,20 @@ async def test_what_never_had_a_session_gets_one(folder: pathlib.Path, server: S
     assert await ids(folder) == []
 
 
+async def test_the_spools_of_others_do_not_say_who_gets_the_token(
+    tmp_path: pathlib.Path, server: Server
+) -> None:
+    stick = tmp_path / "stick"
+    await keep(stick, OLDER, server=server.url)
+    arguments = ("send", "--spool", str(stick), "--token", "token")
+    result = await run(*arguments)
+    assert result.exit_code == 1
+    assert "the server refused (401)" in result.output
+    assert server.sessions.offers == []
+    assert (await run(*arguments, "--server", server.url)).exit_code == 0
+    assert len(server.sessions.offers) == 1
+
+
 async def test_only_what_is_named_is_sent(folder: pathlib.Path, server: Server) -> None:
     for spool_id in (OLDER, NEWER):
         await keep(folder, spool_id, session=SpoolSession(server.url, "session", "secret"))

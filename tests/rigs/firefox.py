@@ -34,8 +34,10 @@ _PREFERENCES = {
 }
 _START_S = 60.0
 BLANK = "/blank"
-"""The path of an empty page, which the rig answers in place of any server. Scripts may fetch nothing
-on the server's own pages."""
+"""The path of an empty page, which the rig answers in place of any server.
+
+On the pages of a server, scripts may fetch nothing.
+"""
 _ADDRESS = re.compile(r"ws://\S+")
 _IS_FUNCTION = re.compile(r"\s*(async\s*)?(\(|\w+\s*=>|function)")
 
