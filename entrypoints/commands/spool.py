@@ -159,8 +159,8 @@ async def _send(
 ) -> bool:
     """Send spools, each `to` a server or to its own; return whether all are delivered.
 
-    The spools of a folder that is not the user's own (`is_own`) may name any server: the token goes to
-    those only that the user has named.
+    The spools of a folder that is not the user's own (`is_own`) may name any server: the token goes
+    to those only that the user has named.
     """
     is_complete = True
     async with _chosen(settings, ids) as spools:
