@@ -61,11 +61,16 @@ async def test_a_session_leaves_nothing_for_the_collector(
     monkeypatch.setattr("domain.services.server.outcomes.KEPT_S", 0.1)
     monkeypatch.setattr(SeenByServer, "publish", lambda _self, _event: None)  # it keeps them
     async with local_server(
-        storage="wav", recordings=str(tmp_path), connect_timeout_s=1, inactivity_timeout_s=5
+        storage="wav",
+        recordings=str(tmp_path),
+        max_sessions=4 * count + 100,  # a quarter of them may be connecting
+        connect_timeout_s=1,
+        inactivity_timeout_s=5,
     ) as server:
         await come_and_go(server, kind, 5)
         gc.collect()
         before = objects()
         await come_and_go(server, kind, count)
         grown = objects() - before
-        assert grown.total() < 3, grown.most_common(10)
+        # a table of a bounded size may have got an entry, which is up to three objects
+        assert grown.total() < 5, grown.most_common(10)

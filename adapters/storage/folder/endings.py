@@ -80,6 +80,7 @@ class EndingThreads:
                 call()
             except Exception:  # others have to be completed, too
                 _log.exception("a recording could not be completed")
+            del call  # an idle thread would keep the recording in memory
             with self._condition:
                 self._done += 1
 
