@@ -25,12 +25,15 @@ def loopback_of(host: str) -> tuple[str, ...]:
 def network_of(address: str) -> str:
     """Return what the addresses of one customer have in common: of IPv6 the /64 (RFC 6177).
 
-    Text that is not an address stays as it is.
+    An IPv4 address that is written as an IPv6 one is itself. Text that is not an address stays as
+    it is.
     """
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    if parsed.version == 4:
-        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((parsed, 64), strict=False))

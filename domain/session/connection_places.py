@@ -7,23 +7,23 @@ that does nothing gives way to a new one. Rules:
 - First go connections that have not completed a request. Of those, the address that has the most
   of them loses its oldest one: whoever opens many is the first to lose some.
 - Then go those that have completed one, the one that has been idle for longest first.
-- An address at its own limit displaces its own connections only.
+- An address at its own limit displaces its own connections only. The addresses of an IPv6 network
+  (/64) count as one.
 - Exempt connections (of trusted proxies) have no limit by address and never give way. They count
   in all.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
+from domain.session.addresses import network_of
+
 K = TypeVar("K", bound=Hashable)
-IPV6_SUBSCRIBER_BITS = 64
-"""An IPv6 subscriber has at least this network, with more addresses than can be counted."""
 
 
 class Stage(Enum):
@@ -74,7 +74,7 @@ class ConnectionPlaces(Generic[K]):
 
     def admit(self, key: K, address: str, *, is_exempt: bool = False) -> Admission[K]:
         """Give a new connection a place, or that of another one, or none."""
-        address = subscriber_of(address)
+        address = network_of(address)
         victim: K | None = None
         if not is_exempt and len(self._by_address.get(address, ())) == self._max_per_address:
             victim = self._first_of(address)
@@ -164,19 +164,3 @@ class ConnectionPlaces(Generic[K]):
             before == self._most_new and before not in self._addresses_with
         ):
             self._most_new = now  # counts change by one
-
-
-def subscriber_of(address: str) -> str:
-    """Return what stands for everybody who has an address: of IPv6, its network.
-
-    An address that is none stands for itself.
-    """
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, IPV6_SUBSCRIBER_BITS), strict=False))

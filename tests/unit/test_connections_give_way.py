@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.session.connection_places import Admission, ConnectionPlaces, Stage, subscriber_of
+from domain.session.addresses import network_of
+from domain.session.connection_places import Admission, ConnectionPlaces, Stage
 
 REFUSED: Admission[str] = Admission(is_admitted=False)
 
@@ -89,7 +90,7 @@ def test_proxies_have_no_limit_of_their_own_and_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "subscriber"),
+    ("address", "network"),
     [
         ("192.0.2.1", "192.0.2.1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
@@ -98,8 +99,8 @@ def test_proxies_have_no_limit_of_their_own_and_stay() -> None:
         ("", ""),
     ],
 )
-def test_an_ipv6_network_counts_as_one_address(address: str, subscriber: str) -> None:
-    assert subscriber_of(address) == subscriber
+def test_an_ipv6_network_counts_as_one_address(address: str, network: str) -> None:
+    assert network_of(address) == network
 
 
 STEPS = st.lists(
