@@ -172,13 +172,13 @@ class Listener:
 
     def _admit(self, accepted: socket.socket, address: str) -> None:
         guest = _Guest(accepted, self._loop.time() + FIRST_BYTE_S)
-        admission = self._places.admit(guest, address, is_exempt=self._is_exempt(address))
-        if not admission.is_admitted:
+        decision = self._places.admit(guest, address, is_exempt=self._is_exempt(address))
+        if not decision.is_admitted:
             self._refuse(guest)
             return
-        if admission.gives_way is not None:
+        if decision.gives_way is not None:
             self._displaced += 1
-            self._close(admission.gives_way)
+            self._close(decision.gives_way)
         self._guests.add(guest)
         self._loop.add_reader(accepted, self._begin, guest)
 

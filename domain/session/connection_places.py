@@ -38,7 +38,7 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Admission(Generic[K]):
+class Decision(Generic[K]):
     """What becomes of a new connection."""
 
     is_admitted: bool
@@ -72,25 +72,25 @@ class ConnectionPlaces(Generic[K]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def admit(self, key: K, address: str, *, is_exempt: bool = False) -> Admission[K]:
+    def admit(self, key: K, address: str, *, is_exempt: bool = False) -> Decision[K]:
         """Give a new connection a place, or that of another one, or none."""
         address = network_of(address)
         victim: K | None = None
         if not is_exempt and len(self._by_address.get(address, ())) == self._max_per_address:
             victim = self._first_of(address)
             if victim is None:
-                return Admission(is_admitted=False)
+                return Decision(is_admitted=False)
         elif len(self._places) >= self._max_connections:
             victim = self._first_of_all()
             if victim is None:
-                return Admission(is_admitted=False)
+                return Decision(is_admitted=False)
         if victim is not None:
             self.leave(victim)
         self._places[key] = _Place(address, is_exempt)
         if not is_exempt:
             self._by_address[address][key] = None
             self._add_new(key, address)
-        return Admission(is_admitted=True, gives_way=victim)
+        return Decision(is_admitted=True, gives_way=victim)
 
     def give_way(self) -> K | None:
         """Take the place of the connection that is the first to give way, and return its key."""

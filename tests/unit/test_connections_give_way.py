@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.session.addresses import network_of
-from domain.session.connection_places import Admission, ConnectionPlaces, Stage
+from domain.session.connection_places import ConnectionPlaces, Decision, Stage
 
-REFUSED: Admission[str] = Admission(is_admitted=False)
+REFUSED: Decision[str] = Decision(is_admitted=False)
 
 
 def places(total: int, per_address: int | None = None) -> ConnectionPlaces[str]:
     return ConnectionPlaces(max_connections=total, max_per_address=per_address)
 
 
-def displaced(admission: Admission[str]) -> str | None:
-    assert admission.is_admitted
-    return admission.gives_way
+def displaced(decision: Decision[str]) -> str | None:
+    assert decision.is_admitted
+    return decision.gives_way
 
 
 def test_the_oldest_that_has_completed_no_request_goes_first() -> None:
@@ -120,12 +120,12 @@ def test_limits_hold_whatever_happens(steps: list[tuple[str | Stage, int, int]])
     for number, (what, which, address) in enumerate(steps):
         key = sorted(held)[which % len(held)] if held else -1
         if what in ("admit", "exempt"):
-            admission = table.admit(number, f"10.0.0.{address}", is_exempt=what == "exempt")
-            if admission.gives_way is not None:
-                _, is_exempt, stage = held.pop(admission.gives_way)
+            decision = table.admit(number, f"10.0.0.{address}", is_exempt=what == "exempt")
+            if decision.gives_way is not None:
+                _, is_exempt, stage = held.pop(decision.gives_way)
                 assert not is_exempt
                 assert stage is not Stage.BUSY
-            if admission.is_admitted:
+            if decision.is_admitted:
                 held[number] = (address, what == "exempt", Stage.NEW)
             else:
                 assert len(held) == 8 or sum(item[0] == address for item in held.values()) >= 3
