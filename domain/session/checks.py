@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TypeAlias
 
+from domain.session.allowance import Allowance
+
 Address: TypeAlias = tuple[str, int]
 
 HOST_CHECKS, HOST_CHECKS_PER_S = 50, 5.0
@@ -33,35 +35,6 @@ _WILLING_S = 300.0
 """A host that has answered is not limited for so long: many clients may share its address."""
 _MAX_HOSTS = 4096
 _MAX_TARGETS = 256
-
-
-class Allowance:
-    """So much at once, and so much more each second (a token bucket)."""
-
-    __slots__ = ("_at", "_per_s", "left", "most")
-
-    def __init__(self, most: float, per_s: float) -> None:
-        self.most = most
-        self.left = most
-        self._per_s = per_s
-        self._at: float | None = None
-
-    def has(self, amount: float = 1.0, *, now: float) -> bool:
-        """Whether so much is left."""
-        if self._at is not None and self.left < self.most:
-            self.left = min(self.most, self.left + (now - self._at) * self._per_s)
-        self._at = now
-        return self.left >= amount
-
-    def take(self, amount: float = 1.0, *, now: float) -> bool:
-        """Take so much if it is left; return whether it was."""
-        if not self.has(amount, now=now):
-            return False
-        self.left -= amount
-        return True
-
-    def give_back(self, amount: float = 1.0) -> None:
-        self.left = min(self.most, self.left + amount)
 
 
 class CheckLimits:

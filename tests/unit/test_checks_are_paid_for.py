@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from domain.session import checks
-from domain.session.checks import Allowance, CheckBudget, CheckLimits
+from domain.session.allowance import Allowance
+from domain.session.checks import CheckBudget, CheckLimits
 
 SIZE = 100
 ALICE, BOB = ("198.51.100.7", 4444), ("203.0.113.7", 4444)

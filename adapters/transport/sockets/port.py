@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from aioice import stun
 
-from adapters.transport.sockets.budget import Budget
 from adapters.transport.sockets.datagrams import (
     MAX_DATAGRAMS,
     Datagram,
@@ -28,6 +27,7 @@ from adapters.transport.sockets.faults import Faults
 from adapters.transport.sockets.rounds import MAX_ROUND, PacedSocket
 from adapters.transport.sockets.sources import Sources
 from adapters.transport.sockets.stun_requests import HEADER_BYTES, is_authentic, username_of
+from domain.session.allowance import Allowance
 
 CONNECTING_S = 30.0
 """For how long DTLS is a sign of a handshake. Later, strangers could keep the port in a hurry."""
@@ -288,7 +288,7 @@ class UdpPort(PacedSocket):
         if transport is None:
             return
         is_known, now = source in transport.addresses, time.monotonic()
-        if not is_known and not transport.guesses.is_left(now=now):
+        if not is_known and not transport.guesses.has(now=now):
             return
         if is_authentic(data, transport.password):
             transport.protocol.datagram_received(data, decode_address(source))
@@ -313,8 +313,8 @@ class SharedTransport(asyncio.DatagramTransport):
         self.username = username
         self.password = protocol.password.encode()
         self.made_at = time.monotonic()
-        self.dtls = Budget(per_second=self.DTLS_PER_S, burst=self.DTLS_AT_ONCE)
-        self.guesses = Budget(per_second=self.GUESSES_PER_S, burst=self.GUESSES_PER_S)
+        self.dtls = Allowance(self.DTLS_AT_ONCE, self.DTLS_PER_S)
+        self.guesses = Allowance(self.GUESSES_PER_S, self.GUESSES_PER_S)
         self.addresses: set[bytes] = set()
         """Addresses of the peer that `UdpPort.learn` has noted."""
         self._is_closing = False
