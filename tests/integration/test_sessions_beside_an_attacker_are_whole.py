@@ -39,7 +39,7 @@ async def test_every_recording_is_whole_and_nothing_grows(
 
 
 def test_the_page_names_every_attack() -> None:
-    named = PAGE.read_text().partition("### The soak")[2]
+    named = PAGE.read_text().partition("## The soak")[2]
     for name in ATTACKS:
         assert f"| {name} |" in named
 
