@@ -129,7 +129,7 @@ class ServerSettings:
     max_connections_per_address: int = _setting(
         50,
         "Maximum number of HTTP connections from one address (IPv6: from one /64 network), divided "
-        "among the workers. Not for trusted proxies, nor if the host is loopback.",
+        "among the workers. Does not apply to trusted proxies, nor if the host is loopback.",
         low=1,
     )
     tls_cert: str | None = _setting(
@@ -175,11 +175,14 @@ class ServerSettings:
     )
     probe_private: bool = _setting(
         False,
-        "Check candidates with private addresses, too, where this server has to check those of its "
-        "clients (STUN, TURN, ICE-lite).",
+        "Also send connectivity checks to private addresses that clients name, where this server "
+        "has to check candidates (STUN, TURN, ICE-lite).",
     )
     max_candidates: int = _setting(
-        50, "ICE candidates that a connection takes at once, 6 more a minute.", low=1, high=100
+        50,
+        "Maximum number of ICE candidates that a connection takes at once; 6 more each minute.",
+        low=1,
+        high=100,
     )
     inactivity_timeout_s: float = _setting(
         30.0, "End a session that has received no packet for this long.", low=0.5, high=86_400
@@ -225,7 +228,7 @@ class ServerSettings:
     )
     max_unproven: int = _setting(
         40,
-        "Maximum number of sessions of one address without a media path yet, for each worker.",
+        "Maximum number of sessions of one address that have no media path yet, at each worker.",
         low=1,
     )
     offers_per_minute: int = _setting(
@@ -239,13 +242,20 @@ class ServerSettings:
         high=3_600,
     )
     max_packets_per_s: float = _setting(
-        1_000.0, "Packets a second of each track; further ones are left out.", low=100
+        1_000.0,
+        "Maximum number of packets a second of each track; further ones are left out.",
+        low=100,
     )
-    max_session_h: float = _setting(168.0, "End a session that lasts longer, in hours.", low=0.001)
-    max_session_gb: float = _setting(200.0, "End a session that has recorded more.", low=0.001)
+    max_session_h: float = _setting(
+        168.0, "End a session that lasts longer than this, in hours.", low=0.001
+    )
+    max_session_gb: float = _setting(
+        200.0, "End a session that has recorded more gigabytes than this.", low=0.001
+    )
     max_day_gb: float = _setting(
         1_000.0,
-        "Begin no new session when more was recorded within 24 hours; divided among the workers.",
+        "Begin no new session when more gigabytes than this were recorded within 24 hours; divided "
+        "among the workers.",
         low=0.001,
     )
     workers: int = _setting(
