@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -62,15 +61,6 @@ class AudioFormat:
             raise ValueError(f"sample_rate_hz is {self.sample_rate_hz}, not positive")
         if self.channels <= 0:
             raise ValueError(f"channels is {self.channels}, not positive")
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> AudioFormat:
-        """Read what `as_json` has written. Raises `KeyError`, `TypeError` or `ValueError`."""
-        return cls(
-            int(entry["sample_rate_hz"]),
-            int(entry["channels"]),
-            SampleFormat(entry["sample_format"]),
-        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields that state a format in ledgers, journals and requests."""
