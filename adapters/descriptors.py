@@ -3,7 +3,8 @@
 A recording that is being written needs descriptors to go on: for its next part and the journal of
 that, and for a moment to check, rename and sync what is complete. If connections have taken all of
 them by then, sound would be lost. So they are opened before the recording begins, and given up one
-by one when the system has no other.
+by one when the system has no other. `entrypoints/file_limit.py` sees to it that this seldom
+happens.
 """
 
 from __future__ import annotations

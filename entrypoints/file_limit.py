@@ -1,7 +1,9 @@
 """How many files and sockets a server's process may have open, and what they are for.
 
-A recording needs files until it is complete, so it has them before any connection: connections get
-what the sessions leave, and a flood of them takes nothing from a recording.
+A recording needs files until it is complete, so it has them before any HTTP connection: connections
+get what the sessions leave, and a flood of them takes nothing from a recording. This module only
+divides the limit. `adapters/descriptors.py` holds what recordings will need, in case that others
+take more than their share, or that the limit is too small.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import resource
 from entrypoints.settings import ServerSettings
 
 OF_PROCESS = 64
-"""Standard streams, listeners, UDP sockets, the index, name look-ups, connections being closed."""
+"""Standard streams, listeners, UDP sockets, the index, what the store keeps for a moment, name
+look-ups, connections being closed."""
 PER_SESSION = 10
 """A track has two files, and four while it begins a part or is completed; each TURN server has a
 socket. Clients with several tracks are few."""

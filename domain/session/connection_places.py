@@ -1,4 +1,4 @@
-"""Which connections a server keeps when it has as many as it may have.
+"""Which HTTP connections a server keeps when it has as many as it may have.
 
 Opening a connection costs a stranger nothing, so a full server does not only refuse. A connection
 that does nothing gives way to a new one. Rules:
@@ -27,7 +27,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Stage(Enum):
-    """What a connection is doing."""
+    """What an HTTP connection is doing."""
 
     NEW = auto()
     """It has not completed a request."""
@@ -54,7 +54,7 @@ class _Place:
 
 
 class ConnectionPlaces(Generic[K]):
-    """The connections that a server has, each under a key."""
+    """The HTTP connections that a server has, each under a key."""
 
     def __init__(self, *, max_connections: int, max_per_address: int | None) -> None:
         """Begin with none; `max_per_address` is None where addresses tell nothing."""

@@ -1,4 +1,7 @@
-"""Tells of faults that datagrams cause, so that nobody can fill a log with them."""
+"""Tells of faults that datagrams cause, so that nobody can fill a log with them.
+
+The log counts what repeats, too, but a flood must not even make a record for each datagram.
+"""
 
 from __future__ import annotations
 
