@@ -73,12 +73,17 @@ def open_sound(path: pathlib.Path, flags: int = os.O_RDONLY, *, follow: bool = F
     problem = ""
     if found.st_size > MAX_SOUND_BYTES:
         problem = f"it has {found.st_size} bytes, more than any recording"
-    elif found.st_size - on_disk > max(MAX_HOLES_BYTES, on_disk):
+    elif is_mostly_holes(found.st_size, on_disk):
         problem = f"only {on_disk} of its {found.st_size} bytes are on the disk"
     if problem:
         RESERVE.close(descriptor)
         raise Refused(problem, path)
     return descriptor
+
+
+def is_mostly_holes(size: int, on_disk: int) -> bool:
+    """Return whether so much of `size` bytes is not on the disk that it is not worth reading."""
+    return size - on_disk > max(MAX_HOLES_BYTES, on_disk)
 
 
 def open_own(path: pathlib.Path, flags: int, mode: int = PRIVATE) -> int:

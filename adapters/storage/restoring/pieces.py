@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from adapters.boot_time import boot_id
-from adapters.opening import BLOCK_BYTES, MAX_HOLES_BYTES
+from adapters.opening import BLOCK_BYTES, is_mostly_holes
 from adapters.storage.folder.disk import NotSynced, add_path, describe
 from adapters.storage.folder.part import RESERVE_BYTES
 from adapters.storage.restoring.flac import decode_piece
@@ -177,7 +177,7 @@ class SessionPieces:
             size, on_disk = _size(pcm)
             # another program has cut the file off
             notes.held.remove(size // width, notes.held.end)
-            if notes.held.total * width - on_disk > max(MAX_HOLES_BYTES, on_disk):
+            if is_mostly_holes(notes.held.total * width, on_disk):
                 raise JournalDamaged(f"{path}: what it says is not on the disk")
         return cls(shared, notes, journal)
 
