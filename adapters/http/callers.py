@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from adapters.http.nodes import is_from_node
 from adapters.http.routes import Handler
 from domain.errors import SettingInvalid
+from domain.session.addresses import usual_address
 from domain.session.caller import Caller
 
 CALLER = web.RequestKey("caller", Caller)
@@ -41,11 +42,11 @@ class Callers:
 
     def _address_of(self, request: web.Request) -> str:
         """Return the address of the last hop that is not trusted; the proxies add theirs."""
-        address = "" if is_from_node(request) else _normal(request.remote or "")
+        address = "" if is_from_node(request) else usual_address(request.remote or "")
         for hop in reversed(_hops(request.headers.getall(hdrs.X_FORWARDED_FOR, ()))):
             if address and not self.is_trusted(address):
                 break
-            address = _normal(hop)
+            address = usual_address(hop)
             if not address:  # what comes before it cannot be trusted either
                 break
         return address
@@ -63,13 +64,3 @@ def caller_of(request: web.Request) -> Caller:
 def _hops(lines: Iterable[str]) -> list[str]:
     text = ",".join(lines)
     return text.split(",") if text and len(text) <= _MAX_CHARACTERS else []
-
-
-def _normal(text: str) -> str:
-    """Return an IP address in its usual spelling; empty if it is none."""
-    try:
-        address = ipaddress.ip_address(text.strip().partition("%")[0])
-    except ValueError:
-        return ""
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)

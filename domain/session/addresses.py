@@ -22,18 +22,25 @@ def loopback_of(host: str) -> tuple[str, ...]:
     return ("::1",) if ":" in host else ("127.0.0.1",)
 
 
+def usual_address(text: str) -> str:
+    """Return an IP address in its usual spelling and without a scope; empty if it is none.
+
+    An IPv4 address that is written as an IPv6 one is an IPv4 address.
+    """
+    try:
+        address = ipaddress.ip_address(text.strip().partition("%")[0])
+    except ValueError:
+        return ""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
 def network_of(address: str) -> str:
     """Return what the addresses of one customer have in common: of IPv6 the /64 (RFC 6177).
 
-    An IPv4 address that is written as an IPv6 one is itself. Text that is not an address stays as
-    it is.
+    Text that is not an address stays as it is.
     """
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
+    usual = usual_address(address)
+    if ":" not in usual:
+        return usual or address
+    return str(ipaddress.ip_network((usual, 64), strict=False))
