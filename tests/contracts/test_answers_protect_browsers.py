@@ -11,9 +11,8 @@ import pytest
 
 from adapters.http.tls import TlsFiles
 from tests.fakes.http import FakeSessions, http_server
-from tests.rigs.idle import trusting_nobody
 from tests.rigs.requests import JSON, get, post
-from tests.rigs.tls import self_signed
+from tests.rigs.tls import self_signed, trusting_anybody
 
 ALWAYS = {
     "x-content-type-options": "nosniff",
@@ -61,7 +60,7 @@ def exchange(port: int, request: bytes, context: ssl.SSLContext | None) -> tuple
 async def test_every_answer_has_them(name: str, hsts: bool, tmp_path: pathlib.Path) -> None:
     tls, context = None, None
     if hsts:
-        tls, context = TlsFiles(*self_signed(tmp_path)), trusting_nobody()
+        tls, context = TlsFiles(*self_signed(tmp_path)), trusting_anybody()
     server = http_server(FakeSessions(), token="token", tls=tls, hsts=hsts)
     port = int((await server.start()).rpartition(":")[2])
     status, request = REQUESTS[name]

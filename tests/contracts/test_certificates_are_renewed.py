@@ -15,8 +15,7 @@ from adapters.http import tls
 from adapters.http.tls import PassphraseNeeded, TlsFiles
 from domain.errors import SettingInvalid
 from tests.fakes.http import FakeSessions, http_server
-from tests.rigs.idle import trusting_nobody
-from tests.rigs.tls import self_signed
+from tests.rigs.tls import self_signed, trusting_anybody
 
 
 def folder(path: pathlib.Path) -> pathlib.Path:
@@ -28,7 +27,7 @@ def certificate_at(port: int, context: ssl.SSLContext | None = None) -> tuple[by
     """Return the certificate that a server shows, and the cipher that it chose."""
     with (
         socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
-        (context or trusting_nobody()).wrap_socket(plain) as secure,
+        (context or trusting_anybody()).wrap_socket(plain) as secure,
     ):
         certificate, cipher = secure.getpeercert(binary_form=True), secure.cipher()
         assert certificate is not None
@@ -140,7 +139,7 @@ async def test_old_versions_and_ciphers_are_refused(tmp_path: pathlib.Path) -> N
     port = int((await server.start()).rpartition(":")[2])
 
     def client(version: ssl.TLSVersion, ciphers: str) -> ssl.SSLContext:
-        context = trusting_nobody()
+        context = trusting_anybody()
         context.minimum_version = context.maximum_version = version
         context.set_ciphers(ciphers)
         return context
@@ -173,7 +172,7 @@ def test_sessions_of_tls_do_not_pile_up(
 ) -> None:
     monkeypatch.setattr(tls, "MAX_CACHED_SESSIONS", 1)
     files = TlsFiles(*self_signed(tmp_path))
-    client = trusting_nobody()
+    client = trusting_anybody()
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     client.options |= ssl.OP_NO_TICKET
     used = files.context

@@ -23,9 +23,9 @@ from adapters.http.connections import HttpConnection
 from adapters.http.server import ConnectionLimits, SignalingServer
 from adapters.http.tls import TlsFiles
 from tests.fakes.http import FakeSessions, http_server
-from tests.rigs.idle import client_hello, trusting_nobody
+from tests.rigs.idle import client_hello
 from tests.rigs.requests import get, post
-from tests.rigs.tls import self_signed
+from tests.rigs.tls import self_signed, trusting_anybody
 
 SOON_S = 0.2
 WAIT_S = 30.0
@@ -127,9 +127,9 @@ async def test_a_handshake_has_a_deadline(sent: bytes, tmp_path: pathlib.Path) -
         writer.write(sent)
         answer = await all_of(reader)
         assert bool(answer) == (len(sent) > 1)  # the ServerHello
-        async with connected(address, ssl=trusting_nobody()) as (reader, writer):
+        async with connected(address, ssl=trusting_anybody()) as (reader, writer):
             assert await all_of(reader) == b""  # no request after the handshake
-        async with connected(address, ssl=trusting_nobody()) as (reader, writer):
+        async with connected(address, ssl=trusting_anybody()) as (reader, writer):
             writer.write(KEPT)
             assert (await answer_of(reader)).startswith(b"HTTP/1.1 200")
 
@@ -159,7 +159,7 @@ async def test_an_answer_that_nobody_reads_does_not_stay(
         return app
 
     server.make_application = with_endless  # type: ignore[method-assign]
-    context = trusting_nobody() if secure else None
+    context = trusting_anybody() if secure else None
     gc.collect()  # what earlier tests have left
     async with started(server) as address, connected(address, ssl=context) as (_, writer):
         writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -341,7 +341,7 @@ async def test_connections_are_freed_without_the_collector(
     secure: bool, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tls = TlsFiles(*self_signed(tmp_path)) if secure else None
-    context = trusting_nobody() if secure else None
+    context = trusting_anybody() if secure else None
     ways: list[Callable[[tuple[str, int]], Any]] = [
         lambda address: _leave(address, KEPT, context),
         lambda address: _leave(address, b"", context),

@@ -28,11 +28,10 @@ from tests.rigs.idle import (
     say,
     say_nothing,
     shake_hands,
-    trusting_nobody,
 )
 from tests.rigs.processes import Server, environment, gapless, serving
 from tests.rigs.requests import get
-from tests.rigs.tls import self_signed
+from tests.rigs.tls import self_signed, trusting_anybody
 
 EACH_BYTES = 130_000
 """The most that a TLS connection may cost, whatever it does; asyncio's own server takes 306 kB."""
@@ -43,7 +42,7 @@ HEAD = get(b"/health", b"localhost")[:-2]
 async def recorded(server: Server) -> AsyncIterator[tuple[Publishing, Remote]]:
     """Stream to a server in real time until the block is left; then end the session."""
     secure = server.url.startswith("https")
-    connector = aiohttp.TCPConnector(ssl=trusting_nobody() if secure else True, force_close=True)
+    connector = aiohttp.TCPConnector(ssl=trusting_anybody() if secure else True, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as http:
         client = Publishing(Remote(server.url, http))
         await client.start()

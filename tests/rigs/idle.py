@@ -13,23 +13,17 @@ from contextlib import contextmanager
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from tests.rigs.tls import trusting_anybody
+
 Begin: TypeAlias = Callable[[socket.socket], socket.socket]
 """What a connection does before it idles; it returns the socket to keep."""
-
-
-def trusting_nobody() -> ssl.SSLContext:
-    """Return a context for clients that do not look at certificates."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def client_hello() -> bytes:
     """Return the first message of a TLS handshake."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
-        trusting_nobody().wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
+        trusting_anybody().wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
     return outgoing.read()
 
 
@@ -46,7 +40,7 @@ def say(data: bytes) -> Begin:
 
 
 def shake_hands() -> Begin:
-    context = trusting_nobody()
+    context = trusting_anybody()
 
     def begin(connected: socket.socket) -> socket.socket:
         return context.wrap_socket(connected)

@@ -1,10 +1,11 @@
-"""Creates self-signed certificates."""
+"""Self-signed certificates, and clients that accept them."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
 import pathlib
+import ssl
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -35,3 +36,11 @@ def self_signed(folder: pathlib.Path, address: str = "127.0.0.1") -> tuple[str, 
         key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+def trusting_anybody() -> ssl.SSLContext:
+    """Return a context for clients that accept any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

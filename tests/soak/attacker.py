@@ -38,7 +38,7 @@ ATTACKS: dict[str, Attack] = {
     "timestamps that jump": sessions.timestamps_that_jump,
     "wrong pieces": sessions.wrong_pieces,
     "junk datagrams": others.junk_datagrams,
-    "datagrams of 12 bytes": others.two_byte_datagrams,
+    "datagrams of 12 bytes": others.datagrams_of_12_bytes,
     "forged checks": others.forged_checks,
     "hostile files": others.hostile_files,
 }

@@ -14,7 +14,8 @@ from entrypoints.container import ClientContainer
 from entrypoints.settings import ClientSettings
 from tests.fakes.events import SeenByClient
 from tests.rigs.requests import BIG, JSON, SDP, get, hostile_requests, post
-from tests.soak.target import Outcome, Target, careless, sent, status_of
+from tests.rigs.tls import trusting_anybody
+from tests.soak.target import Outcome, Target, sent, status_of
 
 _AT_ONCE = 200
 """Connections that an attack holds open."""
@@ -51,7 +52,7 @@ async def half_a_tls_handshake(target: Target) -> Outcome:
     """Send a ClientHello byte by byte, but for the last one."""
     reading, writing = ssl.MemoryBIO(), ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
-        careless().wrap_bio(reading, writing).do_handshake()
+        trusting_anybody().wrap_bio(reading, writing).do_handshake()
     return await _drip(target, writing.read()[:-1], tls=False)
 
 

@@ -52,7 +52,7 @@ async def forged_checks(target: Target) -> Outcome:
     return outcome
 
 
-async def two_byte_datagrams(target: Target) -> Outcome:
+async def datagrams_of_12_bytes(target: Target) -> Outcome:
     """Datagrams of 12 bytes and less: as many as cost their sender least."""
     outcome, deadline = Outcome(), target.deadline()
     datagrams = [data[:12] for data in junk([], target.chance)]

@@ -6,7 +6,6 @@ import asyncio
 import collections
 import contextlib
 import random
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from tests.rigs.clients import Remote
+from tests.rigs.tls import trusting_anybody
 
 Outcome = collections.Counter[str]
 """How often each answer came: a status, or how the connection ended."""
@@ -69,7 +69,7 @@ class Target:
         async with asyncio.timeout(SEEN * 5):
             return await asyncio.open_connection(
                 self.host, self.port, local_addr=self.address(),
-                ssl=careless() if with_tls else None,
+                ssl=trusting_anybody() if with_tls else None,
             )  # fmt: skip
 
     async def tell(self, request: bytes) -> str:
@@ -95,7 +95,9 @@ class Target:
     async def http(self, *, token: str | None = None) -> AsyncIterator[Remote]:
         """Requests as a client sends them, from one of the attacker's addresses."""
         connector = aiohttp.TCPConnector(
-            local_addr=self.address(), ssl=careless() if self.is_tls else True, force_close=True
+            local_addr=self.address(),
+            ssl=trusting_anybody() if self.is_tls else True,
+            force_close=True,
         )
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         timeout = aiohttp.ClientTimeout(total=SEEN * 10)
@@ -103,14 +105,6 @@ class Target:
             connector=connector, headers=headers, timeout=timeout
         ) as http:
             yield Remote(self.url, http)
-
-
-def careless() -> ssl.SSLContext:
-    """TLS that accepts any certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def status_of(answer: bytes) -> str:
