@@ -13,7 +13,7 @@ from typing import Any
 from domain.errors import SettingInvalid
 from domain.recording.ledger import RestoreMode
 from domain.session.addresses import is_loopback
-from domain.session.ice import IceServer
+from domain.session.ice import MAX_CANDIDATES, IceServer
 from domain.session.placement import MAX_NODES
 
 
@@ -182,7 +182,7 @@ class ServerSettings:
         50,
         "Maximum number of ICE candidates that a connection takes at once; 6 more each minute.",
         low=1,
-        high=100,
+        high=MAX_CANDIDATES,
     )
     inactivity_timeout_s: float = _setting(
         30.0, "End a session that has received no packet for this long.", low=0.5, high=86_400

@@ -9,12 +9,10 @@ import re
 from dataclasses import dataclass
 
 from domain.errors import CandidateRejected
-from domain.session.ice import IceDescription, are_ice_credentials
+from domain.session.ice import MAX_CANDIDATES, IceDescription, are_ice_credentials
 
 CONTENT_TYPE = "application/trickle-ice-sdpfrag"
 MAX_LINES = 1000
-MAX_CANDIDATES = 100
-"""Further candidates of a fragment are ignored; the setting `max_candidates` cannot be larger."""
 _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}")  # RFC 8866 § 9
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from domain.errors import SettingInvalid
 
+MAX_CANDIDATES = 100
+"""Candidates of one m-line or fragment that are read; the setting `max_candidates` goes so far."""
 _USERNAME = re.compile("[A-Za-z0-9+/]{4,256}")
 _PASSWORD = re.compile("[A-Za-z0-9+/]{22,256}")
 

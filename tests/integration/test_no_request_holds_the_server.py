@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from adapters.transport.sdp.limits import MAX_CANDIDATES, MAX_FORMATS, MAX_MEDIA_LINES
+from adapters.transport.sdp.limits import MAX_FORMATS, MAX_MEDIA_LINES
 from adapters.transport.sdp.parsing import parse_offer
 from domain.errors import OfferRejected
+from domain.session.ice import MAX_CANDIDATES
 from tests.rigs.clients import Local, Publishing, local_server
 from tests.rigs.requests import hostile_requests, post
 

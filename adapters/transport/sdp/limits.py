@@ -12,8 +12,6 @@ MAX_SDP_LINES = 3000
 MAX_MEDIA_LINES = 128
 MAX_FORMATS = 128
 """Formats of one m-line: RTP has no more payload types."""
-MAX_CANDIDATES = 100
-"""Candidates of one m-line that are read; the setting `max_candidates` cannot be larger."""
 MAX_ATTRIBUTES = {"group": 16, "rtpmap": 128, "fmtp": 256, "extmap": 256}
 """Attributes of one m-line, or of the session, by name."""
 

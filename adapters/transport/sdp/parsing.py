@@ -17,7 +17,7 @@ from adapters.transport.sdp.descriptions import (
     RemoteDescription,
 )
 from adapters.transport.sdp.extensions import read_extensions
-from adapters.transport.sdp.limits import MAX_CANDIDATES, check_counts, check_size
+from adapters.transport.sdp.limits import check_counts, check_size
 from adapters.transport.sdp.retransmission import read_retransmission
 from adapters.transport.sdp.syntax import (
     Attribute,
@@ -26,7 +26,7 @@ from adapters.transport.sdp.syntax import (
 )
 from domain.errors import CandidateRejected, OfferRejected
 from domain.recording.naming import MAX_TRACKS
-from domain.session.ice import are_ice_credentials
+from domain.session.ice import MAX_CANDIDATES, are_ice_credentials
 
 MAX_SSRCS = 16
 """Announced sources of one m-line that are remembered."""
