@@ -1,10 +1,11 @@
 """How the nodes of a server divide its sessions among themselves.
 
-A session lives on the node that a keyed hash of its id tells. All nodes of a server share the key,
-which is new each time that the server starts: nobody else learns from an id to which node it leads,
-or how many there are. The id is a hash of the session's secret, so that a secret leads to the same
-node as the id, whatever the key and the number of nodes are. After a new start, both lead to the
-node that has recovered the session. A node draws secrets for a new session until one is its own.
+A keyed hash of a session's id says on which node the session lives. All nodes of a server share the
+key, which is new each time that the server starts: nobody else learns from an id to which node it
+leads, or how many there are. The id is a hash of the session's secret, so that a secret leads to
+the same node as the id, whatever the key and the number of nodes are. After a new start, both lead
+to the node that has recovered the session. A node draws secrets for a new session until one is its
+own.
 
 A new offer is assigned to the node with the fewest sessions. The digest of the offer determines
 which node makes that decision. Nodes that are not running or do not respond take part in neither.

@@ -11,7 +11,7 @@ import struct
 _log = logging.getLogger("gapless")
 
 LOOK_S = 1.0
-"""How often is looked for drops."""
+"""How often drops are looked for."""
 TELL_S = 60.0
 """The shortest time between two lines of log."""
 _SO_MEMINFO = 55  # <asm-generic/socket.h>
