@@ -23,13 +23,12 @@ from tests.rigs.idle import (
     client_hello,
     idling,
     is_open,
-    open_descriptors,
     peak_memory,
     say,
     say_nothing,
     shake_hands,
 )
-from tests.rigs.processes import Server, environment, gapless, serving
+from tests.rigs.processes import Server, environment, gapless, open_descriptors, serving
 from tests.rigs.requests import get
 from tests.rigs.tls import self_signed, trusting_anybody
 

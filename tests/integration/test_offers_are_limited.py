@@ -17,7 +17,7 @@ import pytest
 
 from tests.rigs.clients import Publishing, Remote
 from tests.rigs.comers import an_offer, renamed
-from tests.rigs.processes import Server, serving
+from tests.rigs.processes import Server, open_descriptors, serving
 
 ATTACKER, CLASSROOM, SPEAKER = (f"203.0.113.{number}" for number in range(1, 4))
 PROXIED = ("--trusted-proxies", "127.0.0.1")
@@ -50,10 +50,6 @@ class Behind(Remote):
 def resident_bytes(process: int) -> int:
     pages = pathlib.Path(f"/proc/{process}/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def descriptors(process: int) -> int:
-    return len(list(pathlib.Path(f"/proc/{process}/fd").iterdir()))
 
 
 async def session_count(server: Remote) -> int:
@@ -206,14 +202,14 @@ async def test_who_hangs_up_leaves_nothing(tmp_path: pathlib.Path) -> None:
             hang_up(served, renamed(offer, 0))  # the first session opens what the store keeps open
             await asyncio.to_thread(served.process.wait_for, "session ended: inactive")
             assert await session_count(server) == 0  # over the connection that is used below
-            before = descriptors(process)
+            before = open_descriptors(process)
             for number in range(1, 31):
                 hang_up(served, renamed(offer, number))
             for _ in range(30):
                 await asyncio.to_thread(served.process.wait_for, "session ended: inactive")
             assert await session_count(server) == 0
             async with asyncio.timeout(10):
-                while descriptors(process) > before:
+                while open_descriptors(process) > before:
                     await asyncio.sleep(0.05)
 
 

@@ -89,13 +89,9 @@ def is_open(connected: socket.socket) -> bool:
 
 
 def peak_memory(process_id: int, *, reset: bool = False) -> int:
-    """Return the most memory that a process has had (VmHWM), in bytes, and forget it."""
+    """Return the most memory that a process has had (VmHWM), in bytes; `reset` forgets it."""
     text = pathlib.Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
     (line,) = (line for line in text.splitlines() if line.startswith("VmHWM"))
     if reset:
         pathlib.Path(f"/proc/{process_id}/clear_refs").write_text("5")  # proc(5)
     return int(line.split()[1]) * 1024
-
-
-def open_descriptors(process_id: int) -> int:
-    return sum(1 for _ in pathlib.Path(f"/proc/{process_id}/fd").iterdir())

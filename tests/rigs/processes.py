@@ -179,6 +179,10 @@ def worker_of(session: str, parent: int) -> int:
     raise AssertionError(f"no worker records the session {session}")
 
 
+def open_descriptors(process_id: int) -> int:
+    return sum(1 for _ in pathlib.Path(f"/proc/{process_id}/fd").iterdir())
+
+
 def read(path: pathlib.Path) -> tuple[npt.NDArray[np.float64], int]:
     """Return the first channel of a file, and its sample rate."""
     samples, rate = soundfile.read(str(path), dtype="float64", always_2d=True)
