@@ -13,6 +13,9 @@ _PLAIN = 0x80
 """The first byte of a packet of version 2 without padding, extension or CSRCs."""
 _ONE_BYTE, _TWO_BYTE = 0xBEDE, 0x1000
 """Header extensions whose elements have headers of one or two bytes (RFC 8285 § 4.2, § 4.3)."""
+_MAX_ELEMENTS = 64
+"""Elements of a header extension that are looked at, bytes of padding included. Two thousand would
+cost as much as a hundred packets."""
 
 
 @dataclass(slots=True)
@@ -81,7 +84,9 @@ def header_extension(data: bytes, identifier: int) -> bytes | None:
     if not is_one_byte and profile & 0xFFF0 != _TWO_BYTE:
         return None
     at = start + 4
-    while at < end:
+    for _ in range(_MAX_ELEMENTS):
+        if at >= end:
+            break
         if data[at] == 0:  # padding
             at += 1
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +31,7 @@ def two_byte(identifier: int, value: bytes) -> bytes:
 
 
 one_byte_elements = st.dictionaries(st.integers(1, 14), st.binary(min_size=1, max_size=16))
-two_byte_elements = st.dictionaries(st.integers(1, 255), st.binary(max_size=255))
+two_byte_elements = st.dictionaries(st.integers(1, 255), st.binary(max_size=255), max_size=16)
 
 
 @given(elements=one_byte_elements, padding=st.integers(0, 3), csrcs=st.integers(0, 15))
@@ -65,6 +66,17 @@ def test_an_element_that_exceeds_the_extension_is_no_element() -> None:
     assert header_extension(packet_with(ONE_BYTE, b"\x1fabc"), 1) is None
     assert header_extension(packet_with(TWO_BYTE, b"\x01\x09ab"), 1) is None
     assert header_extension(packet_with(TWO_BYTE, b"\x02\x01a\x01"), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("profile", "filling"), [(ONE_BYTE, b"\0"), (ONE_BYTE, b"\x20x"), (TWO_BYTE, b"\x02\0")]
+)
+def test_elements_are_not_looked_for_without_end(profile: int, filling: bytes) -> None:
+    """A packet has room for two thousand, which would take half a millisecond."""
+    for count, found in ((60, b"mid"), (500, None)):
+        write = one_byte if profile == ONE_BYTE else two_byte
+        data = packet_with(profile, count * filling + write(1, b"mid"))
+        assert header_extension(data, 1) == found
 
 
 def test_a_packet_without_a_known_extension_has_no_elements() -> None:
