@@ -48,6 +48,11 @@ class PaceLimit:
         took_s = max(took_s, (recorded_s - self._max_burst_s) / MAX_FAST)
         self._began_at = ended_at - took_s
 
+    def passed(self, seconds: float) -> None:
+        """Note time that has passed although the clock does not say so: it was set back."""
+        if self._began_at is not None:
+            self._began_at -= seconds
+
     def admits(self, end_s: float, *, now: float) -> bool:
         """Return whether a recording may be `end_s` seconds long with what has arrived by `now`."""
         if end_s <= self.admitted_s:

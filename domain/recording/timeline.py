@@ -141,6 +141,8 @@ class Timeline:
         self._may_overlap = self._may_overlap and overlap == length
         self.position += gap + length - overlap
         is_set_back, self._was_resumed = self._is_set_back(now), False
+        if is_set_back and not broken:
+            self._pace.passed(gap / self._sample_rate_hz)
         if self._last_now is None or is_set_back or now > self._last_now:
             # of two connections that overlap, the later packet tells how far the sound has got
             self._last_now = now
@@ -160,11 +162,11 @@ class Timeline:
     def _is_plausible(self, offset: int, length: int, now: float) -> bool:
         if offset <= 0:
             return True
+        if self._is_set_back(now):
+            return offset <= self._max_gap
         end_s = (self.position + offset + length) / self._sample_rate_hz
         if not self._pace.admits(end_s, now=now):
             return False
-        if self._is_set_back(now):
-            return offset <= self._max_gap
         lead = self._lead_s(self.position + offset, now)
         allowed = MAX_LEAD_S + MAX_SKEW * (now - self._anchored_at)
         return offset <= self._max_gap and lead <= self._anchor_lead_s + allowed

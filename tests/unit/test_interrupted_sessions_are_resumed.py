@@ -132,6 +132,23 @@ async def test_the_stream_continues_at_its_timestamps() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("down_s", [61.0, -3600.0], ids=["right", "set back"])
+async def test_a_long_outage_is_as_long_as_the_timestamps_say_whatever_the_clock(
+    down_s: float,
+) -> None:
+    """A short recording is further ahead of a clock that was set back than sound may be."""
+    server = restarted(down_s=down_s)
+    await resume(server)
+    speak(server, *range(3100, 4000))
+    await server.sessions.delete("session")
+    (stored,) = server.store.recordings.values()
+    assert stored.ledger["spans"] == [
+        {"start": 0, "length": BEFORE, "kind": "received"},
+        {"start": BEFORE, "length": 3050 * 960, "kind": "silence"},
+        {"start": 3100 * 960, "length": 900 * 960, "kind": "received"},
+    ]
+
+
 async def test_another_source_continues_at_the_time_of_the_clock() -> None:
     server = restarted(down_s=5.0)
     await resume(server)
