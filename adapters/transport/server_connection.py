@@ -33,7 +33,7 @@ from adapters.transport.sdp.descriptions import RemoteDescription
 from adapters.transport.sdp.extensions import CAPTURE_TIME_URI
 from adapters.transport.sdp.writing import negotiated_mid_extension
 from adapters.transport.sockets.datagrams import Datagram
-from adapters.transport.srtp import Replayed
+from adapters.transport.srtp import Replayed, Unprotector
 from domain.errors import CandidateRejected, ConnectionFailed, PacketInvalid
 from domain.ports.clock import Clock, Spawner
 from domain.ports.media import MediaSink, RemoteTrack
@@ -214,7 +214,7 @@ class ServerPeerConnection:
         for data, arrived in datagrams:
             try:
                 if len(data) > 1 and 192 <= data[1] <= 223:  # as `is_rtcp`, without the call
-                    reports = self._reported(unprotector.rtcp(data), arrived)
+                    reports = self._reported(unprotector, data, arrived)
                     if reports and packets:  # they are compared with the packets before them
                         self._sink.packets_received(0, packets)
                         packets = []
@@ -225,11 +225,15 @@ class ServerPeerConnection:
             except Replayed:
                 self._replayed(data, arrived)
                 continue
-            except (pylibsrtp.Error, PacketInvalid, ValueError):  # ValueError: too long, or no RTCP
+            except PacketInvalid:
+                self.rejected += 1
+                unprotector.authenticated(int.from_bytes(data[8:12], "big"))
+                continue
+            except (pylibsrtp.Error, ValueError):  # ValueError: too long, or no RTCP
                 self.rejected += 1
                 continue
             if packet.ssrc != self._latest_source:
-                self._source_changed(packet.ssrc)
+                self._source_changed(packet.ssrc, unprotector)
             if packet.payload_type not in unwanted:
                 if capture_time is not None:
                     packet.captured_s = captured_s(plain, capture_time)
@@ -252,7 +256,7 @@ class ServerPeerConnection:
         for data, arrived in datagrams:
             try:
                 if len(data) > 1 and 192 <= data[1] <= 223:
-                    reports = self._reported(unprotector.rtcp(data), arrived)
+                    reports = self._reported(unprotector, data, arrived)
                     if reports:
                         self._deliver(received)
                         received = {}
@@ -263,11 +267,15 @@ class ServerPeerConnection:
             except Replayed:
                 self._replayed(data, arrived)
                 continue
-            except (pylibsrtp.Error, PacketInvalid, ValueError):
+            except PacketInvalid:
+                self.rejected += 1
+                unprotector.authenticated(int.from_bytes(data[8:12], "big"))
+                continue
+            except (pylibsrtp.Error, ValueError):
                 self.rejected += 1
                 continue
             if packet.ssrc != self._latest_source:
-                self._source_changed(packet.ssrc)
+                self._source_changed(packet.ssrc, unprotector)
             track = demultiplexer.track_of(packet, plain)
             if track is None and packet.payload_type not in unwanted:
                 # the track rejects and counts a packet that its source sent with another codec
@@ -282,8 +290,9 @@ class ServerPeerConnection:
                 received.setdefault(track, []).append(restored)
         self._deliver(received)
 
-    def _source_changed(self, ssrc: int) -> None:
+    def _source_changed(self, ssrc: int, unprotector: Unprotector) -> None:
         self._latest_source = ssrc
+        unprotector.authenticated(ssrc)
         self._transport.ice.add_source(ssrc)
 
     def _replayed(self, data: bytes, arrived: float) -> None:
@@ -299,9 +308,16 @@ class ServerPeerConnection:
         for track, packets in received.items():
             self._sink.packets_received(track, packets)
 
-    def _reported(self, data: bytes, arrived: float) -> Sequence[SenderReport]:
-        """Return the sender reports in an RTCP packet. Raises `ValueError`."""
-        latest, reports = self._sender_reports, list(sender_reports(data, arrived))
+    def _reported(
+        self, unprotector: Unprotector, data: bytes, arrived: float
+    ) -> Sequence[SenderReport]:
+        """Return the sender reports in an SRTCP packet.
+
+        Raises `pylibsrtp.Error`, and `ValueError` if it is too long, or no RTCP.
+        """
+        plain = unprotector.rtcp(data)
+        unprotector.authenticated(int.from_bytes(data[4:8], "big"))
+        latest, reports = self._sender_reports, list(sender_reports(plain, arrived))
         for report in reports:
             if report.ssrc not in latest and len(latest) >= _MAX_SENDERS:
                 del latest[next(iter(latest))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,10 @@ _MAX_BYTES = 2048
 _MAX_TRAILER_BYTES = 144
 """The most that libsrtp appends to a packet; it does not check the size of the buffer."""
 
+
+MAX_SOURCES = 256
+"""SSRCs of a session whose state is kept: libsrtp makes one for each, and looks through all of them
+for each packet. A connection has 16 tracks, each with a stream for retransmissions."""
 
 _REPLAY_FAIL = 9
 """libsrtp's ``srtp_err_status_replay_fail``."""
@@ -57,15 +62,32 @@ class Unprotector:
     Different sessions may be used in different threads. There is no lock, because it would cost
     a twentieth of what libsrtp takes for a packet.
 
-    Both functions raise `pylibsrtp.Error`, and `ValueError` for a packet that is too long.
+    Both functions raise `pylibsrtp.Error`, and `ValueError` for a packet that is too long. Call
+    `authenticated` after them, at least when the source has changed.
     """
 
-    __slots__ = ("rtcp", "rtp")
+    __slots__ = ("_session", "_sources", "rtcp", "rtp")
 
     def __init__(self, session: pylibsrtp.Session) -> None:
         memory = _Memory()
         self.rtp = _Processor(session, _UNPROTECT, memory).process
         self.rtcp = _Processor(session, _UNPROTECT_RTCP, memory).process
+        self._session = session
+        self._sources: OrderedDict[int, None] = OrderedDict()  # the latest one last
+
+    def authenticated(self, ssrc: int) -> None:
+        """Note the source of a packet; beyond `MAX_SOURCES` forget the oldest one.
+
+        What is forgotten begins anew with its next packet.
+        """
+        sources = self._sources
+        if ssrc in sources:
+            sources.move_to_end(ssrc)
+            return
+        sources[ssrc] = None
+        if len(sources) > MAX_SOURCES:
+            forgotten, _ = sources.popitem(last=False)
+            self._session.remove_stream(forgotten)
 
 
 class Protector:
