@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 from collections import deque
@@ -32,6 +33,7 @@ from adapters.transport.rtcp.schedule import ReportSchedule
 from adapters.transport.sdp.descriptions import RemoteDescription
 from adapters.transport.sdp.extensions import CAPTURE_TIME_URI
 from adapters.transport.sdp.writing import negotiated_mid_extension
+from adapters.transport.sockets.budget import Budget
 from adapters.transport.sockets.datagrams import Datagram
 from adapters.transport.srtp import Replayed, Unprotector
 from domain.errors import CandidateRejected, ConnectionFailed, PacketInvalid
@@ -48,6 +50,9 @@ MAX_DRAIN_S = 1.0
 """How long `drain` reads on after `DRAIN_S` if packets arrive faster than they are read."""
 _MAX_EARLY_PACKETS = 64
 """Packets kept while the last flight of the handshake is still under way (1.3 s of 20 ms)."""
+REPORTS_PER_S, MAX_REPORTS = 100, 500
+"""Packets of reports that are looked at, in the long run and at once. 16 tracks send 20 a second at
+most; nothing else limits them, as the rate of packets does sound."""
 _MAX_SENDERS = 2 * MAX_BLOCKS
 """Sources whose latest sender reports are kept."""
 # shared by all connections: an empty deque takes 0.7 kB
@@ -88,6 +93,7 @@ class ServerPeerConnection:
         self._latest_source = -1  # the SSRC of the latest packet
         self._description = source_description(self._ssrc, "gapless")
         self._sender_reports: dict[int, SenderReport] = {}  # the latest one of each source
+        self._report_budget = Budget(per_second=REPORTS_PER_S, burst=MAX_REPORTS)
         extensions = (track.extensions.get(CAPTURE_TIME_URI) for track in offer.tracks)
         self._capture_times = [None if item is None else item.id for item in extensions]
         self.tracks = tracks
@@ -317,7 +323,10 @@ class ServerPeerConnection:
         """
         plain = unprotector.rtcp(data)
         unprotector.authenticated(int.from_bytes(data[4:8], "big"))
-        latest, reports = self._sender_reports, list(sender_reports(plain, arrived))
+        if not self._report_budget.take(now=arrived):
+            return ()
+        latest = self._sender_reports
+        reports = list(itertools.islice(sender_reports(plain, arrived), MAX_BLOCKS))
         for report in reports:
             if report.ssrc not in latest and len(latest) >= _MAX_SENDERS:
                 del latest[next(iter(latest))]

@@ -1,4 +1,4 @@
-"""A peer may send with any number of SSRCs: what is kept of them is bounded."""
+"""A peer may send with any number of SSRCs, and any number of reports: what they cost is bounded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import pylibsrtp
 import pytest
 
 from adapters.runtime.asyncio_runtime import BackgroundTasks
-from adapters.transport.server_connection import ServerPeerConnection
+from adapters.transport.rtcp.reports import MAX_BLOCKS
+from adapters.transport.server_connection import (
+    MAX_REPORTS,
+    REPORTS_PER_S,
+    ServerPeerConnection,
+)
 from adapters.transport.srtp import MAX_SOURCES, Protector, Unprotector
 from domain.rtp.packets import RtpPacket, write_rtp
 from tests.contracts.test_several_tracks import audio, offer
@@ -57,12 +62,12 @@ class Peer:
         connection._sink = self.heard
         connection._transport.unprotector = Unprotector(self.session)
 
-    def send(self, packet: bytes) -> None:
+    def send(self, packet: bytes, *, at: float = 0.0) -> None:
         kind = pylibsrtp.Policy.SSRC_ANY_OUTBOUND
         protector = Protector(pylibsrtp.Session(pylibsrtp.Policy(key=self._key, ssrc_type=kind)))
         is_report = 200 <= packet[1] <= 201
         protected = protector.rtcp(packet) if is_report else protector.rtp(packet)
-        self._connection._receiver([(protected, 0.0)])
+        self._connection._receiver([(protected, at)])
 
 
 @pytest.fixture(params=[1, 3], ids=["one track", "three tracks"])
@@ -92,3 +97,26 @@ async def test_a_source_that_is_heard_again_and_again_is_not_forgotten(peer: Pee
         peer.send(sound(0, ssrc))
     peer.send(sound(0, MAX_SOURCES))
     assert peer.heard.repeated == [(0, MAX_SOURCES)]
+
+
+def sender_report(ssrc: int) -> bytes:
+    return struct.pack("!BBHIQIII", 0x80, 200, 6, ssrc, 1 << 32, 960, 0, 0)
+
+
+async def test_reports_beyond_a_rate_are_not_looked_at(peer: Peer) -> None:
+    for ssrc in range(MAX_REPORTS + 50):
+        peer.send(sender_report(ssrc), at=1.0)
+    assert [report.ssrc for report in peer.heard.reports] == list(range(MAX_REPORTS))
+    for ssrc in range(2 * REPORTS_PER_S):
+        peer.send(sender_report(1000 + ssrc), at=2.0)
+    assert len(peer.heard.reports) == MAX_REPORTS + REPORTS_PER_S
+    for second in range(60):  # as an honest sender does
+        peer.send(sender_report(5000 + second), at=3.0 + second)
+    assert len(peer.heard.reports) == MAX_REPORTS + REPORTS_PER_S + 60
+
+
+async def test_of_the_reports_in_a_packet_as_many_are_looked_at_as_one_could_answer(
+    peer: Peer,
+) -> None:
+    peer.send(b"".join(map(sender_report, range(45))))
+    assert len(peer.heard.reports) == MAX_BLOCKS
