@@ -243,7 +243,8 @@ class ServerSettings:
     )
     max_packets_per_s: float = _setting(
         1_000.0,
-        "Maximum number of packets a second of each track; further ones are left out.",
+        "Maximum number of packets a second of each track, and four times as many of all tracks; "
+        "further ones are left out.",
         low=100,
     )
     max_session_h: float = _setting(

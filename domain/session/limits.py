@@ -19,13 +19,19 @@ class SessionLimits:
     session that sends as much again beyond that is ended."""
     max_packets_per_s: float = 1000.0
     """Packets a second of each track; `max_burst_s` of them may come at once. Packets of 2.5 ms are
-    400 a second, and each may be sent again."""
+    400 a second, and each may be sent again. All tracks of a session together may send four times
+    as many, and 2,000 in any case: 16 tracks with packets of 10 ms are 1,600."""
     max_session_h: float = 168.0
     """A session that lasts longer is ended."""
     max_session_gb: float = 200.0
     """A session that has written more is ended."""
     max_day_gb: float = 1000.0
     """When all sessions together have written more within 24 hours, no new one begins."""
+
+    @property
+    def session_packets_per_s(self) -> float:
+        """Packets a second of all tracks of a session together."""
+        return max(2000.0, 4 * self.max_packets_per_s)
 
     def passed(self, *, lasted_s: float, written: int) -> str | None:
         """Return which limit a session has passed that `lasted_s` and has `written` bytes."""

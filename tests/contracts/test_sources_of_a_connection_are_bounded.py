@@ -1,4 +1,4 @@
-"""A peer may send with any number of SSRCs, and any number of reports: what they cost is bounded."""
+"""A peer may send any number of SSRCs and of reports: what they cost is bounded."""
 
 from __future__ import annotations
 

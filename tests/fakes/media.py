@@ -139,7 +139,8 @@ MAX_READ_DELAY_S = 0.3
 
 
 class FakeServerTransport:
-    """Accepts every offer except ``bad``; one that says ``two tracks`` has two."""
+    """Accepts every offer except ``bad``; one that says ``two tracks`` has two, and
+    ``16 tracks`` 16."""
 
     max_read_delay_s = MAX_READ_DELAY_S
 
@@ -163,7 +164,7 @@ class FakeServerTransport:
         if "pcmu only" in offer_sdp:
             del codecs[OPUS.payload_type]
         number = len(self.connections) + 1
-        tracks = 2 if "two tracks" in offer_sdp else 1
+        tracks = 2 if "two tracks" in offer_sdp else 16 if "16 tracks" in offer_sdp else 1
         connection = FakeConnection(codecs, number, tracks=tracks)
         self.connections.append(connection)
         return connection

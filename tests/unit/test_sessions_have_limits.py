@@ -106,6 +106,30 @@ async def test_a_sender_that_keeps_on_is_ended_and_the_one_beside_it_is_whole() 
     assert [span["kind"] for span in whole.ledger["spans"]] == ["received"]
 
 
+@pytest.mark.parametrize(("per_s", "is_ended"), [(100, False), (200, True)])
+async def test_all_tracks_of_a_session_share_a_rate(per_s: int, is_ended: bool) -> None:
+    """16 tracks with packets of 10 ms are within it; ten times as much would keep a core busy."""
+    server = server_with(max_packets_per_s=200, max_burst_s=1)
+    await server.sessions.offer("v=0 16 tracks", name="")
+    sink = server.transport.connections[0].sink
+    assert sink is not None
+    count = per_s // 20
+    for n in range(10 * 20):
+        for track in range(16):
+            numbers = range(n * count, (n + 1) * count)
+            packets = [packet(m, ssrc=track + 1) for m in numbers]
+            sink.packets_received(
+                track, [replace(item, payload=b"", arrived=server.clock.now) for item in packets]
+            )
+        server.clock.advance(0.05)
+        server.sessions.tick()
+    assert (server.sessions.session_count == 0) is is_ended
+    await server.sessions.shut_down()
+    assert server.seen.details == [
+        "it sent more than 2000 packets a second in all its tracks" if is_ended else None
+    ]
+
+
 def test_bytes_are_forgotten_after_a_day() -> None:
     written = WrittenInADay()
     for hour in range(30):

@@ -18,6 +18,7 @@ from domain.ports.signaling import ServerConnection
 from domain.ports.storage import InterruptedRecording
 from domain.recording.restoring import SpoolInfo
 from domain.rtp.packets import RtpPacket
+from domain.rtp.rate import PacketRate
 from domain.rtp.reports import ReceptionReport, SenderReport
 from domain.services.server.track_processor import AudioTrackProcessor
 from domain.session.limits import SessionLimits
@@ -104,6 +105,7 @@ class LiveSession:
         self._new_track = new_track
         self._connect_timeout_s = connect_timeout_s
         self._limits = limits
+        self._rate = PacketRate(per_s=limits.session_packets_per_s, burst_s=limits.max_burst_s)
         self._began_at: float | None = None  # when it was first served
         self._lasted_s = 0.0  # in the process before this one
         self._counted = 0  # bytes that `take_written` has returned
@@ -286,6 +288,9 @@ class LiveSession:
         for track in self.tracks:
             if (abuse := track.abuse) is not None:
                 return abuse
+        if self._rate.excess > self._rate.burst:
+            most = self._limits.session_packets_per_s
+            return f"it sent more than {most:g} packets a second in all its tracks"
         lasted_s = self._lasted_s + now - self._began_at
         return self._limits.passed(lasted_s=lasted_s, written=self._written)
 
@@ -347,7 +352,9 @@ class LiveSession:
 
     def _received(self, index: int, packets: Sequence[RtpPacket]) -> Sequence[Effect]:
         is_news = self.session.packet_received(now=packets[-1].arrived)
-        is_incomplete = self.tracks[index].packets_received(packets)
+        track, admitted = self.tracks[index], self._rate.admit(packets)
+        track.leave_out(len(packets) - len(admitted))
+        is_incomplete = track.packets_received(admitted)
         effects: Sequence[Effect] = self._state_changed() if is_news else ()
         return (*effects, _ASK_FOR_MISSING) if is_incomplete else effects
 

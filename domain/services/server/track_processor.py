@@ -61,6 +61,7 @@ class AudioTrackProcessor:
         self._rate = PacketRate(
             per_s=policy.limits.max_packets_per_s, burst_s=policy.limits.max_burst_s
         )
+        self._left_out = 0  # packets that its session left out
         self._is_ended = False
 
     @property
@@ -85,7 +86,7 @@ class AudioTrackProcessor:
 
     @property
     def _received_rejected(self) -> Counter[str]:
-        return +(self._receiver.rejected + Counter({"rate": self._rate.excess}))
+        return +(self._receiver.rejected + Counter({"rate": self._rate.excess + self._left_out}))
 
     @property
     def has_begun(self) -> bool:
@@ -121,7 +122,11 @@ class AudioTrackProcessor:
         """
         if self._is_ended:
             return False
-        return self._receiver.packets_received(self._rate.admit(packets))
+        return self._receiver.packets_received(self._rate.admit(packets) if packets else ())
+
+    def leave_out(self, count: int) -> None:
+        """Count packets that were left out, since all tracks together have too many."""
+        self._left_out += count
 
     @property
     def abuse(self) -> str | None:
