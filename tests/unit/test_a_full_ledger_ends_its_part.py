@@ -8,6 +8,10 @@ import pathlib
 import numpy as np
 import pytest
 
+from adapters.storage.folder import journal
+from adapters.storage.folder.disk import SyncThread
+from adapters.storage.folder.part import PartOptions
+from adapters.storage.folder.parts import RecordingParts
 from adapters.storage.folder.store import FolderStore
 from domain.recording import ledger
 from domain.recording.effects import EndReason
@@ -35,6 +39,25 @@ async def test_a_part_ends_when_its_ledger_is_full(
     spans = [(span["kind"], span["length"]) for item in ledgers for span in item["spans"]]
     assert spans == [("received", 10), ("silence", 5)] * 240
     assert max(len(item["spans"]) for item in ledgers) == 100
+
+
+def test_a_part_ends_when_its_journal_is_full(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event that grows is written each second, though the ledger has it once."""
+    monkeypatch.setattr(journal, "FULL_BYTES", 20_000)
+    info = RecordingInfo("id", "name", AudioFormat(8_000, 1), "pcmu", EPOCH, session_id="session")
+    sync = SyncThread(tmp_path)
+    parts = RecordingParts(tmp_path, info, PartOptions(), sync)
+    parts.open()
+    for second in range(600):
+        parts.write([np.full((8_000, 1), 7, "<i2")], RECEIVED)
+        parts.note(LedgerEvent("timestamps", 8_000 * second, {"reason": "uneven"}))
+    sizes = [path.stat().st_size for path in sorted(tmp_path.glob("*.journal"))]
+    parts.finish("closed", EPOCH)
+    sync.close()
+    assert [size for size in sizes if size >= 20_200] == []
+    assert parts.length == 600 * 8_000
 
 
 def test_reconnections_become_one_event_when_there_are_many() -> None:

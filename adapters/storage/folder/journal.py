@@ -41,6 +41,8 @@ from domain.recording.restoring import PLACED
 VERSION = 1
 MAX_BYTES = 64 << 20
 """A larger journal is not one of Gapless: a day that lost every tenth packet needs half of it."""
+FULL_BYTES = 32 << 20
+"""A part with a larger journal is followed by another one, so that its journal can be read."""
 _MAX_HEADER_BYTES = 1 << 20
 
 
@@ -93,6 +95,11 @@ class Journal:
             os.dup2(descriptor, self._descriptor, inheritable=False)
         finally:
             RESERVE.close(descriptor)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what follows should have another journal."""
+        return self._end >= FULL_BYTES
 
     def span(self, start: int, kind: SampleKind) -> None:
         self._write({"span": [start, kind.value]})

@@ -161,8 +161,8 @@ class Part:
 
     @property
     def is_ledger_full(self) -> bool:
-        """Whether another part should follow, so that this one's ledger gets no longer."""
-        return self._ledger.is_full
+        """Whether another part should follow, so that this ledger and journal get no longer."""
+        return self._ledger.is_full or (self._journal is not None and self._journal.is_full)
 
     @property
     def reading(self) -> threading.Thread | None:
