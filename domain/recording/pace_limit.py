@@ -59,7 +59,7 @@ class PaceLimit:
             return True
         if now < self._resumes_at:
             return False
-        limit_s = self._limit_s(now)
+        limit_s = self.limit_s(now)
         if end_s > limit_s:
             return False
         self.admitted_s = limit_s
@@ -75,6 +75,7 @@ class PaceLimit:
             ahead_s = recorded_s - RECOVERED * self._max_burst_s
             self._resumes_at = self._began_at + ahead_s / MAX_FAST
 
-    def _limit_s(self, now: float) -> float:
+    def limit_s(self, now: float) -> float:
+        """Return how long a recording may be at most with what has arrived by `now`."""
         passed_s = 0.0 if self._began_at is None else max(0.0, now - self._began_at)
         return self._max_burst_s + MAX_FAST * passed_s

@@ -133,7 +133,7 @@ class Timeline:
         steps_back = -offset >= length and not self._may_overlap
         broken = self._broken or steps_back or not self._is_plausible(offset, length, now)
         if broken:
-            offset = self._real_gap(length, now)
+            offset = self._within_pace(self._real_gap(length, now), length, now)
             self._anchor_timestamp = extended
             self._anchor_position = self.position + offset
             self._broken = False
@@ -170,6 +170,11 @@ class Timeline:
         lead = self._lead_s(self.position + offset, now)
         allowed = MAX_LEAD_S + MAX_SKEW * (now - self._anchored_at)
         return offset <= self._max_gap and lead <= self._anchor_lead_s + allowed
+
+    def _within_pace(self, gap: int, length: int, now: float) -> int:
+        """Return how much of a gap there is room for: a stall may have told of its time already."""
+        room = self._pace.limit_s(now) * self._sample_rate_hz - self.position - length
+        return min(gap, max(0, int(room))) if room < gap else gap
 
     def _is_set_back(self, now: float) -> bool:
         """Whether the clock was set back before the process that resumes here began."""

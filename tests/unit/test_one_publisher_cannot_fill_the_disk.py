@@ -19,9 +19,10 @@ from adapters.storage.memory import MemoryStore
 from benchmarks.senders.script import G722, OPUS, PCMU, RED
 from domain.recording.effects import EndReason, Noted
 from domain.recording.ledger import SampleKind
-from domain.recording.pace_limit import MAX_FAST
+from domain.recording.pace_limit import MAX_FAST, PaceLimit
 from domain.recording.reconstruction import Run
 from domain.recording.recording import Recording
+from domain.recording.timeline import Timeline
 from domain.rtp.packets import RtpPacket
 from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_processor import AudioTrackProcessor
@@ -298,6 +299,22 @@ async def test_a_recording_goes_on_once_the_wall_clock_is_there() -> None:
     assert kinds[-1][1] == 5 * 48_000
     assert silent == pytest.approx(20.0, abs=0.2)  # nothing was sent meanwhile
     assert [event["type"] for event in ledger["events"]].count("ahead") == 1
+
+
+def test_a_pause_is_not_counted_twice_beyond_the_limit() -> None:
+    """Once as a stall, and once more because the timestamps behind it are not believed."""
+    pace = PaceLimit(max_burst_s=5)
+    pace.begin(0.0)
+    timeline = Timeline(clock_rate_hz=48_000, sample_rate_hz=48_000, max_gap_s=90, pace=pace)
+    timeline.place(0, 5 * 48_000, now=0.0)
+    timeline.insert(3 * 48_000)
+    timeline.restart()
+    placement = timeline.place(77, 960, now=3.02)
+    assert timeline.position / 48_000 == pytest.approx(5 + MAX_FAST * 3.02, abs=0.001)
+    assert placement.gap > 0
+    timeline.restart()
+    timeline.place(777, 960, now=10.0)  # that much time has passed since
+    assert timeline.position / 48_000 == pytest.approx(5 + MAX_FAST * 3.02 + 6.98, abs=0.001)
 
 
 # -- who is never cut ------------------------------------------------------------------------------
