@@ -7,8 +7,10 @@ that does nothing gives way to a new one. Rules:
 - First go connections that have not completed a request. Of those, the address that has the most
   of them loses its oldest one: whoever opens many is the first to lose some.
 - Then go those that have completed one, the one that has been idle for longest first.
-- An address at its own limit displaces its own connections only. The addresses of an IPv6 network
-  (/64) count as one.
+- But idle ones go first where the others have less than a quarter of the places: newcomers need
+  some time for their requests, and would take it from each other.
+- An address at its own limit displaces its own connections only, by the same rules.
+  The addresses of an IPv6 network (/64) count as one.
 - Exempt connections (of trusted proxies) have no limit by address and never give way. They count
   in all.
 """
@@ -24,6 +26,8 @@ from typing import Generic, TypeVar
 from domain.session.addresses import network_of
 
 K = TypeVar("K", bound=Hashable)
+NEW_SHARE = 4
+"""Connections that have not completed a request get at least one of so many places."""
 
 
 class Stage(Enum):
@@ -68,6 +72,7 @@ class ConnectionPlaces(Generic[K]):
         self._addresses_with: defaultdict[int, dict[str, None]] = defaultdict(dict)
         """The addresses by how many new connections they have."""
         self._most_new = 0
+        self._all_new = 0
 
     def __len__(self) -> int:
         return len(self._places)
@@ -125,16 +130,17 @@ class ConnectionPlaces(Generic[K]):
             del self._by_address[place.address]
 
     def _first_of(self, address: str) -> K | None:
-        if address in self._new:
-            return next(iter(self._new[address]))
-        held = self._by_address[address]
-        return next((key for key in held if self._places[key].stage is Stage.IDLE), None)
+        held, new = self._by_address[address], self._new.get(address, {})
+        idle = next((key for key in held if self._places[key].stage is Stage.IDLE), None)
+        if not new or (idle is not None and len(new) < len(held) // NEW_SHARE):
+            return idle
+        return next(iter(new))
 
     def _first_of_all(self) -> K | None:
-        if self._most_new:
-            address = next(iter(self._addresses_with[self._most_new]))
-            return next(iter(self._new[address]))
-        return next(iter(self._idle), None)
+        if not self._all_new or (self._idle and self._all_new < len(self._places) // NEW_SHARE):
+            return next(iter(self._idle), None)
+        address = next(iter(self._addresses_with[self._most_new]))
+        return next(iter(self._new[address]))
 
     def _add_new(self, key: K, address: str) -> None:
         of_address = self._new[address]
@@ -154,6 +160,7 @@ class ConnectionPlaces(Generic[K]):
                 del self._new[place.address]
 
     def _count_new(self, address: str, before: int, now: int) -> None:
+        self._all_new += now - before
         if before:
             del self._addresses_with[before][address]
             if not self._addresses_with[before]:

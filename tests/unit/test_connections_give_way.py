@@ -52,6 +52,26 @@ def test_then_goes_the_one_that_has_been_idle_for_longest() -> None:
     assert few.admit("d", "10.0.0.3") == REFUSED
 
 
+def test_newcomers_have_time_where_all_others_are_idle() -> None:
+    """Idle ones give way, and not whoever needs a second for its request."""
+    for many, addresses in (
+        (places(40), [f"10.0.0.{number}" for number in range(80)]),
+        (places(1000, per_address=40), ["10.0.0.1"] * 80),
+    ):
+        for number in range(40):
+            many.admit(f"idle {number}", addresses[number])
+            many.change(f"idle {number}", Stage.IDLE)
+        for number in range(10):
+            admission = many.admit(f"new {number}", addresses[40 + number])
+            assert displaced(admission) == f"idle {number}"
+        for number in range(10, 40):  # whoever needs longer while so many come has to come again
+            admission = many.admit(f"new {number}", addresses[40 + number])
+            assert displaced(admission) == f"new {number - 10}"
+        for number in range(30, 40):
+            many.change(f"new {number}", Stage.BUSY)
+        assert displaced(many.admit("last", addresses[79])) == "idle 10"
+
+
 def test_a_request_under_way_never_gives_way() -> None:
     few = places(2)
     for key in "ab":
