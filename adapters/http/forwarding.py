@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from adapters.http.bodies import read_body
 from adapters.http.callers import caller_of
 from adapters.http.nodes import NodeClient, is_from_node
-from adapters.http.routes import Handler, route_of
+from adapters.http.routes import SECRET, Handler, route_of
 from adapters.http.uploads import UPLOAD_S, chunks_of
 from domain.errors import NodeUnavailable
 from domain.ports.placement import NewOffer, Node, Placement, SessionKey
@@ -99,14 +99,16 @@ class Forwarder:
 
     async def _send(self, node: Node, request: web.Request) -> web.Response:
         route = route_of(request)
-        if route is not None and route.is_upload:
+        # only the other node knows whether a secret is right, and refuses before it reads a body
+        is_stranger = SECRET in request and request.can_read_body
+        if is_stranger or (route is not None and route.is_upload):
             return await self._send_upload(node, request)
         return await self._exchange(
             node, request, data=await read_body(request), headers=_headers_of(request)
         )
 
     async def _send_upload(self, node: Node, request: web.Request) -> web.Response:
-        """Forward a long body as it arrives; the other node limits what it reads of it.
+        """Forward a body as it arrives; the other node limits what it reads of it.
 
         Raises `NodeUnavailable`, and what `chunks_of` raises.
         """

@@ -132,6 +132,8 @@ async def _key_of_offer(request: web.Request) -> SessionKey | None:
 
 
 async def _key_of_candidate(request: web.Request) -> SessionKey | None:
+    if SECRET in request:  # a stranger's body is not read
+        return key_of_secret(request[SECRET])
     session_id = (await peek_json(request)).get("id")
     return KnownSession(session_id) if isinstance(session_id, str) else None
 

@@ -13,6 +13,7 @@ from adapters.http.client import HttpSignaling
 from domain.errors import Refusal, ServerRefused
 from domain.ports.placement import KnownSession, Node
 from domain.session.ice import IceCandidate
+from domain.session.placement import id_of
 from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES
 from tests.fakes.http import FakeSessions, http_server
 from tests.fakes.placement import FakePlacement
@@ -58,10 +59,11 @@ async def requests(request: pytest.FixtureRequest) -> AsyncIterator[Requests]:
             return
         with tempfile.TemporaryDirectory() as folder:  # names of Unix sockets have to be short
             here, there = Node(f"{folder}/here"), Node(f"{folder}/there")
+            keys = [KnownSession(name) for name in ("session", *map(id_of, OPENS))]
             first = http_server(
                 FakeSessions(),
                 tokens=TOKENS,
-                placement=FakePlacement(here, there, {KnownSession("session"): there}),
+                placement=FakePlacement(here, there, dict.fromkeys(keys, there)),
             )
             second = http_server(sessions, tokens=TOKENS, placement=FakePlacement(there, here, {}))
             url = await first.start()

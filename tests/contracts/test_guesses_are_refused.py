@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import tempfile
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from adapters.http.bodies import BODY_S
 from adapters.http.refusals import FREE_SECRETS, FREE_TOKENS, TOLD_KINDS
 from domain.events import Event
 from domain.events.server import RequestRefused
@@ -22,7 +24,7 @@ from tests.fakes.http import FakeRestoring, FakeSessions, http_server
 from tests.fakes.placement import FakePlacement
 
 TOKENS = {"shared": SHARED_TOKEN_ROLES, "admin": ALL_ROLES}
-OWN, OTHER = "ab" * 32, "cd" * 32
+OWN, OTHER, STRANGE = "ab" * 32, "cd" * 32, "ef" * 32
 OPENS = {OWN: "session", OTHER: "other"}
 OFFER = {"sdp": "v=0", "type": "offer"}
 
@@ -66,7 +68,10 @@ async def serving(where: str = "one process") -> AsyncIterator[Requests]:
     restoring = FakeRestoring({"session": OWN, "other": OTHER})
     with tempfile.TemporaryDirectory() as folder:  # names of Unix sockets have to be short
         here, there = Node(f"{folder}/here"), Node(f"{folder}/there")
-        keys = [KnownSession(name) for name in ("session", "other", "unknown", id_of(OWN))]
+        keys = [
+            KnownSession(name)
+            for name in ("session", "other", "unknown", id_of(OWN), id_of("ef" * 32))
+        ]
         placement = FakePlacement(here, there, dict.fromkeys(keys, there))
         is_one = where == "one process"
         first = http_server(
@@ -157,6 +162,25 @@ async def test_outdated_secrets_of_many_clients_behind_one_address_are_answered(
     assert {*await requests.statuses(50, "DELETE", f"/whip/{secret}", "shared")} == {404}
     assert {*await requests.statuses(50, "DELETE", "/sessions/session", secret)} == {401}
     assert {*await requests.statuses(50, "GET", "/sessions/session/wanted", secret)} == {401}
+
+
+@pytest.mark.parametrize(
+    "target", ["POST /ice-candidate", "DELETE /sessions/session", "GET /sessions/session/wanted"]
+)
+async def test_whoever_has_no_secret_is_refused_before_the_body_is_read(
+    requests: Requests, target: str
+) -> None:
+    head = (
+        f"{target} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {STRANGE}",
+        "Content-Type: application/json", "Content-Length: 1000", "", "{",
+    )  # fmt: skip
+    host, port = requests.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write("\r\n".join(head).encode())
+    async with asyncio.timeout(BODY_S / 2):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_secrets_of_sessions_cannot_be_guessed_at_any_rate() -> None:
