@@ -84,7 +84,8 @@ class HttpConnection(web.RequestHandler):
             return
         if self._request_count > count:
             self._head_bytes, self._head_since = 0, None
-            self._enter(Stage.BUSY)
+            if not self.writing_paused:
+                self._enter(Stage.BUSY)
         elif self._stage is not Stage.BUSY and (self._rest is None or self._rest.is_eof()):
             if self._head_since is None:
                 self._head_since = self._loop.time()
@@ -134,10 +135,17 @@ class HttpConnection(web.RequestHandler):
                 HTTPStatus.REQUEST_TIMEOUT, f"the head of a request took longer than {HEAD_S:g} s"
             )
 
+    def pause_writing(self) -> None:
+        """Wait for the peer, which reads too slowly; meanwhile, others may take the place."""
+        super().pause_writing()
+        self._enter(Stage.IDLE)
+
     def resume_writing(self) -> None:
         """Note that the peer has read most of what waited for it."""
         self._unsent_since = None
         super().resume_writing()
+        if self._answered < self._request_count:
+            self._enter(Stage.BUSY)
 
     def abort(self) -> None:
         """Close the connection at once, whatever has not been sent."""

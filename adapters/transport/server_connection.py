@@ -33,7 +33,6 @@ from adapters.transport.rtcp.schedule import ReportSchedule
 from adapters.transport.sdp.descriptions import RemoteDescription
 from adapters.transport.sdp.extensions import CAPTURE_TIME_URI
 from adapters.transport.sdp.writing import negotiated_mid_extension
-from adapters.transport.sockets.budget import Budget
 from adapters.transport.sockets.datagrams import Datagram
 from adapters.transport.srtp import Replayed, Unprotector
 from domain.errors import CandidateRejected, ConnectionFailed, PacketInvalid
@@ -41,6 +40,7 @@ from domain.ports.clock import Clock, Spawner
 from domain.ports.media import MediaSink, RemoteTrack
 from domain.rtp.packets import RtpPacket, captured_s, is_rtcp, parse_rtp
 from domain.rtp.reports import ReceptionReport, SenderReport
+from domain.session.allowance import Allowance
 from domain.session.ice import IceCandidate, IceDescription, IceServer
 
 _log = logging.getLogger("gapless")
@@ -93,7 +93,7 @@ class ServerPeerConnection:
         self._latest_source = -1  # the SSRC of the latest packet
         self._description = source_description(self._ssrc, "gapless")
         self._sender_reports: dict[int, SenderReport] = {}  # the latest one of each source
-        self._report_budget = Budget(per_second=REPORTS_PER_S, burst=MAX_REPORTS)
+        self._reports_allowed = Allowance(MAX_REPORTS, REPORTS_PER_S)
         extensions = (track.extensions.get(CAPTURE_TIME_URI) for track in offer.tracks)
         self._capture_times = [None if item is None else item.id for item in extensions]
         self.tracks = tracks
@@ -323,7 +323,7 @@ class ServerPeerConnection:
         """
         plain = unprotector.rtcp(data)
         unprotector.authenticated(int.from_bytes(data[4:8], "big"))
-        if not self._report_budget.take(now=arrived):
+        if not self._reports_allowed.take(now=arrived):
             return ()
         latest = self._sender_reports
         reports = list(itertools.islice(sender_reports(plain, arrived), MAX_BLOCKS))

@@ -38,7 +38,7 @@ class Stage(Enum):
     BUSY = auto()
     """A request is under way."""
     IDLE = auto()
-    """It has completed a request, and none is under way."""
+    """It has completed a request and none is under way, or its peer does not read the answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,12 +134,13 @@ async def test_a_handshake_has_a_deadline(sent: bytes, tmp_path: pathlib.Path) -
             assert (await answer_of(reader)).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("secure", [False, True])
-async def test_an_answer_that_nobody_reads_does_not_stay(
-    secure: bool, tmp_path: pathlib.Path
-) -> None:
-    server = http_server(FakeSessions(), tls=TlsFiles(*self_signed(tmp_path)) if secure else None)
+@asynccontextmanager
+async def unread(
+    folder: pathlib.Path, *, secure: bool, **options: Any
+) -> AsyncIterator[tuple[str, int]]:
+    """Run a server, and ask it for an answer without an end, which is not read."""
+    tls = TlsFiles(*self_signed(folder)) if secure else None
+    server = http_server(FakeSessions(), tls=tls, **options)
     begun = asyncio.Event()
 
     async def endless(request: web.Request) -> web.StreamResponse:
@@ -160,12 +161,31 @@ async def test_an_answer_that_nobody_reads_does_not_stay(
 
     server.make_application = with_endless  # type: ignore[method-assign]
     context = trusting_anybody() if secure else None
-    gc.collect()  # what earlier tests have left
     async with started(server) as address, connected(address, ssl=context) as (_, writer):
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(KEPT.replace(b"/health", b"/endless"))
         await asyncio.wait_for(begun.wait(), WAIT_S)
+        yield address
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("secure", [False, True])
+async def test_an_answer_that_nobody_reads_does_not_stay(
+    secure: bool, tmp_path: pathlib.Path
+) -> None:
+    gc.collect()  # what earlier tests have left
+    async with unread(tmp_path, secure=secure):
         await no_connection_is_left()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_whoever_reads_no_answer_gives_way(secure: bool, tmp_path: pathlib.Path) -> None:
+    context = trusting_nobody() if secure else None
+    async with unread(tmp_path, secure=secure, limits=ConnectionLimits(total=1)) as address:
+        await asyncio.sleep(SOON_S)  # until the buffers on the way are full
+        async with connected(address, ssl=context) as (reader, writer):
+            writer.write(KEPT)
+            assert (await answer_of(reader)).startswith(b"HTTP/1.1 200")
 
 
 async def no_connection_is_left() -> None:
