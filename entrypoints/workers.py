@@ -47,6 +47,9 @@ FROZEN_S = 10.0
 
 Requests avoid it long before that. A worker of a busy machine may be late by seconds.
 """
+BURST, BURST_SHARE = 30, 4
+"""Connections of one address that each worker takes, if that is no more than one of so many of its
+places: whoever comes together may all come to the same worker."""
 WATCH_S = 0.5
 """How often the heartbeats of the workers are checked."""
 _PROCESSES = multiprocessing.get_context("spawn")
@@ -127,13 +130,16 @@ def _settings_of_worker(settings: ServerSettings, number: int) -> ServerSettings
     sessions = settings.max_sessions // count + (number < settings.max_sessions % count)
     memory = max(1, settings.memory_mb // count)
     port = settings.media_port + number if settings.media_port else 0
+    connections = max(1, settings.max_connections // count)
+    of_address = settings.max_connections_per_address
+    burst = min(BURST, of_address, connections // BURST_SHARE)
     return dataclasses.replace(
         settings,
         workers=1,
         max_sessions=sessions,
         max_day_gb=max(0.001, settings.max_day_gb / count),
-        max_connections=max(1, settings.max_connections // count),
-        max_connections_per_address=max(1, settings.max_connections_per_address // count),
+        max_connections=connections,
+        max_connections_per_address=max(1, of_address // count, burst),
         memory_mb=memory,
         udp_port=port,
     )

@@ -154,6 +154,16 @@ async def test_idle_connections_take_no_descriptor_from_a_recording(
         assert "were closed for newer ones" in line
 
 
+def test_a_classroom_behind_one_address_reaches_several_workers(tmp_path: pathlib.Path) -> None:
+    """Those who connect at the same moment come to few of them."""
+    token = "fifteen blue lamps"
+    command = ("--host", "0.0.0.0", "--token", token, "--workers", "4")
+    with serving(tmp_path, *command) as server, idling(server.url, 30) as pupils:
+        for pupil in pupils:
+            pupil.sendall(HEAD + b"\r\n")
+            assert pupil.recv(16).startswith(b"HTTP/1.1 200")
+
+
 def test_a_limit_that_is_too_small_is_told_at_the_start(tmp_path: pathlib.Path) -> None:
     command = ("serve", "--port", "0", "--recordings", str(tmp_path))
     with gapless(*command, within=["prlimit", "--nofile=256:256"]) as process:
