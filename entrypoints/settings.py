@@ -129,8 +129,8 @@ class ServerSettings:
     max_connections_per_address: int = _setting(
         50,
         "Maximum number of HTTP connections from one address (IPv6: from one /64 network), divided "
-        "among the workers, but up to 30 for each. Does not apply to trusted proxies, nor if the host "
-        "is loopback.",
+        "among the workers, but up to 30 for each. Does not apply to trusted proxies, nor if the "
+        "host is loopback.",
         low=1,
     )
     tls_cert: str | None = _setting(
