@@ -58,7 +58,9 @@ async def play(target: Target, names: list[str]) -> None:
                     outcome = dict(await ATTACKS[name](target))
             except TimeoutError:
                 outcome = {"held up": 1}
-            except Exception as error:  # the server ends while it is attacked, or it is our fault
+            except (AttributeError, NameError, TypeError):  # the attack itself is wrong
+                raise
+            except Exception as error:  # the server ends while it is attacked
                 outcome = {repr(error): 1}
             line = {"attack": name, "began": began, "took": time.monotonic() - began}
             print(json.dumps(line | {"outcome": outcome}), flush=True)

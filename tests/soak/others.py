@@ -11,7 +11,8 @@ import socket
 
 from aioice import stun
 
-from tests.rigs.flooding import flooding, junk
+from tests.rigs.flooding import flooding
+from tests.rigs.junk import Live, junk
 from tests.soak.target import Outcome, Target
 
 JUNK_RATE = 5_000
@@ -23,7 +24,7 @@ async def junk_datagrams(target: Target) -> Outcome:
     address = target.host, target.udp_port
 
     def flood() -> int:
-        with flooding(address, [], rate=JUNK_RATE, seconds=target.lasts_s) as process:
+        with flooding(address, Live(), rate=JUNK_RATE, seconds=target.lasts_s) as process:
             return process.sent()
 
     return Outcome(datagrams=await asyncio.to_thread(flood))
@@ -55,7 +56,7 @@ async def forged_checks(target: Target) -> Outcome:
 async def datagrams_of_12_bytes(target: Target) -> Outcome:
     """Datagrams of 12 bytes and less: as many as cost their sender least."""
     outcome, deadline = Outcome(), target.deadline()
-    datagrams = [data[:12] for data in junk([], target.chance)]
+    datagrams = [data[:12] for data in junk(Live(), target.chance, of=(), variants=50)]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
         sender.bind(target.address())
