@@ -14,11 +14,17 @@ from contextlib import asynccontextmanager
 
 from aiohttp import hdrs, web
 
+from adapters.http.callers import caller_of
+from domain.session.addresses import network_of
+
 MAX_UPLOADS_BYTES = 64 * 1024 * 1024
 """Memory for the bodies of all requests together: more than a hundred pieces of usual length."""
 MAX_UPLOADS_EACH = 4
 """Bodies of one session at a time: a client whose network has changed sends again beside its old
-connections, and no client can take the memory from the others."""
+connections."""
+ADDRESS_SHARE = 2
+"""The sessions of one address get one of so many parts of the memory that the others leave: whoever
+opens some sessions cannot take it from everybody else."""
 IDLE_S = 60.0
 """How long nothing of a body may arrive. After an outage, TCP may wait for as long as that had
 lasted before it sends again."""
@@ -61,7 +67,7 @@ class Uploads:
     """The long bodies that this process is receiving, or has received and still uses."""
 
     def __init__(self) -> None:
-        self._bytes = 0
+        self._bytes: Counter[str] = Counter()  # by network
         self._counts: Counter[str] = Counter()
 
     @asynccontextmanager
@@ -76,24 +82,30 @@ class Uploads:
         `chunks_of` raises.
         """
         length = _length_of(request, max_bytes)
+        network = network_of(caller_of(request).address)
         retry = {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)}
         if self._counts[session_id] >= MAX_UPLOADS_EACH:
             raise web.HTTPTooManyRequests(
                 text=f"more than {MAX_UPLOADS_EACH} bodies of this session at once", headers=retry
             )
-        if self._bytes + length > MAX_UPLOADS_BYTES:
+        theirs = self._bytes[network]
+        free = MAX_UPLOADS_BYTES - (self._bytes.total() - theirs)
+        if theirs + length > free // ADDRESS_SHARE:
             raise web.HTTPServiceUnavailable(
                 text="the server receives as much as it can at the moment", headers=retry
             )
-        self._bytes += length
+        self._bytes[network] += length
         self._counts[session_id] += 1
         try:
             yield b"".join([chunk async for chunk in chunks_of(request)])
         finally:
-            self._bytes -= length
-            self._counts[session_id] -= 1
-            if not self._counts[session_id]:
-                del self._counts[session_id]
+            for counter, key, count in (
+                (self._bytes, network, length),
+                (self._counts, session_id, 1),
+            ):
+                counter[key] -= count
+                if not counter[key]:
+                    del counter[key]
 
 
 def _length_of(request: web.Request, max_bytes: int) -> int:

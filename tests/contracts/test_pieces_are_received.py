@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from adapters.http.pieces import MAX_PIECE_BYTES
-from adapters.http.uploads import MAX_UPLOADS_BYTES, MAX_UPLOADS_EACH
+from adapters.http.uploads import ADDRESS_SHARE, MAX_UPLOADS_BYTES, MAX_UPLOADS_EACH
 from domain.errors import PieceInvalid, StorageFailed, StorageFull
 from tests.rigs.piece_requests import FLAC, Requests, digest, in_chunks, served
 
@@ -220,10 +220,10 @@ async def test_one_session_has_a_few_bodies_at_once(requests: Requests) -> None:
     assert (await requests.put())[0] == 204
 
 
-async def test_all_bodies_together_have_a_limit(
+async def test_the_bodies_of_one_address_have_a_limit(
     requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.http.uploads.MAX_UPLOADS_BYTES", 3 * len(FLAC))
+    monkeypatch.setattr("adapters.http.uploads.MAX_UPLOADS_BYTES", 6 * len(FLAC))
     requests.restoring.is_open.clear()
     sessions = ("session", "session", "other", "other")
     sending = [asyncio.create_task(requests.put(session=name)) for name in sessions]
@@ -239,5 +239,25 @@ async def test_all_bodies_together_have_a_limit(
     assert (await requests.put())[0] == 204
 
 
-def test_no_session_can_take_all_the_memory() -> None:
-    assert MAX_UPLOADS_EACH * MAX_PIECE_BYTES < MAX_UPLOADS_BYTES
+async def test_one_address_leaves_memory_to_others(
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.http.uploads.MAX_UPLOADS_BYTES", 8 * len(FLAC))
+    requests.restoring.is_open.clear()
+    sessions = ("session", "session", "session", "other", "other")
+    greedy = [
+        asyncio.create_task(requests.put(session=name, X_Forwarded_For="192.0.2.1"))
+        for name in sessions
+    ]
+    done, _ = await asyncio.wait(greedy, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.result()[0] for task in done] == [503]
+    other = asyncio.create_task(requests.put(session="other", X_Forwarded_For="192.0.2.2"))
+    done, _ = await asyncio.wait({other}, timeout=0.3)
+    assert not done  # its memory is reserved
+    requests.restoring.is_open.set()
+    assert (await other)[0] == 204
+    await asyncio.gather(*greedy)
+
+
+def test_one_address_may_send_two_of_the_longest_pieces() -> None:
+    assert 2 * MAX_PIECE_BYTES < MAX_UPLOADS_BYTES // ADDRESS_SHARE

@@ -67,12 +67,17 @@ def digest(body: bytes) -> str:
 
 @asynccontextmanager
 async def served(*, other_node: bool = False) -> AsyncIterator[Requests]:
-    """Serve sessions here, or on another node that all requests go through."""
+    """Serve sessions here, or on another node that all requests go through.
+
+    The test is a reverse proxy.
+    """
     restoring = FakeRestoring(SECRETS)
     tokens = {"token": ALL_ROLES}
     async with aiohttp.ClientSession() as http:
         if not other_node:
-            server = http_server(FakeSessions(), tokens=tokens, restoring=restoring)
+            server = http_server(
+                FakeSessions(), tokens=tokens, restoring=restoring, trusted_proxies=("127.0.0.1",)
+            )
             yield Requests(await server.start(), http, restoring)
             await server.stop()
             return
@@ -80,7 +85,9 @@ async def served(*, other_node: bool = False) -> AsyncIterator[Requests]:
             here, there = Node(f"{folder}/here"), Node(f"{folder}/there")
             elsewhere = {KnownSession(session): there for session in (*SECRETS, "nobody")}
             placement = FakePlacement(here, there, elsewhere)
-            first = http_server(FakeSessions(), tokens=tokens, placement=placement)
+            first = http_server(
+                FakeSessions(), tokens=tokens, placement=placement, trusted_proxies=("127.0.0.1",)
+            )
             second = http_server(
                 FakeSessions(),
                 tokens=tokens,
