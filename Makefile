@@ -17,7 +17,7 @@ demo: $(VENV)/run ## Install what is needed and record ten seconds of speech ove
 
 .PHONY: test
 test: $(VENV)/dev ## Install what the tests need and run them
-	$(BIN)/python -m pytest -n 3 --dist loadfile \
+	$(BIN)/python -m pytest -n 4 --dist loadfile \
 		$(patsubst %,--ignore %,$(PROCESSES) $(REAL_TIME) $(ALONE))
 	$(BIN)/python -m pytest -n 6 $(PROCESSES)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(REAL_TIME)

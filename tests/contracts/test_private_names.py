@@ -242,6 +242,7 @@ def test_the_buffer_of_a_tls_connection_is_as_small_as_it_is_told() -> None:
         asyncio.new_event_loop(), asyncio.Protocol(), context, None, server_side=True
     )
     assert len(protocol.get_buffer(-1)) == tls.READ_BYTES
+    protocol._get_app_transport().abort()
     protocol._loop.close()
 
 
