@@ -179,8 +179,7 @@ class Recording:
         if not self._left_out:
             return []
         length, self._left_out = self._left_out, 0
-        event = LedgerEvent("ahead", self.length, {"length": length})
-        return [Noted(event, self._left_out_at)]
+        return [Noted(LedgerEvent("ahead", self.length, {"length": length}), self._left_out_at)]
 
     def poll(self, *, now: float) -> list[Effect]:
         """Record what is held back, if no packets arrive that could tell more."""
@@ -202,10 +201,11 @@ class Recording:
         """
         if self._stalls is None or self._timeline is None:
             return []
-        lead_s = self._timeline.lead_s(timestamp, 0, now=arrived)
-        if lead_s is None:
+        self._stalls.heard_at = arrived
+        if not self._stalls.is_holding:
             return []
-        return self._apply(self._stalls.ahead(lead_s, arrived=arrived))
+        lead_s = self._timeline.lead_s(timestamp, 0, now=arrived)
+        return [] if lead_s is None else self._apply(self._stalls.ahead(lead_s))
 
     def sender_reported(self, report: SenderReport) -> list[Effect]:
         """Compare a sender report with what was received before it."""

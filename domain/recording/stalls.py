@@ -87,7 +87,8 @@ class StallDetector:
         self._held: list[Segment] = []
         self._reference_s = UNKNOWN  # the lead before the pause, while runs are held
         self._arrived = float("inf")  # when the latest packet arrived; the first follows no pause
-        self._heard_at = UNKNOWN  # when a packet arrived, be it one that waits for others
+        self.heard_at = UNKNOWN
+        """When the latest packet arrived, be it one that waits for others before it."""
         self._lead_s = UNKNOWN  # the best lead of the latest complete bucket
         self._bucket_s = UNKNOWN  # the best lead of the current bucket
         self._bucket_ends_at = 0.0
@@ -158,7 +159,7 @@ class StallDetector:
             if self._doubt is not None and run.arrived < self._doubt.since + _DOUBT_S:
                 self._reference_s = self._doubt.before(self._reference_s)
         self._arrived = max(self._arrived, run.completed)
-        self._heard_at = max(self._heard_at, self._arrived)
+        self.heard_at = max(self.heard_at, self._arrived)
         if not self._held or (is_paused and self._held[-1].best_s > lead_s):
             self._held.append(Segment([], [], self._sample_rate_hz))
         self._held[-1].extend(Segment([run], [lead_s], self._sample_rate_hz))
@@ -170,11 +171,9 @@ class StallDetector:
             return self._decide()
         return ()
 
-    def ahead(self, lead_s: float, *, arrived: float) -> Sequence[Judged]:
-        """Note the lead of a packet that has arrived, but waits for others before it."""
-        self._heard_at = arrived
-        is_delay = bool(self._held) and self._reference_s - lead_s < TOLERANCE_S
-        return self._release() if is_delay else ()
+    def ahead(self, lead_s: float) -> Sequence[Judged]:
+        """Note the lead of a packet that waits for others before it, while sound is held back."""
+        return self._release() if self._reference_s - lead_s < TOLERANCE_S else ()
 
     @property
     def is_holding(self) -> bool:
@@ -182,7 +181,7 @@ class StallDetector:
 
     def poll(self, *, now: float) -> Sequence[Judged]:
         """Return what need not be held any longer, because no packets arrive."""
-        if self._held and now - self._heard_at >= _MAX_WAIT_S:
+        if self._held and now - self.heard_at >= _MAX_WAIT_S:
             return self._decide(least_s=_MIN_WAITED_S)
         return ()
 
