@@ -173,9 +173,9 @@ async def unread(
 async def test_an_answer_that_nobody_reads_does_not_stay(
     secure: bool, tmp_path: pathlib.Path
 ) -> None:
-    gc.collect()  # what earlier tests have left
+    earlier = all_of_kind(HttpConnection)
     async with unread(tmp_path, secure=secure):
-        await no_connection_is_left()
+        await no_connection_is_left_but(earlier)
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -188,19 +188,15 @@ async def test_whoever_reads_no_answer_gives_way(secure: bool, tmp_path: pathlib
             assert (await answer_of(reader)).startswith(b"HTTP/1.1 200")
 
 
-async def no_connection_is_left() -> None:
+async def no_connection_is_left_but(earlier: list[Any]) -> None:
+    """Wait until no connection is left; those of other tests may live as long as their fakes."""
     async with asyncio.timeout(WAIT_S):
-        while count(HttpConnection):
+        while len(all_of_kind(HttpConnection)) > len(earlier):
             await asyncio.sleep(SOON_S / 4)
 
 
-def count(kind: type) -> int:
-    """Return how many objects of a type there are; those that await the collector count, too."""
-    return sum(isinstance(item, kind) for item in gc.get_objects())
-
-
-def all_of_tls() -> list[Any]:
-    kind = asyncio.sslproto.SSLProtocol
+def all_of_kind(kind: type) -> list[Any]:
+    """Return the objects of a type, also those that await the collector."""
     return [item for item in gc.get_objects() if isinstance(item, kind)]
 
 
@@ -376,13 +372,15 @@ async def test_connections_are_freed_without_the_collector(
             lambda address: _leave(address, client_hello(), None),
         ]
     gc.collect()  # what earlier tests have left
+    earlier = all_of_kind(HttpConnection)
     async with running(tls=tls, limits=ConnectionLimits(total=2)) as address:
         gc.disable()
         try:
             for way in ways:
                 await asyncio.gather(*[way(address) for _ in range(10)], return_exceptions=True)
-            await no_connection_is_left()
-            assert [item for item in all_of_tls() if item._server_side] == []
+            await no_connection_is_left_but(earlier)
+            left = all_of_kind(asyncio.sslproto.SSLProtocol)
+            assert [item for item in left if item._server_side] == []
             assert [item.name for item in caplog.records if item.name != "gapless"] == []
         finally:
             gc.enable()

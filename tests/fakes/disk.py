@@ -64,7 +64,7 @@ class RemountedDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, text: str) -> None:
         """Calls on open files whose path contains `text` fail with an errno."""
-        stale = {descriptor for descriptor in _open_files() if text in path_of(descriptor)}
+        stale = {descriptor for descriptor, path in _open_files().items() if text in path}
         for function in ("pwrite", "pread", "fstat", "fsync", "ftruncate"):
             self._replace(monkeypatch, function, stale, number)
         dup2 = os.dup2
@@ -93,12 +93,12 @@ class RemountedDisk:
         monkeypatch.setattr(os, function, call)
 
 
-def _open_files() -> list[int]:
-    found = []
+def _open_files() -> dict[int, str]:
+    """Return the open files and their paths; other threads may close some meanwhile."""
+    found = {}
     for link in list(pathlib.Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(FileNotFoundError):
-            link.readlink()
-            found.append(int(link.name))
+            found[int(link.name)] = str(link.readlink())
     return found
 
 
