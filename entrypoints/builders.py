@@ -10,11 +10,18 @@ from dataclasses import dataclass
 from adapters.codec.decoders import make_decoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.access import Access
+from adapters.http.api.document import DocumentHandlers
 from adapters.http.callers import Callers
+from adapters.http.health import HealthHandlers
 from adapters.http.listener import listen
+from adapters.http.nodes import NodeClient
+from adapters.http.offers import OfferHandlers
+from adapters.http.pieces import PieceHandlers
 from adapters.http.refusals import Refusals
+from adapters.http.routes import Handlers
 from adapters.http.server import ConnectionLimits, SignalingServer
 from adapters.http.tls import PassphraseNeeded, TlsFiles
+from adapters.http.whip import WhipHandlers
 from adapters.placement.single import SingleNode
 from adapters.placement.workers import WorkerPlacement
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
@@ -211,9 +218,17 @@ def build_signaling_server(
     worker: WorkerSetup | None,
     events: EventPublisher,
 ) -> SignalingServer:
+    nodes = NodeClient()
+    handlers: list[Handlers] = [
+        OfferHandlers(sessions),
+        WhipHandlers(sessions),
+        PieceHandlers(restoring),
+        HealthHandlers(sessions, version=VERSION, placement=placement, nodes=nodes),
+    ]
+    handlers.append(DocumentHandlers(route for group in handlers for route in group.routes()))
     return SignalingServer(
-        sessions,
-        restoring,
+        handlers,
+        nodes,
         host=settings.host,
         port=settings.port,
         access=Access(
@@ -229,7 +244,6 @@ def build_signaling_server(
         ),
         tls=_tls_files(settings),
         hsts=settings.hsts,
-        version=VERSION,
         placement=placement,
         listeners=() if worker is None else worker.listeners,
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
+from adapters.http.api.problems import is_of_api, problem
 from adapters.http.routes import Handler
 from domain.errors import (
     CandidateRejected,
@@ -77,25 +78,27 @@ _TEMPORARY = (408, 425, 429, 500, 502, 503, 504, 507)
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error as JSON, ``{"error": "…"}``, with its status."""
+    """Answer every error with its status: as ``{"error": "…"}``, or as a problem of the API."""
     try:
         return await handler(request)
     except TooManyRequests as error:
         seconds = str(math.ceil(error.retry_after_s))
-        return _answer(STATUSES[TooManyRequests], str(error), {hdrs.RETRY_AFTER: seconds})
+        return _answer(request, STATUSES[TooManyRequests], str(error), {hdrs.RETRY_AFTER: seconds})
     except PeerError as error:
-        return _answer(STATUSES.get(type(error), 400), str(error), _HEADERS.get(type(error), {}))
+        return _answer(
+            request, STATUSES.get(type(error), 400), str(error), _HEADERS.get(type(error), {})
+        )
     except StorageFailed as error:
-        return _answer(507, str(error), {})
+        return _answer(request, 507, str(error), {})
     except web.HTTPException as error:
         headers = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
-        return _answer(error.status, error.text or error.reason, headers)
+        return _answer(request, error.status, error.text or error.reason, headers)
     except Exception:
         # log the route: a path may hold a session's secret
         resource = request.match_info.route.resource
         where = resource.canonical if resource is not None else "a request"
         _log.exception("%s %s failed", request.method, where)
-        return _answer(500, "internal error of the server; see its log", {})
+        return _answer(request, 500, "internal error of the server; see its log", {})
 
 
 def refusal_of(status: int) -> Refusal:
@@ -106,5 +109,9 @@ def refusal_of(status: int) -> Refusal:
     return Refusal.FINAL if 400 <= status < 500 else Refusal.UNCLEAR
 
 
-def _answer(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
+def _answer(
+    request: web.Request, status: int, text: str, headers: Mapping[str, str]
+) -> web.Response:
+    if is_of_api(request.path):
+        return problem(status, text, headers)
     return web.json_response({"error": text}, status=status, headers=headers)

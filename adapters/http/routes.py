@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import hdrs, web
 
+from adapters.http.operations import Operation
 from domain.ports.placement import KnownSession, SessionKey
 from domain.session.placement import id_of
 from domain.session.roles import Role
@@ -43,10 +45,18 @@ class Route:
     """
     is_upload: bool = False
     """Whether the body may be long: its handler limits it, and it is forwarded as it arrives."""
+    operation: Operation | None = None
+    """What the OpenAPI document says of it; None if the route does not belong to the API."""
 
     @property
     def is_public(self) -> bool:
         return self.role is None and not self.secret_only
+
+
+class Handlers(Protocol):
+    """Answers the requests of some routes."""
+
+    def routes(self) -> Iterable[Route]: ...
 
 
 SECRET = web.RequestKey("secret", str)

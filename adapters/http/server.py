@@ -17,20 +17,14 @@ from adapters.http.connections import HttpConnection
 from adapters.http.cors import allow_pages
 from adapters.http.errors import answer_errors
 from adapters.http.forwarding import Forwarder
-from adapters.http.health import HealthHandlers
 from adapters.http.listener import Listener, listen
 from adapters.http.nodes import NodeClient, is_from_node
-from adapters.http.offers import OfferHandlers
-from adapters.http.pieces import PieceHandlers
 from adapters.http.protection import protecting
 from adapters.http.refusals import Refusals
-from adapters.http.routes import Handler, add_routes
+from adapters.http.routes import Handler, Handlers, add_routes
 from adapters.http.tls import TlsFiles
-from adapters.http.whip import WhipHandlers
 from domain.errors import SettingInvalid
 from domain.ports.placement import Placement
-from domain.services.server.restoring import RestoreService
-from domain.services.server.sessions import SessionService
 from domain.session.addresses import is_loopback
 from domain.session.connection_places import Stage
 
@@ -51,8 +45,8 @@ class SignalingServer:
 
     def __init__(
         self,
-        service: SessionService,
-        restoring: RestoreService,
+        handlers: Sequence[Handlers],
+        nodes: NodeClient,
         *,
         host: str,
         port: int,
@@ -62,11 +56,13 @@ class SignalingServer:
         limits: ConnectionLimits,
         tls: TlsFiles | None,
         hsts: bool = False,
-        version: str,
         placement: Placement,
         listeners: Sequence[socket.socket] = (),
     ) -> None:
-        """Prepare; `listeners` are sockets that listen already, in place of `host` and `port`."""
+        """Prepare; `stop` closes `nodes`.
+
+        `listeners` are sockets that listen already, in place of `host` and `port`.
+        """
         self._host = host
         self._port = port
         self._access = access
@@ -74,18 +70,13 @@ class SignalingServer:
         self._refusals = refusals
         self._placement = placement
         self._listeners = listeners
-        self._nodes = NodeClient()
-        self._forwarder = Forwarder(placement, self._nodes)
+        self._nodes = nodes
+        self._forwarder = Forwarder(placement, nodes)
         self._limits = limits
         self._tls = tls
         self._hsts = hsts
         self._open = asyncio.Event()
-        self._handlers = (
-            OfferHandlers(service),
-            WhipHandlers(service),
-            PieceHandlers(restoring),
-            HealthHandlers(service, version=version, placement=placement, nodes=self._nodes),
-        )
+        self._handlers = handlers
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
         self._address = ""

@@ -10,9 +10,15 @@ from typing import Any
 from adapters.events.dispatcher import EventDispatcher
 from adapters.http.access import Access
 from adapters.http.callers import Callers
+from adapters.http.health import HealthHandlers
+from adapters.http.nodes import NodeClient
+from adapters.http.offers import OfferHandlers
+from adapters.http.pieces import PieceHandlers
 from adapters.http.refusals import Refusals
+from adapters.http.routes import Handlers
 from adapters.http.server import ConnectionLimits, SignalingServer
 from adapters.http.tls import TlsFiles
+from adapters.http.whip import WhipHandlers
 from adapters.placement.single import SingleNode
 from domain.errors import (
     OfferRejected,
@@ -163,13 +169,22 @@ def http_server(
     restoring: RestoreService | None = None,
     trusted_proxies: Sequence[str] = (),
     events: EventPublisher | None = None,
+    more: Sequence[Handlers] = (),
 ) -> SignalingServer:
+    """Make the server; `more` handles the requests of further routes."""
     service: Any = sessions
+    nodes, placement = NodeClient(), placement or SingleNode()
     if tokens is None:
         tokens = {} if token is None else {token: ALL_ROLES}
     return SignalingServer(
-        service,
-        restoring or FakeRestoring({}),
+        [
+            OfferHandlers(service),
+            WhipHandlers(service),
+            PieceHandlers(restoring or FakeRestoring({})),
+            HealthHandlers(service, version="1", placement=placement, nodes=nodes),
+            *more,
+        ],
+        nodes,
         host=host,
         port=0,
         access=Access(
@@ -181,6 +196,5 @@ def http_server(
         limits=limits or ConnectionLimits(),
         tls=tls,
         hsts=hsts,
-        version="1",
-        placement=placement or SingleNode(),
+        placement=placement,
     )

@@ -1,0 +1,1 @@
+"""The API: what programs, pages and the command line learn of a server, and ask of it."""
