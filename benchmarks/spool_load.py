@@ -12,8 +12,8 @@ import sys
 import time
 
 from adapters.storage.spool.folder import DiskSpoolFolder
+from entrypoints.client_settings import ClientSettings
 from entrypoints.container import ClientContainer
-from entrypoints.settings import ClientSettings
 from tests.fakes.events import SeenByClient
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from adapters.codec.decoders import make_decoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.access import Access
-from adapters.http.api.document import DocumentHandlers
 from adapters.http.callers import Callers
 from adapters.http.health import HealthHandlers
 from adapters.http.listener import listen
@@ -61,6 +60,7 @@ from domain.session.policy import SessionPolicy
 from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES, Token
 from domain.session.turn import IceServerList
 from entrypoints import file_limit
+from entrypoints.api_builders import build_api
 from entrypoints.settings import ServerSettings
 from entrypoints.version import VERSION
 
@@ -225,9 +225,8 @@ def build_signaling_server(
         PieceHandlers(restoring),
         HealthHandlers(sessions, version=VERSION, placement=placement, nodes=nodes),
     ]
-    handlers.append(DocumentHandlers(route for group in handlers for route in group.routes()))
     return SignalingServer(
-        handlers,
+        [*handlers, *build_api(handlers)],
         nodes,
         host=settings.host,
         port=settings.port,

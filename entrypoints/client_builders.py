@@ -22,7 +22,7 @@ from domain.services.client.publisher import Publisher
 from domain.services.client.uplink import Uplink
 from domain.session.addresses import loopback_of
 from domain.sound.formats import AudioFormat, SampleFormat
-from entrypoints.settings import ClientSettings
+from entrypoints.client_settings import ClientSettings
 from entrypoints.spooling import build_kept_sound, build_owed_spools
 
 

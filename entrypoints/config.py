@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 
 from domain.errors import SettingInvalid
 from domain.session.ice import IceServer
-from entrypoints.settings import ClientSettings, OptionalFolder, ServerSettings
+from entrypoints.client_settings import ClientSettings
+from entrypoints.declaring import OptionalFolder
+from entrypoints.settings import ServerSettings
 
 ENVIRONMENT_PREFIX = "GAPLESS_"
 CONFIG_VARIABLE = "GAPLESS_CONFIG"

@@ -8,7 +8,8 @@ from adapters.runtime.asyncio_runtime import BackgroundTasks, BootTimeClock, Sys
 from domain.ports.events import EventPublisher
 from domain.session.placement import NodeId
 from entrypoints import builders, client_builders, spooling
-from entrypoints.settings import ClientSettings, ServerSettings
+from entrypoints.client_settings import ClientSettings
+from entrypoints.settings import ServerSettings
 
 
 class ServerContainer(containers.DeclarativeContainer):

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
+from entrypoints.client_settings import ClientSettings
 from entrypoints.config import given_type, resolve
-from entrypoints.settings import ClientSettings, OptionalFolder, ServerSettings
+from entrypoints.declaring import OptionalFolder
+from entrypoints.settings import ServerSettings
 
 _NOT = "no_"
 """Begins the name of an option that says that there is none of something."""

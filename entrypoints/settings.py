@@ -1,4 +1,4 @@
-"""Declares every setting once: name, default, help text and limits.
+"""Declares every setting of the server once.
 
 A settings object is always valid, because its constructor raises `SettingInvalid`. The module
 `config` reads the values from flags, environment and file.
@@ -6,266 +6,195 @@ A settings object is always valid, because its constructor raises `SettingInvali
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
 
 from domain.errors import SettingInvalid
 from domain.recording.ledger import RestoreMode
 from domain.session.addresses import is_loopback
 from domain.session.ice import MAX_CANDIDATES, IceServer
 from domain.session.placement import MAX_NODES
-
-
-def _check_turn_credentials(servers: tuple[IceServer, ...]) -> None:
-    for server in servers:
-        if server.is_turn and server.username is None:
-            raise SettingInvalid("ice_servers", f"{server.url} needs a username and a credential")
-
-
-MIN_TOKEN_CHARACTERS = 16
-MIN_TOKEN_VARIETY = 8
-"""Different characters of a token."""
-_NEW_TOKEN = 'python3 -c "import secrets; print(secrets.token_urlsafe())"'  # noqa: S105
-
-
-def _check_strength(name: str, token: str | None, host: str) -> None:
-    """Raise `SettingInvalid` if others can reach a server and could guess a token of it."""
-    if token is None or is_loopback(host):
-        return
-    if len(token) < MIN_TOKEN_CHARACTERS or len({*token}) < MIN_TOKEN_VARIETY:
-        raise SettingInvalid(
-            name,
-            f"{host} can be reached from other machines, so a token needs at least "
-            f"{MIN_TOKEN_CHARACTERS} characters, {MIN_TOKEN_VARIETY} of them different; "
-            f"this makes one: {_NEW_TOKEN}",
-        )
-
-
-def _setting(
-    default: Any,
-    text: str,
-    *,
-    choices: tuple[str | int, ...] = (),
-    low: float = -math.inf,
-    high: float = math.inf,
-    is_secret: bool = False,
-) -> Any:
-    """Declare a setting with its help text, and its choices or limits.
-
-    The `repr` of the settings leaves out secrets.
-    """
-    return field(
-        default=default,
-        repr=not is_secret,
-        metadata={"help": text, "choices": choices, "low": low, "high": high},
-    )
-
-
-def _check_limits(settings: Any) -> None:
-    for item in fields(settings):
-        value, meta = getattr(settings, item.name), item.metadata
-        if value is None:
-            continue
-        if meta["choices"] and value not in meta["choices"]:
-            listing = ", ".join(map(str, meta["choices"]))
-            raise SettingInvalid(item.name, f"{value!r} is not one of {listing}")
-        if isinstance(value, int | float) and not meta["low"] <= value <= meta["high"]:
-            limits = f"between {meta['low']:g} and {meta['high']:g}"
-            if meta["high"] == math.inf:
-                limits = f"at least {meta['low']:g}"
-            raise SettingInvalid(item.name, f"{value:g} is not {limits}")
-
-
-class OptionalFolder(str):
-    """The path of a folder, in a setting that may also say that there is none."""
-
-    __slots__ = ()
-
-
-USERS_STATE = OptionalFolder()
-"""Stands for a folder in the user's state folder."""
+from entrypoints.declaring import check_limits, check_strength, check_turn_credentials, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """Settings of `gapless serve`."""
 
-    host: str = _setting("127.0.0.1", "Address to listen on.")
-    port: int = _setting(8080, "TCP port to listen on; 0 picks a free port.", low=0, high=65535)
-    recordings: str = _setting("recordings", "Folder for the recordings.")
-    storage: str = _setting(
+    host: str = setting("127.0.0.1", "Address to listen on.")
+    port: int = setting(8080, "TCP port to listen on; 0 picks a free port.", low=0, high=65535)
+    recordings: str = setting("recordings", "Folder for the recordings.")
+    storage: str = setting(
         "wav",
         "Where and how to store recordings; opus stores packets undecoded, for `gapless render`.",
         choices=("wav", "opus", "memory"),
     )
-    token: str | None = _setting(
+    token: str | None = setting(
         None,
         "Token that clients must send; required unless the host is loopback, with at least 16 "
         "characters then.",
         is_secret=True,
     )
-    admin_token: str | None = _setting(
+    admin_token: str | None = setting(
         None, "Token for administrators, who may end any session; --token may not.", is_secret=True
     )
-    audit_log: str | None = _setting(
+    audit_log: str | None = setting(
         None,
         "File that gets a JSON object for each client that comes, is refused, or ends something.",
     )
-    allow_anyone: bool = _setting(
+    allow_anyone: bool = setting(
         False, "Allow any client to record without a token, from other machines, too."
     )
-    trusted_proxies: tuple[str, ...] = _setting(
+    trusted_proxies: tuple[str, ...] = setting(
         (),
         "Addresses or networks of reverse proxies, separated by commas: their X-Forwarded-For "
         "says who sends a request.",
     )
-    max_connections: int = _setting(
+    max_connections: int = setting(
         1000,
         "Maximum number of HTTP connections, divided among the workers; those that do nothing "
         "give way to new ones.",
         low=1,
     )
-    max_connections_per_address: int = _setting(
+    max_connections_per_address: int = setting(
         50,
         "Maximum number of HTTP connections from one address (IPv6: from one /64 network), divided "
         "among the workers, but up to 30 for each. Does not apply to trusted proxies, nor if the "
         "host is loopback.",
         low=1,
     )
-    tls_cert: str | None = _setting(
+    tls_cert: str | None = setting(
         None, "Certificate chain (PEM), to serve HTTPS; it is read again when it changes."
     )
-    tls_key: str | None = _setting(None, "Private key (PEM) of --tls-cert.")
-    tls_passphrase: str | None = _setting(
+    tls_key: str | None = setting(None, "Private key (PEM) of --tls-cert.")
+    tls_passphrase: str | None = setting(
         None,
         "Passphrase of --tls-key; by default it is asked for on the terminal, if it is needed.",
         is_secret=True,
     )
-    hsts: bool = _setting(
+    hsts: bool = setting(
         False, "Tell browsers to use nothing but HTTPS with this host name for two years."
     )
-    ice_servers: tuple[IceServer, ...] = _setting(
+    ice_servers: tuple[IceServer, ...] = setting(
         (), "STUN and TURN servers that this server and its clients use."
     )
-    turn_secret: str | None = _setting(
+    turn_secret: str | None = setting(
         None,
         "Secret shared with the TURN servers, to give each client its own credentials.",
         is_secret=True,
     )
-    turn_ttl_s: float = _setting(
+    turn_ttl_s: float = setting(
         43_200.0, "How long the TURN credentials of a client are valid.", low=60, high=7 * 86_400
     )
-    ice_policy: str = _setting(
+    ice_policy: str = setting(
         "all",
         "relay: media goes through TURN servers only. public: addresses of this machine are not "
         "announced, only those of --public-address and those that STUN servers tell.",
         choices=("all", "relay", "public"),
     )
-    udp_port: int | None = _setting(
+    udp_port: int | None = setting(
         None,
         "UDP port for the media of all sessions, by default the number of --port; 0 picks a free "
         "port. Further workers have the numbers that follow.",
         low=0,
         high=65535,
     )
-    public_address: tuple[str, ...] = _setting(
+    public_address: tuple[str, ...] = setting(
         (),
         "Addresses or names, separated by commas, at which clients reach this machine from "
         "outside: for clouds, and routers that forward.",
     )
-    probe_private: bool = _setting(
+    probe_private: bool = setting(
         False,
         "Also send connectivity checks to private addresses that clients name, where this server "
         "has to check candidates (STUN, TURN, ICE-lite).",
     )
-    max_candidates: int = _setting(
+    max_candidates: int = setting(
         50,
         "Maximum number of ICE candidates that a connection takes at once; 6 more each minute.",
         low=1,
         high=MAX_CANDIDATES,
     )
-    inactivity_timeout_s: float = _setting(
+    inactivity_timeout_s: float = setting(
         30.0, "End a session that has received no packet for this long.", low=0.5, high=86_400
     )
-    connect_timeout_s: float = _setting(
+    connect_timeout_s: float = setting(
         15.0, "Drop a session that has no media path after this long.", low=0.5, high=600
     )
-    reorder_hold_s: float = _setting(
+    reorder_hold_s: float = setting(
         1.0, "How long to wait for packets that are late or have to be sent again.", low=0, high=10
     )
-    max_gap_s: float = _setting(
+    max_gap_s: float = setting(
         60.0, "Longest gap to fill with silence when timestamps jump.", low=1, high=86_400
     )
-    fec: bool = _setting(True, "Ask publishers to send forward error correction (Opus).")
-    dtx: bool = _setting(False, "Ask publishers to send almost nothing during silence (DTX).")
-    bitrate: int | None = _setting(
+    fec: bool = setting(True, "Ask publishers to send forward error correction (Opus).")
+    dtx: bool = setting(False, "Ask publishers to send almost nothing during silence (DTX).")
+    bitrate: int | None = setting(
         None, "Opus bit rate to ask publishers for, in bit/s.", low=6_000, high=510_000
     )
-    stereo: bool = _setting(False, "Ask publishers for two channels, even from a mono microphone.")
-    min_free_mb: int = _setting(
+    stereo: bool = setting(False, "Ask publishers for two channels, even from a mono microphone.")
+    min_free_mb: int = setting(
         64, "Refuse new recordings when the disk has less free space.", low=0
     )
-    large_files: str = _setting(
+    large_files: str = setting(
         "parts",
         "Beyond 4 GiB (12 h of mono), begin a new part, or continue the file as RF64.",
         choices=("parts", "rf64"),
     )
-    rotate_s: float | None = _setting(
+    rotate_s: float | None = setting(
         None, "Begin a new part after this much time, exact to the sample.", low=1
     )
-    restore: str = _setting(
+    restore: str = setting(
         "lost",
         "What to fetch from clients that keep what they capture: what was lost, or everything.",
         choices=tuple(mode.value for mode in RestoreMode),
     )
-    restore_window_h: float = _setting(
+    restore_window_h: float = setting(
         24.0, "How long to wait for it after a session has ended, in hours.", low=0.1, high=8_760
     )
-    memory_mb: int = _setting(256, "Memory limit of --storage memory for all recordings.", low=1)
-    memory_each_mb: int = _setting(64, "Memory limit of --storage memory for one recording.", low=1)
-    max_sessions: int = _setting(
+    memory_mb: int = setting(256, "Memory limit of --storage memory for all recordings.", low=1)
+    memory_each_mb: int = setting(64, "Memory limit of --storage memory for one recording.", low=1)
+    max_sessions: int = setting(
         500, "Maximum number of sessions, divided among the workers.", low=1
     )
-    max_unproven: int = _setting(
+    max_unproven: int = setting(
         40,
         "Maximum number of sessions of one address that have no media path yet, at each worker.",
         low=1,
     )
-    offers_per_minute: int = _setting(
+    offers_per_minute: int = setting(
         60, "How many sessions one address may open in a minute, at each worker.", low=1
     )
-    max_burst_s: float = _setting(
+    max_burst_s: float = setting(
         30.0,
         "How far sound may run ahead of the wall clock. What comes faster is left out, and a "
         "sender that keeps on is cut off.",
         low=5,
         high=3_600,
     )
-    max_packets_per_s: float = _setting(
+    max_packets_per_s: float = setting(
         1_000.0,
         "Maximum number of packets a second of each track, and four times as many of all tracks; "
         "further ones are left out.",
         low=100,
     )
-    max_session_h: float = _setting(
+    max_session_h: float = setting(
         168.0, "End a session that lasts longer than this, in hours.", low=0.001
     )
-    max_session_gb: float = _setting(
+    max_session_gb: float = setting(
         200.0, "End a session that has recorded more gigabytes than this.", low=0.001
     )
-    max_day_gb: float = _setting(
+    max_day_gb: float = setting(
         1_000.0,
         "Begin no new session when more gigabytes than this were recorded within 24 hours; divided "
         "among the workers.",
         low=0.001,
     )
-    workers: int = _setting(
+    workers: int = setting(
         1, "Processes that share the load; use one for each core.", low=1, high=MAX_NODES
     )
 
     def __post_init__(self) -> None:
-        _check_limits(self)
+        check_limits(self)
         if bool(self.tls_cert) != bool(self.tls_key):
             missing = "tls_key" if self.tls_cert else "tls_cert"
             raise SettingInvalid(missing, "tls_cert and tls_key go together")
@@ -280,12 +209,12 @@ class ServerSettings:
                 raise SettingInvalid("admin_token", "needs a token for clients, too (--token)")
             if self.admin_token == self.token:
                 raise SettingInvalid("admin_token", "must not be the token that clients have")
-        _check_strength("token", self.token, self.host)
-        _check_strength("admin_token", self.admin_token, self.host)
+        check_strength("token", self.token, self.host)
+        check_strength("admin_token", self.admin_token, self.host)
         if self.max_sessions < self.workers:
             raise SettingInvalid("max_sessions", "each worker needs at least one session")
         if not self.turn_secret:
-            _check_turn_credentials(self.ice_servers)
+            check_turn_credentials(self.ice_servers)
         last_port = self.media_port + self.workers - 1
         if self.media_port and last_port > 65535:
             raise SettingInvalid("udp_port", f"{self.workers} workers need ports up to {last_port}")
@@ -302,72 +231,3 @@ class ServerSettings:
     def media_port(self) -> int:
         """The UDP port of the first worker; 0 for any free one."""
         return self.port if self.udp_port is None else self.udp_port
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientSettings:
-    """Settings of `gapless stream`."""
-
-    server: str = _setting("http://127.0.0.1:8080", "Address of the server.")
-    capture: str = _setting(
-        "sounddevice",
-        "Where the sound comes from.",
-        choices=("sounddevice", "pyaudio", "file", "tone"),
-    )
-    device: str | None = _setting(
-        None, "Name or number of the input device; see `gapless devices`."
-    )
-    input: str | None = _setting(None, "File to stream with --capture file.")
-    rate: int = _setting(48_000, "Sample rate of the capture in Hz.", low=8_000, high=384_000)
-    depth: int = _setting(16, "Bits per sample of the capture.", choices=(16, 24))
-    channels: int = _setting(
-        1,
-        "Channels to capture; the live stream has the first two at most.",
-        low=1,
-        high=8,
-    )
-    duration: float | None = _setting(None, "Stop after this many seconds.", low=0.02)
-    name: str = _setting("", "Name of the recording.")
-    token: str | None = _setting(None, "Token to send to the server.", is_secret=True)
-    bitrate: int = _setting(64_000, "Opus bit rate in bit/s.", low=6_000, high=510_000)
-    complexity: int = _setting(
-        6, "Opus complexity, from 0 (least CPU) to 10 (best quality).", low=0, high=10
-    )
-    fec: bool = _setting(True, "Repeat each frame in the next packet at lower quality (Opus FEC).")
-    expected_loss: int = _setting(
-        10, "Packet loss that FEC should cope with, in percent.", low=0, high=100
-    )
-    dtx: bool = _setting(False, "Send almost nothing during silence (DTX).")
-    application: str = _setting(
-        "voip", "What Opus is tuned for.", choices=("voip", "audio", "lowdelay")
-    )
-    queue_s: float = _setting(
-        30.0, "How much captured sound may wait for the encoder.", low=0.1, high=60
-    )
-    spool: OptionalFolder | None = _setting(  # noqa: RUF009 (it is a dataclass field)
-        USERS_STATE,
-        "Folder in which captured sound is kept until the server has it; by default in the user's "
-        "state folder.",
-    )
-    spool_max_gb: float = _setting(
-        20.0, "Keep no more captured sound than this in the folder.", low=0.001, high=1_000_000
-    )
-    restore: str = _setting(
-        "lost",
-        "What the server gets of the captured sound when the stream has lost it, or all of it.",
-        choices=("lost", "all", "off"),
-    )
-    ice_servers: tuple[IceServer, ...] = _setting(
-        (), "STUN and TURN servers; by default those that the server recommends."
-    )
-    ice_policy: str = _setting(
-        "all", "relay: media goes through TURN servers only.", choices=("all", "relay")
-    )
-
-    def __post_init__(self) -> None:
-        _check_limits(self)
-        _check_turn_credentials(self.ice_servers)
-        if not self.server.startswith(("http://", "https://")):
-            raise SettingInvalid("server", f"{self.server!r} is not an http:// or https:// address")
-        if self.capture == "file" and not self.input:
-            raise SettingInvalid("input", "--capture file needs a file to stream")

@@ -22,7 +22,7 @@ from domain.services.client.kept_sound import KeptSound
 from domain.services.client.owed_spools import OwedSpools
 from domain.services.client.spool_sender import SpoolSender
 from domain.services.client.uplink import Uplink
-from entrypoints.settings import ClientSettings
+from entrypoints.client_settings import ClientSettings
 
 _GB = 1e9
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from entrypoints.client_settings import ClientSettings
 from entrypoints.container import ClientContainer
 from entrypoints.options import settings_options
-from entrypoints.settings import ClientSettings
 from entrypoints.subscribers import NO_EVENTS
 
 

@@ -19,9 +19,9 @@ from domain.events.client import (
 )
 from domain.ports.events import EventPublisher
 from domain.ports.spool import Spool, SpoolEntry
+from entrypoints.client_settings import ClientSettings
 from entrypoints.config import resolve
 from entrypoints.container import ClientContainer
-from entrypoints.settings import ClientSettings
 from entrypoints.spool_view import SpoolView, size_text
 from entrypoints.subscribers import NO_EVENTS, events_for
 from entrypoints.terminal import full_time, printable

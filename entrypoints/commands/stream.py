@@ -8,10 +8,10 @@ import click
 
 from domain.errors import ConnectionFailed, GaplessError, SoundKept
 from domain.services.client.publisher import Publisher
+from entrypoints.client_settings import ClientSettings
 from entrypoints.container import ClientContainer
 from entrypoints.options import settings_options
 from entrypoints.serving import at_signals
-from entrypoints.settings import ClientSettings
 from entrypoints.subscribers import events_for
 from entrypoints.terminal import StreamView, full_time
 

@@ -18,8 +18,8 @@ import soundfile
 from domain.errors import DeviceLost, NoSuchDevice
 from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
 from domain.sound.formats import AudioFormat, AudioFrame
+from entrypoints.client_settings import ClientSettings
 from entrypoints.container import ClientContainer
-from entrypoints.settings import ClientSettings
 from tests.fakes.events import SeenByClient
 from tests.rigs import microphone as rig
 

@@ -13,8 +13,8 @@ import soundfile
 from domain.ports.capture import AudioSource, CaptureBackend, CaptureRequest
 from domain.sound.conversion import convert
 from domain.sound.formats import AudioFormat, AudioFrame, SampleFormat, Samples
+from entrypoints.client_settings import ClientSettings
 from entrypoints.container import ClientContainer
-from entrypoints.settings import ClientSettings
 from tests.fakes.events import SeenByClient
 from tests.rigs import microphone as rig
 

@@ -17,8 +17,9 @@ import aiohttp
 from domain.ports.signaling import ClientConnection
 from domain.rtp.packetizer import Packetizer
 from domain.session.ice import IceCandidate
+from entrypoints.client_settings import ClientSettings
 from entrypoints.container import ClientContainer, ServerContainer
-from entrypoints.settings import ClientSettings, ServerSettings
+from entrypoints.settings import ServerSettings
 from tests.fakes.events import SeenByClient, SeenByServer
 from tests.rigs.sound import encode, speech
 

@@ -18,8 +18,8 @@ from dependency_injector import providers
 from adapters.storage.memory import MemoryRecording, MemoryStore
 from domain.ports.capture import CaptureBackend
 from domain.services.client.publisher import Publisher, StreamSummary
+from entrypoints.client_settings import ClientSettings
 from entrypoints.container import ClientContainer
-from entrypoints.settings import ClientSettings
 from tests.fakes.events import SeenByClient
 from tests.rigs.clients import Local, local_server
 from tests.rigs.hosts import SERVER, hosts

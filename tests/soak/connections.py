@@ -10,8 +10,8 @@ import json
 import secrets
 import ssl
 
+from entrypoints.client_settings import ClientSettings
 from entrypoints.container import ClientContainer
-from entrypoints.settings import ClientSettings
 from tests.fakes.events import SeenByClient
 from tests.rigs.requests import BIG, JSON, SDP, get, hostile_requests, post
 from tests.rigs.tls import trusting_anybody

@@ -10,9 +10,11 @@ import pytest
 
 from domain.errors import SettingInvalid
 from domain.session.ice import IceServer
+from entrypoints.client_settings import USERS_STATE, ClientSettings
 from entrypoints.config import resolve
+from entrypoints.declaring import OptionalFolder
 from entrypoints.options import settings_options
-from entrypoints.settings import USERS_STATE, ClientSettings, OptionalFolder, ServerSettings
+from entrypoints.settings import ServerSettings
 from entrypoints.spooling import spool_folder
 
 STRONG = "Zm9vYmFyYmF6cXV4"  # as short as it may be

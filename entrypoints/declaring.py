@@ -1,0 +1,77 @@
+"""How settings are declared: name, default, help text and limits, and what several of them need."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import field, fields
+from typing import Any
+
+from domain.errors import SettingInvalid
+from domain.session.addresses import is_loopback
+from domain.session.ice import IceServer
+
+
+def check_turn_credentials(servers: tuple[IceServer, ...]) -> None:
+    for server in servers:
+        if server.is_turn and server.username is None:
+            raise SettingInvalid("ice_servers", f"{server.url} needs a username and a credential")
+
+
+MIN_TOKEN_CHARACTERS = 16
+MIN_TOKEN_VARIETY = 8
+"""Different characters of a token."""
+_NEW_TOKEN = 'python3 -c "import secrets; print(secrets.token_urlsafe())"'  # noqa: S105
+
+
+def check_strength(name: str, token: str | None, host: str) -> None:
+    """Raise `SettingInvalid` if others can reach a server and could guess a token of it."""
+    if token is None or is_loopback(host):
+        return
+    if len(token) < MIN_TOKEN_CHARACTERS or len({*token}) < MIN_TOKEN_VARIETY:
+        raise SettingInvalid(
+            name,
+            f"{host} can be reached from other machines, so a token needs at least "
+            f"{MIN_TOKEN_CHARACTERS} characters, {MIN_TOKEN_VARIETY} of them different; "
+            f"this makes one: {_NEW_TOKEN}",
+        )
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    choices: tuple[str | int, ...] = (),
+    low: float = -math.inf,
+    high: float = math.inf,
+    is_secret: bool = False,
+) -> Any:
+    """Declare a setting with its help text, and its choices or limits.
+
+    The `repr` of the settings leaves out secrets.
+    """
+    return field(
+        default=default,
+        repr=not is_secret,
+        metadata={"help": text, "choices": choices, "low": low, "high": high},
+    )
+
+
+def check_limits(settings: Any) -> None:
+    for item in fields(settings):
+        value, meta = getattr(settings, item.name), item.metadata
+        if value is None:
+            continue
+        if meta["choices"] and value not in meta["choices"]:
+            listing = ", ".join(map(str, meta["choices"]))
+            raise SettingInvalid(item.name, f"{value!r} is not one of {listing}")
+        if isinstance(value, int | float) and not meta["low"] <= value <= meta["high"]:
+            limits = f"between {meta['low']:g} and {meta['high']:g}"
+            if meta["high"] == math.inf:
+                limits = f"at least {meta['low']:g}"
+            raise SettingInvalid(item.name, f"{value:g} is not {limits}")
+
+
+class OptionalFolder(str):
+    """The path of a folder, in a setting that may also say that there is none."""
+
+    __slots__ = ()
