@@ -10,6 +10,7 @@ import urllib.parse
 from adapters.capture.paced import FileCapture, ToneCapture
 from adapters.codec.libopus import OpusEncoder
 from adapters.codec.pyav import PyAvResampler
+from adapters.http.api_client import ApiClient
 from adapters.http.client import HttpSignaling
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.transport.client import WebRtcClientTransport
@@ -41,6 +42,10 @@ def build_capture(settings: ClientSettings) -> CaptureBackend:
             return FileCapture()
         case _:
             return ToneCapture()
+
+
+def build_api_client(settings: ClientSettings) -> ApiClient:
+    return ApiClient(settings.server, token=settings.token)
 
 
 def build_client_transport(settings: ClientSettings, clock: SystemClock) -> WebRtcClientTransport:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,8 @@ class Response:
     def error(self) -> str | None:
         """The reason that a Gapless server gives; None if another one has answered."""
         try:
-            return str(self.json()["error"])
+            body = self.json()
+            return str(body["detail"] if "detail" in body else body["error"])
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -80,6 +82,26 @@ class ServerCalls:
 
         Redirects are not followed. Raises `ServerUnreachable` or `WrongServer`.
         """
+        async with self._sent(method, path, timeout=timeout, **request) as response:
+            return await _read(response)
+
+    @asynccontextmanager
+    async def opened(
+        self, method: str, path: str, *, timeout: aiohttp.ClientTimeout, **request: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request; give its answer to read, which is a success.
+
+        Raises `ServerRefused`, and what `call` raises, also while the answer is read.
+        """
+        async with self._sent(method, path, timeout=timeout, **request) as response:
+            if response.status >= 300:
+                checked(await _read(response))
+            yield response
+
+    @asynccontextmanager
+    async def _sent(
+        self, method: str, path: str, *, timeout: aiohttp.ClientTimeout, **request: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(socket_factory=self._open_socket),
@@ -90,10 +112,9 @@ class ServerCalls:
             async with self._session.request(
                 method, self.server + path, allow_redirects=False, timeout=timeout, **request
             ) as response:
-                text = await _text_of(response)
-                return Response(response.status, response.reason, response.headers, text)
+                yield response
         except TimeoutError as error:
-            seconds = timeout.total or timeout.sock_read
+            seconds = timeout.total or timeout.sock_read or 0.0
             raise ServerUnreachable(f"no answer from {self.server} within {seconds:g} s") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise WrongServer(
@@ -152,6 +173,10 @@ def _retry_after_s(response: Response) -> float | None:
     if response.status != TOO_MANY_REQUESTS or not is_number:
         return None
     return min(float(text), MAX_RETRY_AFTER_S)
+
+
+async def _read(response: aiohttp.ClientResponse) -> Response:
+    return Response(response.status, response.reason, response.headers, await _text_of(response))
 
 
 async def _text_of(response: aiohttp.ClientResponse) -> str:
