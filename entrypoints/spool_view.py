@@ -13,7 +13,8 @@ from domain.events.client import (
     OwedSpoolKept,
     PieceSent,
 )
-from entrypoints.terminal import StreamView, full_time
+from entrypoints.stream_view import StreamView
+from entrypoints.terminal import full_time
 
 
 class SpoolView(StreamView):

@@ -31,10 +31,11 @@ from domain.events.server import (
 from domain.ports.events import EventPublisher
 from domain.session.placement import ABSENT, NodeId
 from entrypoints.builders import WorkerSetup, check_udp_ports, listen_for_workers
+from entrypoints.server_view import ServerView
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
 from entrypoints.subscribers import audited, events_for
-from entrypoints.terminal import ServerView, log_to_terminal
+from entrypoints.terminal import log_to_terminal
 
 RESTART_S, MAX_RESTART_S = 0.5, 8.0
 """The delay before a worker that died is replaced; it doubles while workers die early."""

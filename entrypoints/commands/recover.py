@@ -7,7 +7,7 @@ import sys
 import click
 
 from entrypoints.container import ToolsContainer
-from entrypoints.terminal import ServerView
+from entrypoints.server_view import ServerView
 
 
 @click.command()

@@ -17,11 +17,11 @@ from domain.ports.events import EventPublisher
 from entrypoints import file_limit
 from entrypoints.builders import needs_passphrase
 from entrypoints.options import settings_options
+from entrypoints.server_view import ServerView
 from entrypoints.service_manager import ServiceManager
 from entrypoints.serving import at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
 from entrypoints.subscribers import audited, events_for
-from entrypoints.terminal import ServerView
 from entrypoints.workers import serve_with_workers
 
 

@@ -12,8 +12,9 @@ from entrypoints.client_settings import ClientSettings
 from entrypoints.container import ClientContainer
 from entrypoints.options import settings_options
 from entrypoints.serving import at_signals
+from entrypoints.stream_view import StreamView
 from entrypoints.subscribers import events_for
-from entrypoints.terminal import StreamView, full_time
+from entrypoints.terminal import full_time
 
 
 @click.command()

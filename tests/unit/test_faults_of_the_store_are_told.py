@@ -12,7 +12,7 @@ from domain.events.server import (
     StorageDelayed,
     StorageWritable,
 )
-from entrypoints.terminal import ServerView
+from entrypoints.server_view import ServerView
 from tests.unit.test_sessions_are_recorded import Server
 
 

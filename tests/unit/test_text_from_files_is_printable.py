@@ -10,8 +10,9 @@ import pytest
 from domain.errors import StorageFailed
 from domain.events.client import OwedSpoolFound
 from domain.events.server import RecoveryFailed
+from entrypoints.server_view import ServerView
 from entrypoints.spool_view import SpoolView
-from entrypoints.terminal import ServerView, log_to_terminal, printable
+from entrypoints.terminal import log_to_terminal, printable
 
 CONTROLS = "a\x1b[2J\x9b\u202e\u2066\r\n\tb\udcff\u00ad"
 SHOWN = r"a\x1b[2J\x9b\u202e\u2066\r\n\tb\udcff\xad"

@@ -8,7 +8,7 @@ from domain.events.server import (
     SessionEnded,
 )
 from domain.recording.effects import EndReason
-from entrypoints.terminal import ServerView
+from entrypoints.server_view import ServerView
 
 
 @pytest.mark.parametrize(

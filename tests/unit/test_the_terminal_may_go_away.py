@@ -18,7 +18,8 @@ from domain.events.server import (
 )
 from domain.sound.formats import AudioFormat
 from domain.sound.levels import Levels
-from entrypoints.terminal import ServerView, StreamView
+from entrypoints.server_view import ServerView
+from entrypoints.stream_view import StreamView
 
 
 class Gone(io.StringIO):

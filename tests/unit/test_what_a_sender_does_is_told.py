@@ -10,7 +10,7 @@ from domain.events.server import (
     TrackFormatChanged,
 )
 from domain.sound.formats import AudioFormat
-from entrypoints.terminal import ServerView
+from entrypoints.server_view import ServerView
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from domain.events.client import (
 )
 from domain.recording.ledger import RestoreState
 from domain.sound.levels import Levels
-from entrypoints.terminal import StreamView, full_time
+from entrypoints.stream_view import StreamView
+from entrypoints.terminal import full_time
 
 LEVELS = Levels(-6.0, -9.0, clipped=False)
 
