@@ -49,10 +49,10 @@ def main() -> None:
 
     \b
     On the machine that records:
-      gapless serve --host 0.0.0.0 --token SECRET --recordings ~/recordings
+      gapless serve --host 0.0.0.0 --token-file FILE --recordings ~/recordings
     On the machine with the microphone:
       gapless devices
-      gapless stream --server http://RECORDER:8080 --token SECRET --name kitchen
+      gapless stream --server http://RECORDER:8080 --token-file FILE --name kitchen
     To send what was captured and the server does not have:
       gapless spool send
     To check how complete recordings are:
@@ -64,7 +64,8 @@ def main() -> None:
 
     Every option is also an environment variable (--port is GAPLESS_PORT) and a line in the TOML
     file named by --config (port = 8080). The command line overrides the environment, which
-    overrides the file. Exit codes: 0 done, 1 the work failed, 2 wrong usage.
+    overrides the file. A secret can also be the first line of a file (--token-file,
+    GAPLESS_TOKEN_FILE). Exit codes: 0 done, 1 the work failed, 2 wrong usage.
     """
     log_to_terminal()
 

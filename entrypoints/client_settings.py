@@ -64,7 +64,7 @@ class ClientSettings:
         choices=("lost", "all", "off"),
     )
     ice_servers: tuple[IceServer, ...] = setting(
-        (), "STUN and TURN servers; by default those that the server recommends."
+        (), "STUN and TURN servers; by default those that the server recommends.", is_secret=True
     )
     ice_policy: str = setting(
         "all", "relay: media goes through TURN servers only.", choices=("all", "relay")

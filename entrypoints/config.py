@@ -1,25 +1,27 @@
 """Reads settings: the command line overrides the environment, then the TOML file, then defaults.
 
 Every value is parsed here, whatever its source. An error names the setting and the source of its
-value.
+value. Each of these sources may name a file that holds a secret, instead of the secret.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import pathlib
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from domain.errors import SettingInvalid
 from domain.session.ice import IceServer
 from entrypoints.client_settings import ClientSettings
-from entrypoints.declaring import OptionalFolder
+from entrypoints.declaring import OptionalFolder, file_setting, secrets_of
+from entrypoints.secret_files import read_secret
 from entrypoints.settings import ServerSettings
 
 ENVIRONMENT_PREFIX = "GAPLESS_"
@@ -29,14 +31,25 @@ _NO = ("0", "false", "no", "off")
 
 S = TypeVar("S", ServerSettings, ClientSettings)
 
-KNOWN = {item.name for kind in (ServerSettings, ClientSettings) for item in fields(kind)}
+SECRET_FILES = {
+    file_setting(name): name
+    for kind in (ServerSettings, ClientSettings)
+    for name in secrets_of(kind)
+}
+"""The settings that name a file with a secret, and which secret that is."""
+KNOWN = SECRET_FILES.keys() | {
+    item.name for kind in (ServerSettings, ClientSettings) for item in fields(kind)
+}
 """Names of all settings of both commands: one file may hold the settings of both."""
+_log = logging.getLogger("gapless")
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    value: Any
+    value: Any = field(repr=False)
     origin: str
+    is_file: bool = False
+    """Whether the value is the path of a file with a secret."""
 
 
 def resolve(
@@ -54,21 +67,29 @@ def resolve(
     given: dict[str, _Given] = {}
     path = config_file or environ.get(CONFIG_VARIABLE)
     if path is not None:
-        given |= _from_file(path)
-    given |= _from_environment(environ)
-    given |= {
-        name: _Given(value, f"--{name.replace('_', '-')}")
-        for name, value in command_line.items()
-        if value is not None
-    }
+        given |= _by_setting(_from_file(path))
+    given |= _by_setting(_from_environment(environ))
+    shown = _by_setting(
+        {
+            name: _Given(value, _flag(name))
+            for name, value in command_line.items()
+            if value is not None
+        }
+    )
+    given |= shown
     hints = typing.get_type_hints(kind)
     own = {item.name for item in fields(kind)}
     values = {name: _read(name, entry, hints[name]) for name, entry in given.items() if name in own}
     try:
-        return kind(**values)
+        settings = kind(**values)
     except SettingInvalid as error:
         origin = given[error.name].origin if error.name in given else None
         raise SettingInvalid(error.name, error.problem, origin=origin) from None
+    _warn_of_shown(
+        name for name in secrets_of(kind)
+        if name in shown and not shown[name].is_file and _is_secret(values[name])
+    )  # fmt: skip
+    return settings
 
 
 def given_type(hint: Any) -> Any:
@@ -103,9 +124,49 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
     return given
 
 
+def _by_setting(source: Mapping[str, _Given]) -> dict[str, _Given]:
+    """Return what one source gives, by the settings that it is for.
+
+    Raises `SettingInvalid` if it gives a secret and also a file with it.
+    """
+    found: dict[str, _Given] = {}
+    for name, entry in source.items():
+        setting = SECRET_FILES.get(name, name)
+        if setting in found:
+            problem = f"{setting} and {file_setting(setting)} are both given; leave one of them out"
+            raise SettingInvalid(setting, problem, origin=entry.origin)
+        found[setting] = replace(entry, is_file=name in SECRET_FILES)
+    return found
+
+
+def _warn_of_shown(names: Iterable[str]) -> None:
+    """Say that others can read secrets, if some were given on the command line."""
+    if listed := list(names):
+        _log.warning(
+            "other users of this machine can read %s in the list of processes; use %s in the "
+            "environment or %s FILE instead",
+            " and ".join(map(_flag, listed)),
+            f"{ENVIRONMENT_PREFIX}{listed[0].upper()}",
+            _flag(file_setting(listed[0])),
+        )
+
+
+def _is_secret(value: Any) -> bool:
+    """Return whether the value of a secret setting holds a secret: not all ICE servers have one."""
+    if isinstance(value, tuple):
+        return any(isinstance(item, IceServer) and item.credential for item in value)
+    return True
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _read(name: str, entry: _Given, hint: Any) -> Any:
     """Convert a value to the type of its setting."""
     try:
+        if entry.is_file:
+            entry = replace(entry, value=read_secret(_text(entry.value)))
         return _READERS[given_type(hint)](entry.value)
     except SettingInvalid as error:
         raise SettingInvalid(name, error.problem, origin=entry.origin) from None
@@ -176,7 +237,7 @@ def _ice_servers(value: Any) -> tuple[IceServer, ...]:
         text = value.strip()
         value = json.loads(text) if text.startswith("[") else text.split(",")
     if not isinstance(value, list | tuple):
-        raise TypeError(f"{value!r} is not a list of servers")
+        raise TypeError(f"{type(value).__name__} is not a list of servers")  # do not show secrets
     return tuple(server for item in value for server in _ice_server(item))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import field, fields
 from typing import Any
 
@@ -47,13 +48,30 @@ def setting(
 ) -> Any:
     """Declare a setting with its help text, and its choices or limits.
 
-    The `repr` of the settings leaves out secrets.
+    The `repr` of the settings leaves out secrets. A secret NAME may also be in a file, which the
+    setting NAME_file names.
     """
     return field(
         default=default,
         repr=not is_secret,
-        metadata={"help": text, "choices": choices, "low": low, "high": high},
+        metadata={
+            "help": text,
+            "choices": choices,
+            "low": low,
+            "high": high,
+            "is_secret": is_secret,
+        },
     )
+
+
+def file_setting(name: str) -> str:
+    """Return the name of the setting that names the file with a secret."""
+    return f"{name}_file"
+
+
+def secrets_of(kind: Any) -> Collection[str]:
+    """Return the names of the settings of a class that are secret."""
+    return [item.name for item in fields(kind) if item.metadata["is_secret"]]
 
 
 def check_limits(settings: Any) -> None:

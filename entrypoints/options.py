@@ -12,7 +12,7 @@ import click
 
 from entrypoints.client_settings import ClientSettings
 from entrypoints.config import given_type, resolve
-from entrypoints.declaring import OptionalFolder
+from entrypoints.declaring import OptionalFolder, file_setting
 from entrypoints.settings import ServerSettings
 
 _NOT = "no_"
@@ -65,7 +65,17 @@ def _option(item: dataclasses.Field[Any], hint: Any) -> Callable[[F], F]:
         with_folder = click.option(flag, item.name, metavar="DIR", default=None, help=text)
         return lambda command: with_folder(command_without(command))
     metavar = "|".join(map(str, choices)) if choices else _metavar(item.name, given_type(hint))
-    return click.option(flag, item.name, metavar=metavar, default=None, help=text)
+    given = click.option(flag, item.name, metavar=metavar, default=None, help=text)
+    if not item.metadata["is_secret"]:
+        return given
+    in_file = click.option(
+        f"{flag}-file",
+        file_setting(item.name),
+        metavar="FILE",
+        default=None,
+        help=f"File whose first line is {flag}; others cannot read it in the list of processes.",
+    )
+    return lambda command: given(in_file(command))
 
 
 def _metavar(name: str, hint: Any) -> str:

@@ -75,7 +75,7 @@ class ServerSettings:
         False, "Tell browsers to use nothing but HTTPS with this host name for two years."
     )
     ice_servers: tuple[IceServer, ...] = setting(
-        (), "STUN and TURN servers that this server and its clients use."
+        (), "STUN and TURN servers that this server and its clients use.", is_secret=True
     )
     turn_secret: str | None = setting(
         None,

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from entrypoints.config import ENVIRONMENT_PREFIX, SECRET_FILES
+
 _WAIT_S = 30.0
 
 
@@ -24,6 +26,18 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a command: clients keep no spool unless `extra` says where."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("GAPLESS_")}
     return own | {"PYTHONUNBUFFERED": "1", "GAPLESS_SPOOL": "off"} | dict(extra or {})
+
+
+def _hidden(arguments: Sequence[str]) -> tuple[Sequence[str], Mapping[str, str]]:
+    """Move secrets from the command line, where others can read them, to the environment."""
+    rest, secrets = list(arguments), {}
+    for name in SECRET_FILES.values():
+        flag = f"--{name.replace('_', '-')}"
+        while flag in rest:
+            at = rest.index(flag)
+            secrets[f"{ENVIRONMENT_PREFIX}{name.upper()}"] = rest[at + 1]
+            del rest[at : at + 2]
+    return rest, secrets
 
 
 class Process:
@@ -36,11 +50,12 @@ class Process:
         host: str | None = None,
         within: Sequence[str] = (),
     ) -> None:
+        arguments, secrets = _hidden(arguments)
         if host is not None:
             within = ["ip", "netns", "exec", host, *within]
         self.process = subprocess.Popen(
             [*within, sys.executable, "-W", "error", "-m", "entrypoints", *arguments],
-            env=environment(env),
+            env=environment({**secrets, **(env or {})}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -154,10 +154,11 @@ async def soak(plan: Plan, folder: pathlib.Path) -> Figures:
     cert, key = self_signed(folder)
     command = [
         sys.executable, "-m", "entrypoints", "serve", "--port", "0", "--recordings",
-        str(recordings), "--token", token, "--tls-cert", cert, "--tls-key", key,
+        str(recordings), "--tls-cert", cert, "--tls-key", key,
         "--max-sessions", str(3 * plan.sessions + 50), *plan.options,
     ]  # fmt: skip
-    with log.open("wb") as written, _running(command, written) as server:
+    given = {"GAPLESS_TOKEN": token}
+    with log.open("wb") as written, _running(command, written, given) as server:
         url = await _listening(log, server)
         watch = Watch(server.pid, log, recordings)
         connector = aiohttp.TCPConnector(
@@ -230,8 +231,12 @@ async def _visits(plan: Plan, server: Remote, folder: pathlib.Path, seconds: flo
 
 
 @contextlib.contextmanager
-def _running(command: list[str], output: Any) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, env=environment(), stdout=output, stderr=subprocess.STDOUT)
+def _running(
+    command: list[str], output: Any, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command, env=environment(env), stdout=output, stderr=subprocess.STDOUT
+    )
     try:
         yield process
     finally:
