@@ -111,6 +111,10 @@ class NotAllowed(PeerError):
     """The bearer token is right, but it lacks the role that the request needs."""
 
 
+class GrantInvalid(PeerError):
+    """A token cannot allow what it should: its claims are wrong, or exclude each other."""
+
+
 class SessionUnknown(PeerError):
     """There is no such session, or it is over."""
 

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 from adapters.http.api.document import DocumentHandlers
+from adapters.http.api.tokens import TokenHandlers
 from adapters.http.routes import Handlers
+from adapters.runtime.asyncio_runtime import SystemClock
+from adapters.tokens.key_set import KeySet
+from adapters.tokens.register import FileTokens
+from adapters.tokens.signing import JwtSigner
+from domain.services.server.tokens import TokenService
+from entrypoints.settings import ServerSettings
+
+_ID_BYTES = 8
 
 
-def build_api(others: Sequence[Handlers]) -> Sequence[Handlers]:
+def build_api(others: Sequence[Handlers], *, tokens: TokenService) -> Sequence[Handlers]:
     """Build the handlers of the API; `others` are those that the server has beside it."""
-    api: list[Handlers] = []
+    api: list[Handlers] = [TokenHandlers(tokens)]
     document = DocumentHandlers(route for group in (*others, *api) for route in group.routes())
     return [*api, document]
+
+
+def build_tokens(
+    settings: ServerSettings, clock: SystemClock, *, shared_folder: str | None
+) -> TokenService:
+    """Build the service for signed tokens. Raises `SettingInvalid`.
+
+    Its register is in the folder for the recordings. That belongs to one server, is the same for
+    all of its workers, is still there after a restart, and is the one folder that a sandboxed
+    server can write to. Without such a folder nothing outlives the server: then the register is in
+    the `shared_folder` of the workers, or in memory.
+    """
+    in_memory = settings.storage == "memory"
+    secret = settings.token_secret
+    return TokenService(
+        JwtSigner(KeySet(settings.token_keys) if settings.token_keys else None),
+        FileTokens(shared_folder if in_memory else settings.recordings),
+        clock,
+        new_id=lambda: secrets.token_hex(_ID_BYTES),
+        secret=secret.encode() if secret is not None else None,
+    )

@@ -53,6 +53,7 @@ from domain.ports.storage import RecordingStore
 from domain.recording.ledger import RestoreMode
 from domain.services.server.restoring import RestoreService
 from domain.services.server.sessions import SessionService
+from domain.services.server.tokens import TokenService
 from domain.session.addresses import is_loopback, loopback_of
 from domain.session.limits import SessionLimits
 from domain.session.placement import Heartbeats, NodeId, SessionCounts
@@ -78,6 +79,11 @@ class WorkerSetup:
     """Folder of the Unix sockets through which workers reach each other."""
     listeners: Sequence[socket.socket]
     """The sockets on which all workers accept connections."""
+
+
+def folder_of(worker: WorkerSetup | None) -> str | None:
+    """Return the folder that all workers share as long as they run; None for a single process."""
+    return None if worker is None else worker.folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,25 +220,28 @@ def build_signaling_server(
     settings: ServerSettings,
     sessions: SessionService,
     restoring: RestoreService,
+    tokens: TokenService,
     placement: Placement,
     worker: WorkerSetup | None,
     events: EventPublisher,
 ) -> SignalingServer:
     nodes = NodeClient()
     handlers: list[Handlers] = [
-        OfferHandlers(sessions),
-        WhipHandlers(sessions),
+        OfferHandlers(sessions, tokens),
+        WhipHandlers(sessions, tokens),
         PieceHandlers(restoring),
         HealthHandlers(sessions, version=VERSION, placement=placement, nodes=nodes),
     ]
     return SignalingServer(
-        [*handlers, *build_api(handlers)],
+        [*handlers, *build_api(handlers, tokens=tokens)],
         nodes,
         host=settings.host,
         port=settings.port,
         access=Access(
             host=settings.host,
             tokens=_tokens(settings),
+            signed=tokens,
+            needs_token=settings.needs_token,
             allow_anyone=settings.allow_anyone,
         ),
         callers=Callers(settings.trusted_proxies),
@@ -277,7 +286,8 @@ def listen_for_workers(settings: ServerSettings) -> list[socket.socket]:
 
 def _tokens(settings: ServerSettings) -> Sequence[Token]:
     """Return the tokens of a server; they are called what their settings are."""
-    tokens = (("token", settings.token, SHARED_TOKEN_ROLES),
+    shared = ALL_ROLES if settings.admin_token is None else SHARED_TOKEN_ROLES
+    tokens = (("token", settings.token, shared),
               ("admin_token", settings.admin_token, ALL_ROLES))  # fmt: skip
     return [Token(name, text, roles) for name, text, roles in tokens if text is not None]
 

@@ -7,7 +7,7 @@ from dependency_injector import containers, providers
 from adapters.runtime.asyncio_runtime import BackgroundTasks, BootTimeClock, SystemClock
 from domain.ports.events import EventPublisher
 from domain.session.placement import NodeId
-from entrypoints import builders, client_builders, spooling
+from entrypoints import api_builders, builders, client_builders, spooling
 from entrypoints.client_settings import ClientSettings
 from entrypoints.settings import ServerSettings
 
@@ -21,6 +21,7 @@ class ServerContainer(containers.DeclarativeContainer):
     """Which of a server's worker processes this is."""
     worker: providers.Object[builders.WorkerSetup | None] = providers.Object(None)
     """What this process shares with other workers; None for a server of one process."""
+    folder = providers.Callable(builders.folder_of, worker)
 
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
@@ -43,8 +44,16 @@ class ServerContainer(containers.DeclarativeContainer):
         events=events,
         restoring=restoring,
     )
+    tokens = providers.Singleton(api_builders.build_tokens, settings, clock, shared_folder=folder)
     signaling = providers.Singleton(
-        builders.build_signaling_server, settings, sessions, restoring, placement, worker, events
+        builders.build_signaling_server,
+        settings,
+        sessions,
+        restoring,
+        tokens,
+        placement,
+        worker,
+        events,
     )
 
 

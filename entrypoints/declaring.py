@@ -21,6 +21,8 @@ def check_turn_credentials(servers: tuple[IceServer, ...]) -> None:
 MIN_TOKEN_CHARACTERS = 16
 MIN_TOKEN_VARIETY = 8
 """Different characters of a token."""
+MIN_SECRET_CHARACTERS = 32
+"""HS256 needs a key of 256 bits (RFC 7518 § 3.2)."""
 _NEW_TOKEN = 'python3 -c "import secrets; print(secrets.token_urlsafe())"'  # noqa: S105
 
 
@@ -34,6 +36,21 @@ def check_strength(name: str, token: str | None, host: str) -> None:
             f"{host} can be reached from other machines, so a token needs at least "
             f"{MIN_TOKEN_CHARACTERS} characters, {MIN_TOKEN_VARIETY} of them different; "
             f"this makes one: {_NEW_TOKEN}",
+        )
+
+
+def check_signing_secret(name: str, secret: str | None) -> None:
+    """Raise `SettingInvalid` if others could find out a secret that signs tokens.
+
+    Whoever has a token can try secrets on it, as fast as they like.
+    """
+    if secret is None:
+        return
+    if len(secret) < MIN_SECRET_CHARACTERS or len({*secret}) < MIN_TOKEN_VARIETY:
+        raise SettingInvalid(
+            name,
+            f"needs at least {MIN_SECRET_CHARACTERS} characters, {MIN_TOKEN_VARIETY} of them "
+            f"different; this makes one: {_NEW_TOKEN}",
         )
 
 

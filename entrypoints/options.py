@@ -85,7 +85,7 @@ def _metavar(name: str, hint: Any) -> str:
         return "URL"
     if name in ("recordings",):
         return "DIR"
-    if name in ("audit_log", "input", "tls_cert", "tls_key"):
+    if name in ("audit_log", "input", "tls_cert", "tls_key", "token_keys"):
         return "FILE"
     if name == "ice_servers":
         return "URL,..."

@@ -96,6 +96,7 @@ async def serve_here(
         except TimeoutError:
             late = RecordingsLeft(f"completing recordings took longer than {SHUTDOWN_S:g} s")
             container.events().publish(late)
+        container.tokens().close()
         try:
             store.close()
         finally:

@@ -13,7 +13,13 @@ from domain.recording.ledger import RestoreMode
 from domain.session.addresses import is_loopback
 from domain.session.ice import MAX_CANDIDATES, IceServer
 from domain.session.placement import MAX_NODES
-from entrypoints.declaring import check_limits, check_strength, check_turn_credentials, setting
+from entrypoints.declaring import (
+    check_limits,
+    check_signing_secret,
+    check_strength,
+    check_turn_credentials,
+    setting,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +37,25 @@ class ServerSettings:
     token: str | None = setting(
         None,
         "Token that clients must send; required unless the host is loopback, with at least 16 "
-        "characters then.",
+        "characters then. Its bearers may do everything, unless there is an --admin-token: then "
+        "they may record and watch.",
         is_secret=True,
     )
     admin_token: str | None = setting(
-        None, "Token for administrators, who may end any session; --token may not.", is_secret=True
+        None,
+        "Token for administrators, who may end any session, delete recordings and issue tokens.",
+        is_secret=True,
+    )
+    token_secret: str | None = setting(
+        None,
+        "Secret that signs the tokens of `gapless token` and `gapless invite`, of at least 32 "
+        "characters; by default one is made, and kept in the folder for the recordings.",
+        is_secret=True,
+    )
+    token_keys: str | None = setting(
+        None,
+        "Public keys (a JSON Web Key Set) of others who issue tokens, by RS256 or ES256; read "
+        "again when they change.",
     )
     audit_log: str | None = setting(
         None,
@@ -211,6 +231,7 @@ class ServerSettings:
                 raise SettingInvalid("admin_token", "must not be the token that clients have")
         check_strength("token", self.token, self.host)
         check_strength("admin_token", self.admin_token, self.host)
+        check_signing_secret("token_secret", self.token_secret)
         if self.max_sessions < self.workers:
             raise SettingInvalid("max_sessions", "each worker needs at least one session")
         if not self.turn_secret:
@@ -220,12 +241,17 @@ class ServerSettings:
             raise SettingInvalid("udp_port", f"{self.workers} workers need ports up to {last_port}")
         if self.ice_policy == "public" and not (self.public_address or self.ice_servers):
             raise SettingInvalid("ice_policy", "public needs --public-address or a STUN server")
-        if not (self.token or self.allow_anyone or is_loopback(self.host)):
+        if not (self.needs_token or self.allow_anyone or is_loopback(self.host)):
             raise SettingInvalid(
                 "token",
                 f"{self.host} can be reached from other machines: set a token, "
                 "or allow any client with --allow-anyone",
             )
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether clients need a token: one of the server's, or one that is signed."""
+        return any((self.token, self.token_secret, self.token_keys))
 
     @property
     def media_port(self) -> int:

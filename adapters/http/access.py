@@ -14,10 +14,14 @@ from adapters.http.bodies import is_unicode
 from adapters.http.callers import CALLER, caller_of
 from adapters.http.routes import SECRET, Handler, Route, route_of
 from domain.errors import NotAllowed, Unauthorized
+from domain.services.server.tokens import TokenService
 from domain.session.addresses import is_loopback
+from domain.session.grants import Grant
 from domain.session.roles import Role, Token, is_allowed
 
 MAY_KNOW = web.RequestKey("may_know", bool)
+GRANT = web.RequestKey("grant", Grant)
+"""What the signed token of a request allows, if it has one."""
 WRONG = web.RequestKey("wrong", str)
 """A bearer token that is wrong, and cannot be the secret of a session; may be empty."""
 
@@ -25,8 +29,9 @@ WRONG = web.RequestKey("wrong", str)
 class Access:
     """Decides which roles a request has, and which web pages may send one.
 
-    If there are tokens, a request has the roles of its bearer token. Otherwise every request has
-    all roles. On a loopback address its host name then has to be a loopback name, too.
+    If there are tokens, a request has the roles of its bearer token, which may also be one that was
+    signed. Otherwise every request has all roles; what a signed token says of name and room still
+    holds. On a loopback address the host name of a request then has to be a loopback name, too.
 
     The clients of a server share a token, and the ids of sessions are in file names. So a route
     that changes or ends a session wants the secret of that session, or an administrator's token.
@@ -34,10 +39,21 @@ class Access:
     there are tokens or not.
     """
 
-    def __init__(self, *, host: str, tokens: Sequence[Token], allow_anyone: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        host: str,
+        tokens: Sequence[Token],
+        signed: TokenService | None = None,
+        needs_token: bool = False,
+        allow_anyone: bool = False,
+    ) -> None:
+        """`signed` checks signed tokens; `needs_token`: also if there are no other `tokens`."""
         self._tokens = [(_digest(token.text), token) for token in tokens]
-        self._needs_loopback_name = not tokens and is_loopback(host)
-        self._allows_all_pages = bool(tokens) or allow_anyone
+        self._signed = signed
+        self._needs_token = bool(tokens) or needs_token
+        self._needs_loopback_name = not self._needs_token and is_loopback(host)
+        self._allows_all_pages = self._needs_token or allow_anyone
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -51,30 +67,37 @@ class Access:
             raise Unauthorized("without a token this server answers to loopback names only")
         route = route_of(request)
         if route is not None and route.secret_only:
-            request[SECRET] = self._secret_in(request)
+            request[SECRET] = await self._secret_in(request)
         elif route is not None and route.is_public:
-            self._note_token(request)
+            await self._note_token(request)
         else:
-            self._check_bearer(request, route)
+            await self._check_bearer(request, route)
         return await handler(request)
 
-    def _note_token(self, request: web.Request) -> None:
+    async def _note_token(self, request: web.Request) -> None:
         """Note whose token the request has, where it needs none."""
         if request.method == "OPTIONS":
             return
         bearer = _bearer(request)
-        is_known = self._roles_in(request, bearer) is not None
+        is_known = await self._is_known(request, bearer)
         request[MAY_KNOW] = is_known or self._needs_loopback_name
-        if self._tokens and bearer and not is_known:
+        if self._needs_token and bearer and not is_known:
             request[WRONG] = bearer
 
-    def _check_bearer(self, request: web.Request, route: Route | None) -> None:
+    async def _check_bearer(self, request: web.Request, route: Route | None) -> None:
         """Check the roles of a request's token, or pass a session's secret on to the handler."""
         # a preflight to a path that does not exist has no token either
-        if not self._tokens or request.method == "OPTIONS":
+        if request.method == "OPTIONS":
             return
         bearer = _bearer(request)
-        roles = self._roles_in(request, bearer)
+        if not self._needs_token:
+            await self._is_known(request, bearer)
+            return
+        try:
+            roles = await self._roles_in(request, bearer)
+        except Unauthorized:
+            request[WRONG] = bearer
+            raise
         if roles is None:
             if not bearer or route is None or not route.allows_secret:
                 request[WRONG] = bearer
@@ -84,7 +107,7 @@ class Access:
             also = "; the session's own secret is enough" if route.allows_secret else ""
             raise NotAllowed(f"this token lacks the role {route.role.value!r}{also}")
 
-    def _secret_in(self, request: web.Request) -> str:
+    async def _secret_in(self, request: web.Request) -> str:
         """Return the bearer token, which the handler compares with the session's secret.
 
         So a token of the server is refused in the same words as any other: these routes do not
@@ -93,22 +116,35 @@ class Access:
         bearer = _bearer(request)
         if not bearer:
             raise Unauthorized("the bearer token has to be the secret of this session")
-        self._roles_in(request, bearer)  # notes whose token it is
+        await self._is_known(request, bearer)  # notes whose token it is
         return bearer
 
-    def _roles_in(self, request: web.Request, bearer: str) -> Set[Role] | None:
+    async def _is_known(self, request: web.Request, bearer: str) -> bool:
+        """Note whose token a request has; return whether it is one that is valid."""
+        try:
+            return await self._roles_in(request, bearer) is not None
+        except Unauthorized:
+            return False
+
+    async def _roles_in(self, request: web.Request, bearer: str) -> Set[Role] | None:
         """Return the roles of a token, and note its name; None if it is not one of this server.
 
-        How long that takes tells nothing: digests are compared, and all of them.
+        How long that takes tells nothing: digests are compared, and all of them. Raises
+        `Unauthorized` for a signed token that is not valid any more.
         """
         given, found = _digest(bearer), None
         for digest, token in self._tokens:
             if hmac.compare_digest(digest, given):
                 found = token
-        if found is None:
+        if found is not None:
+            request[CALLER] = replace(caller_of(request), token=found.name)
+            return found.roles
+        grant = await self._signed.grant_of(bearer) if bearer and self._signed else None
+        if grant is None:
             return None
-        request[CALLER] = replace(caller_of(request), token=found.name)
-        return found.roles
+        request[CALLER] = replace(caller_of(request), token=grant.label)
+        request[GRANT] = grant
+        return grant.roles
 
     def allows_page(self, origin: str) -> bool:
         """Return whether web pages of an origin may use this server from a browser.
@@ -117,6 +153,11 @@ class Access:
         machine may.
         """
         return self._allows_all_pages or _is_loopback_origin(origin)
+
+
+def grant_of(request: web.Request) -> Grant | None:
+    """Return what the signed token of a request allows; None if it has none."""
+    return request.get(GRANT)
 
 
 def may_know(request: web.Request) -> bool:

@@ -13,6 +13,7 @@ from adapters.http.routes import Handler
 from domain.errors import (
     CandidateRejected,
     CapturedInvalid,
+    GrantInvalid,
     NodeUnavailable,
     NoRelay,
     NotAllowed,
@@ -40,6 +41,7 @@ STATUSES: Mapping[type[PeerError], int] = {
     OfferRejected: 400,
     CandidateRejected: 400,
     QueryInvalid: 400,
+    GrantInvalid: 400,
     Unauthorized: 401,
     NotAllowed: 403,
     SessionUnknown: 404,

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from adapters.http import headers
+from adapters.http.access import grant_of
 from adapters.http.bodies import JSON, peek_json, read_json
 from adapters.http.callers import caller_of
 from adapters.http.restore_json import read_spool
@@ -17,7 +18,9 @@ from domain.errors import CandidateRejected, OfferRejected, SessionUnknown, Unau
 from domain.ports.placement import KnownSession, NewOffer, SessionKey
 from domain.recording.restoring import SpoolInfo
 from domain.services.server.sessions import SessionService
+from domain.services.server.tokens import TokenService
 from domain.session.caller import SESSION_SECRET
+from domain.session.grants import Grant
 from domain.session.ice import IceCandidate, IceServer
 from domain.session.roles import Role
 
@@ -29,8 +32,9 @@ MAX_CANDIDATE_CHARACTERS = 1000
 class OfferHandlers:
     """Translates between JSON and the sessions."""
 
-    def __init__(self, service: SessionService) -> None:
+    def __init__(self, service: SessionService, tokens: TokenService) -> None:
         self._service = service
+        self._tokens = tokens
 
     def routes(self) -> Sequence[Route]:
         return [
@@ -53,13 +57,13 @@ class OfferHandlers:
             raise OfferRejected('an offer is {"sdp": "…", "type": "offer"}')
         if not isinstance(resume, str | None):
             raise OfferRejected("resume has to be text")
-        accepted = await self._service.offer(
-            sdp,
-            name=check_name(name),
-            resume=resume,
-            spool=_spool_in(body),
-            caller=caller_of(request),
-        )
+        grant, name = granted_name(request, check_name(name))
+        spool = _spool_in(body)
+        # a session that exists opens by its own secret: a token that was used may resume it
+        async with self._tokens.opening(grant if resume is None else None, sdp):
+            accepted = await self._service.offer(
+                sdp, name=name, resume=resume, spool=spool, caller=caller_of(request)
+            )
         return web.json_response(
             {
                 "sdp": accepted.answer_sdp,
@@ -152,6 +156,15 @@ def check_name(name: Any) -> str:
     if not isinstance(name, str) or len(name) > MAX_NAME_CHARACTERS:
         raise OfferRejected(f"name has to be text of at most {MAX_NAME_CHARACTERS} characters")
     return name
+
+
+def granted_name(request: web.Request, name: str) -> tuple[Grant | None, str]:
+    """Return what a request's token allows, and the name of its session by that.
+
+    Raises `NotAllowed` if the token is for another name.
+    """
+    grant = grant_of(request)
+    return grant, name if grant is None else grant.name_for(name)
 
 
 def _ice_server_json(server: IceServer) -> dict[str, str]:

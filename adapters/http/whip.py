@@ -9,12 +9,13 @@ from aiohttp import hdrs, web
 from adapters.http import sdpfrag
 from adapters.http.bodies import read_body, read_text
 from adapters.http.callers import caller_of
-from adapters.http.offers import check_name
+from adapters.http.offers import check_name, granted_name
 from adapters.http.routes import Route, key_of_secret
 from domain.errors import CandidateRejected
 from domain.ports.placement import NewOffer, SessionKey
 from domain.ports.signaling import ServerConnection
 from domain.services.server.sessions import SessionService
+from domain.services.server.tokens import TokenService
 from domain.session.ice import IceCandidate, IceServer
 from domain.session.roles import Role
 
@@ -27,8 +28,9 @@ class WhipHandlers:
     The path of a WHIP session contains the session's secret, so that others cannot guess it (§ 5).
     """
 
-    def __init__(self, service: SessionService) -> None:
+    def __init__(self, service: SessionService, tokens: TokenService) -> None:
         self._service = service
+        self._tokens = tokens
 
     def routes(self) -> Sequence[Route]:
         publish = Role.PUBLISH
@@ -44,8 +46,9 @@ class WhipHandlers:
     async def _publish(self, request: web.Request) -> web.StreamResponse:
         """Open a session (§ 4.2); the query ``?name=`` may name the recording."""
         offer = await read_text(request, SDP)
-        name = check_name(request.query.get("name", ""))
-        accepted = await self._service.offer(offer, name=name, caller=caller_of(request))
+        grant, name = granted_name(request, check_name(request.query.get("name", "")))
+        async with self._tokens.opening(grant, offer):
+            accepted = await self._service.offer(offer, name=name, caller=caller_of(request))
         response = _text(201, accepted.answer_sdp, SDP)
         response.headers[hdrs.LOCATION] = f"/whip/{accepted.resume}"
         response.headers[hdrs.ETAG] = _etag(accepted.ice_tag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from adapters.http.server import ConnectionLimits, SignalingServer
 from adapters.http.tls import TlsFiles
 from adapters.http.whip import WhipHandlers
 from adapters.placement.single import SingleNode
+from adapters.runtime.asyncio_runtime import SystemClock
+from adapters.tokens.register import FileTokens
+from adapters.tokens.signing import JwtSigner
 from domain.errors import (
     OfferRejected,
     RecordingIncomplete,
@@ -33,6 +37,7 @@ from domain.ports.restoring import Confirmed, Wanted
 from domain.ports.signaling import ServerConnection
 from domain.recording.restoring import Captured, SpoolInfo
 from domain.services.server.restoring import RestoreService
+from domain.services.server.tokens import TokenService
 from domain.session.caller import UNKNOWN, Caller
 from domain.session.ice import IceCandidate, IceDescription, IceServer
 from domain.session.roles import ALL_ROLES, Role, Token
@@ -156,6 +161,13 @@ class FakeRestoring(RestoreService):
         return self.confirms
 
 
+def token_service(folder: str | None = None, **options: Any) -> TokenService:
+    """Make the service for signed tokens, with a register in a folder or in memory."""
+    options = {"new_id": lambda: secrets.token_hex(8), "clock": SystemClock()} | options
+    signer = options.pop("signer", None) or JwtSigner()
+    return TokenService(signer, FileTokens(folder), **options)
+
+
 def http_server(
     sessions: FakeSessions,
     *,
@@ -170,16 +182,18 @@ def http_server(
     trusted_proxies: Sequence[str] = (),
     events: EventPublisher | None = None,
     more: Sequence[Handlers] = (),
+    signed: TokenService | None = None,
 ) -> SignalingServer:
-    """Make the server; `more` handles the requests of further routes."""
+    """Make the server; `more` handles the requests of further routes, `signed` signed tokens."""
+    signed = signed or token_service()
     service: Any = sessions
     nodes, placement = NodeClient(), placement or SingleNode()
     if tokens is None:
         tokens = {} if token is None else {token: ALL_ROLES}
     return SignalingServer(
         [
-            OfferHandlers(service),
-            WhipHandlers(service),
+            OfferHandlers(service, signed),
+            WhipHandlers(service, signed),
             PieceHandlers(restoring or FakeRestoring({})),
             HealthHandlers(service, version="1", placement=placement, nodes=nodes),
             *more,
@@ -190,6 +204,7 @@ def http_server(
         access=Access(
             host=host,
             tokens=[Token(f"{text} token", text, roles) for text, roles in tokens.items()],
+            signed=signed,
         ),
         callers=Callers(trusted_proxies),
         refusals=Refusals(events or EventDispatcher(())),

@@ -1,0 +1,1 @@
+"""Signed tokens: PyJWT, the keys of others, and the file that knows the tokens of a server."""
