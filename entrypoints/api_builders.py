@@ -6,21 +6,30 @@ import secrets
 from collections.abc import Sequence
 
 from adapters.http.api.document import DocumentHandlers
+from adapters.http.api.recordings import RecordingHandlers
 from adapters.http.api.tokens import TokenHandlers
 from adapters.http.routes import Handlers
 from adapters.runtime.asyncio_runtime import SystemClock
 from adapters.tokens.key_set import KeySet
 from adapters.tokens.register import FileTokens
 from adapters.tokens.signing import JwtSigner
+from domain.ports.catalogue import Catalogue
+from domain.ports.events import EventPublisher
 from domain.services.server.tokens import TokenService
 from entrypoints.settings import ServerSettings
 
 _ID_BYTES = 8
 
 
-def build_api(others: Sequence[Handlers], *, tokens: TokenService) -> Sequence[Handlers]:
+def build_api(
+    others: Sequence[Handlers],
+    *,
+    tokens: TokenService,
+    catalogue: Catalogue,
+    events: EventPublisher,
+) -> Sequence[Handlers]:
     """Build the handlers of the API; `others` are those that the server has beside it."""
-    api: list[Handlers] = [TokenHandlers(tokens)]
+    api: list[Handlers] = [RecordingHandlers(catalogue, events), TokenHandlers(tokens)]
     document = DocumentHandlers(route for group in (*others, *api) for route in group.routes())
     return [*api, document]
 

@@ -221,6 +221,7 @@ def build_signaling_server(
     sessions: SessionService,
     restoring: RestoreService,
     tokens: TokenService,
+    catalogue: Catalogue,
     placement: Placement,
     worker: WorkerSetup | None,
     events: EventPublisher,
@@ -233,7 +234,10 @@ def build_signaling_server(
         HealthHandlers(sessions, version=VERSION, placement=placement, nodes=nodes),
     ]
     return SignalingServer(
-        [*handlers, *build_api(handlers, tokens=tokens)],
+        [
+            *handlers,
+            *build_api(handlers, tokens=tokens, catalogue=catalogue, events=events),
+        ],
         nodes,
         host=settings.host,
         port=settings.port,

@@ -51,6 +51,7 @@ class ServerContainer(containers.DeclarativeContainer):
         sessions,
         restoring,
         tokens,
+        catalogue,
         placement,
         worker,
         events,

@@ -16,6 +16,7 @@ from domain.errors import SettingInvalid
 from domain.events import Event, EventsDropped
 from domain.events.server import (
     ConnectionAdded,
+    RecordingDeleted,
     RequestRefused,
     ServerStarted,
     SessionDeleted,
@@ -128,6 +129,8 @@ def _entry(event: Event) -> dict[str, Any] | None:
             return _by(caller, "session deleted", session=session_id)
         case SessionEnded(session_id, reason):
             return {"event": "session ended", "session": session_id, "reason": reason.value}
+        case RecordingDeleted(recording_id, name, caller):
+            return _by(caller, "recording deleted", recording=recording_id, name=name)
         case RequestRefused(caller, request, status, reason, count):
             more: dict[str, Any] = {"reason": reason} if reason else {}
             return _by(caller, "refused", request=request, status=status, count=count, **more)

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Middleware
 
-from adapters.http.routes import Handler
-
-_ALLOWED_HEADERS = "Authorization, Content-Digest, Content-Type, If-Match"
-_EXPOSED_HEADERS = "Accept-Patch, ETag, Gapless-Seconds, Link, Location, Retry-After"
+_ALLOWED_HEADERS = "Authorization, Content-Digest, Content-Type, If-Match, If-Range, Range"
+_EXPOSED_HEADERS = (
+    "Accept-Patch, Accept-Ranges, Content-Disposition, Content-Range, ETag, Gapless-Seconds, Link, "
+    "Location, Retry-After"
+)
 _PREFLIGHT_AGE_S = 600
 
 
-def allow_pages(
+def allowing_pages(
     is_allowed: Callable[[str], bool],
-) -> Middleware:
-    """Make a middleware that tells browsers which pages may use this server.
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Make the signal handler (`on_response_prepare`) that tells browsers which pages are allowed.
 
-    `is_allowed` decides by a page's origin.
+    `is_allowed` decides by a page's origin. A middleware would come too late for answers that are
+    sent while they are made: their headers are gone when it gets them.
     """
 
-    @web.middleware
-    async def allow(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await handler(request)
+    async def allow(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None:
-            return response
+            return
         response.headers.add(hdrs.VARY, hdrs.ORIGIN)
         if is_allowed(origin):
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
@@ -36,6 +35,5 @@ def allow_pages(
                 response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = response.headers[hdrs.ALLOW]
                 response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = _ALLOWED_HEADERS
                 response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = str(_PREFLIGHT_AGE_S)
-        return response
 
     return allow

@@ -14,7 +14,7 @@ from adapters.http.access import Access
 from adapters.http.bodies import MAX_BODY_BYTES
 from adapters.http.callers import Callers
 from adapters.http.connections import HttpConnection
-from adapters.http.cors import allow_pages
+from adapters.http.cors import allowing_pages
 from adapters.http.errors import answer_errors
 from adapters.http.forwarding import Forwarder
 from adapters.http.listener import Listener, listen
@@ -87,7 +87,6 @@ class SignalingServer:
             middlewares=[
                 self._wait_until_open,
                 self._close_connection,
-                allow_pages(self._access.allows_page),
                 self._refusals.watch,
                 answer_errors,
                 self._callers.identify,
@@ -96,6 +95,7 @@ class SignalingServer:
             ],
             client_max_size=MAX_BODY_BYTES,
         )
+        app.on_response_prepare.append(allowing_pages(self._access.allows_page))
         app.on_response_prepare.append(protecting(hsts=self._hsts))
         add_routes(app, (route for group in self._handlers for route in group.routes()))
         return app

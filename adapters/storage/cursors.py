@@ -8,6 +8,9 @@ import datetime
 
 from domain.errors import QueryInvalid
 
+_MOST_MS = 2**53
+"""More than any date has; an index takes 64 bits."""
+
 
 def milliseconds(moment: datetime.datetime) -> int:
     """Return the milliseconds since 1970, rounded down as in the names of recordings."""
@@ -23,7 +26,10 @@ def write_cursor(started_ms: int, name: str) -> str:
 def read_cursor(cursor: str) -> tuple[int, str]:
     """Return time and name of a cursor's recording. Raises `QueryInvalid`."""
     try:
-        started_ms, name = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ", 1)
-        return int(started_ms), name
+        text, name = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ", 1)
+        started_ms = int(text)
     except (ValueError, binascii.Error) as error:
         raise QueryInvalid("the cursor is invalid") from error
+    if abs(started_ms) > _MOST_MS:
+        raise QueryInvalid("the cursor is invalid")
+    return started_ms, name

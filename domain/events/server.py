@@ -151,6 +151,17 @@ class SessionEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingDeleted:
+    """A request has deleted a recording."""
+
+    recording_id: str
+    name: str
+    """Of its files."""
+    caller: Caller
+    """Who sent the request."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingRecovered:
     """A recording that an earlier process left unfinished is complete now."""
 
@@ -259,6 +270,7 @@ ServerEvent: TypeAlias = (
     | RecordingFailed
     | SessionFailed
     | SessionEnded
+    | RecordingDeleted
     | RecordingRecovered
     | RecordingRestored
     | RestoringFailed

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from adapters.codec.decoders import make_decoder
+from adapters.storage.cursors import write_cursor
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.renderer import render_recording
 from adapters.storage.memory import MemoryStore
@@ -110,7 +111,9 @@ async def test_filters_choose_by_name_state_and_time(rig: Rig) -> None:
     assert rig.ids(states={LIVE}) == []
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "é", "bm8=", "MQ=="])
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "é", "bm8=", "MQ==", write_cursor(10**30, "x"), write_cursor(-(10**30), "")]
+)
 def test_an_invalid_cursor_is_refused(rig: Rig, cursor: str) -> None:
     with pytest.raises(QueryInvalid):
         rig.catalogue.page(CatalogueQuery(before=cursor))

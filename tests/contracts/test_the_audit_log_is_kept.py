@@ -20,6 +20,7 @@ from domain.errors import SettingInvalid
 from domain.events import EventsDropped
 from domain.events.server import (
     ConnectionAdded,
+    RecordingDeleted,
     RequestRefused,
     ServerStarted,
     SessionDeleted,
@@ -61,6 +62,7 @@ def test_what_outsiders_cause_is_logged(path: pathlib.Path) -> None:
         "connection added": ConnectionAdded("ab", CALLER),
         "session deleted": SessionDeleted("ab", CALLER),
         "session ended": SessionEnded("ab", EndReason.DELETED),
+        "recording deleted": RecordingDeleted("ab", "20260102T030405678Z-ab", CALLER),
         "refused": RequestRefused(CALLER, "GET /whip", 401, "why", 5),
         "server started": ServerStarted("http://a", 2),
         "server stopping": ShutdownStarted(),
@@ -79,7 +81,7 @@ def test_what_outsiders_cause_is_logged(path: pathlib.Path) -> None:
         assert entry.pop("time").endswith("Z")
     by = {"address": "192.0.2.1", "token": "token"}
     assert entries[0] == by | {"event": "session opened", "session": "ab", "name": "kitchen"}
-    assert entries[4] == by | {
+    assert entries[5] == by | {
         "event": "refused", "request": "GET /whip", "status": 401, "count": 5, "reason": "why"
     }  # fmt: skip
 

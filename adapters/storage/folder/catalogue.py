@@ -184,7 +184,9 @@ class FolderCatalogue:
         try:
             return self._entries.ledger(row, entry)
         except (OSError, ValueError) as error:
-            raise RecordingUnknown(f"the ledger of {row.name} cannot be read: {error}") from error
+            raise RecordingUnknown(
+                f"the ledger of {row.name} cannot be read: {reason_of(error)}"
+            ) from error
 
     def open(self, recording_id: str) -> OpenedWav | OpenedOgg:
         row, _ = self._find(recording_id)
