@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
+from adapters.http.api.audio import AudioHandlers
 from adapters.http.api.document import DocumentHandlers
 from adapters.http.api.recordings import RecordingHandlers
 from adapters.http.api.tokens import TokenHandlers
 from adapters.http.routes import Handlers
 from adapters.runtime.asyncio_runtime import SystemClock
+from adapters.storage.converting import begin_file
 from adapters.tokens.key_set import KeySet
 from adapters.tokens.register import FileTokens
 from adapters.tokens.signing import JwtSigner
@@ -22,6 +24,7 @@ _ID_BYTES = 8
 
 
 def build_api(
+    settings: ServerSettings,
     others: Sequence[Handlers],
     *,
     tokens: TokenService,
@@ -29,7 +32,11 @@ def build_api(
     events: EventPublisher,
 ) -> Sequence[Handlers]:
     """Build the handlers of the API; `others` are those that the server has beside it."""
-    api: list[Handlers] = [RecordingHandlers(catalogue, events), TokenHandlers(tokens)]
+    api: list[Handlers] = [
+        RecordingHandlers(catalogue, events),
+        AudioHandlers(catalogue, begin_file, max_conversions=settings.max_conversions),
+        TokenHandlers(tokens),
+    ]
     document = DocumentHandlers(route for group in (*others, *api) for route in group.routes())
     return [*api, document]
 

@@ -236,7 +236,7 @@ def build_signaling_server(
     return SignalingServer(
         [
             *handlers,
-            *build_api(handlers, tokens=tokens, catalogue=catalogue, events=events),
+            *build_api(settings, handlers, tokens=tokens, catalogue=catalogue, events=events),
         ],
         nodes,
         host=settings.host,

@@ -209,6 +209,12 @@ class ServerSettings:
         "among the workers.",
         low=0.001,
     )
+    max_conversions: int = setting(
+        4,
+        "Maximum number of recordings that are converted to other formats at a time, at each "
+        "worker.",
+        low=0,
+    )
     workers: int = setting(
         1, "Processes that share the load; use one for each core.", low=1, high=MAX_NODES
     )

@@ -71,6 +71,7 @@ _KEPT_HEADERS = (
     "Accept-Post",
     "Accept-Put",
     "Allow",
+    "Content-Range",
     "Retry-After",
 )
 

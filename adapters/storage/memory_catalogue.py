@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -102,12 +103,17 @@ class OpenedMemory:
         self._samples = samples
         self._bytes = whole_header(audio_format, len(data)) + data + b"\0" * (len(data) % 2)
         self.size = len(self._bytes)
+        self.version = f"{recording.info.id}-{self.entry.state.value}-{len(samples)}"
 
     def read_bytes(self, start: int, length: int) -> bytes:
         return self._bytes[start : start + length]
 
     def read_samples(self, start: int, length: int) -> Samples:
         return self._samples[start : start + length]
+
+    def blocks(self, length: int) -> Iterator[Samples]:
+        for start in range(0, len(self._samples), length):
+            yield self.read_samples(start, length)
 
     def close(self) -> None:
         """Nothing to release."""

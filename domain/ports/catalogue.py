@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -114,6 +114,10 @@ class OpenedRecording(Protocol):
     def size(self) -> int:
         """Size in bytes of one WAV, or of one chained Ogg stream (RFC 3533 § 4)."""
 
+    @property
+    def version(self) -> str:
+        """Letters, digits and hyphens; others once the recording has grown, ended, or got more."""
+
     def read_bytes(self, start: int, length: int) -> bytes:
         """Return bytes of the recording as one file; fewer than `length` only at its end."""
 
@@ -122,6 +126,12 @@ class OpenedRecording(Protocol):
 
         There are fewer than `length` only at the end. Raises `InputUnreadable` when packets have
         no ledger, or one that does not fit.
+        """
+
+    def blocks(self, length: int) -> Iterator[Samples]:
+        """Return all samples in order, in blocks of at most `length`; each packet is decoded once.
+
+        Raises as `read_samples`.
         """
 
     def close(self) -> None:

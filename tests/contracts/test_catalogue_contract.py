@@ -172,6 +172,38 @@ async def test_bytes_and_samples_are_read_from_anywhere(rig: Rig) -> None:
         np.testing.assert_array_equal(samples, ramp(9600))
 
 
+async def test_blocks_are_all_samples_in_order(rig: Rig) -> None:
+    writer = rig.create(1)
+    writer.append(rig.sound(), SampleKind.RECEIVED)
+    writer.append_silence(14_400, SampleKind.SILENCE)
+    writer.append(rig.sound(), SampleKind.RECEIVED)
+    await writer.finish(EndReason.CLOSED, START)
+    with closing(rig.catalogue.open(info(1).id)) as opened:
+        for length in (500, 4096, 100_000):
+            blocks = list(opened.blocks(length))
+            assert max(map(len, blocks)) <= length
+            np.testing.assert_array_equal(np.concatenate(blocks), opened.read_samples(0, 99_999))
+
+
+async def test_the_version_changes_when_a_recording_does(rig: Rig) -> None:
+    def version() -> str:
+        with closing(rig.catalogue.open(info(1).id)) as opened:
+            return opened.version
+
+    writer = rig.create(1)
+    writer.append(rig.sound(), SampleKind.RECEIVED)
+    await rig.until(lambda entry: entry.length == 9600, 1)
+    begun = version()
+    writer.append(rig.sound(), SampleKind.RECEIVED)
+    await rig.until(lambda entry: entry.length == 19_200, 1)
+    grown = version()
+    await writer.finish(EndReason.CLOSED, START)
+    complete = version()
+    assert len({begun, grown, complete}) == 3
+    assert version() == complete
+    assert complete.isascii() and complete.replace("-", "").isalnum()
+
+
 async def test_a_live_recording_can_be_read_up_to_what_is_written(rig: Rig) -> None:
     writer = rig.create(1)
     writer.append(rig.sound(), SampleKind.RECEIVED)
@@ -189,6 +221,7 @@ async def test_a_live_recording_can_be_read_up_to_what_is_written(rig: Rig) -> N
         await rig.until(lambda entry: entry.length == 20_160, 1)
         content = opened.read_bytes(0, opened.size)
         assert opened.read_samples(0, 99_999).shape == (10_560, 1)
+        assert sum(map(len, opened.blocks(1000))) == 10_560
         await writer.finish(EndReason.CLOSED, START)
         assert soundfile.info(io.BytesIO(content)).frames == 10_560
         assert opened.read_samples(9600, 99_999).shape == (960, 1)
@@ -254,6 +287,7 @@ async def test_parts_are_read_as_one(parts: tuple[Rig, Samples]) -> None:
         assert b"".join(pieces) == content
         samples = opened.read_samples(0, 200_000)
         across = opened.read_samples(46_000, 50_000)
+        np.testing.assert_array_equal(np.concatenate(list(opened.blocks(7000))), samples)
     assert soundfile.info(io.BytesIO(content)).frames in (
         120_000,
         46_080,
@@ -288,6 +322,7 @@ async def test_a_missing_part_is_silent(parts: tuple[Rig, Samples]) -> None:
     pathlib.Path(rig.catalogue.entry(info(1).id).parts[1].location).unlink()
     with closing(rig.catalogue.open(info(1).id)) as opened:
         samples = opened.read_samples(0, 200_000)
+        np.testing.assert_array_equal(np.concatenate(list(opened.blocks(7000))), samples)
     assert len(samples) == 120_000
     assert not samples[46_080:92_160].any()
     if rig.container is Container.WAV:

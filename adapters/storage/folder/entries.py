@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import functools
 import json
 import os
@@ -164,13 +165,15 @@ class EntryReader:
             if info.container is Container.OGG:
                 with contextlib.suppress(OSError, ValueError):
                     ledger = self._ledger(files, part.length, is_live=is_live)
+            found = os.fstat(descriptor)
             return OpenedPart(
                 part,
                 read_format(descriptor, info.container) or info.format,
                 descriptor,
-                os.fstat(descriptor).st_size,
+                found.st_size,
                 data_offset_of(descriptor, info.container),
                 ledger,
+                f"{found.st_dev} {found.st_ino} {found.st_mtime_ns} {_ledger_ns(files)}",
             )
         except BaseException:
             RESERVE.close(descriptor)
@@ -337,6 +340,9 @@ def _open_either(files: RecordingFiles, *, is_live: bool) -> int | None:
     if is_live:
         paths = (files.part, files.recording)
     for path in paths:
-        with contextlib.suppress(OSError):
+        try:
             return open_sound(path)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # the part is not missing
+                raise
     return None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from adapters.descriptors import RESERVE
-from adapters.storage.ogg.decoding import decode_range
+from adapters.storage.ogg.decoding import decode_all, decode_range, silent_blocks
 from adapters.storage.wav.header import whole_header
 from domain.errors import InputUnreadable
 from domain.ports.catalogue import CatalogueEntry, RecordingState
@@ -33,6 +34,8 @@ class OpenedPart:
     """Offset of the PCM data; not used for packets."""
     ledger: Ledger | None = None
     """Spans, which tell the samples that have packets; not used for PCM."""
+    stamp: str = ""
+    """Which file it is, and when it and its ledger were written."""
 
 
 class OpenedWav:
@@ -47,6 +50,7 @@ class OpenedWav:
         self._as_it_is = one and entry.state is not RecordingState.LIVE
         # make a header for the size at opening: the header in a growing file changes
         self._header = whole_header(entry.info.format, self._data_size)
+        self.version = _version_of(entry, parts)
         padded = self._data_size + self._data_size % 2
         self.size = parts[0].size if self._as_it_is else len(self._header) + padded
 
@@ -65,6 +69,10 @@ class OpenedWav:
     def read_samples(self, start: int, length: int) -> Samples:
         stop = max(start, min(start + length, self.entry.length))
         return unpack(self._read(start * self._width, stop * self._width), self.entry.info.format)
+
+    def blocks(self, length: int) -> Iterator[Samples]:
+        for start in range(0, self.entry.length, length):
+            yield self.read_samples(start, length)
 
     def close(self) -> None:
         parts, self._parts = self._parts, ()
@@ -121,6 +129,7 @@ class OpenedOgg:
     ) -> None:
         self.entry = entry
         self.size = sum(opened.size for opened in parts)
+        self.version = _version_of(entry, parts)
         self._parts = parts
         self._new_decoder = new_decoder
 
@@ -142,13 +151,11 @@ class OpenedOgg:
             begin, end = max(position, opened.part.start), min(stop, opened.part.end)
             if begin >= end:
                 continue
-            if opened.ledger is None:
-                raise InputUnreadable(f"the ledger of {opened.part.location} cannot be read")
             pieces.append(silence(audio_format, begin - position))
             pieces.append(
                 decode_range(
                     opened.descriptor,
-                    opened.ledger,
+                    _ledger_of(opened),
                     self._new_decoder(),
                     audio_format,
                     start=begin - opened.part.start,
@@ -158,9 +165,37 @@ class OpenedOgg:
             position = end
         return np.concatenate([*pieces, silence(audio_format, max(0, stop - position))])
 
+    def blocks(self, length: int) -> Iterator[Samples]:
+        audio_format, position = self.entry.info.format, 0
+        for opened in self._parts:
+            yield from silent_blocks(audio_format, opened.part.start - position, length)
+            yield from decode_all(
+                opened.descriptor,
+                _ledger_of(opened),
+                self._new_decoder(),
+                audio_format,
+                length=opened.part.length,
+                at_most=length,
+            )
+            position = opened.part.end
+
     def close(self) -> None:
         parts, self._parts = self._parts, ()
         _close(parts)
+
+
+def _ledger_of(opened: OpenedPart) -> Ledger:
+    if opened.ledger is None:
+        raise InputUnreadable(f"the ledger of {opened.part.location} cannot be read")
+    return opened.ledger
+
+
+def _version_of(entry: CatalogueEntry, parts: Sequence[OpenedPart]) -> str:
+    facts = [entry.info.id, entry.state.value, str(entry.info.format)]
+    facts += [
+        f"{opened.part.start} {opened.part.length} {opened.size} {opened.stamp}" for opened in parts
+    ]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 
 def _close(parts: Sequence[OpenedPart]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from adapters.storage.ogg.opus import read_packets
@@ -53,6 +53,43 @@ def decode_range(
         if not run.pieces:
             position += run.length
     return samples
+
+
+def decode_all(
+    descriptor: int,
+    ledger: Ledger,
+    decoder: Decoder,
+    audio_format: AudioFormat,
+    *,
+    length: int,
+    at_most: int,
+) -> Iterator[Samples]:
+    """Return the first `length` samples of a file in order, in blocks of at most `at_most`.
+
+    Sound may be added to the file meanwhile. Raises `InputUnreadable` if packets and ledger
+    contradict each other.
+    """
+    packets = (
+        EncodedSound(packet.payload, packet.samples)
+        for packet in itertools.takewhile(
+            lambda packet: packet.position < length, read_packets(descriptor)
+        )
+        if not packet.is_gap
+    )
+    runs = render(packets, list(ledger.spans()), ledger.events, decoder, sample_rate_hz=_RATE_HZ)
+    for run in runs:
+        if not run.pieces:
+            yield from silent_blocks(audio_format, run.length, at_most)
+        for piece in run.pieces:
+            assert not isinstance(piece, EncodedSound)
+            for start in range(0, len(piece), at_most):
+                yield piece[start : start + at_most]
+
+
+def silent_blocks(audio_format: AudioFormat, length: int, at_most: int) -> Iterator[Samples]:
+    """Return silence in blocks of at most `at_most` samples."""
+    for start in range(0, length, at_most):
+        yield silence(audio_format, min(at_most, length - start))
 
 
 def _select(
