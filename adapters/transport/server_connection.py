@@ -115,6 +115,10 @@ class ServerPeerConnection:
     def obstacle(self) -> str | None:
         return self._transport.obstacle
 
+    @property
+    def round_trip_s(self) -> float | None:
+        return self._transport.ice.round_trip_s
+
     def start(self, sink: MediaSink) -> None:
         self._sink = sink
         self._transport.ice.on_media = self._receiver

@@ -62,6 +62,10 @@ class MediaConnection(Protocol):
     def obstacle(self) -> str | None:
         """Why there is no secure media path (yet), in words; None once there is one."""
 
+    @property
+    def round_trip_s(self) -> float | None:
+        """How long a packet to the peer and its answer were under way; None if not measured yet."""
+
     def start(self, sink: MediaSink) -> None:
         """Connect in the background and deliver to `sink`."""
 

@@ -63,7 +63,7 @@ class Recording:
         self._timeline: Timeline | None = None
         self._stalls: StallDetector | None = None
         self._sample_rate_hz = self._clock_rate_hz = 0
-        self._skew = SkewEstimator()
+        self.skew = SkewEstimator()  # of the sender's clock
         self._anchors: AnchorChooser | None = None
         self._break_reason = "timestamp"
         self._is_clock_wrong = False  # and this was noted
@@ -269,7 +269,7 @@ class Recording:
             gap_kind = SampleKind.SILENCE
             self._anchors.break_off()
             self._break_reason = "timestamp"
-            self._skew.reset()
+            self.skew.reset()
             self._stalls.restart()
         sent = run.timestamp if run.sent_timestamp is None else run.sent_timestamp
         effects += self._place(before, gap, sent + self._ticks(placement.overlap), run.arrived)
@@ -322,7 +322,7 @@ class Recording:
         details: dict[str, Any] = {"rtp_timestamp": observed.rtp_timestamp, "ssrc": self._ssrc}
         if delay_s >= BETTER_S:
             details["delay_s"] = round(delay_s, 3)
-        if (ppm := self._skew.ppm) is not None:
+        if (ppm := self.skew.ppm) is not None:
             # each part of a recording has to explain its own length
             details["skew_ppm"] = _rounded(ppm)
         return Noted(LedgerEvent("anchor", observed.position, details), observed.arrived)
@@ -340,7 +340,7 @@ class Recording:
         media_s = self._timeline.position / self._sample_rate_hz
         late = self._stalls.observe(run, media_s - run.completed)
         effects = [] if late is None else self._insert_late(late)
-        if self._skew.observe(media_s=media_s, arrived_s=run.completed) and self._skew.is_wrong:
+        if self.skew.observe(media_s=media_s, arrived_s=run.completed) and self.skew.is_wrong:
             effects += self._note_wrong_clock(run.completed)
         return effects
 
@@ -349,7 +349,7 @@ class Recording:
         if self._is_clock_wrong:
             return []
         self._is_clock_wrong = True
-        return self.note("clock skew", now=now, skew_ppm=_rounded(self._skew.ppm))
+        return self.note("clock skew", now=now, skew_ppm=_rounded(self.skew.ppm))
 
     def change_source(self, ssrc: int, *, may_overlap: bool = False) -> None:
         """Expect another source, which has its own clock (RFC 3550 § 3).
@@ -390,7 +390,7 @@ class Recording:
             self.state = State.FINISHED
             return []
         effects += self._note_left_out()
-        if (ppm := self._skew.ppm) is not None:
+        if (ppm := self.skew.ppm) is not None:
             effects += self.note("clock", now=now, skew_ppm=_rounded(ppm))
         self.state = State.FINISHED
         return [*effects, Finished(reason)]

@@ -259,6 +259,11 @@ class Restoration:
         return self._has_recording or bool(len(self._held))
 
     @property
+    def wanted_length(self) -> int:
+        """The number of samples that are wanted."""
+        return self._wanted.total
+
+    @property
     def is_satisfied(self) -> bool:
         """Whether the client has said what it has captured, and nothing of it is wanted."""
         return self.captured is not None and not len(self._wanted)

@@ -24,6 +24,26 @@ class ReceptionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Reception:
+    """What has become of the packets of one source, or of several."""
+
+    expected: int = 0
+    """Packets that were sent, by their sequence numbers."""
+    received: int = 0
+    """Also those that arrived when they were sent again."""
+    jitter_s: float = 0.0
+    """Interarrival jitter of the latest source."""
+
+    @property
+    def lost(self) -> int:
+        return max(0, self.expected - self.received)
+
+    def __add__(self, later: Reception) -> Reception:
+        expected, received = self.expected + later.expected, self.received + later.received
+        return Reception(expected, received, later.jitter_s)
+
+
+@dataclass(frozen=True, slots=True)
 class SenderReport:
     """What a sender report says of its source's clocks (§ 6.4.1)."""
 
@@ -83,6 +103,14 @@ class ReceptionStatistics:
         behind = (self._highest - packet.sequence) & 0xFFFF
         if self._base is not None and self._highest - behind >= self._base:
             self._received += 1
+
+    @property
+    def reception(self) -> Reception:
+        """What has arrived so far; unlike `report`, it can be read at any time."""
+        if self._base is None:
+            return Reception()
+        expected = self._highest - self._base + 1
+        return Reception(expected, self._received, self._jitter / self._clock_rate_hz)
 
     def report(self) -> ReceptionReport | None:
         """Return the next report block, or None before the first packet."""

@@ -9,6 +9,7 @@ The table follows these rules:
 
 from __future__ import annotations
 
+import datetime
 import enum
 import hashlib
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from domain.recording.effects import EndReason
 
 SILENT_AFTER_S = 2.0
 """A session without packets for this long is silent. Ordinary network hiccups are shorter."""
+
+_NEVER = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 class SessionState(enum.Enum):
@@ -117,6 +120,8 @@ class Session:
     state: SessionState = SessionState.CONNECTING
     active_at: float = 0.0
     """When the latest packet arrived, the media path came up, or this process resumed it."""
+    opened_at: datetime.datetime = _NEVER
+    """UTC, when it was opened, or the recording began that this process has found."""
 
     def handle(self, event: SessionInput) -> bool:
         """Apply the transition for `event`; return False if the table has none."""

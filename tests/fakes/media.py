@@ -100,6 +100,7 @@ class FakeConnection:
         self.tracks = (RemoteTrack(codecs),) * tracks
         self.sink: MediaSink | None = None
         self.obstacle: str | None = None
+        self.round_trip_s: float | None = None
         self.candidates: list[IceCandidate] = []
         self.closed = 0
         self.drained = 0

@@ -16,6 +16,9 @@ from adapters.transport.ice.guard import GuardedConnection
 class ConsentingConnection(GuardedConnection):
     """aioice's connection with consent checks that cost less."""
 
+    round_trip_s: float | None = None
+    """How long the latest check and its answer were under way; None before the first one."""
+
     @property
     def selected(self) -> CandidatePair | None:
         """The pair that carries data."""
@@ -36,7 +39,9 @@ class ConsentingConnection(GuardedConnection):
             await asyncio.sleep(CONSENT_INTERVAL * random.uniform(0.8, 1.2))  # noqa: S311
             if check is not None:
                 check.withdraw()
-                if not check.is_answered:
+                if check.is_answered:
+                    self.round_trip_s = check.round_trip_s
+                else:
                     self._follow_peer()
                 is_alive = check.is_answered or self._has_checked_since(
                     check.sent_at - 2 * CONSENT_INTERVAL
@@ -85,7 +90,14 @@ class ConsentingConnection(GuardedConnection):
 class ConsentCheck:
     """One check. Nothing waits for its answer: the result is read when the next check is due."""
 
-    __slots__ = ("_key", "_transaction_id", "_transactions", "is_answered", "sent_at")
+    __slots__ = (
+        "_key",
+        "_transaction_id",
+        "_transactions",
+        "is_answered",
+        "round_trip_s",
+        "sent_at",
+    )
 
     def __init__(
         self, transaction_id: bytes, key: bytes, protocol: StunProtocol, *, sent_at: float
@@ -96,11 +108,13 @@ class ConsentCheck:
         self._transactions[transaction_id] = self
         self.sent_at = sent_at
         self.is_answered = False
+        self.round_trip_s = 0.0
 
     def response_received(self, message: stun.Message, _addr: tuple[str, int]) -> None:
         """Called by aioice, as for its own transactions."""
         if message.message_class == stun.Class.RESPONSE:
             self.is_answered = message.check_message_integrity(self._key)
+            self.round_trip_s = time.monotonic() - self.sent_at
 
     def withdraw(self) -> None:
         """Ignore an answer that comes from now on."""

@@ -77,6 +77,11 @@ class IceTransport:
         return IceDescription(latest.remote_username or "", latest.remote_password or "")
 
     @property
+    def round_trip_s(self) -> float | None:
+        """By the latest consent check of the path in use; None before the first one."""
+        return self._agent.round_trip_s
+
+    @property
     def problems(self) -> Sequence[str]:
         """The reasons why addresses and servers gave no candidates."""
         return self._latest.problems

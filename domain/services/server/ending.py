@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 from domain.events.server import RecordingCompleted
 from domain.ports.clock import Clock, Spawner
 from domain.ports.events import EventPublisher
+from domain.ports.signaling import ServerConnection
 from domain.recording.effects import EndReason
 from domain.services.server.delivery import Delivery
 from domain.services.server.live_session import LiveSession
@@ -67,3 +68,13 @@ class Ending:
         for started in [self._spawner.spawn(item, name=name) for item in work]:
             with contextlib.suppress(Exception):
                 await started
+
+
+@contextlib.asynccontextmanager
+async def closed_on_error(connection: ServerConnection) -> AsyncIterator[None]:
+    """Close a connection that no session owns yet if the block fails."""
+    try:
+        yield
+    except BaseException:
+        await connection.close()
+        raise

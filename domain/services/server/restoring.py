@@ -181,6 +181,11 @@ class RestoreService:
             return None
         return SpoolTracker(restore.pieces.key.mode, restore.restoration.need)
 
+    def wanted_length(self, session_id: str) -> int:
+        """Return how many samples of a session's spool are wanted."""
+        restore = self._restores.get(session_id)
+        return 0 if restore is None else restore.restoration.wanted_length
+
     def session_ended(self, session_id: str) -> None:
         """Note that a session has ended, and that its recording is complete if there is one."""
         if (unrestored := self._unrestored.get(session_id)) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from domain.errors import OfferRejected, SessionUnknown
 from domain.events.server import ConnectionAdded, SessionDeleted, SessionEnded, SessionOpened
@@ -20,7 +20,7 @@ from domain.recording.restoring import SpoolInfo
 from domain.services.server.admission import Admission
 from domain.services.server.answers import Accepted, Answers
 from domain.services.server.delivery import Delivery, DeliverySink
-from domain.services.server.ending import Ending
+from domain.services.server.ending import Ending, closed_on_error
 from domain.services.server.live_session import (
     End,
     LiveSession,
@@ -30,6 +30,7 @@ from domain.services.server.live_session import (
 )
 from domain.services.server.outcomes import Outcomes
 from domain.services.server.restoring import RestoreService
+from domain.services.server.status import Earlier, SessionStatuses
 from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_processor import AudioTrackProcessor
 from domain.session.caller import UNKNOWN, Caller
@@ -37,6 +38,7 @@ from domain.session.ice import IceCandidate, IceDescription
 from domain.session.placement import id_of
 from domain.session.policy import SessionPolicy
 from domain.session.session import END_REASONS, Session, SessionInput, SessionState, digest_of
+from domain.session.status import SessionStatus
 from domain.session.turn import IceServerList
 
 _RESUME_BYTES = 32
@@ -74,10 +76,11 @@ class SessionService:
         self._new_secret = new_secret
         self._restoring = restoring
         self._admission = Admission(policy)
+        self._sessions: dict[str, LiveSession] = {}
         self._answers = Answers(clock, spawner, valid_s=policy.connect_timeout_s)
         self._delivery = Delivery(clock, spawner, self._apply)
+        self._statuses = SessionStatuses(self._sessions, restoring, clock)
         self._ending = Ending(clock, spawner, events, self._delivery)
-        self._sessions: dict[str, LiveSession] = {}
         self._ids: dict[str, str] = {}  # session ids by the digests of their secrets
         self._outcomes = Outcomes()
 
@@ -97,6 +100,14 @@ class SessionService:
         return {
             state.value: counts[state] for state in SessionState if state is not SessionState.ENDED
         }
+
+    def statuses(self, since: Earlier | None = None) -> Sequence[SessionStatus]:
+        """Return what each session is like, see `SessionStatuses.all`."""
+        return self._statuses.all(since)
+
+    def status(self, session_id: str, since: SessionStatus | None = None) -> SessionStatus:
+        """Return what a session is like, see `SessionStatuses.one`. Raises `SessionUnknown`."""
+        return self._statuses.one(session_id, since)
 
     def recover(self) -> None:
         """Complete the recordings of earlier processes, or keep them open for their clients.
@@ -189,6 +200,7 @@ class SessionService:
     def tick(self) -> None:
         """Apply the deadlines, and publish the events of the store."""
         for event in self._store.poll_events():
+            self._statuses.note(event)
             self._events.publish(event)
         now = self._clock.monotonic()
         for resume_digest in self._outcomes.expire(now=now):
@@ -230,7 +242,7 @@ class SessionService:
         servers = self._ice_servers.for_session(session_id, now=self._clock.utc())
         try:
             connection = await self._transport.accept(sdp, ice_servers=servers)
-            async with _closed_on_error(connection):
+            async with closed_on_error(connection):
                 self._admission.check_open()
                 if spool is not None:
                     await self._restoring.begin(
@@ -256,7 +268,7 @@ class SessionService:
         self._admission.check_open()
         servers = self._ice_servers.for_session(session_id, now=self._clock.utc())
         connection = await self._transport.accept(sdp, ice_servers=servers, codecs=live.codec_names)
-        async with _closed_on_error(connection):
+        async with closed_on_error(connection):
             self._admission.check_open()
             if live.session.state is SessionState.ENDED:
                 raise SessionUnknown("the session is over")
@@ -286,6 +298,7 @@ class SessionService:
             name=name,
             connect_deadline=now + self._policy.connect_timeout_s,
             inactivity_timeout_s=self._policy.inactivity_timeout_s,
+            opened_at=self._clock.utc(),
         )
         live = self._keep(session)
         self._admission.opened(session)
@@ -305,6 +318,7 @@ class SessionService:
                 inactivity_timeout_s=self._policy.inactivity_timeout_s,
                 state=SessionState.INTERRUPTED,
                 active_at=now,
+                opened_at=info.started_at,
             )
             live = self._keep(session)
             self._admission.keep(session)
@@ -384,13 +398,3 @@ class SessionService:
         self._admission.leave(session.id)
         self._restoring.session_ended(session.id)
         self._events.publish(SessionEnded(session.id, reason, detail))
-
-
-@contextlib.asynccontextmanager
-async def _closed_on_error(connection: ServerConnection) -> AsyncIterator[None]:
-    """Close a connection that no session owns yet if the block fails."""
-    try:
-        yield
-    except BaseException:
-        await connection.close()
-        raise

@@ -21,6 +21,7 @@ from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_receiver import RetransmissionRequest, TrackReceiver
 from domain.services.server.track_recorder import TrackRecorder
 from domain.session.policy import SessionPolicy
+from domain.session.status import TrackStatus
 from domain.sound.detection import CodecParameters
 from domain.sound.formats import AudioFormat
 
@@ -181,6 +182,32 @@ class AudioTrackProcessor:
     def reception_report(self) -> ReceptionReport | None:
         """Return what to report to the sender; None before the first packet."""
         return self._receiver.reception_report()
+
+    def status(self, number: int, *, since: int | None) -> TrackStatus:
+        """Return what the track is like; it has this number in its session.
+
+        Levels are those of the sound recorded since a position, or else of the latest second.
+        """
+        recorder, writer, meter = self._recorder, self._recorder.writer, self._recorder.writer.meter
+        reception, info = self._receiver.reception, writer.info
+        audio_format = recorder.format or (None if info is None else info.format)
+        return TrackStatus(
+            number=number,
+            recording=None if info is None else info.id,
+            codec=recorder.codec_name,
+            sample_rate_hz=0 if audio_format is None else audio_format.sample_rate_hz,
+            channels=0 if audio_format is None else audio_format.channels,
+            length=meter.position,
+            levels=meter.levels(since=since),
+            kinds=meter.kinds,
+            recent_kinds=meter.recent_kinds,
+            lost=reception.lost,
+            expected=reception.expected,
+            jitter_s=reception.jitter_s,
+            clock_ppm=recorder.clock_ppm,
+            stalls=meter.stalls,
+            fault=None if recorder.failure is None else str(recorder.failure),
+        )
 
     async def end(self, reason: EndReason, *, now: float) -> CompletedRecording | None:
         """Write all waiting packets and complete the recording; None if there was no sound.

@@ -12,7 +12,7 @@ from domain.recording.restoring import SpoolInfo
 from domain.rtp.order import RESTART_S, ReorderBuffer, Restarted, Slot
 from domain.rtp.packets import RtpPacket
 from domain.rtp.redundancy import split_red
-from domain.rtp.reports import ReceptionReport, ReceptionStatistics, SenderReport
+from domain.rtp.reports import Reception, ReceptionReport, ReceptionStatistics, SenderReport
 from domain.rtp.retransmission import ASKED_WITHIN, RetransmissionRequests, Retransmitted
 from domain.rtp.sources import SourceGate
 from domain.sound.detection import CodecParameters
@@ -74,6 +74,8 @@ class TrackReceiver:
         self._ssrc: int | None = None
         self._reorder = ReorderBuffer(hold_s=reorder_hold_s)
         self._statistics: ReceptionStatistics | None = None
+        self._earlier = Reception()  # by the statistics before these
+        self._sent_again = 0  # packets that came in a retransmission stream, and were missing
         self._requests = RetransmissionRequests()
         self._items: list[TrackItem] = []
         self._rejected: Counter[str] = Counter()
@@ -194,6 +196,12 @@ class TrackReceiver:
         return self._statistics.report() if self._statistics else None
 
     @property
+    def reception(self) -> Reception:
+        """What has become of the packets of all sources, over all connections."""
+        reception = self._earlier_and_latest()
+        return replace(reception, received=reception.received + self._sent_again)
+
+    @property
     def left_out(self) -> Counter[str]:
         """Numbers of late, duplicate and stray packets, by reason, without zeros."""
         return +(self._left_out + self._dropped_by_order())
@@ -229,7 +237,12 @@ class TrackReceiver:
 
     def _begin_statistics_anew(self) -> None:
         if self._statistics is not None:
+            self._earlier = self._earlier_and_latest()
             self._statistics = self._statistics.begin_anew()
+
+    def _earlier_and_latest(self) -> Reception:
+        latest = self._statistics
+        return self._earlier if latest is None else self._earlier + latest.reception
 
     def _dropped_by_order(self) -> Counter[str]:
         order = self._reorder
@@ -254,13 +267,16 @@ class TrackReceiver:
         if expected_at is not None:
             # the time of a retransmission says nothing about the pace of the sender
             packet = replace(packet, arrived=min(packet.arrived, expected_at))
+        useless = self._reorder.duplicates + self._reorder.late
         slots = self._reorder.push(packet)
         if any(isinstance(slot, Restarted) for slot in slots):
             # a new sequence begins, and its statistics with it (RFC 3550 § A.1)
             self._begin_statistics_anew()
             self._requests.forget()
         if isinstance(packet, Retransmitted):
-            pass  # the retransmission stream has statistics of its own (RFC 4588 § 6.2)
+            # the retransmission stream has statistics of its own (RFC 4588 § 6.2)
+            if self._reorder.duplicates + self._reorder.late == useless:
+                self._sent_again += 1
         elif expected_at is not None:
             self._statistics.received_again(packet)
         elif self._reorder.suspect is not packet:

@@ -100,6 +100,16 @@ class TrackRecorder:
         self._writer = TrackWriter(identity, store=store, clock=clock, events=events, spool=spool)
 
     @property
+    def writer(self) -> TrackWriter:
+        """Writes the recording, and meters it."""
+        return self._writer
+
+    @property
+    def clock_ppm(self) -> float | None:
+        """By how much the sender's clock is fast; None if that is not known yet."""
+        return self._recording.skew.ppm
+
+    @property
     def failure(self) -> StorageFailed | None:
         """The error that keeps the recording from being written, if any."""
         return self._writer.failure

@@ -39,6 +39,7 @@ from domain.recording.ledger import (
 )
 from domain.services.server.spool_tracker import SpoolTracker
 from domain.services.server.track_identity import TrackIdentity
+from domain.services.server.track_meter import TrackMeter
 from domain.sound.formats import AudioFormat
 from domain.sound.pieces import EncodedSound, Sound
 
@@ -71,6 +72,7 @@ class TrackWriter:
         self._spans = 0
         self._keeps_packets = False
         self._payload_bytes = 0  # of packets that are stored undecoded
+        self.meter = TrackMeter()
         self.info: RecordingInfo | None = None
         """The facts about the recording, with the format of its latest part."""
         self.format: AudioFormat | None = None
@@ -89,6 +91,8 @@ class TrackWriter:
     def resume(self, interrupted: InterruptedRecording) -> None:
         """Continue a recording whose process was killed."""
         self._use(interrupted.writer, interrupted.info)
+        self.info = interrupted.info
+        self._begin_meter(interrupted.info.format, position=interrupted.length)
         if self._spool is not None:
             self._spool.resume(interrupted.placed, interrupted.length)
 
@@ -100,7 +104,7 @@ class TrackWriter:
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """Do what a recording has decided."""
-        spool = self._spool
+        spool, meter = self._spool, self.meter
         for effect in effects:
             match effect:
                 case Appended(pieces, kind):
@@ -110,12 +114,14 @@ class TrackWriter:
                         self._begin_span(kind)
                     if self._keeps_packets:
                         self._payload_bytes += _payload_bytes(pieces)
+                    length = meter.add(pieces)
                     if spool is not None:
-                        spool.recorded(sum(map(len, pieces)), kind)
+                        spool.recorded(length, kind)
                 case Opened(audio_format):
                     assert self.info is not None
                     self.info = replace(self.info, format=audio_format)
                     self._use(self._store.create(self.info), self.info)
+                    self._begin_meter(audio_format, position=0)
                     self.begun(audio_format)
                 case ChannelsChanged(channels):
                     self._change_channels(channels)
@@ -124,6 +130,7 @@ class TrackWriter:
                     self._writer.append_silence(length, kind)
                     if kind is not self._kind:
                         self._begin_span(kind)
+                    meter.add_silence(length)
                     if spool is not None:
                         spool.recorded(length, kind)
                 case Placed():
@@ -136,6 +143,8 @@ class TrackWriter:
                     self._note(event, arrived)
                     if event.type == "clock skew":
                         self._tell_wrong_clock(event.details["skew_ppm"])
+                    elif event.type == "stall":
+                        meter.stalls += 1
                 case Finished():
                     pass  # `finish` waits for the writer
 
@@ -162,6 +171,11 @@ class TrackWriter:
     def _begin_span(self, kind: SampleKind) -> None:
         self._kind = kind
         self._spans += 1
+        self.meter.change_kind(kind)
+
+    def _begin_meter(self, audio_format: AudioFormat, *, position: int) -> None:
+        is_decoded = not self._keeps_packets
+        self.meter.begin(audio_format, position=position, is_decoded=is_decoded)
 
     def _use(self, writer: RecordingWriter, info: RecordingInfo) -> None:
         self._writer = writer
@@ -179,6 +193,7 @@ class TrackWriter:
         self.format = replace(self.info.format, channels=channels)
         self.info = replace(self.info, format=self.format)
         self._writer.change_format(self.format)
+        self.meter.change_channels(0 if self._keeps_packets else channels)
         identity = self._identity
         self._events.publish(TrackFormatChanged(identity.session_id, identity.track, self.format))
 
