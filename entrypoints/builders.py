@@ -54,7 +54,9 @@ from domain.recording.ledger import RestoreMode
 from domain.services.server.restoring import RestoreService
 from domain.services.server.sessions import SessionService
 from domain.services.server.tokens import TokenService
+from domain.services.server.watching import StatusSource, WatchService
 from domain.session.addresses import is_loopback, loopback_of
+from domain.session.alarm_kinds import AlarmThresholds
 from domain.session.limits import SessionLimits
 from domain.session.placement import Heartbeats, NodeId, SessionCounts
 from domain.session.policy import SessionPolicy
@@ -207,6 +209,38 @@ def build_restoring(
         clock=clock,
         spawner=spawner,
         events=events,
+    )
+
+
+def build_watching(
+    settings: ServerSettings,
+    node: NodeId,
+    *,
+    source: StatusSource,
+    store: RecordingStore,
+    clock: SystemClock,
+    events: EventPublisher,
+) -> WatchService:
+    return WatchService(
+        source,
+        AlarmThresholds(
+            silence_s=settings.alarm_silence_s,
+            silence_dbfs=settings.alarm_silence_dbfs,
+            clipped_samples=settings.alarm_clipped_samples,
+            clipped_s=settings.alarm_clipped_s,
+            channel_s=settings.alarm_channel_s,
+            loss_percent=settings.alarm_loss_percent,
+            nothing_s=settings.alarm_nothing_s,
+            stall_s=settings.alarm_stall_s,
+            clock_ppm=settings.alarm_clock_ppm,
+            restoring_s=settings.alarm_restoring_s,
+            disk_h=settings.alarm_disk_h,
+        ),
+        clock=clock,
+        events=events,
+        # the workers share the disk: one of them tells
+        free_bytes=store.free_bytes if isinstance(store, FolderStore) and not node.number else None,
+        kept_free_bytes=settings.min_free_mb << 20,
     )
 
 

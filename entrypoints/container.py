@@ -45,6 +45,15 @@ class ServerContainer(containers.DeclarativeContainer):
         restoring=restoring,
     )
     tokens = providers.Singleton(api_builders.build_tokens, settings, clock, shared_folder=folder)
+    watching = providers.Singleton(
+        builders.build_watching,
+        settings,
+        node,
+        source=sessions,
+        store=store,
+        clock=clock,
+        events=events,
+    )
     signaling = providers.Singleton(
         builders.build_signaling_server,
         settings,

@@ -6,6 +6,8 @@ import logging
 
 from domain.events import Event, EventsDropped
 from domain.events.server import (
+    AlarmEnded,
+    AlarmRaised,
     ClockFoundWrong,
     PartCompleted,
     RecordingBusy,
@@ -98,6 +100,8 @@ class ServerView:
                 write_line(f"recordings wait for the disk: {problem}")
             case StorageWritable(outage_s):
                 write(f"the disk can be written again, after {outage_s:.1f} s\n")
+            case AlarmRaised(alarm) | AlarmEnded(alarm):
+                write_line(alarm.line)
             case ServerStarted(url, workers):
                 shared = f" with {workers} workers" if workers > 1 else ""
                 write(f"gapless is listening on {url}{shared} (Ctrl-C to stop)\n")

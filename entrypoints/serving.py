@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from domain.events.server import (
     RecordingsLeft,
 )
 from domain.ports.events import EventPublisher
+from domain.services.server.watching import WatchService
 from entrypoints.builders import WorkerSetup
 from entrypoints.container import ServerContainer
 from entrypoints.settings import ServerSettings
 
 TICK_S = 0.25
+_log = logging.getLogger("gapless")
 GC_THRESHOLDS = 5_000, 20, 100
 """Packets that wait for the disk are thousands of young objects, none of which is garbage."""
 SWITCH_S = 0.0005
@@ -55,6 +58,7 @@ async def serve_here(
     """
     store, sessions, signaling = container.store(), container.sessions(), container.signaling()
     placement, transport = container.placement(), container.transport()
+    watching = container.watching()
     store.check()
     # Take the ports before recovery: a second server on one of them must fail before it touches the
     # recordings of the first.
@@ -81,6 +85,7 @@ async def serve_here(
         listening(address)
         while not stop.is_set():
             sessions.tick()
+            _watch(watching)
             placement.report(sessions.places_taken)
             alive()
             with contextlib.suppress(TimeoutError):
@@ -101,6 +106,14 @@ async def serve_here(
             store.close()
         finally:
             container.catalogue().close()
+
+
+def _watch(watching: WatchService) -> None:
+    """Look for alarms; a fault of that must not end the recordings."""
+    try:
+        watching.tick()
+    except Exception:
+        _log.exception("the sessions could not be watched")
 
 
 def at_signals(call: Callable[[], None], *, at_hang_up: Callable[[], None] | None = None) -> None:

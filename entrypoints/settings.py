@@ -215,6 +215,41 @@ class ServerSettings:
         "worker.",
         low=0,
     )
+    alarm_silence_s: float = setting(
+        30.0,
+        "Alarm when a track has had no sound for this long; 0 for none, as for all alarms.",
+        low=0,
+    )
+    alarm_silence_dbfs: float = setting(
+        -60.0, "What is no sound: a level (RMS) below this.", low=-120, high=0
+    )
+    alarm_clipped_samples: int = setting(
+        100, "Alarm when more samples than this were clipped within --alarm-clipped-s.", low=0
+    )
+    alarm_clipped_s: float = setting(
+        10.0, "Time in which clipped samples are counted.", low=0.5, high=600
+    )
+    alarm_channel_s: float = setting(
+        30.0, "Alarm when one of two channels has had sound for this long, the other none.", low=0
+    )
+    alarm_loss_percent: float = setting(
+        2.0, "Alarm when this share of the packets of the last minute is lost.", low=0, high=100
+    )
+    alarm_nothing_s: float = setting(
+        5.0, "Alarm when a session has received no packet for this long.", low=0
+    )
+    alarm_stall_s: float = setting(
+        60.0, "How long the alarm stays that a sender captured nothing for a time.", low=0
+    )
+    alarm_clock_ppm: float = setting(
+        500.0, "Alarm when a sender's clock is off by this much (parts per million).", low=0
+    )
+    alarm_restoring_s: float = setting(
+        60.0, "Alarm when a client that is there has restored nothing for this long.", low=0
+    )
+    alarm_disk_h: float = setting(
+        8.0, "Alarm when the disk will be full within this many hours, at the present rate.", low=0
+    )
     workers: int = setting(
         1, "Processes that share the load; use one for each core.", low=1, high=MAX_NODES
     )

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from domain.recording.completed import CompletedPart, CompletedRecording
 from domain.recording.effects import EndReason
 from domain.recording.ledger import RecordingInfo, RestoreState
+from domain.session.alarms import Alarm
 from domain.session.caller import Caller
 from domain.session.session import SessionState
 from domain.sound.formats import AudioFormat
@@ -227,6 +228,20 @@ class StorageWritable:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmRaised:
+    """Somebody should look at a session or at the server; or an alarm has got a higher level."""
+
+    alarm: Alarm
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmEnded:
+    """What an alarm has told of is over."""
+
+    alarm: Alarm
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStarted:
     """The server listens."""
 
@@ -279,6 +294,8 @@ ServerEvent: TypeAlias = (
     | RecoveryFailed
     | StorageDelayed
     | StorageWritable
+    | AlarmRaised
+    | AlarmEnded
     | ServerStarted
     | WorkerDied
     | RecordingsLeft

@@ -137,6 +137,10 @@ class FolderStore:
             catalogue.fill()
         return dataclasses.replace(found, interrupted=interrupted)
 
+    def free_bytes(self) -> int | None:
+        """Return the free space, measured by a thread a second ago; None if it is not known."""
+        return self._started().sync.free_bytes
+
     def check_room(self) -> None:
         sync = self._started().sync
         if sync.problem:
