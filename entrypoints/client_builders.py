@@ -79,6 +79,7 @@ def build_publisher(
         events=events,
         random=random.random,
         name=settings.name,
+        room=settings.room,
     )
     channels = _sent_channels(settings)
     owed_spools = build_owed_spools(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from domain.errors import SettingInvalid
 from domain.session.ice import IceServer
+from domain.session.rooms import read_room
 from entrypoints.declaring import OptionalFolder, check_limits, check_turn_credentials, setting
 
 USERS_STATE = OptionalFolder()
@@ -34,6 +35,7 @@ class ClientSettings:
     )
     duration: float | None = setting(None, "Stop after this many seconds.", low=0.02)
     name: str = setting("", "Name of the recording.")
+    room: str = setting("", "Room: a name that streams share that belong together.")
     token: str | None = setting(None, "Token to send to the server.", is_secret=True)
     bitrate: int = setting(64_000, "Opus bit rate in bit/s.", low=6_000, high=510_000)
     complexity: int = setting(
@@ -75,5 +77,9 @@ class ClientSettings:
         check_turn_credentials(self.ice_servers)
         if not self.server.startswith(("http://", "https://")):
             raise SettingInvalid("server", f"{self.server!r} is not an http:// or https:// address")
+        try:
+            read_room(self.room)
+        except ValueError as error:
+            raise SettingInvalid("room", str(error).removeprefix("room ")) from error
         if self.capture == "file" and not self.input:
             raise SettingInvalid("input", "--capture file needs a file to stream")

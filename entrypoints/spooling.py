@@ -107,6 +107,7 @@ def build_kept_sound(
         events=events,
         random_hex=secrets.token_hex,
         name=settings.name,
+        room=settings.room,
         server=settings.server,
         mode=RestoreMode(settings.restore),
     )

@@ -121,8 +121,9 @@ class AuditLog:
 def _entry(event: Event) -> dict[str, Any] | None:
     """Return what the log says of an event; None for an event that it leaves out."""
     match event:
-        case SessionOpened(session_id, name, caller):
-            return _by(caller, "session opened", session=session_id, name=name)
+        case SessionOpened(session_id, name, caller, room):
+            in_room = {"room": room} if room else {}
+            return _by(caller, "session opened", session=session_id, name=name, **in_room)
         case ConnectionAdded(session_id, caller):
             return _by(caller, "connection added", session=session_id)
         case SessionDeleted(session_id, caller):

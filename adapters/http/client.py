@@ -26,9 +26,17 @@ class HttpSignaling:
         self._secrets: dict[str, str] = {}  # of the sessions that were opened, by id
 
     async def offer(
-        self, sdp: str, *, name: str, resume: str | None = None, spool: SpoolInfo | None = None
+        self,
+        sdp: str,
+        *,
+        name: str,
+        room: str = "",
+        resume: str | None = None,
+        spool: SpoolInfo | None = None,
     ) -> Answer:
         offer: dict[str, Any] = {"sdp": sdp, "type": "offer", "name": name}
+        if room:
+            offer["room"] = room
         if spool is not None:
             offer["spool"] = write_spool(spool)
         if resume is not None:

@@ -23,6 +23,7 @@ from domain.session.caller import SESSION_SECRET
 from domain.session.grants import Grant
 from domain.session.ice import IceCandidate, IceServer
 from domain.session.roles import Role
+from domain.session.rooms import read_room
 
 MAX_NAME_CHARACTERS = 200
 _NOT_OPENED = "the bearer token is not the secret of this session, or the session is over"
@@ -57,12 +58,14 @@ class OfferHandlers:
             raise OfferRejected('an offer is {"sdp": "…", "type": "offer"}')
         if not isinstance(resume, str | None):
             raise OfferRejected("resume has to be text")
-        grant, name = granted_name(request, check_name(name))
+        grant, name, room = granted(
+            request, name=check_name(name), room=check_room(body.get("room"))
+        )
         spool = _spool_in(body)
         # a session that exists opens by its own secret: a token that was used may resume it
         async with self._tokens.opening(grant if resume is None else None, sdp):
             accepted = await self._service.offer(
-                sdp, name=name, resume=resume, spool=spool, caller=caller_of(request)
+                sdp, name=name, room=room, resume=resume, spool=spool, caller=caller_of(request)
             )
         return web.json_response(
             {
@@ -158,13 +161,23 @@ def check_name(name: Any) -> str:
     return name
 
 
-def granted_name(request: web.Request, name: str) -> tuple[Grant | None, str]:
-    """Return what a request's token allows, and the name of its session by that.
+def check_room(room: Any) -> str:
+    """Check the room that a client names; raises `OfferRejected` if it is invalid."""
+    try:
+        return read_room(room)
+    except ValueError as error:
+        raise OfferRejected(str(error)) from error
 
-    Raises `NotAllowed` if the token is for another name.
+
+def granted(request: web.Request, *, name: str, room: str) -> tuple[Grant | None, str, str]:
+    """Return what a request's token allows, and its session's name and room by that.
+
+    Raises `NotAllowed` if the token is for another name or room.
     """
     grant = grant_of(request)
-    return grant, name if grant is None else grant.name_for(name)
+    if grant is None:
+        return None, name, room
+    return grant, grant.name_for(name), grant.room_for(room)
 
 
 def _ice_server_json(server: IceServer) -> dict[str, str]:

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from adapters.http import sdpfrag
 from adapters.http.bodies import read_body, read_text
 from adapters.http.callers import caller_of
-from adapters.http.offers import check_name, granted_name
+from adapters.http.offers import check_name, check_room, granted
 from adapters.http.routes import Route, key_of_secret
 from domain.errors import CandidateRejected
 from domain.ports.placement import NewOffer, SessionKey
@@ -44,11 +44,15 @@ class WhipHandlers:
         ]
 
     async def _publish(self, request: web.Request) -> web.StreamResponse:
-        """Open a session (§ 4.2); the query ``?name=`` may name the recording."""
+        """Open a session (§ 4.2); ``?name=&room=`` may name the recording and its room."""
         offer = await read_text(request, SDP)
-        grant, name = granted_name(request, check_name(request.query.get("name", "")))
+        name = check_name(request.query.get("name", ""))
+        room = check_room(request.query.get("room"))
+        grant, name, room = granted(request, name=name, room=room)
         async with self._tokens.opening(grant, offer):
-            accepted = await self._service.offer(offer, name=name, caller=caller_of(request))
+            accepted = await self._service.offer(
+                offer, name=name, room=room, caller=caller_of(request)
+            )
         response = _text(201, accepted.answer_sdp, SDP)
         response.headers[hdrs.LOCATION] = f"/whip/{accepted.resume}"
         response.headers[hdrs.ETAG] = _etag(accepted.ice_tag)

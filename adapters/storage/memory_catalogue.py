@@ -15,6 +15,7 @@ from domain.ports.catalogue import CatalogueEntry, CataloguePage, CatalogueQuery
 from domain.recording.completed import CompletedPart
 from domain.recording.ledger import RecordingInfo
 from domain.recording.naming import slug
+from domain.session.rooms import room_key
 from domain.sound.conversion import pack
 from domain.sound.formats import Samples
 
@@ -132,6 +133,7 @@ def _matches(recording: MemoryRecording, query: CatalogueQuery) -> bool:
     texts = {query.name.lower(), slug(query.name)} - {""}
     return (
         _state(recording) in query.states
+        and (not query.room or room_key(recording.info.room) == room_key(query.room))
         and (not texts or any(text in name.lower() for text in texts))
         and (query.since is None or started_ms >= milliseconds(query.since))
         and (query.until is None or started_ms < milliseconds(query.until))

@@ -23,6 +23,8 @@ class SessionOpened:
     """The name that the client gave: text from outside, which may have any content."""
     caller: Caller
     """Who sent the offer."""
+    room: str = ""
+    """The room that the client named; empty if it named none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class TrackStarted:
     track: int
     """Counts from 1."""
     format: AudioFormat
+    room: str = ""
+    """The room of its session; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

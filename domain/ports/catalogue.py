@@ -32,6 +32,8 @@ class CatalogueQuery:
     """The cursor of the page before this one; None for the newest recordings."""
     name: str = ""
     """Only recordings whose name contains this text, as it is or as a slug; case is ignored."""
+    room: str = ""
+    """Only recordings of this room; case is ignored."""
     states: frozenset[RecordingState] = frozenset(RecordingState)
     since: datetime.datetime | None = None
     """Only recordings that began then or later; compared in milliseconds."""

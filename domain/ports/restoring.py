@@ -29,6 +29,8 @@ class RestoreKey:
     """What is restored, as server and client have agreed."""
     opened_at: datetime.datetime
     """When the session was opened, UTC."""
+    room: str = ""
+    """The room of the session; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

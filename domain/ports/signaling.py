@@ -131,11 +131,18 @@ class SignalingClient(Protocol):
     """
 
     async def offer(
-        self, sdp: str, *, name: str, resume: str | None = None, spool: SpoolInfo | None = None
+        self,
+        sdp: str,
+        *,
+        name: str,
+        room: str = "",
+        resume: str | None = None,
+        spool: SpoolInfo | None = None,
     ) -> Answer:
         """Open a session, or add a connection to the one that `resume` opens.
 
-        `spool` says how what was captured belongs to what is sent.
+        A new session belongs to the `room`, if one is named. `spool` says how what was
+        captured belongs to what is sent.
         """
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:

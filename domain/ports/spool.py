@@ -39,6 +39,8 @@ class SpoolDescription:
     """When position 0 was captured, UTC."""
     name: str = ""
     """The name of the recording."""
+    room: str = ""
+    """The room of the session; empty if there is none."""
     server: str = ""
     """The address of the server that the sound is meant for."""
     rtp_timestamp: int = 0

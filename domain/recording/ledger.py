@@ -309,6 +309,8 @@ class RecordingInfo:
     session_id: str = field(kw_only=True)
     track: int = field(default=1, kw_only=True)
     """Number of the track in the session, from 1."""
+    room: str = field(default="", kw_only=True)
+    """The room of its session; empty if there is none."""
     restore: RestoreMode = field(default=RestoreMode.OFF, kw_only=True)
     """What the recording will get from its client's spool."""
 
@@ -372,6 +374,7 @@ def describe(info: RecordingInfo) -> dict[str, Any]:
         "id": info.id,
         "track": info.track,
         "name": info.name,
+        "room": info.room or None,
         **info.format.as_json(),
         "codec": info.codec,
         "container": info.container.value,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from domain.errors import GrantInvalid, NotAllowed
 from domain.session.roles import Role
+from domain.session.rooms import room_key
 
 MAX_TEXT_CHARACTERS = 200
 """Of a name, a room, and of what logs call the bearer."""
@@ -73,6 +74,8 @@ class Grant:
 
     def room_for(self, given: str) -> str:
         """Return the room of a session, given the one asked for. Raises `NotAllowed`."""
+        if self.room is not None and room_key(given) == room_key(self.room):
+            return self.room
         return _one_of("room", given, self.room)
 
 

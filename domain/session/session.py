@@ -117,6 +117,8 @@ class Session:
     name: str
     connect_deadline: float
     inactivity_timeout_s: float
+    room: str = ""
+    """The name that it shares with the sessions that belong to it; empty if there is none."""
     state: SessionState = SessionState.CONNECTING
     active_at: float = 0.0
     """When the latest packet arrived, the media path came up, or this process resumed it."""

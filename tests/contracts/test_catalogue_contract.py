@@ -111,6 +111,27 @@ async def test_filters_choose_by_name_state_and_time(rig: Rig) -> None:
     assert rig.ids(states={LIVE}) == []
 
 
+async def test_a_room_chooses_the_recordings_that_belong_together(rig: Rig) -> None:
+    await rig.record(1, room="Friday")
+    await rig.record(2)
+    await rig.record(3, room="friday é")
+    live = rig.create(4, room="FRIDAY")
+    live.append(rig.sound(), SampleKind.RECEIVED)
+    await rig.until(lambda entry: True, 4)
+    assert rig.ids(room="friday") == [info(4).id, info(1).id]
+    assert rig.ids(room="friday", limit=1) == [info(4).id, info(1).id]
+    assert rig.ids(room="friday", states={COMPLETE}, name="kitchen") == [info(1).id]
+    assert rig.ids(room="Friday e\u0301") == [info(3).id]
+    assert rig.ids(room="fri") == rig.ids(room="%") == []
+    assert len(rig.ids()) == 4
+    found = [rig.catalogue.entry(info(number).id).info.room for number in (1, 2, 4)]
+    assert found == ["Friday", "", "FRIDAY"]
+    assert rig.catalogue.ledger(info(1).id)["room"] == "Friday"
+    assert rig.catalogue.ledger(info(2).id)["room"] is None
+    await live.finish(EndReason.CLOSED, START)
+    assert rig.ids(room="friday") == [info(4).id, info(1).id]
+
+
 @pytest.mark.parametrize(
     "cursor", ["", "x", "é", "bm8=", "MQ==", write_cursor(10**30, "x"), write_cursor(-(10**30), "")]
 )

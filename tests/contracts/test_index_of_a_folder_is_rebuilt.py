@@ -16,7 +16,9 @@ import pytest
 import soundfile
 
 from adapters.codec.decoders import make_decoder
+from adapters.storage.folder.catalogue import FolderCatalogue
 from adapters.storage.folder.index import CLOSED, INDEX
+from adapters.storage.folder.index_tables import RowQuery
 from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.renderer import render_recording
 from domain.errors import InputUnreadable, RecordingUnknown
@@ -109,6 +111,48 @@ async def test_a_damaged_index_is_rebuilt(
         assert rig.store.recover(resumable_since=LONG_AGO).failed == []
         assert rig.ids() == [info(n).id for n in (2, 1, 0)]
         close(rig)
+
+
+@pytest.mark.parametrize("is_version_1", [True, False])
+async def test_an_index_made_again_finds_recordings_by_their_room(
+    folder: pathlib.Path, is_version_1: bool
+) -> None:
+    rig = open_folder(folder)
+    for number in range(1, 4):
+        await rig.record(number, room="friday" if number % 2 else "")
+    close(rig)
+    if is_version_1:  # its table had no rooms
+        with closing(sqlite3.connect(folder / INDEX)) as connection:
+            connection.execute("DROP INDEX by_room")
+            connection.execute("ALTER TABLE recordings DROP COLUMN room")
+            connection.execute("PRAGMA user_version = 1")
+    else:
+        (folder / INDEX).unlink()
+    again = open_folder(folder)
+    assert again.ids(room="Friday") == [info(3).id, info(1).id]
+    assert again.ids(room="monday") == []
+    close(again)
+
+
+async def test_rooms_are_read_before_anybody_asks(folder: pathlib.Path) -> None:
+    rig = open_folder(folder)
+    for number in range(1, 4):
+        await rig.record(number, room="friday")
+    close(rig)
+    (folder / INDEX).unlink()
+    again = open_folder(folder)
+    assert isinstance(again.catalogue, FolderCatalogue)
+    again.catalogue.fill()
+    async with asyncio.timeout(20):
+        while not again.catalogue._index.is_complete or again.catalogue._index.undescribed(
+            after="", limit=1
+        ):
+            await asyncio.sleep(0.01)
+    for path in folder.glob("*.json"):
+        path.write_bytes(path.read_bytes())  # the same, at another time: nobody needs to read it
+    found = again.catalogue._index.page(RowQuery(limit=9, room="friday"))
+    assert [row.id for row in found] == [info(3).id, info(2).id, info(1).id]
+    close(again)
 
 
 async def test_an_index_damaged_while_in_use_loses_nothing(

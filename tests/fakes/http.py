@@ -63,6 +63,7 @@ class FakeSessions:
         self._opens = opens or {}
         self.offers: list[tuple[str, str]] = []
         self.candidates: list[tuple[str, IceCandidate]] = []
+        self.rooms: list[str] = []
         self.resumed: list[str | None] = []
         self.spools: list[SpoolInfo | None] = []
         self.callers: list[Caller] = []
@@ -84,6 +85,7 @@ class FakeSessions:
         sdp: str,
         *,
         name: str,
+        room: str = "",
         resume: str | None = None,
         spool: SpoolInfo | None = None,
         caller: Caller = UNKNOWN,
@@ -91,6 +93,7 @@ class FakeSessions:
         if sdp == "bad":
             raise OfferRejected("it is bad")
         self.offers.append((sdp, name))
+        self.rooms.append(room)
         self.resumed.append(resume)
         self.spools.append(spool)
         self.callers.append(caller)

@@ -11,6 +11,7 @@ class FakeSignaling:
     def __init__(self, *refusals: Exception | None) -> None:
         self._refusals = list(refusals)
         self.offers: list[tuple[str, str]] = []
+        self.rooms: list[str] = []
         self.resumed: list[str | None] = []
         self.spools: list[SpoolInfo | None] = []
         self.candidates: list[tuple[str, IceCandidate]] = []
@@ -25,12 +26,19 @@ class FakeSignaling:
         self.closed = 0
 
     async def offer(
-        self, sdp: str, *, name: str, resume: str | None = None, spool: SpoolInfo | None = None
+        self,
+        sdp: str,
+        *,
+        name: str,
+        room: str = "",
+        resume: str | None = None,
+        spool: SpoolInfo | None = None,
     ) -> Answer:
         refusal = self._refusals.pop(0) if self._refusals else None
         if (error := self.unreachable or refusal) is not None:
             raise error
         self.offers.append((sdp, name))
+        self.rooms.append(room)
         self.resumed.append(resume)
         self.spools.append(spool)
         return Answer("v=0 answer", "session", "secret")

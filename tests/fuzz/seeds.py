@@ -250,7 +250,7 @@ def _indexes() -> list[bytes]:
         folder = pathlib.Path(made)
         index = FolderIndex(folder)
         parts = (PartRow(1, "wav", is_live=False, length=10, ended_at=_AT.isoformat()),)
-        index.add([RecordingRow("a", "a0", 1, False, None, parts)])
+        index.add([RecordingRow("a", "a0", 1, False, None, parts=parts)])
         index.close()
         return [(folder / INDEX).read_bytes()]
 

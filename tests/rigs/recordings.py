@@ -34,7 +34,7 @@ SPEECH = encode(speech(3))
 LIVE, COMPLETE = RecordingState.LIVE, RecordingState.COMPLETE
 
 
-def info(number: int, *, client: str = "kitchen", track: int = 1) -> RecordingInfo:
+def info(number: int, *, client: str = "kitchen", track: int = 1, room: str = "") -> RecordingInfo:
     session_id = f"{number:016x}"
     started_at = START + number * SECOND
     return RecordingInfo(
@@ -47,6 +47,7 @@ def info(number: int, *, client: str = "kitchen", track: int = 1) -> RecordingIn
         started_at=started_at,
         session_id=session_id,
         track=track,
+        room=room,
     )
 
 
@@ -62,8 +63,12 @@ class Rig:
     catalogue: Catalogue
     container: Container = Container.WAV
 
-    def create(self, number: int, *, client: str = "kitchen", track: int = 1) -> RecordingWriter:
-        about = replace(info(number, client=client, track=track), container=self.container)
+    def create(
+        self, number: int, *, client: str = "kitchen", track: int = 1, room: str = ""
+    ) -> RecordingWriter:
+        about = replace(
+            info(number, client=client, track=track, room=room), container=self.container
+        )
         return self.store.create(about)
 
     def sound(self, length: int = 9600) -> list[Sound]:
@@ -71,8 +76,10 @@ class Rig:
             return [ramp(length)]
         return [EncodedSound(payload, 960) for payload in SPEECH[: length // 960]]
 
-    async def record(self, number: int, *, client: str = "kitchen", track: int = 1) -> str:
-        writer = self.create(number, client=client, track=track)
+    async def record(
+        self, number: int, *, client: str = "kitchen", track: int = 1, room: str = ""
+    ) -> str:
+        writer = self.create(number, client=client, track=track, room=room)
         writer.append(self.sound(), SampleKind.RECEIVED)
         await writer.finish(EndReason.CLOSED, START + (number + 1) * SECOND)
         return info(number, track=track).id

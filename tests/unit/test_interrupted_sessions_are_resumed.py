@@ -65,10 +65,9 @@ class Killed(MemoryStore):
 def restarted(*, down_s: float = 5.0, tracks: int = 1, codec: str = "opus") -> Server:
     """A server whose process was killed some seconds ago."""
     server = Server()
-    server.store = Killed(
-        server.clock.utc() - datetime.timedelta(seconds=down_s), tracks=tracks, codec=codec
+    server.use(
+        Killed(server.clock.utc() - datetime.timedelta(seconds=down_s), tracks=tracks, codec=codec)
     )
-    server.sessions._store = server.store
     server.sessions.recover()
     return server
 

@@ -111,6 +111,7 @@ def test_the_ledger_has_the_stable_fields() -> None:
         "id": "id",
         "track": 1,
         "name": "name",
+        "room": None,
         "sample_rate_hz": 48_000,
         "channels": 1,
         "sample_format": "s16",

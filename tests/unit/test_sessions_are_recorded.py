@@ -60,10 +60,14 @@ class Server:
             ),
         )
 
-    async def offer(self, name: str = "") -> str:
+    async def offer(self, name: str = "", room: str = "") -> str:
         """Open a session; each offer differs, as ICE credentials would make it."""
         self.offered += 1
-        return (await self.sessions.offer(f"v=0 {self.offered}", name=name)).session_id
+        return (await self.sessions.offer(f"v=0 {self.offered}", name=name, room=room)).session_id
+
+    def use(self, store: MemoryStore) -> None:
+        """Store what is recorded from now on elsewhere."""
+        self.store = self.sessions._store = self.sessions._tracks._store = store
 
     def receive(self, *packets: RtpPacket, connection: int = -1) -> None:
         sink = self.transport.connections[connection].sink
@@ -231,8 +235,7 @@ async def test_the_outcome_of_a_session_can_be_queried_for_a_minute(server: Serv
 
 async def test_a_recording_that_cannot_be_stored_ends_its_session_and_is_reported() -> None:
     server = Server()
-    server.store = MemoryStore(limit_bytes=5 * 1920)
-    server.sessions._store = server.store
+    server.use(MemoryStore(limit_bytes=5 * 1920))
     session = await server.offer()
     server.receive(*(packet(n) for n in range(50)))
     server.sessions.tick()

@@ -105,13 +105,19 @@ class Signaling(FakeSignaling):
         self._link = link
 
     async def offer(
-        self, sdp: str, *, name: str, resume: str | None = None, spool: SpoolInfo | None = None
+        self,
+        sdp: str,
+        *,
+        name: str,
+        room: str = "",
+        resume: str | None = None,
+        spool: SpoolInfo | None = None,
     ) -> Answer:
         self._link.did("offer")
         if self.offer_error is not None:
             raise self.offer_error
         number = len(self.offers) + 1
-        await super().offer(sdp, name=name, resume=resume, spool=spool)
+        await super().offer(sdp, name=name, room=room, resume=resume, spool=spool)
         return Answer("v=0 answer", f"session {number}", f"secret {number}")
 
     async def send_candidate(self, session_id: str, candidate: IceCandidate) -> None:

@@ -172,8 +172,7 @@ async def test_reports_are_about_every_track(server: Server) -> None:
 
 async def test_a_recording_that_cannot_be_stored_affects_no_other() -> None:
     server = Server()
-    server.store = MemoryStore(limit_bytes_each=50 * 1920)
-    server.sessions._store = server.store
+    server.use(MemoryStore(limit_bytes_each=50 * 1920))
     session = await offer(server)
     speak(server, range(15))
     speak(server, range(15, 60), tracks=(1,))
@@ -192,8 +191,7 @@ async def test_a_recording_that_cannot_be_stored_affects_no_other() -> None:
 
 async def test_a_session_whose_recordings_have_all_failed_is_over() -> None:
     server = Server()
-    server.store = MemoryStore(limit_bytes_each=20 * 1920)
-    server.sessions._store = server.store
+    server.use(MemoryStore(limit_bytes_each=20 * 1920))
     await offer(server)
     speak(server, range(40))
     server.sessions.tick()

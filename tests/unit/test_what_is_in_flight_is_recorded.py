@@ -246,7 +246,7 @@ async def test_sessions_are_decoded_twelve_at_a_time_and_then_stored(server: Ser
             log.append("decode")
             return super().decode(payload)
 
-    server.sessions._decoders = lambda _codec, audio_format: Decoder(audio_format)
+    server.sessions._tracks._decoders = lambda _codec, audio_format: Decoder(audio_format)
     await flowing(server, 30)
     store = server.sessions._sessions
     for live in store.values():

@@ -39,11 +39,14 @@ from domain.ports.codec import DecoderFactory
 from domain.recording.completed import CompletedPart
 from domain.recording.ledger import RecordingInfo, timestamp
 from domain.recording.naming import part_name, slug, split_part_name
+from domain.session.rooms import room_key
 
 _RESCAN_S = 5.0
 _REST = 20
 """After a scan, the next one waits for this many times its duration."""
 _DELAY_S = 0.25
+_DESCRIBED = 50
+"""Ledgers that are read before a pause for other threads."""
 _CLOSE_S = 1.0
 _log = logging.getLogger("gapless")
 
@@ -65,6 +68,7 @@ class FolderCatalogue:
         self._lock = threading.Lock()
         self._scanning = threading.Lock()
         self._scan: threading.Thread | None = None
+        self._describing: threading.Thread | None = None
         self._next_scan = 0.0  # monotonic seconds
         self._seen_ns: int | None = None  # the folder's time of modification at the last scan
         self._closing = threading.Event()
@@ -155,6 +159,7 @@ class FolderCatalogue:
             limit=query.limit + 1,
             before=None if query.before is None else read_cursor(query.before),
             texts=[text for text in {query.name.lower(), slug(query.name)} if text],
+            room=room_key(query.room),
             is_live=None if is_live and is_complete else is_live,
             since_ms=None if query.since is None else milliseconds(query.since),
             until_ms=None if query.until is None else milliseconds(query.until),
@@ -164,7 +169,7 @@ class FolderCatalogue:
         while len(entries) <= query.limit:
             rows = self._index.page(wanted)
             for row, entry in zip(rows, self._entries.read(rows), strict=True):
-                if entry is None:
+                if entry is None or (query.room and room_key(entry.info.room) != wanted.room):
                     continue
                 if len(entries) == query.limit:
                     assert last is not None
@@ -227,8 +232,10 @@ class FolderCatalogue:
         self._closing.set()
         with self._lock:
             scan = self._scan
-        if scan is not None:
-            scan.join(_CLOSE_S)
+            describing = self._describing
+        for thread in (scan, describing):
+            if thread is not None:
+                thread.join(_CLOSE_S)
         self._index.close()
 
     def _find(self, recording_id: str) -> tuple[RecordingRow, CatalogueEntry]:
@@ -280,10 +287,31 @@ class FolderCatalogue:
                 return
             began = time.monotonic()
             self.scan()
+            self._start_describing()
         except Exception:
             _log.exception("the recordings in %s cannot be listed", self._folder)
         took = time.monotonic() - began
         self._next_scan = time.monotonic() + max(self._rescan_s, _REST * took)
+
+    def _start_describing(self) -> None:
+        with self._lock:
+            if self._describing is None or not self._describing.is_alive():
+                self._describing = threading.Thread(
+                    target=self._describe_all, name="gapless-describe", daemon=True
+                )
+                self._describing.start()
+
+    def _describe_all(self) -> None:
+        """Read the ledgers that no page has read yet: only they say the room of a recording."""
+        after, took = "", 0.0
+        with _harmless("described"):
+            while not self._closing.wait(max(PAUSE_S, took)):
+                began = time.monotonic()
+                rows = self._index.undescribed(after=after, limit=_DESCRIBED)
+                if not rows:
+                    return
+                self._entries.read(rows)
+                after, took = rows[-1].name, time.monotonic() - began
 
     def _compare(
         self,
@@ -343,7 +371,9 @@ def _by_key(item: tuple[tuple[str, int], ListedPart]) -> tuple[str, int]:
 def _row(info: RecordingInfo) -> RecordingRow:
     """Make the row of a recording that a store writes."""
     started_ms = milliseconds(info.started_at)
-    return RecordingRow(info.name, info.id, started_ms, False, describe_row(info))
+    return RecordingRow(
+        info.name, info.id, started_ms, False, describe_row(info), room_key(info.room)
+    )
 
 
 @contextlib.contextmanager

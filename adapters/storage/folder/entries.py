@@ -30,6 +30,7 @@ from domain.ports.codec import DecoderFactory
 from domain.recording.completed import CompletedPart
 from domain.recording.ledger import Container, Ledger, RecordingInfo, RestoreState, describe
 from domain.recording.naming import split_recording_id
+from domain.session.rooms import room_key
 from domain.sound.detection import CodecParameters
 
 _OPUS = CodecParameters("opus", 111, 48_000, 2)
@@ -92,7 +93,8 @@ class EntryReader:
             if not part.row.is_live and part.row != before
         ]
         if row.info is None or changed:
-            changes.append(Change(replace(row, info=describe_row(info)), changed))
+            described = replace(row, info=describe_row(info), room=room_key(info.room))
+            changes.append(Change(described, changed))
         last = found[-1].row
         ended_at = None if row.is_live else last.ended_at
         return CatalogueEntry(

@@ -37,7 +37,7 @@ from domain.errors import StorageFailed
 INDEX = ".catalogue.sqlite3"
 STALE = ".catalogue.stale"
 CLOSED = ".catalogue.closed"
-VERSION = 1
+VERSION = 2
 _BUSY_S = 0.2
 """How long a recording may wait for another process that uses the index."""
 _CLOSE_S = 1.0
@@ -131,6 +131,10 @@ class FolderIndex:
     def find(self, recording_id: str) -> RecordingRow | None:
         """Find a recording by its id or its name."""
         return self._read(tables.find, recording_id)
+
+    def undescribed(self, *, after: str, limit: int) -> Sequence[RecordingRow]:
+        """Return recordings of which only the name is known, in the order of their names."""
+        return self._read(tables.undescribed, after=after, limit=limit)
 
     def parts(self, *, live_only: bool = False) -> dict[tuple[str, int], bool]:
         """Return whether each part is live, by name and number."""

@@ -18,10 +18,13 @@ CREATE TABLE recordings (
     id TEXT NOT NULL,
     started_ms INTEGER NOT NULL,
     is_live INTEGER NOT NULL,
-    info TEXT
+    info TEXT,
+    room TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX by_time ON recordings (started_ms, name);
 CREATE INDEX by_id ON recordings (id);
+CREATE INDEX by_room ON recordings (room, started_ms, name) WHERE room != '';
+CREATE INDEX undescribed ON recordings (name) WHERE info IS NULL;
 CREATE INDEX live ON recordings (started_ms, name) WHERE is_live;
 CREATE TABLE parts (
     recording INTEGER NOT NULL,
@@ -72,6 +75,8 @@ class RecordingRow:
     is_live: bool
     info: str | None
     """JSON; None until the ledger is read."""
+    room: str = ""
+    """The key of its room, see `room_key`. It is written together with `info`, and not read."""
     parts: tuple[PartRow, ...] = ()
 
 
@@ -92,6 +97,8 @@ class RowQuery:
     """Only recordings before this time and name."""
     texts: Sequence[str] = ()
     """Only recordings with one of these texts in their name (ASCII, case ignored); all if empty."""
+    room: str = ""
+    """Only recordings of the room with this key, and those of which `info` is not known yet."""
     is_live: bool | None = None
     since_ms: int | None = None
     until_ms: int | None = None
@@ -160,9 +167,9 @@ def execute(connection: sqlite3.Connection, statement: str, *values: Any) -> lis
 
 def insert(connection: sqlite3.Connection, recordings: Sequence[RecordingRow]) -> None:
     connection.executemany(
-        "INSERT OR IGNORE INTO recordings (name, id, started_ms, is_live, info)"
-        " VALUES (?, ?, ?, ?, ?)",
-        [(row.name, row.id, row.started_ms, row.is_live, row.info) for row in recordings],
+        "INSERT OR IGNORE INTO recordings (name, id, started_ms, is_live, info, room)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [(row.name, row.id, row.started_ms, row.is_live, row.info, row.room) for row in recordings],
     )
     connection.executemany(
         f"INSERT OR IGNORE INTO parts (recording, {_PART})"  # noqa: S608 (our own words)
@@ -186,7 +193,8 @@ def put(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
         insert(connection, [replace(recording, parts=())])
         if recording.info is not None:
             connection.execute(
-                "UPDATE recordings SET info = ? WHERE name = ?", (recording.info, recording.name)
+                "UPDATE recordings SET info = ?, room = ? WHERE name = ?",
+                (recording.info, recording.room, recording.name),
             )
         connection.executemany(
             f"INSERT OR REPLACE INTO parts (recording, {_PART})"  # noqa: S608
@@ -223,6 +231,11 @@ def page(connection: sqlite3.Connection, query: RowQuery) -> Sequence[RecordingR
         values.append(query.until_ms)
     if query.is_live is not None:
         conditions.append("is_live" if query.is_live else "NOT is_live")
+    if query.room:
+        # without the alternative, SQLite finds the rows in the order of the index
+        is_known = not undescribed(connection, after="", limit=1)
+        conditions.append("room = ?" if is_known else "(room = ? OR info IS NULL)")
+        values.append(query.room)
     if query.texts:
         like = "name LIKE ? ESCAPE '!'"  # takes a third of the time of instr and lower
         conditions.append(f"({' OR '.join([like] * len(query.texts))})")
@@ -231,6 +244,18 @@ def page(connection: sqlite3.Connection, query: RowQuery) -> Sequence[RecordingR
         f"SELECT {_RECORDING} FROM recordings WHERE {' AND '.join(conditions)}"  # noqa: S608
         " ORDER BY started_ms DESC, name DESC LIMIT ?",
         (*values, query.limit),
+    ).fetchall()
+    return [_with_parts(connection, row) for row in rows]
+
+
+def undescribed(
+    connection: sqlite3.Connection, *, after: str, limit: int
+) -> Sequence[RecordingRow]:
+    """Return recordings of which only the name is known, in the order of their names."""
+    rows = connection.execute(
+        f"SELECT {_RECORDING} FROM recordings WHERE info IS NULL AND name > ?"  # noqa: S608
+        " ORDER BY name LIMIT ?",
+        (after, limit),
     ).fetchall()
     return [_with_parts(connection, row) for row in rows]
 
@@ -256,7 +281,7 @@ def _with_parts(connection: sqlite3.Connection, row: Sequence[Any]) -> Recording
         PartRow(number, container, bool(live), *rest) for number, container, live, *rest in found
     )
     _require(all(map(_is_known, parts)))
-    return RecordingRow(name, recording_id, started_ms, bool(is_live), info, parts)
+    return RecordingRow(name, recording_id, started_ms, bool(is_live), info, parts=parts)
 
 
 def _values(part: PartRow) -> tuple[Any, ...]:

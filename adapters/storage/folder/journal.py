@@ -37,6 +37,7 @@ from domain.recording.ledger import (
 from domain.recording.naming import MAX_TRACKS, file_name, split_recording_id
 from domain.recording.reading import audio_format, moment, text, whole
 from domain.recording.restoring import PLACED
+from domain.session.rooms import read_room
 
 VERSION = 1
 MAX_BYTES = 64 << 20
@@ -309,8 +310,8 @@ def parse_journal(data: bytes) -> FoundJournal:
 def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
     """Read what `describe` has written in a journal or ledger.
 
-    Older journals and ledgers have no session and no track, but their ids have; nothing of theirs
-    is restored. Raises `KeyError`, `TypeError` or `ValueError`.
+    Older journals and ledgers have no session and no track, but their ids have; they have no room,
+    and nothing of theirs is restored. Raises `KeyError`, `TypeError` or `ValueError`.
     """
     restore = entry.get("restore")  # a ledger says more of it than a journal
     mode = restore.get("mode") if isinstance(restore, dict) else restore
@@ -321,6 +322,7 @@ def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
         session_id=_identifier(entry.get("session_id", session_id)),
         track=whole(entry.get("track", track), least=1, most=MAX_TRACKS),
         name=file_name(text(entry["name"])),
+        room=read_room(entry.get("room")),
         format=audio_format(entry),
         codec=text(entry["codec"]),
         started_at=moment(entry["started_at"]),

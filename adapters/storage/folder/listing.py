@@ -88,7 +88,7 @@ def new_row(files: RecordingFiles, *, is_live: bool) -> RecordingRow:
         started_ms, recording_id = round(known[0].timestamp() * 1000), known[1]
     started_ms = min(max(0, started_ms), MAX_TIME_MS)  # a name or a file may have any time
     part = PartRow(number, files.container.value, is_live)
-    return RecordingRow(name, recording_id, started_ms, is_live, None, (part,))
+    return RecordingRow(name, recording_id, started_ms, is_live, None, parts=(part,))
 
 
 def refresh_part(folder: pathlib.Path, index: FolderIndex, name: str, number: int) -> None:

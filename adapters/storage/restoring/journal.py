@@ -32,6 +32,7 @@ from domain.recording.ledger import RestoreMode, timestamp
 from domain.recording.ranges import Range, RangeSet
 from domain.recording.reading import audio_format, moment, shown, text, whole
 from domain.recording.restoring import Captured, SpoolInfo
+from domain.session.rooms import read_room
 
 VERSION = 1
 COMPACTED_BYTES = 1 << 20
@@ -182,6 +183,7 @@ def _read_key(entry: Mapping[str, Any]) -> RestoreKey:
         session_id=text(entry["session_id"]),
         resume_digest=text(entry["resume_digest"]),
         name=text(entry["name"]),
+        room=read_room(entry.get("room")),
         spool=SpoolInfo(
             rtp_timestamp=whole(spool["rtp_timestamp"], most=2**32 - 1),
             format=audio_format(spool),
@@ -214,6 +216,7 @@ def _key(key: RestoreKey) -> dict[str, Any]:
         "session_id": key.session_id,
         "resume_digest": key.resume_digest,
         "name": key.name,
+        "room": key.room or None,
         "mode": key.mode.value,
         "opened_at": timestamp(key.opened_at),
         "spool": {

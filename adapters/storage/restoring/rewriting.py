@@ -130,6 +130,7 @@ class FolderRewrite:
             codec="opus",
             started_at=started_at,
             session_id=key.session_id,
+            room=key.room,
             restore=key.mode,
         )
         seconds = datetime.timedelta(seconds=layout.length / layout.rate_hz)

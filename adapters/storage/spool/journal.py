@@ -23,6 +23,7 @@ from domain.ports.spool import SpoolDescription, SpoolSession
 from domain.recording.ledger import RestoreMode, timestamp
 from domain.recording.ranges import RangeSet
 from domain.recording.reading import audio_format, moment, text, whole
+from domain.session.rooms import read_room
 
 VERSION = 1
 MAX_BYTES = 16 << 20
@@ -192,6 +193,7 @@ def _described(description: SpoolDescription) -> dict[str, Any]:
         **description.format.as_json(),
         "started_at": timestamp(description.started_at),
         "name": description.name,
+        "room": description.room or None,
         "server": description.server,
         "rtp_timestamp": description.rtp_timestamp,
         "mode": description.mode.value,
@@ -204,6 +206,7 @@ def _read_description(entry: Mapping[str, Any], spool_id: str) -> SpoolDescripti
         format=audio_format(entry),
         started_at=moment(entry["started_at"]).astimezone(datetime.UTC),
         name=text(entry["name"]),
+        room=read_room(entry.get("room")),
         server=text(entry["server"]),
         rtp_timestamp=whole(entry["rtp_timestamp"], most=2**32 - 1),
         mode=RestoreMode(entry["mode"]),

@@ -23,12 +23,14 @@ class Attempt:
         signaling: SignalingClient,
         *,
         name: str,
+        room: str,
         resume: str | None,
         spool: SpoolInfo | None,
     ) -> None:
         self._transport = transport
         self._signaling = signaling
         self._name = name
+        self._room = room
         self._spool = spool
         self.resume = resume
         self.session_id = ""
@@ -72,7 +74,11 @@ class Attempt:
         connection = self._transport.open()
         try:
             answer = await self._signaling.offer(
-                connection.offer_sdp, name=self._name, resume=self.resume, spool=self._spool
+                connection.offer_sdp,
+                name=self._name,
+                room=self._room,
+                resume=self.resume,
+                spool=self._spool,
             )
             self.session_id, self.resume = answer.session_id, answer.resume
 

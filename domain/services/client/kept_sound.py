@@ -36,6 +36,7 @@ class KeptSound:
         events: EventPublisher,
         random_hex: Callable[[int], str],
         name: str,
+        room: str = "",
         server: str,
         mode: RestoreMode,
     ) -> None:
@@ -47,6 +48,7 @@ class KeptSound:
         self._events = events
         self._random_hex = random_hex
         self._name = name
+        self._room = room
         self._server = server
         self._mode = mode
         self._writer: SpoolWriter | None = None
@@ -77,6 +79,7 @@ class KeptSound:
             format=captured,
             started_at=started_at,
             name=self._name,
+            room=self._room,
             server=self._server,
             rtp_timestamp=rtp_timestamp,
             mode=self._mode,

@@ -136,7 +136,10 @@ class OwedSpools:
         try:
             answer = await self._retrying.run(
                 lambda: self._signaling.offer(
-                    connection.offer_sdp, name=description.name, spool=info
+                    connection.offer_sdp,
+                    name=description.name,
+                    room=description.room,
+                    spool=info,
                 )
             )
         finally:

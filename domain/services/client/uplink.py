@@ -71,6 +71,7 @@ class Uplink:
         events: EventPublisher,
         random: Callable[[], float],
         name: str,
+        room: str = "",
     ) -> None:
         self._transport = transport
         self._signaling = signaling
@@ -78,6 +79,7 @@ class Uplink:
         self._spawner = spawner
         self._events = events
         self._name = name
+        self._room = room
         self._backoff = Backoff(random)
         self._connection: ClientConnection | None = None
         self._watch: Work | None = None
@@ -243,7 +245,12 @@ class Uplink:
 
     def _attempt(self) -> Attempt:
         return Attempt(
-            self._transport, self._signaling, name=self._name, resume=self._resume, spool=self.spool
+            self._transport,
+            self._signaling,
+            name=self._name,
+            room=self._room,
+            resume=self._resume,
+            spool=self.spool,
         )
 
     def _note_reports(self) -> None:

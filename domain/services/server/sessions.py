@@ -31,8 +31,7 @@ from domain.services.server.live_session import (
 from domain.services.server.outcomes import Outcomes
 from domain.services.server.restoring import RestoreService
 from domain.services.server.status import Earlier, SessionStatuses
-from domain.services.server.track_identity import TrackIdentity
-from domain.services.server.track_processor import AudioTrackProcessor
+from domain.services.server.track_factory import TrackFactory
 from domain.session.caller import UNKNOWN, Caller
 from domain.session.ice import IceCandidate, IceDescription
 from domain.session.placement import id_of
@@ -68,13 +67,15 @@ class SessionService:
         self._policy = policy
         self._ice_servers = ice_servers
         self._transport = transport
-        self._decoders = decoders
         self._store = store
         self._clock = clock
         self._spawner = spawner
         self._events = events
         self._new_secret = new_secret
         self._restoring = restoring
+        self._tracks = TrackFactory(
+            policy, decoders=decoders, store=store, clock=clock, events=events, restoring=restoring
+        )
         self._admission = Admission(policy)
         self._sessions: dict[str, LiveSession] = {}
         self._answers = Answers(clock, spawner, valid_s=policy.connect_timeout_s)
@@ -127,22 +128,24 @@ class SessionService:
         sdp: str,
         *,
         name: str,
+        room: str = "",
         resume: str | None = None,
         spool: SpoolInfo | None = None,
         caller: Caller = UNKNOWN,
     ) -> Accepted:
         """Answer an offer: open a session, or add a connection to the one that `resume` opens.
 
-        `spool` is where the client keeps what it captures, if it does. The same offer of the same
-        caller gets the same answer for a while. Raises `OfferRejected`, `OfferRepeated`,
-        `SessionUnknown`, `TooManyRequests`, `ServerFull` or `StorageFull`.
+        A session stays in the `room` in which it was opened. `spool` is where the client keeps
+        what it captures, if it does. The same offer of the same caller gets the same answer for a
+        while. Raises `OfferRejected`, `OfferRepeated`, `SessionUnknown`, `TooManyRequests`,
+        `ServerFull` or `StorageFull`.
         """
         offer = digest_of(f"{resume or ''} {sdp}")
         return await self._answers.get(
             offer,
             caller,
             lambda: (
-                self._accept_new(offer, sdp, name, spool, caller)
+                self._accept_new(offer, sdp, name, room, spool, caller)
                 if resume is None
                 else self._accept_resuming(offer, sdp, resume, spool, caller)
             ),
@@ -231,7 +234,7 @@ class SessionService:
     # -- offers --------------------------------------------------------------------------------
 
     async def _accept_new(
-        self, offer: str, sdp: str, name: str, spool: SpoolInfo | None, caller: Caller
+        self, offer: str, sdp: str, name: str, room: str, spool: SpoolInfo | None, caller: Caller
     ) -> Accepted:
         self._store.check_room()
         secret = self._new_secret(_RESUME_BYTES)
@@ -249,13 +252,14 @@ class SessionService:
                         session_id=session_id,
                         resume_digest=digest_of(secret),
                         name=name,
+                        room=room,
                         spool=spool,
                     )
                     self._admission.check_open()
         except BaseException:
             self._admission.leave(session_id)
             raise
-        live = self._open(session_id, name, secret, caller)
+        live = self._open(session_id, name, room, secret, caller)
         self._add_connection(live, connection, offer, spool)
         return Accepted(session_id, secret, connection.answer_sdp, connection.ice_tag, servers)
 
@@ -290,19 +294,22 @@ class SessionService:
         self._delivery.apply(live, effects)
         connection.start(DeliverySink(self._delivery, live, added))
 
-    def _open(self, session_id: str, name: str, resume: str, caller: Caller) -> LiveSession:
+    def _open(
+        self, session_id: str, name: str, room: str, resume: str, caller: Caller
+    ) -> LiveSession:
         now = self._clock.monotonic()
         session = Session(
             id=session_id,
             resume_digest=digest_of(resume),
             name=name,
+            room=room,
             connect_deadline=now + self._policy.connect_timeout_s,
             inactivity_timeout_s=self._policy.inactivity_timeout_s,
             opened_at=self._clock.utc(),
         )
         live = self._keep(session)
         self._admission.opened(session)
-        self._events.publish(SessionOpened(session.id, name, caller))
+        self._events.publish(SessionOpened(session.id, name, caller, room))
         return live
 
     def _resume_interrupted(self, interrupted: InterruptedRecording) -> None:
@@ -314,6 +321,7 @@ class SessionService:
                 id=info.session_id,
                 resume_digest=info.resume_digest,
                 name=client_name_in(info.name),
+                room=info.room,
                 connect_deadline=now,
                 inactivity_timeout_s=self._policy.inactivity_timeout_s,
                 state=SessionState.INTERRUPTED,
@@ -327,30 +335,13 @@ class SessionService:
     def _keep(self, session: Session) -> LiveSession:
         live = LiveSession(
             session,
-            lambda number: self._new_track(session, number),
+            lambda number: self._tracks.new(session, number),
             connect_timeout_s=self._policy.connect_timeout_s,
             limits=self._policy.limits,
         )
         self._sessions[session.id] = live
         self._ids[session.resume_digest] = session.id
         return live
-
-    def _new_track(self, session: Session, number: int) -> AudioTrackProcessor:
-        identity = TrackIdentity(
-            session_id=session.id,
-            track=number,
-            client_name=session.name,
-            resume_digest=session.resume_digest,
-        )
-        return AudioTrackProcessor(
-            identity,
-            self._policy,
-            decoders=self._decoders,
-            store=self._store,
-            clock=self._clock,
-            events=self._events,
-            spool=self._restoring.tracker(session.id) if number == 1 else None,
-        )
 
     def _resumable(self, resume: str) -> LiveSession:
         live = self._sessions.get(self._ids.get(digest_of(resume), ""))

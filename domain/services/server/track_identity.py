@@ -18,6 +18,7 @@ class TrackIdentity:
     track: int = 1
     """Its number in the session, from 1."""
     client_name: str = ""
+    room: str = ""
     resume_digest: str = ""
     """SHA-256 (hex) of the secret with which the client can resume the session."""
 
@@ -53,5 +54,6 @@ class TrackIdentity:
             container=Container.OGG if keep_packets else Container.WAV,
             session_id=self.session_id,
             track=self.track,
+            room=self.room,
             restore=restore if codec.name == "opus" else RestoreMode.OFF,
         )

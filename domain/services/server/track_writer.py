@@ -100,7 +100,9 @@ class TrackWriter:
         """Note that sound of this format follows, and tell it."""
         self.format = audio_format
         identity = self._identity
-        self._events.publish(TrackStarted(identity.session_id, identity.track, audio_format))
+        self._events.publish(
+            TrackStarted(identity.session_id, identity.track, audio_format, identity.room)
+        )
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """Do what a recording has decided."""
