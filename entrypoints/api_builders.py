@@ -5,18 +5,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
+from adapters.codec.pyav import PyAvResampler
 from adapters.http.api.audio import AudioHandlers
 from adapters.http.api.document import DocumentHandlers
 from adapters.http.api.recordings import RecordingHandlers
 from adapters.http.api.tokens import TokenHandlers
+from adapters.http.api.verdicts import VerdictHandlers
 from adapters.http.routes import Handlers
 from adapters.runtime.asyncio_runtime import SystemClock
 from adapters.storage.converting import begin_file
+from adapters.storage.folder.inspection import FolderInspector
 from adapters.tokens.key_set import KeySet
 from adapters.tokens.register import FileTokens
 from adapters.tokens.signing import JwtSigner
 from domain.ports.catalogue import Catalogue
 from domain.ports.events import EventPublisher
+from domain.ports.maintenance import RecordingInspector
 from domain.services.server.tokens import TokenService
 from entrypoints.settings import ServerSettings
 
@@ -36,6 +40,7 @@ def build_api(
         RecordingHandlers(catalogue, events),
         AudioHandlers(catalogue, begin_file, max_conversions=settings.max_conversions),
         TokenHandlers(tokens),
+        VerdictHandlers(catalogue, _inspector(settings)),
     ]
     document = DocumentHandlers(route for group in (*others, *api) for route in group.routes())
     return [*api, document]
@@ -60,3 +65,7 @@ def build_tokens(
         new_id=lambda: secrets.token_hex(_ID_BYTES),
         secret=secret.encode() if secret is not None else None,
     )
+
+
+def _inspector(settings: ServerSettings) -> RecordingInspector | None:
+    return None if settings.storage == "memory" else FolderInspector(PyAvResampler)

@@ -33,7 +33,7 @@ from adapters.storage.restoring.pcm import (
     write_pcm,
     write_pcm_again,
 )
-from adapters.storage.restoring.threads import LimitedThreads, OneByOne
+from adapters.threads import LimitedThreads, OneByOne
 from domain.errors import RecordingRemoved, StorageFailed, StorageFull
 from domain.ports.restoring import Pieces, Restored, RestoreKey
 from domain.recording.ledger import RestoreState
