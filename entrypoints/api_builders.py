@@ -6,11 +6,15 @@ import secrets
 from collections.abc import Sequence
 
 from adapters.codec.pyav import PyAvResampler
+from adapters.http.api.alarms import AlarmHandlers
 from adapters.http.api.audio import AudioHandlers
 from adapters.http.api.document import DocumentHandlers
+from adapters.http.api.events import EventHandlers
+from adapters.http.api.hub import EventHub
 from adapters.http.api.recordings import RecordingHandlers
 from adapters.http.api.tokens import TokenHandlers
 from adapters.http.api.verdicts import VerdictHandlers
+from adapters.http.nodes import NodeClient
 from adapters.http.routes import Handlers
 from adapters.runtime.asyncio_runtime import SystemClock
 from adapters.storage.converting import begin_file
@@ -21,7 +25,9 @@ from adapters.tokens.signing import JwtSigner
 from domain.ports.catalogue import Catalogue
 from domain.ports.events import EventPublisher
 from domain.ports.maintenance import RecordingInspector
+from domain.ports.placement import Placement
 from domain.services.server.tokens import TokenService
+from domain.services.server.watching import WatchService
 from entrypoints.settings import ServerSettings
 
 _ID_BYTES = 8
@@ -34,6 +40,10 @@ def build_api(
     tokens: TokenService,
     catalogue: Catalogue,
     events: EventPublisher,
+    hub: EventHub,
+    watching: WatchService,
+    placement: Placement,
+    nodes: NodeClient,
 ) -> Sequence[Handlers]:
     """Build the handlers of the API; `others` are those that the server has beside it."""
     api: list[Handlers] = [
@@ -41,6 +51,8 @@ def build_api(
         AudioHandlers(catalogue, begin_file, max_conversions=settings.max_conversions),
         TokenHandlers(tokens),
         VerdictHandlers(catalogue, _inspector(settings)),
+        EventHandlers(hub, placement=placement, nodes=nodes, max_watchers=settings.max_watchers),
+        AlarmHandlers(watching, placement=placement, nodes=nodes),
     ]
     document = DocumentHandlers(route for group in (*others, *api) for route in group.routes())
     return [*api, document]

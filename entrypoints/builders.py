@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from adapters.codec.decoders import make_decoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.access import Access
+from adapters.http.api.hub import EventHub
 from adapters.http.callers import Callers
 from adapters.http.health import HealthHandlers
 from adapters.http.listener import listen
@@ -220,8 +221,9 @@ def build_watching(
     store: RecordingStore,
     clock: SystemClock,
     events: EventPublisher,
+    hub: EventHub,
 ) -> WatchService:
-    return WatchService(
+    watching = WatchService(
         source,
         AlarmThresholds(
             silence_s=settings.alarm_silence_s,
@@ -242,6 +244,8 @@ def build_watching(
         free_bytes=store.free_bytes if isinstance(store, FolderStore) and not node.number else None,
         kept_free_bytes=settings.min_free_mb << 20,
     )
+    watching.on_statuses = hub.show
+    return watching
 
 
 def build_placement(worker: WorkerSetup | None) -> Placement:
@@ -259,6 +263,8 @@ def build_signaling_server(
     placement: Placement,
     worker: WorkerSetup | None,
     events: EventPublisher,
+    hub: EventHub,
+    watching: WatchService,
 ) -> SignalingServer:
     nodes = NodeClient()
     handlers: list[Handlers] = [
@@ -267,11 +273,19 @@ def build_signaling_server(
         PieceHandlers(restoring),
         HealthHandlers(sessions, version=VERSION, placement=placement, nodes=nodes),
     ]
+    api = build_api(
+        settings,
+        handlers,
+        tokens=tokens,
+        catalogue=catalogue,
+        events=events,
+        hub=hub,
+        watching=watching,
+        placement=placement,
+        nodes=nodes,
+    )
     return SignalingServer(
-        [
-            *handlers,
-            *build_api(settings, handlers, tokens=tokens, catalogue=catalogue, events=events),
-        ],
+        [*handlers, *api],
         nodes,
         host=settings.host,
         port=settings.port,

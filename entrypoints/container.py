@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dependency_injector import containers, providers
 
+from adapters.http.api.hub import EventHub
 from adapters.runtime.asyncio_runtime import BackgroundTasks, BootTimeClock, SystemClock
 from domain.ports.events import EventPublisher
 from domain.session.placement import NodeId
@@ -22,6 +23,8 @@ class ServerContainer(containers.DeclarativeContainer):
     worker: providers.Object[builders.WorkerSetup | None] = providers.Object(None)
     """What this process shares with other workers; None for a server of one process."""
     folder = providers.Callable(builders.folder_of, worker)
+    hub = providers.Singleton(EventHub)
+    """A subscriber of `events`."""
 
     clock = providers.Singleton(SystemClock)
     spawner = providers.Singleton(BackgroundTasks)
@@ -53,6 +56,7 @@ class ServerContainer(containers.DeclarativeContainer):
         store=store,
         clock=clock,
         events=events,
+        hub=hub,
     )
     signaling = providers.Singleton(
         builders.build_signaling_server,
@@ -64,6 +68,8 @@ class ServerContainer(containers.DeclarativeContainer):
         placement,
         worker,
         events,
+        hub,
+        watching,
     )
 
 

@@ -20,6 +20,7 @@ from domain.services.server.watching import WatchService
 from entrypoints.builders import WorkerSetup
 from entrypoints.container import ServerContainer
 from entrypoints.settings import ServerSettings
+from entrypoints.subscribers import EventHub
 
 TICK_S = 0.25
 _log = logging.getLogger("gapless")
@@ -36,9 +37,15 @@ def make_container(
     settings: ServerSettings,
     events: EventPublisher,
     worker: WorkerSetup | None = None,
+    hub: EventHub | None = None,
 ) -> ServerContainer:
-    """Make the container of a server, or of one of its workers if `worker` is given."""
+    """Make the container of a server, or of one of its workers if `worker` is given.
+
+    `hub` has to be one of the subscribers of `events`.
+    """
     container = ServerContainer(settings=settings, events=events)
+    if hub is not None:
+        container.hub.override(providers.Object(hub))
     if worker is not None:
         container.node.override(providers.Object(worker.node))
         container.worker.override(providers.Object(worker))
@@ -58,7 +65,7 @@ async def serve_here(
     """
     store, sessions, signaling = container.store(), container.sessions(), container.signaling()
     placement, transport = container.placement(), container.transport()
-    watching = container.watching()
+    watching, hub = container.watching(), container.hub()
     store.check()
     # Take the ports before recovery: a second server on one of them must fail before it touches the
     # recordings of the first.
@@ -73,6 +80,7 @@ async def serve_here(
         await transport.close()
         raise
     try:
+        hub.open()
         # recover before answering requests: they may be for sessions that are recovered here
         sessions.recover()
         await placement.open()
@@ -95,6 +103,7 @@ async def serve_here(
         try:
             async with asyncio.timeout(SHUTDOWN_S):
                 await sessions.shut_down()
+                hub.close()
                 await signaling.stop()
                 await placement.close()
                 await transport.close()

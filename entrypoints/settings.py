@@ -215,6 +215,9 @@ class ServerSettings:
         "worker.",
         low=0,
     )
+    max_watchers: int = setting(
+        200, "Maximum number of clients that follow the events, at each worker.", low=1
+    )
     alarm_silence_s: float = setting(
         30.0,
         "Alarm when a track has had no sound for this long; 0 for none, as for all alarms.",

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from adapters.events.audit import AuditLog
 from adapters.events.dispatcher import EventDispatcher
+from adapters.http.api.hub import EventHub
 from domain.ports.events import Subscriber
 from entrypoints.settings import ServerSettings
+
+__all__ = ["NO_EVENTS", "EventHub", "audited", "events_for"]
 
 NO_EVENTS = EventDispatcher(())
 """A publisher without subscribers."""

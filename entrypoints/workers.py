@@ -34,7 +34,7 @@ from entrypoints.builders import WorkerSetup, check_udp_ports, listen_for_worker
 from entrypoints.server_view import ServerView
 from entrypoints.serving import SHUTDOWN_S, at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
-from entrypoints.subscribers import audited, events_for
+from entrypoints.subscribers import EventHub, audited, events_for
 from entrypoints.terminal import log_to_terminal
 
 RESTART_S, MAX_RESTART_S = 0.5, 8.0
@@ -316,8 +316,8 @@ async def _serve(settings: ServerSettings, setup: WorkerSetup, reports: Connecti
 
     # The parent sends nothing through the pipe: it becomes readable when the parent has ended.
     loop.add_reader(reports.fileno(), stop_without_parent)
-    with events_for(ServerView(), *audited(settings)) as events:
-        container = make_container(settings, events, worker=setup)
+    with events_for(ServerView(), hub := EventHub(), *audited(settings)) as events:
+        container = make_container(settings, events, worker=setup, hub=hub)
         await serve_here(
             container, listening=lambda address: reports.send((True, address)), stop=stop
         )

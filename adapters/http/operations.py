@@ -47,3 +47,5 @@ class Operation:
     body: Content | None = None
     problems: Sequence[int] = ()
     """Statuses of refusals, beside those that every route of its kind may have."""
+    inside: Sequence[Schema] = ()
+    """Schemas of what an answer that is no JSON has inside: they become components, too."""

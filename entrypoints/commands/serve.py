@@ -21,7 +21,7 @@ from entrypoints.server_view import ServerView
 from entrypoints.service_manager import ServiceManager
 from entrypoints.serving import at_signals, make_container, serve_here
 from entrypoints.settings import ServerSettings
-from entrypoints.subscribers import audited, events_for
+from entrypoints.subscribers import EventHub, audited, events_for
 from entrypoints.workers import serve_with_workers
 
 
@@ -49,9 +49,9 @@ def serve(settings: ServerSettings) -> None:
     settings = _with_passphrase(settings)
     with (
         contextlib.closing(ServiceManager.of_environment()) as manager,
-        events_for(ServerView(), *audited(settings)) as events,
+        events_for(ServerView(), hub := EventHub(), *audited(settings)) as events,
     ):
-        asyncio.run(_serve(settings, events, manager))
+        asyncio.run(_serve(settings, events, hub, manager))
 
 
 def _with_passphrase(settings: ServerSettings) -> ServerSettings:
@@ -67,7 +67,9 @@ def _with_passphrase(settings: ServerSettings) -> ServerSettings:
     )
 
 
-async def _serve(settings: ServerSettings, events: EventPublisher, manager: ServiceManager) -> None:
+async def _serve(
+    settings: ServerSettings, events: EventPublisher, hub: EventHub, manager: ServiceManager
+) -> None:
     stop = asyncio.Event()
 
     def end() -> None:
@@ -82,7 +84,7 @@ async def _serve(settings: ServerSettings, events: EventPublisher, manager: Serv
 
     at_signals(end)
     if settings.workers == 1:
-        container = make_container(settings, events)
+        container = make_container(settings, events, hub=hub)
         await serve_here(container, listening=listening, stop=stop, alive=manager.alive)
     else:
         await serve_with_workers(

@@ -51,6 +51,7 @@ def document_of(routes: Iterable[Route]) -> dict[str, Any]:
     for route in routes:
         if route.operation is not None:
             described = _describe(route, route.operation, components)
+            _lifted(list(route.operation.inside), components)
             paths.setdefault(route.path, {})[route.method.lower()] = described
     return {
         "openapi": OPENAPI,
