@@ -48,6 +48,18 @@ async def test_a_client_of_any_worker_hears_of_all_and_resumes_at_another(
                 kind, data = await late.next()
                 assert (kind, data["session"]) == ("session.changed", published.id)
 
+            # what it sends is shown, and soon it is missed that it sends no more
+            query = {"levels": "true", "session": published.id}
+            meter = await closing.enter_async_context(following(http, server.url, **query))
+            published.send(50)
+            (session,) = (await meter.wait_for("levels"))["sessions"]
+            assert session["session"] == published.id
+            alarm = (await meter.wait_for("alarm.raised"))["alarm"]
+            assert (alarm["kind"], alarm["session"]) == ("nothing_arriving", published.id)
+            for _ in range(6):
+                async with http.get(f"{server.url}/api/alarms") as answer:
+                    assert alarm in (await answer.json())["on"]
+
             killed, _ = workers_of(process.process.pid)
             os.kill(killed, signal.SIGKILL)
             process.wait_for("worker 0 has died")
