@@ -164,6 +164,10 @@ class QueryInvalid(PeerError):
     """A query for recordings cannot be understood."""
 
 
+class MessageInvalid(PeerError):
+    """A message to a speaker cannot be shown as it is."""
+
+
 class PieceInvalid(PeerError):
     """A piece of captured sound is not what it should be; nothing of it was kept."""
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.api.alarms import AlarmHandlers
 from adapters.http.api.audio import AudioHandlers
-from adapters.http.api.document import DocumentHandlers
 from adapters.http.api.events import EventHandlers
 from adapters.http.api.hub import EventHub
+from adapters.http.api.messages import MessageHandlers
 from adapters.http.api.recordings import RecordingHandlers
+from adapters.http.api.sessions import SessionHandlers
 from adapters.http.api.tokens import TokenHandlers
 from adapters.http.api.verdicts import VerdictHandlers
 from adapters.http.nodes import NodeClient
@@ -23,9 +24,11 @@ from adapters.tokens.key_set import KeySet
 from adapters.tokens.register import FileTokens
 from adapters.tokens.signing import JwtSigner
 from domain.ports.catalogue import Catalogue
+from domain.ports.clock import Clock
 from domain.ports.events import EventPublisher
 from domain.ports.maintenance import RecordingInspector
 from domain.ports.placement import Placement
+from domain.services.server.sessions import SessionService
 from domain.services.server.tokens import TokenService
 from domain.services.server.watching import WatchService
 from entrypoints.settings import ServerSettings
@@ -35,8 +38,8 @@ _ID_BYTES = 8
 
 def build_api(
     settings: ServerSettings,
-    others: Sequence[Handlers],
     *,
+    sessions: SessionService,
     tokens: TokenService,
     catalogue: Catalogue,
     events: EventPublisher,
@@ -44,18 +47,19 @@ def build_api(
     watching: WatchService,
     placement: Placement,
     nodes: NodeClient,
+    clock: Clock,
 ) -> Sequence[Handlers]:
-    """Build the handlers of the API; `others` are those that the server has beside it."""
-    api: list[Handlers] = [
+    """Build the handlers of the API, without the one of its document."""
+    return [
         RecordingHandlers(catalogue, events),
         AudioHandlers(catalogue, begin_file, max_conversions=settings.max_conversions),
-        TokenHandlers(tokens),
         VerdictHandlers(catalogue, _inspector(settings)),
+        SessionHandlers(sessions, placement=placement, nodes=nodes),
+        MessageHandlers(sessions, utc=clock.utc),
         EventHandlers(hub, placement=placement, nodes=nodes, max_watchers=settings.max_watchers),
         AlarmHandlers(watching, placement=placement, nodes=nodes),
+        TokenHandlers(tokens),
     ]
-    document = DocumentHandlers(route for group in (*others, *api) for route in group.routes())
-    return [*api, document]
 
 
 def build_tokens(

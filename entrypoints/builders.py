@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from adapters.codec.decoders import make_decoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.access import Access
+from adapters.http.api.document import DocumentHandlers
 from adapters.http.api.hub import EventHub
 from adapters.http.callers import Callers
 from adapters.http.health import HealthHandlers
@@ -64,7 +65,6 @@ from domain.session.policy import SessionPolicy
 from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES, Token
 from domain.session.turn import IceServerList
 from entrypoints import file_limit
-from entrypoints.api_builders import build_api
 from entrypoints.settings import ServerSettings
 from entrypoints.version import VERSION
 
@@ -259,33 +259,23 @@ def build_signaling_server(
     sessions: SessionService,
     restoring: RestoreService,
     tokens: TokenService,
-    catalogue: Catalogue,
+    api: Sequence[Handlers],
+    *,
+    nodes: NodeClient,
     placement: Placement,
     worker: WorkerSetup | None,
     events: EventPublisher,
-    hub: EventHub,
-    watching: WatchService,
 ) -> SignalingServer:
-    nodes = NodeClient()
     handlers: list[Handlers] = [
         OfferHandlers(sessions, tokens),
         WhipHandlers(sessions, tokens),
         PieceHandlers(restoring),
         HealthHandlers(sessions, version=VERSION, placement=placement, nodes=nodes),
+        *api,
     ]
-    api = build_api(
-        settings,
-        handlers,
-        tokens=tokens,
-        catalogue=catalogue,
-        events=events,
-        hub=hub,
-        watching=watching,
-        placement=placement,
-        nodes=nodes,
-    )
+    document = DocumentHandlers(route for group in handlers for route in group.routes())
     return SignalingServer(
-        [*handlers, *api],
+        [*handlers, document],
         nodes,
         host=settings.host,
         port=settings.port,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dependency_injector import containers, providers
 
 from adapters.http.api.hub import EventHub
+from adapters.http.nodes import NodeClient
 from adapters.runtime.asyncio_runtime import BackgroundTasks, BootTimeClock, SystemClock
 from domain.ports.events import EventPublisher
 from domain.session.placement import NodeId
@@ -58,18 +59,31 @@ class ServerContainer(containers.DeclarativeContainer):
         events=events,
         hub=hub,
     )
+    nodes = providers.Singleton(NodeClient)
+    api = providers.Singleton(
+        api_builders.build_api,
+        settings,
+        sessions=sessions,
+        tokens=tokens,
+        catalogue=catalogue,
+        events=events,
+        hub=hub,
+        watching=watching,
+        placement=placement,
+        nodes=nodes,
+        clock=clock,
+    )
     signaling = providers.Singleton(
         builders.build_signaling_server,
         settings,
         sessions,
         restoring,
         tokens,
-        catalogue,
-        placement,
-        worker,
-        events,
-        hub,
-        watching,
+        api,
+        nodes=nodes,
+        placement=placement,
+        worker=worker,
+        events=events,
     )
 
 

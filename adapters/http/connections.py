@@ -147,6 +147,10 @@ class HttpConnection(web.RequestHandler):
         if self._answered < self._request_count:
             self._enter(Stage.BUSY)
 
+    def may_give_way(self) -> None:
+        """Let others take the place, though an answer is under way: it goes on for long."""
+        self._enter(Stage.IDLE)
+
     def abort(self) -> None:
         """Close the connection at once, whatever has not been sent."""
         wire = self._wire

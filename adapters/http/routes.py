@@ -45,6 +45,8 @@ class Route:
     """
     is_upload: bool = False
     """Whether the body may be long: its handler limits it, and it is forwarded as it arrives."""
+    is_streamed: bool = False
+    """Whether the answer goes on, perhaps as a WebSocket: it is forwarded as it arrives."""
     operation: Operation | None = None
     """What the OpenAPI document says of it; None if the route does not belong to the API."""
 

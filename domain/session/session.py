@@ -12,9 +12,10 @@ from __future__ import annotations
 import datetime
 import enum
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from domain.recording.effects import EndReason
+from domain.session.messages import Mailbox
 
 SILENT_AFTER_S = 2.0
 """A session without packets for this long is silent. Ordinary network hiccups are shorter."""
@@ -124,6 +125,8 @@ class Session:
     """When the latest packet arrived, the media path came up, or this process resumed it."""
     opened_at: datetime.datetime = _NEVER
     """UTC, when it was opened, or the recording began that this process has found."""
+    mailbox: Mailbox = field(default_factory=Mailbox, repr=False)
+    """Messages for its speaker."""
 
     def handle(self, event: SessionInput) -> bool:
         """Apply the transition for `event`; return False if the table has none."""
@@ -131,6 +134,8 @@ class Session:
         if target is None:
             return False
         self.state = target
+        if target is SessionState.ENDED:
+            self.mailbox.close()
         return True
 
     def connected(self, *, now: float) -> bool:

@@ -23,6 +23,7 @@ def test_every_error_of_a_peer_has_its_status() -> None:
         "CandidateRejected": 400,
         "QueryInvalid": 400,
         "GrantInvalid": 400,
+        "MessageInvalid": 400,
         "Unauthorized": 401,
         "NotAllowed": 403,
         "SessionUnknown": 404,

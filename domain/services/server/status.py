@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -57,10 +57,14 @@ class SessionStatuses:
 
         `since` is an earlier status of it, as for `all`.
         """
+        return self._status(self.find(session_id), since)
+
+    def find(self, session_id: str) -> LiveSession:
+        """Return a session. Raises `SessionUnknown` if there is none, or it is over."""
         live = self._sessions.get(session_id)
         if live is None or live.session.state is SessionState.ENDED:
             raise SessionUnknown("there is no such session, or it is over")
-        return self._status(live, since)
+        return live
 
     def _status(self, live: LiveSession, since: SessionStatus | None) -> SessionStatus:
         session, serving = live.session, live.serving
@@ -91,6 +95,20 @@ class SessionStatuses:
             round_trip_s=None if serving is None else serving.connection.round_trip_s,
             tracks=tuple(tracks),
         )
+
+
+class StatusReader:
+    """Asks again and again; levels are those since the call before."""
+
+    def __init__(self, source: SessionStatuses) -> None:
+        self._source = source
+        self._latest: dict[str, SessionStatus] = {}
+
+    def statuses(self) -> Sequence[SessionStatus]:
+        """Return the status of each session that has not ended, the oldest first."""
+        statuses = self._source.all(self._latest)
+        self._latest = {status.id: status for status in statuses}
+        return statuses
 
 
 def _waits_for(live: LiveSession, *, now: float, utc: datetime.datetime) -> str | None:

@@ -1,0 +1,103 @@
+"""``/api/sessions``: what the sessions of a server are like, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+from aiohttp import hdrs, web
+
+from adapters.http import headers
+from adapters.http.api.session_json import SESSION, SESSION_LIST, write_session
+from adapters.http.callers import caller_of
+from adapters.http.nodes import NodeClient, is_from_node
+from adapters.http.operations import Content, Operation
+from adapters.http.routes import Route, key_in_path
+from domain.ports.placement import Node, Placement
+from domain.services.server.sessions import SessionService
+from domain.session.roles import Role
+
+PATH = "/api/sessions"
+NODE_S = 2.0
+"""How long another node may take to answer."""
+_TAG = "sessions"
+
+
+class SessionHandlers:
+    """Answers for all nodes: each session is on one of them."""
+
+    def __init__(self, service: SessionService, *, placement: Placement, nodes: NodeClient) -> None:
+        self._service = service
+        self._placement = placement
+        self._nodes = nodes
+
+    def routes(self) -> Sequence[Route]:
+        list_all = Operation(
+            name="listSessions",
+            tag=_TAG,
+            summary="All sessions that have not ended",
+            answers={200: Content(text="The sessions.", schema=SESSION_LIST)},
+        )
+        get = Operation(
+            name="getSession",
+            tag=_TAG,
+            summary="One session",
+            answers={200: Content(text="The session.", schema=SESSION)},
+            problems=[404],
+        )
+        end = Operation(
+            name="endSession",
+            tag=_TAG,
+            summary="End a session, and wait until its recordings are complete",
+            answers={
+                204: Content(
+                    text="The session has ended. The header `Gapless-Seconds` has the length of "
+                    "its longest recording."
+                )
+            },
+            problems=[404, 410, 500],
+        )
+        one = f"{PATH}/{{id}}"
+        return [
+            Route("GET", PATH, self._list, Role.WATCH, operation=list_all),
+            Route("GET", one, self._get, Role.WATCH, session_key=key_in_path, operation=get),
+            Route("DELETE", one, self._end, Role.ADMIN, session_key=key_in_path, operation=end),
+        ]
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        """List the sessions of all nodes, or only those of this node if another node asks."""
+        is_complete = True
+        sessions = [write_session(status) for status in self._service.statuses.all()]
+        if not is_from_node(request):
+            asked = [self._ask(node, request) for node in self._placement.others()]
+            for found in await asyncio.gather(*asked):
+                is_complete = is_complete and found is not None
+                sessions += found or []
+            sessions.sort(key=lambda session: session["opened_at"])
+        return web.json_response({"sessions": sessions, "is_complete": is_complete})
+
+    async def _ask(self, node: Node, request: web.Request) -> list[Any] | None:
+        """Return the sessions of another node; None if it does not answer."""
+        names = (hdrs.HOST, hdrs.AUTHORIZATION)
+        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError):
+            async with self._nodes.to(node).get(
+                f"http://node{PATH}",
+                timeout=aiohttp.ClientTimeout(total=NODE_S),
+                headers={name: request.headers[name] for name in names if name in request.headers},
+            ) as answer:
+                if answer.status == 200:
+                    found: list[Any] = (await answer.json())["sessions"]
+                    return found
+        return None
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(
+            write_session(self._service.statuses.one(request.match_info["id"]))
+        )
+
+    async def _end(self, request: web.Request) -> web.StreamResponse:
+        seconds = await self._service.delete(request.match_info["id"], caller=caller_of(request))
+        return web.Response(status=204, headers={headers.SECONDS: f"{seconds:.6f}"})
