@@ -160,6 +160,14 @@ class RecordingLive(PeerError):
     """The recording is still being written, and cannot be removed."""
 
 
+class PeaksPending(PeerError):
+    """The peaks of a recording are being made; the same request will succeed."""
+
+
+class PeaksUnavailable(PeerError):
+    """The peaks of a recording cannot be made."""
+
+
 class QueryInvalid(PeerError):
     """A query for recordings cannot be understood."""
 

@@ -11,6 +11,7 @@ from adapters.http.api.audio import AudioHandlers
 from adapters.http.api.events import EventHandlers
 from adapters.http.api.hub import EventHub
 from adapters.http.api.messages import MessageHandlers
+from adapters.http.api.peaks import PeaksHandlers
 from adapters.http.api.recordings import RecordingHandlers
 from adapters.http.api.sessions import SessionHandlers
 from adapters.http.api.tokens import TokenHandlers
@@ -27,6 +28,7 @@ from domain.ports.catalogue import Catalogue
 from domain.ports.clock import Clock
 from domain.ports.events import EventPublisher
 from domain.ports.maintenance import RecordingInspector
+from domain.ports.peaks import Peaks
 from domain.ports.placement import Placement
 from domain.services.server.sessions import SessionService
 from domain.services.server.tokens import TokenService
@@ -42,6 +44,7 @@ def build_api(
     sessions: SessionService,
     tokens: TokenService,
     catalogue: Catalogue,
+    peaks: Peaks,
     events: EventPublisher,
     hub: EventHub,
     watching: WatchService,
@@ -53,6 +56,7 @@ def build_api(
     return [
         RecordingHandlers(catalogue, events),
         AudioHandlers(catalogue, begin_file, max_conversions=settings.max_conversions),
+        PeaksHandlers(peaks),
         VerdictHandlers(catalogue, _inspector(settings)),
         SessionHandlers(sessions, placement=placement, nodes=nodes),
         MessageHandlers(sessions, utc=clock.utc),

@@ -29,10 +29,12 @@ from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.storage.folder.catalogue import FolderCatalogue
 from adapters.storage.folder.inspection import FolderInspector
 from adapters.storage.folder.part import PartOptions
+from adapters.storage.folder.peaks import FolderPeaks
 from adapters.storage.folder.recovery import FolderRecovery
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.memory import MemoryStore
 from adapters.storage.memory_catalogue import MemoryCatalogue
+from adapters.storage.memory_peaks import MemoryPeaks
 from adapters.storage.restoring.pieces import FolderPieces
 from adapters.storage.restoring.rendering import RestoringRenderer
 from adapters.storage.restoring.rewriting import FolderRewrite
@@ -48,6 +50,7 @@ from domain.ports.maintenance import (
     RecordingRecovery,
     RecordingRenderer,
 )
+from domain.ports.peaks import Peaks
 from domain.ports.placement import Placement
 from domain.ports.restoring import PieceStore
 from domain.ports.signaling import ServerTransport
@@ -95,6 +98,7 @@ class Storage:
 
     store: RecordingStore
     catalogue: Catalogue
+    peaks: Peaks
     pieces: PieceStore | None = None
     """Keeps what is restored; None if nothing can be."""
 
@@ -105,11 +109,13 @@ def build_storage(settings: ServerSettings, node: NodeId) -> Storage:
         memory = MemoryStore(
             limit_bytes=settings.memory_mb << 20, limit_bytes_each=settings.memory_each_mb << 20
         )
-        return Storage(memory, MemoryCatalogue(memory))
+        memories = MemoryCatalogue(memory)
+        return Storage(memory, memories, MemoryPeaks(memories))
     options = PartOptions(
         min_free_bytes=settings.min_free_mb << 20,
         rf64=settings.large_files == "rf64",
         rotate_s=settings.rotate_s,
+        keeps_peaks=True,
     )
     catalogue = FolderCatalogue(settings.recordings, make_decoder)
     store = FolderStore(settings.recordings, options, owns=node.owns, catalogue=catalogue)
@@ -117,7 +123,7 @@ def build_storage(settings: ServerSettings, node: NodeId) -> Storage:
     pieces = FolderPieces(
         settings.recordings, node.owns, rewrite, min_free_bytes=options.min_free_bytes
     )
-    return Storage(store, catalogue, pieces)
+    return Storage(store, catalogue, FolderPeaks(settings.recordings, catalogue), pieces)
 
 
 def check_udp_ports(settings: ServerSettings) -> None:

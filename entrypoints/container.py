@@ -33,6 +33,7 @@ class ServerContainer(containers.DeclarativeContainer):
     storage = providers.Singleton(builders.build_storage, settings, node)
     store = storage.provided.store
     catalogue = storage.provided.catalogue
+    peaks = storage.provided.peaks
     transport = providers.Singleton(builders.build_server_transport, settings, clock, spawner)
     restoring = providers.Singleton(
         builders.build_restoring, settings, storage, clock=clock, spawner=spawner, events=events
@@ -66,6 +67,7 @@ class ServerContainer(containers.DeclarativeContainer):
         sessions=sessions,
         tokens=tokens,
         catalogue=catalogue,
+        peaks=peaks,
         events=events,
         hub=hub,
         watching=watching,

@@ -114,6 +114,7 @@ async def serve_here(
         try:
             store.close()
         finally:
+            container.peaks().close()
             container.catalogue().close()
 
 

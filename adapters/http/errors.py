@@ -20,6 +20,8 @@ from domain.errors import (
     NotAllowed,
     OfferRejected,
     OfferRepeated,
+    PeaksPending,
+    PeaksUnavailable,
     PeerError,
     PieceInvalid,
     QueryInvalid,
@@ -55,9 +57,11 @@ STATUSES: Mapping[type[PeerError], int] = {
     CapturedInvalid: 422,
     TooManyRequests: 429,
     RecordingIncomplete: 500,
+    PeaksUnavailable: 500,
     NoRelay: 502,
     ServerFull: 503,
     NodeUnavailable: 503,
+    PeaksPending: 503,
     StorageFull: 507,
 }
 RETRY_AFTER_S = 5
@@ -66,6 +70,7 @@ _HEADERS: Mapping[type[PeerError], Mapping[str, str]] = {
     Unauthorized: {hdrs.WWW_AUTHENTICATE: f"Bearer {REALM}"},
     ServerFull: {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)},
     NodeUnavailable: {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)},
+    PeaksPending: {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)},
 }
 _KEPT_HEADERS = (
     "Accept-Encoding",

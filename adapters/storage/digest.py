@@ -6,10 +6,21 @@ import contextlib
 import hashlib
 import os
 import threading
+from typing import Protocol
 
 from domain.sound.conversion import Bytes, unpack
-from domain.sound.formats import AudioFormat
+from domain.sound.formats import AudioFormat, Samples
 from domain.sound.levels import LevelMeter, Loudness
+
+
+class SampleSink(Protocol):
+    """Takes the samples of a file in order, as they are read to be hashed. It never raises."""
+
+    def add(self, samples: Samples) -> None: ...
+
+    def restart(self) -> None:
+        """Forget all samples: they are read from the beginning again."""
+
 
 _BLOCK = 1 << 24  # other threads get the GIL between two blocks
 _STEP = 1 << 20  # 11 s of 48 kHz mono, which are still in the page cache
@@ -18,9 +29,12 @@ _STEP = 1 << 20  # 11 s of 48 kHz mono, which are still in the page cache
 class Digest:
     """SHA-256 of data, and their levels if they are PCM of `audio_format`."""
 
-    def __init__(self, audio_format: AudioFormat | None = None) -> None:
+    def __init__(
+        self, audio_format: AudioFormat | None = None, sink: SampleSink | None = None
+    ) -> None:
         self._hash = hashlib.sha256()
         self._format = audio_format
+        self._sink = sink
         self._meter = None if audio_format is None else LevelMeter(audio_format.sample_format)
 
     def update(self, data: Bytes) -> None:
@@ -28,7 +42,10 @@ class Digest:
         self._hash.update(data)
         if self._meter is not None:
             assert self._format is not None
-            self._meter.add(unpack(data, self._format))
+            samples = unpack(data, self._format)
+            self._meter.add(samples)
+            if self._sink is not None:
+                self._sink.add(samples)
 
     def read(self, descriptor: int, offset: int, size: int) -> None:
         """Add `size` bytes of a file, from `offset` on. Raises `OSError`."""
@@ -59,12 +76,18 @@ class GrowingDigest:
     """
 
     def __init__(
-        self, descriptor: int, offset: int, audio_format: AudioFormat | None = None
+        self,
+        descriptor: int,
+        offset: int,
+        audio_format: AudioFormat | None = None,
+        sink: SampleSink | None = None,
     ) -> None:
+        """`sink` gets the samples, if the data are PCM of `audio_format`."""
         self._descriptor = descriptor
         self._offset = offset
         self._format = audio_format
-        self._digest = Digest(audio_format)
+        self._sink = sink
+        self._digest = Digest(audio_format, sink)
         self._size = 0  # bytes in the file
         self._hashed = 0  # bytes in the digest
         self._reading: threading.Thread | None = None
@@ -120,7 +143,9 @@ class GrowingDigest:
         self._hashed = size
 
     def _forget(self) -> None:
-        self._digest, self._hashed = Digest(self._format), 0
+        if self._sink is not None:
+            self._sink.restart()
+        self._digest, self._hashed = Digest(self._format, self._sink), 0
 
 
 def digest_of(

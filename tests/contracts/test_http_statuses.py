@@ -35,9 +35,11 @@ def test_every_error_of_a_peer_has_its_status() -> None:
         "CapturedInvalid": 422,
         "TooManyRequests": 429,
         "RecordingIncomplete": 500,
+        "PeaksUnavailable": 500,
         "NoRelay": 502,
         "ServerFull": 503,
         "NodeUnavailable": 503,
+        "PeaksPending": 503,
         "StorageFull": 507,
     }
 

@@ -18,6 +18,7 @@ from adapters.http.sdpfrag import Fragment, write_fragment
 from adapters.storage.folder.index import INDEX, FolderIndex
 from adapters.storage.folder.index_tables import PartRow, RecordingRow
 from adapters.storage.folder.journal import Before, Journal
+from adapters.storage.folder.peaks_file import PartPeaks
 from adapters.storage.ogg.opus import OggOpusWriter
 from adapters.storage.restoring.journal import RestoreJournal, parse_notes
 from adapters.storage.spool.journal import SpoolJournal
@@ -45,6 +46,7 @@ from domain.rtp.packets import RtpPacket, write_rtp
 from domain.rtp.reports import ReceptionReport
 from domain.session.ice import IceDescription
 from domain.sound.formats import AudioFormat, SampleFormat, silence
+from domain.sound.peaks import BASE
 from tests.fakes.pieces import flac_of, random_sound, restore_key
 from tests.rigs.spooling import SESSION, description
 
@@ -127,6 +129,8 @@ def seeds() -> dict[str, list[bytes]]:
         "spool_journal": _spool_journals(),
         "swap": [b'{"renames":["a.wav","a.json"],"removals":["a_part002.wav"]}\n'],
         "index": _indexes(),
+        "peaks": _peaks(),
+        "growing_spans": _journals(),
         "piece": _flacs(),
         "pieces": _piece_journals(),
         "digests": [f'{digest_of_content(b"sound")}, md5=:AAAA:;a="b"'.encode()],
@@ -253,6 +257,17 @@ def _indexes() -> list[bytes]:
         index.add([RecordingRow("a", "a0", 1, False, None, parts=parts)])
         index.close()
         return [(folder / INDEX).read_bytes()]
+
+
+def _peaks() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "a.peaks"
+        made = PartPeaks(path, AudioFormat(48_000, 1))
+        sound = random_sound(20 * BASE + 5, AudioFormat(48_000, 1))
+        made.add(sound)
+        growing = path.read_bytes()
+        made.complete(len(sound), "ab" * 32)
+        return [growing, path.read_bytes(), growing[:64]]
 
 
 def _wavs() -> list[bytes]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 from aiohttp.web import HTTPBadRequest
 from aiortc import RTCDtlsFingerprint
 
@@ -27,6 +28,8 @@ from adapters.storage.folder.index import INDEX, FolderIndex
 from adapters.storage.folder.index_tables import RowQuery
 from adapters.storage.folder.journal import parse_journal, read_info
 from adapters.storage.folder.ledgers import read_ledger
+from adapters.storage.folder.part_spans import GrowingSpans
+from adapters.storage.folder.peaks_file import OpenedPeaks, PeaksDamaged
 from adapters.storage.folder.swap import read_steps
 from adapters.storage.ogg.opus import read_file, read_packets
 from adapters.storage.ogg.pages import crc
@@ -58,6 +61,7 @@ from domain.recording.verification import FileFacts, Limits, verify
 from domain.rtp.packets import header_extension, parse_rtp, write_rtp
 from domain.rtp.redundancy import split_red
 from domain.sound.formats import AudioFormat, SampleFormat
+from domain.sound.peaks import WaveformBuilder, stretches
 
 
 @dataclass(frozen=True)
@@ -231,6 +235,36 @@ def index(data: bytes) -> None:
             found.drop_part("a", 1)
 
 
+def peaks(data: bytes) -> None:
+    """A file of peaks; what it does not have cannot be read."""
+    with _file(data) as descriptor:
+        found = OpenedPeaks(descriptor)
+        channels = found.header.channels
+        assert found.count * channels * 6 <= len(data)
+        points = 100
+        drawing = WaveformBuilder(start=0, stop=found.length, points=points, channels=channels)
+        for item in stretches(drawing.level or 0, found.count, start=0, stop=found.length):
+            entries = found.read(item.level, item.first, item.stop)
+            assert len(entries) == item.stop - item.first
+            drawing.add(entries, level=item.level, first=item.first)
+        drawn = drawing.result()
+        assert len(drawn.low) <= points
+        assert (abs(drawn.low) <= 1 << 15).all()
+        assert (abs(drawn.high) <= 1 << 15).all()
+        assert ((drawn.rms >= 0) & (drawn.rms < 1 << 15)).all()
+
+
+def growing_spans(data: bytes) -> None:
+    """The spans of a journal that is being written, which comes in two steps."""
+    growing = GrowingSpans()
+    cut = data.rfind(b"\n", 0, len(data) // 2) + 1
+    for part in (data[:cut], data[cut:]):
+        growing.read(part)
+    bounds = np.arange(11) * 4800
+    lengths = growing.as_map().lengths(bounds)
+    assert (sum(lengths.values(), np.zeros(10)) <= 4800).all()
+
+
 def wav(data: bytes) -> None:
     with _file(data) as descriptor:
         header = read_header(descriptor)
@@ -292,6 +326,8 @@ TARGETS = {
     "spool_journal": Target(spool_journal),
     "swap": Target(swap, (ValueError,)),
     "index": Target(index),
+    "peaks": Target(peaks, (PeaksDamaged,)),
+    "growing_spans": Target(growing_spans),
     "piece": Target(piece, (PieceInvalid,)),
     "pieces": Target(pieces, (ValueError,)),
     "digests": Target(digests, (ValueError,)),

@@ -216,7 +216,11 @@ class FolderCatalogue:
                     files = files_of(self._folder, row.name, number, container)
                     # delete the sound last: as long as it exists, the recording is listed, and
                     # `remove` can be called again
-                    for path in (files.journal, files.ledger_part, files.ledger, files.recording):
+                    for path in (
+                        *(files.peaks, files.journal, files.ledger_part, files.ledger),
+                        files.recording,
+                        files.peaks,  # somebody may have made them meanwhile
+                    ):
                         path.unlink(missing_ok=True)
                 sync_folder(self._folder)
         except BlockingIOError as error:

@@ -17,6 +17,8 @@ from adapters.storage.folder.disk import NotSynced, add_path, sync_folder
 from adapters.storage.media_file import write_all
 from domain.recording.ledger import Container
 
+PEAKS = ".peaks"
+
 
 @dataclass(frozen=True, slots=True)
 class RecordingFiles:
@@ -37,6 +39,11 @@ class RecordingFiles:
     @property
     def journal(self) -> pathlib.Path:
         return self.folder / f"{self.name}.journal"
+
+    @property
+    def peaks(self) -> pathlib.Path:
+        """A cache, see `peaks_file`; so it does not count in `exist`."""
+        return self.folder / f"{self.name}{PEAKS}"
 
     @property
     def recording(self) -> pathlib.Path:

@@ -28,6 +28,7 @@ from adapters.storage.folder.files import (
     sync_file,
 )
 from adapters.storage.folder.journal import Before, FoundJournal, Journal
+from adapters.storage.folder.peaks_file import PartPeaks
 from adapters.storage.media_file import MediaFile
 from adapters.storage.ogg.file import OggFile
 from adapters.storage.wav.file import WavFile
@@ -65,6 +66,8 @@ class PartOptions:
     rotate_s: float | None = None
     """A new part also begins after this many seconds."""
     reserve_bytes: int = RESERVE_BYTES
+    keeps_peaks: bool = False
+    """Keep the peaks of PCM beside it, for waveforms."""
 
     def part_samples(self, info: RecordingInfo) -> int | None:
         """Return after how many samples per channel a part ends; None for no limit."""
@@ -95,6 +98,7 @@ class Part:
         self._ledger = Ledger(sample_rate_hz=info.format.sample_rate_hz)
         self._journal: Journal | None = None
         self._media: MediaFile | None = None
+        self._peaks: PartPeaks | None = None
         self._digest: Digest | None = None  # of the complete and synced file
         self.damage: NotAsRecorded | None = None
         """Why a part that is complete has less sound than was written to it."""
@@ -117,11 +121,12 @@ class Part:
             part._inode = os.fstat(part._descriptor).st_ino
             # the lock tells recovery that the part is still being written
             fcntl.flock(part._descriptor, fcntl.LOCK_EX)
-            part._media = (
-                OggFile.create(part._descriptor, info)
-                if info.container is Container.OGG
-                else WavFile.create(part._descriptor, info, rf64=options.rf64)
-            )
+            if info.container is Container.OGG:
+                part._media = OggFile.create(part._descriptor, info)
+            else:
+                part._media = WavFile.create(
+                    part._descriptor, info, rf64=options.rf64, sink=part._make_peaks()
+                )
             part._journal = Journal.create(
                 files.journal, info, data_offset=part._media.data_offset, before=before
             )
@@ -147,12 +152,21 @@ class Part:
                 part._media, frames = OggFile.reopen(part._descriptor, info, found)
             else:
                 part._media, frames = WavFile.reopen(
-                    part._descriptor, info, data_offset=found.data_offset, rf64=options.rf64
+                    part._descriptor,
+                    info,
+                    data_offset=found.data_offset,
+                    rf64=options.rf64,
+                    sink=part._make_peaks(),
                 )
             found.forget_behind(frames)
             part._ledger = found.ledger(frames)
             part._journal = Journal.reopen(files.journal, length=frames)
         return part
+
+    def _make_peaks(self) -> PartPeaks | None:
+        if self._options.keeps_peaks and not self._info.is_rendering:
+            self._peaks = PartPeaks(self._files.peaks, self._info.format)
+        return self._peaks
 
     @property
     def length(self) -> int:
@@ -258,6 +272,11 @@ class Part:
             self._info.format,
             self._ledger.length,
         )
+        if self._peaks is not None:
+            if self._files.peaks == self._peaks.path:
+                self._peaks.complete(self._ledger.length, digest.sha256)
+            else:  # another file has taken its name
+                self._peaks.discard()
         complete(
             self._files,
             document(
@@ -337,6 +356,8 @@ class Part:
         self.close()
         for path in (self._files.part, self._files.journal):
             path.unlink(missing_ok=True)
+        if self._peaks is not None:
+            self._peaks.discard()
 
     @contextlib.contextmanager
     def _closed_on_failure(self, *made: pathlib.Path) -> Iterator[None]:

@@ -74,6 +74,11 @@ class OpenedWav:
         for start in range(0, self.entry.length, length):
             yield self.read_samples(start, length)
 
+    def part_blocks(self, part: CompletedPart, length: int) -> Iterator[Samples]:
+        """Return the samples of a part in blocks of at most `length`."""
+        for start in range(part.start, part.end, length):
+            yield self.read_samples(start, min(length, part.end - start))
+
     def close(self) -> None:
         parts, self._parts = self._parts, ()
         _close(parts)
@@ -166,18 +171,30 @@ class OpenedOgg:
         return np.concatenate([*pieces, silence(audio_format, max(0, stop - position))])
 
     def blocks(self, length: int) -> Iterator[Samples]:
-        audio_format, position = self.entry.info.format, 0
+        position = 0
         for opened in self._parts:
-            yield from silent_blocks(audio_format, opened.part.start - position, length)
-            yield from decode_all(
-                opened.descriptor,
-                _ledger_of(opened),
-                self._new_decoder(),
-                audio_format,
-                length=opened.part.length,
-                at_most=length,
-            )
+            start = opened.part.start
+            yield from silent_blocks(self.entry.info.format, start - position, length)
+            yield from self._decoded(opened, length)
             position = opened.part.end
+
+    def part_blocks(self, part: CompletedPart, length: int) -> Iterator[Samples]:
+        """Decode a part; return its samples in blocks of at most `length`.
+
+        Raises `InputUnreadable`.
+        """
+        (opened,) = (item for item in self._parts if item.part == part)
+        return self._decoded(opened, length)
+
+    def _decoded(self, opened: OpenedPart, length: int) -> Iterator[Samples]:
+        return decode_all(
+            opened.descriptor,
+            _ledger_of(opened),
+            self._new_decoder(),
+            self.entry.info.format,
+            length=opened.part.length,
+            at_most=length,
+        )
 
     def close(self) -> None:
         parts, self._parts = self._parts, ()

@@ -261,6 +261,8 @@ def _complete(files: RecordingFiles, descriptor: int, journal: FoundJournal) -> 
     summary = LedgerSummary(
         info, repaired.length, EndReason.RECOVERED.value, journal.ended_at or arrived or written
     )
+    with contextlib.suppress(OSError):  # they may lack the end of the sound
+        files.peaks.unlink(missing_ok=True)
     complete(
         files,
         document(

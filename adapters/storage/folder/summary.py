@@ -34,6 +34,8 @@ class LedgerSummary:
     """Samples per channel."""
     end_reason: str
     ended_at: datetime.datetime
+    sha256: str = ""
+    """Of its sound; empty if the ledger does not say it."""
 
 
 def read_summary(path: pathlib.Path) -> LedgerSummary | None:
@@ -53,6 +55,7 @@ def read_summary(path: pathlib.Path) -> LedgerSummary | None:
             whole(entry["length_samples"]),
             text(entry["end_reason"]),
             moment(entry["ended_at"]),
+            text(entry.get("sha256") or ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -211,4 +211,4 @@ def _belongs(file: str, name: str) -> bool:
     if file in (f"{name}.restored", f"{name}.restored.pcm"):
         return True
     stem, _, ending = file.rpartition(".")
-    return ending in ("wav", "opus", "json") and split_part_name(stem)[0] == name
+    return ending in ("wav", "opus", "json", "peaks") and split_part_name(stem)[0] == name

@@ -216,7 +216,9 @@ def rewrite(
             state=state,
         )
     swap.commit(
-        path.name for item in recording.parts for path in (item.files.recording, item.files.ledger)
+        path.name
+        for item in recording.parts
+        for path in (item.files.recording, item.files.ledger, item.files.peaks)
     )
     sha256 = sound.sha256() if is_replaced else sha256
     return Restored(sha256, layout.length, layout.restored, layout.rate_hz)

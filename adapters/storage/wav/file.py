@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import soundfile
 
-from adapters.storage.digest import Digest, GrowingDigest
+from adapters.storage.digest import Digest, GrowingDigest, SampleSink
 from adapters.storage.media_file import CutOff, write_all
 from adapters.storage.wav import libsndfile
 from adapters.storage.wav.header import MAX_RIFF_SIZE, frames_in
@@ -36,27 +36,45 @@ class WavFile:
     """A WAV file being written; its digest covers the PCM data."""
 
     def __init__(
-        self, descriptor: int, info: RecordingInfo, make_header: Callable[[int], bytes], size: int
+        self,
+        descriptor: int,
+        info: RecordingInfo,
+        make_header: Callable[[int], bytes],
+        size: int,
+        sink: SampleSink | None,
     ) -> None:
-        """`size` is that of the PCM data in bytes."""
+        """`size` is that of the PCM data in bytes; `sink` gets the samples in the file."""
         self._descriptor = descriptor
         self._format = info.format
         self._make_header = make_header
         self._size = size
         self._use_header(0, is_large=False)
         self.data_offset = len(self._header)
-        self._digest = GrowingDigest(descriptor, self.data_offset, info.format)
+        self._digest = GrowingDigest(descriptor, self.data_offset, info.format, sink)
 
     @classmethod
-    def create(cls, descriptor: int, info: RecordingInfo, *, rf64: bool) -> WavFile:
+    def create(
+        cls,
+        descriptor: int,
+        info: RecordingInfo,
+        *,
+        rf64: bool,
+        sink: SampleSink | None = None,
+    ) -> WavFile:
         """Write the header of a new file. Raises `OSError`."""
-        file = cls(descriptor, info, _header_maker(info, rf64=rf64), 0)
+        file = cls(descriptor, info, _header_maker(info, rf64=rf64), 0, sink)
         file._put_header(0)
         return file
 
     @classmethod
     def reopen(
-        cls, descriptor: int, info: RecordingInfo, *, data_offset: int, rf64: bool
+        cls,
+        descriptor: int,
+        info: RecordingInfo,
+        *,
+        data_offset: int,
+        rf64: bool,
+        sink: SampleSink | None = None,
     ) -> tuple[WavFile, int]:
         """Continue the file of another process; also return how many samples it holds.
 
@@ -65,7 +83,7 @@ class WavFile:
         """
         frames = frames_in(descriptor, info.format, data_offset)
         size = frames * info.format.bytes_per_frame
-        file = cls(descriptor, info, _header_maker(info, rf64=rf64), size)
+        file = cls(descriptor, info, _header_maker(info, rf64=rf64), size, sink)
         if file.data_offset != data_offset:
             raise ValueError("the header would have another length")
         file._put_header(size)
