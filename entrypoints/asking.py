@@ -10,7 +10,7 @@ from adapters.http.api_client import ApiClient as ApiClient
 from entrypoints.client_builders import build_api_client
 from entrypoints.client_settings import ClientSettings
 
-SERVER_SETTINGS = ("server", "token")
+SERVER_SETTINGS = ("server", "token", "fingerprint")
 """The options that say which server is asked, for `settings_options`."""
 
 T = TypeVar("T")

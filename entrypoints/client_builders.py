@@ -45,7 +45,7 @@ def build_capture(settings: ClientSettings) -> CaptureBackend:
 
 
 def build_api_client(settings: ClientSettings) -> ApiClient:
-    return ApiClient(settings.server, token=settings.token)
+    return ApiClient(settings.server, token=settings.token, fingerprint=settings.pinned)
 
 
 def build_client_transport(settings: ClientSettings, clock: SystemClock) -> WebRtcClientTransport:
@@ -73,7 +73,9 @@ def build_publisher(
     """Build a publisher for one session."""
     uplink = Uplink(
         transport=transport,
-        signaling=HttpSignaling(server=settings.server, token=settings.token),
+        signaling=HttpSignaling(
+            server=settings.server, token=settings.token, fingerprint=settings.pinned
+        ),
         clock=clock,
         spawner=spawner,
         events=events,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domain.errors import SettingInvalid
+from domain.session.fingerprints import parse_fingerprint
 from domain.session.ice import IceServer
 from domain.session.rooms import read_room
 from entrypoints.declaring import OptionalFolder, check_limits, check_turn_credentials, setting
@@ -37,6 +38,11 @@ class ClientSettings:
     name: str = setting("", "Name of the recording.")
     room: str = setting("", "Room: a name that streams share that belong together.")
     token: str | None = setting(None, "Token to send to the server.", is_secret=True)
+    fingerprint: str | None = setting(
+        None,
+        "SHA-256 fingerprint of the server's certificate, as AA:BB:…; then that certificate is "
+        "accepted, and no other.",
+    )
     bitrate: int = setting(64_000, "Opus bit rate in bit/s.", low=6_000, high=510_000)
     complexity: int = setting(
         6, "Opus complexity, from 0 (least CPU) to 10 (best quality).", low=0, high=10
@@ -81,5 +87,17 @@ class ClientSettings:
             read_room(self.room)
         except ValueError as error:
             raise SettingInvalid("room", str(error).removeprefix("room ")) from error
+        if self.fingerprint is not None:
+            try:
+                parse_fingerprint(self.fingerprint)
+            except ValueError as error:
+                raise SettingInvalid("fingerprint", str(error)) from None
+            if not self.server.startswith("https://"):
+                raise SettingInvalid("fingerprint", f"{self.server} has no certificate: use https")
         if self.capture == "file" and not self.input:
             raise SettingInvalid("input", "--capture file needs a file to stream")
+
+    @property
+    def pinned(self) -> bytes | None:
+        """The SHA-256 digest of the only certificate that is accepted."""
+        return None if self.fingerprint is None else parse_fingerprint(self.fingerprint)

@@ -102,9 +102,14 @@ class ServerView:
                 write(f"the disk can be written again, after {outage_s:.1f} s\n")
             case AlarmRaised(alarm) | AlarmEnded(alarm):
                 write_line(alarm.line)
-            case ServerStarted(url, workers):
+            case ServerStarted(url, workers, fingerprint, urls):
                 shared = f" with {workers} workers" if workers > 1 else ""
                 write(f"gapless is listening on {url}{shared} (Ctrl-C to stop)\n")
+                if fingerprint is not None:
+                    write(f"the certificate is self-signed; its fingerprint is {fingerprint}\n")
+                    for address in urls or (url,):
+                        options = f"--server {address} --fingerprint {fingerprint}"
+                        write(f"clients: gapless stream {options}\n")
             case WorkerDied(number, reason):
                 write(f"worker {number} has died ({reason}); starting it again\n", error=True)
             case RecordingsLeft(reason):

@@ -21,6 +21,8 @@ from entrypoints.declaring import (
     setting,
 )
 
+SELF_SIGNED = "self-signed"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
@@ -90,6 +92,12 @@ class ServerSettings:
         None,
         "Passphrase of --tls-key; by default it is asked for on the terminal, if it is needed.",
         is_secret=True,
+    )
+    tls: str | None = setting(
+        None,
+        "Serve HTTPS with a certificate that the server makes, for clients in the same network; it "
+        "is kept, and its fingerprint is shown for `gapless stream --fingerprint`.",
+        choices=(SELF_SIGNED,),
     )
     hsts: bool = setting(
         False, "Tell browsers to use nothing but HTTPS with this host name for two years."
@@ -262,6 +270,8 @@ class ServerSettings:
         if bool(self.tls_cert) != bool(self.tls_key):
             missing = "tls_key" if self.tls_cert else "tls_cert"
             raise SettingInvalid(missing, "tls_cert and tls_key go together")
+        if self.tls and self.tls_cert:
+            raise SettingInvalid("tls", "is for servers without a certificate (tls_cert)")
         if self.hsts and not self.tls_cert:
             raise SettingInvalid("hsts", "needs a certificate (tls_cert)")
         if self.token is not None and not self.token:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import random
 import secrets
@@ -23,6 +22,7 @@ from domain.services.client.owed_spools import OwedSpools
 from domain.services.client.spool_sender import SpoolSender
 from domain.services.client.uplink import Uplink
 from entrypoints.client_settings import ClientSettings
+from entrypoints.state_folder import state_folder
 
 _GB = 1e9
 
@@ -31,10 +31,7 @@ def spool_folder(settings: ClientSettings) -> str:
     """Return the folder of a client's spools; that of the user by default."""
     if settings.spool:
         return str(pathlib.Path(settings.spool).expanduser())
-    home = pathlib.Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not home.is_absolute():  # then it has to be ignored (XDG Base Directory Specification)
-        home = pathlib.Path.home() / ".local" / "state"
-    return str(home / "gapless" / "spool")
+    return str(state_folder() / "spool")
 
 
 def build_spools(settings: ClientSettings) -> SpoolFolder | None:
@@ -63,8 +60,10 @@ def build_owed_spools(
     return OwedSpools(
         server=settings.server,
         transport=transport,
-        signaling=HttpSignaling(server=settings.server, token=settings.token),
-        client=HttpRestoring(settings.server),
+        signaling=HttpSignaling(
+            server=settings.server, token=settings.token, fingerprint=settings.pinned
+        ),
+        client=HttpRestoring(settings.server, fingerprint=settings.pinned),
         clock=clock,
         spawner=spawner,
         events=events,
@@ -85,7 +84,7 @@ def build_kept_sound(
     """Build what keeps the sound of one stream, if there is a folder for it."""
     if spools is None:
         return None
-    client = HttpRestoring(settings.server)
+    client = HttpRestoring(settings.server, fingerprint=settings.pinned)
 
     def sender(spool: Spool) -> SpoolSender:
         return SpoolSender(

@@ -23,8 +23,10 @@ class ApiClient:
     the server gives. Paths begin with ``/api``; a query leaves out what is None.
     """
 
-    def __init__(self, server: str, *, token: str | None = None) -> None:
-        self._calls = ServerCalls(server, token=token)
+    def __init__(
+        self, server: str, *, token: str | None = None, fingerprint: bytes | None = None
+    ) -> None:
+        self._calls = ServerCalls(server, token=token, fingerprint=fingerprint)
 
     async def get(self, path: str, **query: object) -> Any:
         """Return the JSON of an answer."""

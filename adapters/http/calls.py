@@ -14,6 +14,7 @@ from aiohttp import hdrs
 
 from adapters.http.errors import REALM, refusal_of
 from domain.errors import Refusal, ServerRefused, ServerUnreachable, WrongServer
+from domain.session.fingerprints import fingerprint_text
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 MAX_ANSWER_BYTES = 256 * 1024
@@ -55,7 +56,9 @@ class Response:
 class ServerCalls:
     """Sends requests to one server, over connections that are kept.
 
-    `send_buffer_bytes` limits what the kernel takes of a body beyond what has arrived.
+    `fingerprint` is the SHA-256 digest of the only certificate that is accepted; whoever vouches
+    for it, and for which names, is not asked then. `send_buffer_bytes` limits what the kernel takes
+    of a body beyond what has arrived.
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class ServerCalls:
         server: str,
         *,
         token: str | None = None,
+        fingerprint: bytes | None = None,
         send_buffer_bytes: int | None = None,
     ) -> None:
         self.server = server.rstrip("/")
         self._headers = {hdrs.ACCEPT_ENCODING: "identity", **(bearer(token) if token else {})}
+        self._trusted = True if fingerprint is None else aiohttp.Fingerprint(fingerprint)
         self._send_buffer_bytes = send_buffer_bytes
         self._session: aiohttp.ClientSession | None = None
 
@@ -104,7 +109,7 @@ class ServerCalls:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(socket_factory=self._open_socket),
+                connector=aiohttp.TCPConnector(ssl=self._trusted, socket_factory=self._open_socket),
                 headers=self._headers,
                 auto_decompress=False,
             )
@@ -119,6 +124,11 @@ class ServerCalls:
         except aiohttp.ClientConnectorCertificateError as error:
             raise WrongServer(
                 f"the certificate of {self.server} is not trusted: {error.certificate_error}"
+            ) from error
+        except aiohttp.ServerFingerprintMismatch as error:  # nothing was sent to it
+            raise WrongServer(
+                f"the certificate of {self.server} has another fingerprint than it should have: "
+                f"{fingerprint_text(error.got)}"
             ) from error
         except aiohttp.ClientConnectorError as error:
             raise ServerUnreachable(

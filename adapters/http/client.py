@@ -21,8 +21,8 @@ _CUT_OFF = STATUSES[SessionCutOff]
 class HttpSignaling:
     """Calls a Gapless server; a `SignalingClient`."""
 
-    def __init__(self, *, server: str, token: str | None) -> None:
-        self._calls = ServerCalls(server, token=token)
+    def __init__(self, *, server: str, token: str | None, fingerprint: bytes | None = None) -> None:
+        self._calls = ServerCalls(server, token=token, fingerprint=fingerprint)
         self._secrets: dict[str, str] = {}  # of the sessions that were opened, by id
 
     async def offer(

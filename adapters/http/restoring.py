@@ -40,9 +40,11 @@ _T = TypeVar("_T")
 class HttpRestoring:
     """Calls a Gapless server; a `RestoringClient`."""
 
-    def __init__(self, server: str) -> None:
-        self._calls = ServerCalls(server, send_buffer_bytes=BUFFER_BYTES)
-        self._paced_calls = ServerCalls(server, send_buffer_bytes=PACED_BUFFER_BYTES)
+    def __init__(self, server: str, *, fingerprint: bytes | None = None) -> None:
+        self._calls, self._paced_calls = (
+            ServerCalls(server, fingerprint=fingerprint, send_buffer_bytes=size)
+            for size in (BUFFER_BYTES, PACED_BUFFER_BYTES)
+        )
 
     async def wanted(self, session_id: str, resume: str) -> Wanted:
         response = await self._calls.call(

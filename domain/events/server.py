@@ -252,6 +252,10 @@ class ServerStarted:
     url: str
     workers: int
     """The number of processes that share the load."""
+    fingerprint: str | None = None
+    """Of the certificate that the server has made for itself: SHA-256, as ``AA:BB:…``."""
+    urls: tuple[str, ...] = ()
+    """At which other machines of the network reach it, if it has such a certificate."""
 
 
 @dataclass(frozen=True, slots=True)

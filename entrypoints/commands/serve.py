@@ -16,6 +16,7 @@ from domain.events.server import (
 from domain.ports.events import EventPublisher
 from entrypoints import file_limit
 from entrypoints.builders import needs_passphrase
+from entrypoints.certificates import urls_in_network, with_certificate
 from entrypoints.options import settings_options
 from entrypoints.server_view import ServerView
 from entrypoints.service_manager import ServiceManager
@@ -38,20 +39,21 @@ def serve(settings: ServerSettings) -> None:
     \b
     Examples:
       gapless serve
-      gapless serve --host 0.0.0.0 --token SECRET --recordings ~/recordings
-      gapless serve --host 0.0.0.0 --token SECRET --tls-cert cert.pem --tls-key key.pem
-      gapless serve --host 0.0.0.0 --token SECRET --udp-port 9000
+      gapless serve --host 0.0.0.0 --token-file FILE --recordings ~/recordings
+      gapless serve --host 0.0.0.0 --token-file FILE --tls self-signed
+      gapless serve --host 0.0.0.0 --token-file FILE --tls-cert cert.pem --tls-key key.pem
+      gapless serve --host 0.0.0.0 --token-file FILE --udp-port 9000
       gapless serve --workers 4
       GAPLESS_INACTIVITY_TIMEOUT_S=10 gapless serve --config gapless.toml
     """
     file_limit.raise_limit()
     file_limit.warn_if_short(settings)
-    settings = _with_passphrase(settings)
+    settings, fingerprint = with_certificate(_with_passphrase(settings))
     with (
         contextlib.closing(ServiceManager.of_environment()) as manager,
         events_for(ServerView(), hub := EventHub(), *audited(settings)) as events,
     ):
-        asyncio.run(_serve(settings, events, hub, manager))
+        asyncio.run(_serve(settings, events, hub, manager, fingerprint))
 
 
 def _with_passphrase(settings: ServerSettings) -> ServerSettings:
@@ -68,7 +70,11 @@ def _with_passphrase(settings: ServerSettings) -> ServerSettings:
 
 
 async def _serve(
-    settings: ServerSettings, events: EventPublisher, hub: EventHub, manager: ServiceManager
+    settings: ServerSettings,
+    events: EventPublisher,
+    hub: EventHub,
+    manager: ServiceManager,
+    fingerprint: str | None,
 ) -> None:
     stop = asyncio.Event()
 
@@ -79,7 +85,8 @@ async def _serve(
             manager.stopping()
 
     def listening(url: str) -> None:
-        events.publish(ServerStarted(url, settings.workers))
+        urls = () if fingerprint is None else urls_in_network(settings, url)
+        events.publish(ServerStarted(url, settings.workers, fingerprint, urls))
         manager.ready(f"listening on {url}")
 
     at_signals(end)

@@ -92,12 +92,18 @@ def list_command(
 @_folder_options
 @click.option("--server", metavar="URL", help="Server that gets the sound; by default its own.")
 @click.option("--token", metavar="TEXT", help="Token to send to the server.")
+@click.option("--token-file", metavar="FILE", help="File whose first line is --token.")
+@click.option(
+    "--fingerprint", metavar="TEXT", help="SHA-256 fingerprint of the certificate of --server."
+)
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 def send(
     ids: tuple[str, ...],
     spool: str | None,
     server: str | None,
     token: str | None,
+    token_file: str | None,
+    fingerprint: str | None,
     config: str | None,
 ) -> None:
     """Send what servers do not have yet: all spools, or those with an ID.
@@ -112,8 +118,10 @@ def send(
       gapless spool send 20260320T120000Z-1a2b3c4d
       gapless spool send --spool /media/stick/spool --server http://192.168.1.20:8080
     """
-    given = {"spool": spool, "token": token, "server": server}
-    settings = _settings(config, **given)
+    settings = _settings(
+        config, spool=spool, token=token, token_file=token_file, server=server,
+        fingerprint=fingerprint,
+    )  # fmt: skip
     view = SpoolView()
     try:
         with events_for(view) as events:
@@ -160,7 +168,7 @@ async def _send(
     """Send spools, each `to` a server or to its own; return whether all are delivered.
 
     The spools of a folder that is not the user's own (`is_own`) may name any server: the token goes
-    to those only that the user has named.
+    to those only that the user has named. A fingerprint is that of the server in the settings.
     """
     is_complete = True
     async with _chosen(settings, ids) as spools:
@@ -170,7 +178,10 @@ async def _send(
             try:
                 is_named = is_own or to is not None or server == settings.server
                 token = settings.token if is_named else None
-                container = _container(replace(settings, server=server, token=token), events)
+                pinned = settings.fingerprint if server == settings.server else None
+                container = _container(
+                    replace(settings, server=server, token=token, fingerprint=pinned), events
+                )
             except SettingInvalid:  # the file may come from anywhere
                 for item in group:
                     reason = "it does not say to which server it belongs (--server)"

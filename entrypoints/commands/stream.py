@@ -32,7 +32,8 @@ def stream(settings: ClientSettings) -> None:
 
     \b
     Examples:
-      gapless stream --server http://192.168.1.20:8080 --token SECRET
+      gapless stream --server http://192.168.1.20:8080 --token-file FILE
+      gapless stream --server https://192.168.1.20:8080 --token-file FILE --fingerprint AA:BB:...
       gapless stream --device "USB Microphone" --name desk --duration 3600
       gapless stream --capture file --input talk.flac
       gapless stream --capture tone --duration 10

@@ -227,19 +227,24 @@ async def opened(
 
 
 @asynccontextmanager
-async def browser_page(microphone: pathlib.Path) -> AsyncIterator[Page]:
-    """Open a page in a fresh Chromium that loops the file `microphone` as its microphone."""
+async def browser_page(
+    microphone: pathlib.Path, *, accepts_any_certificate: bool = False
+) -> AsyncIterator[Page]:
+    """Open a page in a fresh Chromium that loops the file `microphone` as its microphone.
+
+    A user who goes on past the warning of a certificate `accepts_any_certificate`.
+    """
     arguments = [
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={microphone}",
     ]
-    async with _chromium(arguments, {}) as (page, _):
+    async with _chromium(arguments, {}, accepts_any_certificate) as (page, _):
         yield page
 
 
 @asynccontextmanager
 async def _chromium(
-    arguments: Sequence[str], environ: Mapping[str, str]
+    arguments: Sequence[str], environ: Mapping[str, str], accepts_any_certificate: bool = False
 ) -> AsyncIterator[tuple[Page, int]]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
@@ -256,7 +261,9 @@ async def _chromium(
             devtools: CDPSession = await browser.new_browser_cdp_session()
             processes = (await devtools.send("SystemInfo.getProcessInfo"))["processInfo"]
             (leader,) = (one["id"] for one in processes if one["type"] == "browser")
-            context = await browser.new_context(permissions=["microphone"])
+            context = await browser.new_context(
+                permissions=["microphone"], ignore_https_errors=accepts_any_certificate
+            )
             await context.route(
                 f"**{BLANK}",
                 lambda route: route.fulfill(content_type="text/html", body="<!doctype html>"),
