@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import typing
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from typing import Any, Concatenate, TypeVar
 
 import click
 
@@ -24,17 +25,24 @@ S = TypeVar("S", ServerSettings, ClientSettings)
 
 def settings_options(
     kind: type[S], *, only: Collection[str] | None = None
-) -> Callable[[Callable[[S], None]], Callable[..., None]]:
-    """Add the settings of `kind` (or `only` some) as options; pass all settings to the command."""
+) -> Callable[[Callable[Concatenate[S, ...], None]], Callable[..., None]]:
+    """Add the settings of `kind` (or `only` some) as options; pass all settings to the command.
 
-    def decorate(command: Callable[[S], None]) -> Callable[..., None]:
+    The further parameters of the command are options of its own, which `click.option` adds above.
+    """
+
+    def decorate(command: Callable[Concatenate[S, ...], None]) -> Callable[..., None]:
+        own = [*inspect.signature(command).parameters][1:]
+
         def run(config: str | None, **command_line: Any) -> None:
+            given = {name: command_line.pop(name) for name in own}
             for name in [name for name in command_line if name.startswith(_NOT)]:
                 if command_line.pop(name):
                     command_line[name.removeprefix(_NOT)] = False
-            command(
-                resolve(kind, command_line=command_line, environ=os.environ, config_file=config)
+            settings = resolve(
+                kind, command_line=command_line, environ=os.environ, config_file=config
             )
+            command(settings, **given)
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         decorated: Callable[..., None] = run

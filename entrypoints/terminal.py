@@ -11,6 +11,7 @@ import select
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from entrypoints.log_limit import LogLimit
@@ -30,6 +31,15 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Return the lines of a table; the first row has the headings. No cell controls a terminal."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
 
 
 def clock_time(seconds: float) -> str:

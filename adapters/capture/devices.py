@@ -12,7 +12,12 @@ from dataclasses import dataclass, replace
 from adapters.capture.sound_cards import CardPlace, SoundCards, port_label
 from adapters.capture.sound_server import ServerSource, SoundServer
 from domain.errors import DeviceLost, DeviceUncertain, NoSuchDevice
-from domain.ports.capture import CaptureRequest, DeviceIdentity, InputDevice
+from domain.ports.capture import (
+    USUAL_RATES_HZ,
+    CaptureRequest,
+    DeviceIdentity,
+    InputDevice,
+)
 
 _ALSA = "ALSA"
 _STREAM_S = 0.5
@@ -212,6 +217,15 @@ def choose(devices: Sequence[InputDevice], wanted: str | None) -> InputDevice:
         if len(fitting) == 1:
             return fitting[0]
     raise NoSuchDevice(wanted, _listing(devices))
+
+
+def working_rates(device: InputDevice, is_supported: Callable[[int, int], bool]) -> Sequence[int]:
+    """Return at which rates a device records; `is_supported` gets a rate and a number of channels.
+
+    Some devices have one channel, others have all of theirs and no fewer.
+    """
+    channels = sorted({1, device.channels})
+    return [rate for rate in USUAL_RATES_HZ if any(is_supported(rate, count) for count in channels)]
 
 
 def identify(device: InputDevice, devices: Sequence[InputDevice]) -> DeviceIdentity:

@@ -105,6 +105,9 @@ class FileCapture:
     def devices(self) -> Sequence[InputDevice]:
         return []
 
+    def rates(self, device: InputDevice) -> Sequence[int]:
+        return []
+
     async def open(self, request: CaptureRequest) -> AudioSource:
         if request.path is None:
             raise InputUnreadable("no input file was given")
@@ -115,6 +118,9 @@ class ToneCapture:
     """Opens the test tone as a source."""
 
     def devices(self) -> Sequence[InputDevice]:
+        return []
+
+    def rates(self, device: InputDevice) -> Sequence[int]:
         return []
 
     async def open(self, request: CaptureRequest) -> AudioSource:

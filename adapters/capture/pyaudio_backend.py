@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from adapters.boot_time import boot_time
-from adapters.capture.devices import DeviceOpener, OpenedDevice
+from adapters.capture.devices import DeviceOpener, OpenedDevice, working_rates
 from adapters.capture.driver import DRIVER
 from adapters.capture.handoff import CallbackSource, Handoff, OverflowMeter
 from adapters.capture.sound_cards import SoundCards
@@ -30,6 +30,31 @@ class PyAudioCapture:
             port_audio = _start(_import())
             try:
                 return self._opener.locate(_devices(port_audio))
+            finally:
+                port_audio.terminate()
+
+        return DRIVER.wait_for(look, timeout_s=_OPEN_S)
+
+    def rates(self, device: InputDevice) -> Sequence[int]:
+        def look() -> Sequence[int]:
+            module = _import()
+            port_audio = _start(module)
+
+            def is_supported(rate_hz: int, channels: int) -> bool:
+                try:
+                    return bool(
+                        port_audio.is_format_supported(
+                            rate_hz,
+                            input_device=device.index,
+                            input_channels=channels,
+                            input_format=module.paInt16,
+                        )
+                    )
+                except (OSError, ValueError):
+                    return False
+
+            try:
+                return working_rates(device, is_supported)
             finally:
                 port_audio.terminate()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from adapters.boot_time import boot_time
-from adapters.capture.devices import DeviceOpener, OpenedDevice
+from adapters.capture.devices import DeviceOpener, OpenedDevice, working_rates
 from adapters.capture.driver import DRIVER, Driver
 from adapters.capture.handoff import CallbackSource, Handoff, OverflowMeter
 from adapters.capture.sound_cards import SoundCards
@@ -32,6 +32,23 @@ class SoundDeviceCapture:
 
     def devices(self) -> Sequence[InputDevice]:
         return DRIVER.wait_for(lambda: self._opener.locate(_devices(_load())), timeout_s=_OPEN_S)
+
+    def rates(self, device: InputDevice) -> Sequence[int]:
+        def look() -> Sequence[int]:
+            module = _import()
+
+            def is_supported(rate_hz: int, channels: int) -> bool:
+                try:
+                    module.check_input_settings(
+                        device=device.index, channels=channels, dtype="int16", samplerate=rate_hz
+                    )
+                except (module.PortAudioError, ValueError):
+                    return False
+                return True
+
+            return working_rates(device, is_supported)
+
+        return DRIVER.wait_for(look, timeout_s=_OPEN_S)
 
     async def open(self, request: CaptureRequest) -> AudioSource:
         audio_format = request.format

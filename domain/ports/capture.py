@@ -12,6 +12,10 @@ BlockConsumer: TypeAlias = Callable[[AudioFrame], bool]
 """Consumes a block; returns whether it wants another one."""
 
 
+USUAL_RATES_HZ = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000)
+"""Sample rates at which microphones record."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputDevice:
     """A device that can record."""
@@ -109,6 +113,12 @@ class CaptureBackend(Protocol):
         """List the available devices.
 
         Raises `BackendMissing` if the library is not installed, `DeviceUnusable` or `DriverBusy`.
+        """
+
+    def rates(self, device: InputDevice) -> Sequence[int]:
+        """Return which of `USUAL_RATES_HZ` a listed device can record at, at the moment.
+
+        Nothing is recorded. A device that another program uses alone has none. Raises as `devices`.
         """
 
     async def open(self, request: CaptureRequest) -> AudioSource:

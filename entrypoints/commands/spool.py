@@ -24,7 +24,7 @@ from entrypoints.config import resolve
 from entrypoints.container import ClientContainer
 from entrypoints.spool_view import SpoolView, size_text
 from entrypoints.subscribers import NO_EVENTS, events_for
-from entrypoints.terminal import full_time, printable
+from entrypoints.terminal import full_time, printable, table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -255,12 +255,9 @@ def _print_table(entries: Sequence[SpoolEntry]) -> None:
         seconds = entry.length / description.format.sample_rate_hz
         rows.append(
             (
-                printable(description.id), printable(description.name), full_time(seconds),
-                str(description.format), printable(entry.server), _state(entry),
-                size_text(entry.size_bytes),
+                description.id, description.name, full_time(seconds), str(description.format),
+                entry.server, _state(entry), size_text(entry.size_bytes),
             )
         )  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    for line in table(rows):
+        click.echo(line)

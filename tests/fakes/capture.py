@@ -65,6 +65,9 @@ class FakeCapture:
     def devices(self) -> Sequence[InputDevice]:
         return []
 
+    def rates(self, device: InputDevice) -> Sequence[int]:
+        return []
+
     async def open(self, request: CaptureRequest) -> AudioSource:
         self.requests.append(request)
         step = self._script.pop(0)

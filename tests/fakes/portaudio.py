@@ -33,6 +33,8 @@ class FakeDevice:
     name: str
     card: int | None = None
     host_api: str = "ALSA"
+    formats: frozenset[tuple[int, int]] = frozenset({(48_000, 1)})
+    """The rates and numbers of channels that it records."""
 
     @property
     def listed_name(self) -> str:
@@ -242,6 +244,12 @@ class FakePortAudio:
                 for index, device in enumerate(self._listed)
             ]  # fmt: skip
 
+    def check(self, index: int, rate_hz: float, channels: int) -> None:
+        """Raise what both libraries raise if a device does not record in a format."""
+        with self._call("check"):
+            if (rate_hz, channels) not in self._listed[index].formats:
+                raise FakeError("invalid sample rate", -9997)
+
     def open_stream(self, index: int) -> _Stream:
         wanted = self._listed[index]
         self.when_opening()
@@ -289,6 +297,16 @@ class FakePortAudio:
             def get_host_api_info_by_index(self, index: int) -> dict[str, Any]:
                 return {"name": HOST_APIS[index]}
 
+            def is_format_supported(
+                self, rate: int, input_device: int, input_channels: int, input_format: int
+            ) -> bool:
+                assert input_format == module.paInt16
+                try:
+                    audio.check(input_device, rate, input_channels)
+                except FakeError as error:
+                    raise ValueError(*error.args) from error
+                return True
+
             def open(self, *, input_device_index: int, **_: object) -> _Stream:
                 return audio.open_stream(input_device_index)
 
@@ -307,6 +325,9 @@ class FakePortAudio:
         module._initialize, module._terminate, module._initialized = self.start, self.end, 1
         module.query_devices = self.infos
         module.query_hostapis = lambda: [{"name": name} for name in HOST_APIS]
+        module.check_input_settings = lambda device, channels, dtype, samplerate: self.check(
+            device, samplerate, channels
+        )
         module.default = SimpleNamespace(device=[0, 0])
         self.start()  # sounddevice starts PortAudio when it is imported
         return module  # type: ignore[no-any-return]

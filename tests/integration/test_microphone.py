@@ -147,11 +147,24 @@ def test_a_microphone_that_stays_is_not_recorded_in_place_of_the_unplugged_one(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_devices_are_listed(microphone: rig.Microphone, backend: str) -> None:
-    with gapless("devices", "--capture", backend, env=microphone.environ) as listing:
+def test_devices_are_listed_with_the_rates_that_work(
+    microphone: rig.Microphone, backend: str
+) -> None:
+    command = ("devices", "--capture", backend)
+    with gapless(*command, env=microphone.environ) as listing:
         assert listing.end() == 0
-    assert any(line.startswith("*") for line in listing.lines), listing.lines
-    assert any("default" in line or "pulse" in line for line in listing.lines)
+    heading, *lines = listing.lines
+    assert heading.split() == ["NUMBER", "NAME", "CHANNELS", "DEFAULT", "RATES"]
+    (default,) = [line for line in lines if line.startswith("*")]
+    assert "48000" in default
+    assert any("default" in line or "pulse" in line for line in lines)
+    with gapless(*command, "--json", env=microphone.environ) as listing:
+        assert listing.end() == 0
+    found = json.loads("\n".join(listing.lines))
+    assert len(found) == len(lines)
+    (one,) = [device for device in found if device["is_default"]]
+    assert {44_100, 48_000, 96_000} <= set(one["rates_hz"])
+    assert one["channels"] >= 1
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
