@@ -9,6 +9,7 @@ import click
 from domain.errors import GaplessError
 from entrypoints.commands.demo import demo
 from entrypoints.commands.devices import devices
+from entrypoints.commands.doctor import doctor
 from entrypoints.commands.recover import recover
 from entrypoints.commands.render import render
 from entrypoints.commands.serve import serve
@@ -53,6 +54,8 @@ def main() -> None:
     On the machine with the microphone:
       gapless devices
       gapless stream --server http://RECORDER:8080 --token-file FILE --name kitchen
+    To find out what is wrong with either of them:
+      gapless doctor --server http://RECORDER:8080 --token-file FILE
     To send what was captured and the server does not have:
       gapless spool send
     To check how complete recordings are:
@@ -74,6 +77,7 @@ main.add_command(serve)
 main.add_command(stream)
 main.add_command(spool)
 main.add_command(devices)
+main.add_command(doctor)
 main.add_command(demo)
 main.add_command(verify_command)
 main.add_command(recover)

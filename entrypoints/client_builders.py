@@ -59,6 +59,41 @@ def build_client_transport(settings: ClientSettings, clock: SystemClock) -> WebR
     )
 
 
+def build_signaling(settings: ClientSettings) -> HttpSignaling:
+    return HttpSignaling(server=settings.server, token=settings.token, fingerprint=settings.pinned)
+
+
+def build_capture_request(settings: ClientSettings) -> CaptureRequest:
+    return CaptureRequest(
+        sample_rate_hz=settings.rate,
+        channels=settings.channels,
+        sample_format=SampleFormat.S24 if settings.depth == 24 else SampleFormat.S16,
+        device=settings.device,
+        path=settings.input,
+        queue_s=settings.queue_s,
+    )
+
+
+def build_encoder(settings: ClientSettings, channels: int) -> OpusEncoder:
+    return OpusEncoder(
+        channels=channels,
+        bitrate=settings.bitrate,
+        complexity=settings.complexity,
+        fec=settings.fec,
+        expected_loss_percent=settings.expected_loss,
+        dtx=settings.dtx,
+        application=settings.application,
+    )
+
+
+def build_packetizer() -> Packetizer:
+    return Packetizer(
+        ssrc=secrets.randbits(32),
+        first_sequence=secrets.randbits(16),
+        first_timestamp=secrets.randbits(32),
+    )
+
+
 def build_publisher(
     settings: ClientSettings,
     *,
@@ -73,9 +108,7 @@ def build_publisher(
     """Build a publisher for one session."""
     uplink = Uplink(
         transport=transport,
-        signaling=HttpSignaling(
-            server=settings.server, token=settings.token, fingerprint=settings.pinned
-        ),
+        signaling=build_signaling(settings),
         clock=clock,
         spawner=spawner,
         events=events,
@@ -92,33 +125,12 @@ def build_publisher(
         events=events,
         path=lambda: uplink.path_report,
     )
-    encoder = OpusEncoder(
-        channels=channels,
-        bitrate=settings.bitrate,
-        complexity=settings.complexity,
-        fec=settings.fec,
-        expected_loss_percent=settings.expected_loss,
-        dtx=settings.dtx,
-        application=settings.application,
-    )
-    packetizer = Packetizer(
-        ssrc=secrets.randbits(32),
-        first_sequence=secrets.randbits(16),
-        first_timestamp=secrets.randbits(32),
-    )
     return Publisher(
         capture=capture,
-        request=CaptureRequest(
-            sample_rate_hz=settings.rate,
-            channels=settings.channels,
-            sample_format=SampleFormat.S24 if settings.depth == 24 else SampleFormat.S16,
-            device=settings.device,
-            path=settings.input,
-            queue_s=settings.queue_s,
-        ),
+        request=build_capture_request(settings),
         resampler=functools.partial(PyAvResampler, target=AudioFormat(RTP_RATE_HZ, channels)),
-        encoder=encoder,
-        packetizer=packetizer,
+        encoder=build_encoder(settings, channels),
+        packetizer=build_packetizer(),
         uplink=uplink,
         clock=clock,
         spawner=spawner,

@@ -113,6 +113,11 @@ class ClientContainer(containers.DeclarativeContainer):
         spawner=spawner,
         events=events,
     )
+    capture_request = providers.Callable(client_builders.build_capture_request, settings)
+    signaling = providers.Factory(client_builders.build_signaling, settings)
+    api = providers.Factory(client_builders.build_api_client, settings)
+    mono_encoder = providers.Factory(client_builders.build_encoder, settings, 1)
+    packetizer = providers.Factory(client_builders.build_packetizer)
     publisher = providers.Factory(
         client_builders.build_publisher,
         settings,

@@ -107,6 +107,10 @@ class _Connection:
     def ice_tag(self) -> str:
         return self._transport.ice.remote.username
 
+    @property
+    def path_kinds(self) -> tuple[str, str] | None:
+        return self._transport.ice.path_kinds
+
     async def connect(
         self,
         answer_sdp: str,

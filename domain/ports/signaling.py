@@ -83,6 +83,13 @@ class ClientConnection(MediaSender, Protocol):
     def ice_tag(self) -> str:
         """Names the ICE session as the server does: by the server's username fragment."""
 
+    @property
+    def path_kinds(self) -> tuple[str, str] | None:
+        """The types of the path's candidates, here and at the server (RFC 8445 § 5.1.1).
+
+        Each is ``host``, ``srflx``, ``prflx`` or ``relay``; None without a path.
+        """
+
     async def connect(
         self,
         answer_sdp: str,

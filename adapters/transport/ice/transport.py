@@ -82,6 +82,14 @@ class IceTransport:
         return self._agent.round_trip_s
 
     @property
+    def path_kinds(self) -> tuple[str, str] | None:
+        """The types of the candidates, local and remote, of the path in use; None without one."""
+        pair = self._agent.selected
+        if pair is None or pair.local_candidate is None:
+            return None
+        return pair.local_candidate.type, pair.remote_candidate.type
+
+    @property
     def problems(self) -> Sequence[str]:
         """The reasons why addresses and servers gave no candidates."""
         return self._latest.problems
