@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from domain.errors import GaplessError
+from entrypoints.commands.completion import completion
 from entrypoints.commands.demo import demo
 from entrypoints.commands.devices import devices
 from entrypoints.commands.doctor import doctor
@@ -78,6 +79,7 @@ main.add_command(stream)
 main.add_command(spool)
 main.add_command(devices)
 main.add_command(doctor)
+main.add_command(completion)
 main.add_command(demo)
 main.add_command(verify_command)
 main.add_command(recover)

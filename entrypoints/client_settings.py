@@ -77,6 +77,7 @@ class ClientSettings:
     ice_policy: str = setting(
         "all", "relay: media goes through TURN servers only.", choices=("all", "relay")
     )
+    quiet: bool = setting(False, "Print only what is wrong: warnings and errors.")
 
     def __post_init__(self) -> None:
         check_limits(self)

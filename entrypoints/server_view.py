@@ -40,10 +40,32 @@ from entrypoints.terminal import clock_time, write, write_line
 _log = logging.getLogger("gapless")
 
 
+_TROUBLE = (
+    ClockFoundWrong,
+    EventsDropped,
+    RecordingBusy,
+    RecordingFailed,
+    RecordingsLeft,
+    RecoveryFailed,
+    RequestRefused,
+    RestoringFailed,
+    SessionFailed,
+    StorageDelayed,
+    StorageWritable,
+    WorkerDied,
+)
+"""The events of which a quiet server tells."""
+
+
 class ServerView:
-    """Shows the events of a server, one line each."""
+    """Shows the events of a server, one line each; if it `is_quiet`, only those of trouble."""
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
 
     def handle(self, event: Event) -> None:
+        if self._is_quiet and not isinstance(event, _TROUBLE):
+            return
         match event:
             case SessionOpened(session_id, name, _):
                 # the client chose the name: it must not send control characters to the terminal

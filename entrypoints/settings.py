@@ -264,6 +264,7 @@ class ServerSettings:
     workers: int = setting(
         1, "Processes that share the load; use one for each core.", low=1, high=MAX_NODES
     )
+    quiet: bool = setting(False, "Print only what is wrong: warnings and errors.")
 
     def __post_init__(self) -> None:
         check_limits(self)

@@ -46,16 +46,36 @@ def meter(rms_dbfs: float, peak_dbfs: float) -> str:
     return "".join(cells)
 
 
-class StreamView:
-    """Shows the events of a client."""
+_TROUBLE = (
+    EventsDropped,
+    LiveRecordingEnded,
+    MicrophoneLost,
+    MicrophoneNotReopened,
+    MicrophoneReturned,
+    OwedSpoolKept,
+    RetryScheduled,
+    SpoolEnded,
+    StreamInterrupted,
+    StreamResumed,
+)
+"""The events of which a quiet client tells."""
 
-    def __init__(self, *, server: str) -> None:
+
+class StreamView:
+    """Shows the events of a client; if it `is_quiet`, only those of trouble, and no live line."""
+
+    def __init__(self, *, server: str, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
         self._server = server
         self._live = sys.stdout is not None and sys.stdout.isatty()
         self.progress_interval_s = _REDRAW_S if self._live else _PLAIN_S
         self._is_drawn = False
 
     def handle(self, event: Event) -> None:
+        if self._is_quiet and not isinstance(event, _TROUBLE):
+            if isinstance(event, StreamEnded):
+                self._say_lost(event)
+            return
         match event:
             case CaptureStarted():
                 self._say(f"connecting to {self._server}")
@@ -104,6 +124,9 @@ class StreamView:
         self.close()
         safe = "" if ended.safe_s is None else f", {clock_time(ended.safe_s)} safe on the server"
         self._say(f"done: {clock_time(ended.seconds)} streamed{safe}")
+        self._say_lost(ended)
+
+    def _say_lost(self, ended: StreamEnded) -> None:
         if ended.lost_s:
             self._say(f"{ended.lost_s:.1f} s were lost at the device and are silent")
 

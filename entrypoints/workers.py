@@ -316,7 +316,9 @@ async def _serve(settings: ServerSettings, setup: WorkerSetup, reports: Connecti
 
     # The parent sends nothing through the pipe: it becomes readable when the parent has ended.
     loop.add_reader(reports.fileno(), stop_without_parent)
-    with events_for(ServerView(), hub := EventHub(), *audited(settings)) as events:
+    with events_for(
+        ServerView(is_quiet=settings.quiet), hub := EventHub(), *audited(settings)
+    ) as events:
         container = make_container(settings, events, worker=setup, hub=hub)
         await serve_here(
             container, listening=lambda address: reports.send((True, address)), stop=stop

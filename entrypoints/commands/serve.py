@@ -51,7 +51,9 @@ def serve(settings: ServerSettings) -> None:
     settings, fingerprint = with_certificate(_with_passphrase(settings))
     with (
         contextlib.closing(ServiceManager.of_environment()) as manager,
-        events_for(ServerView(), hub := EventHub(), *audited(settings)) as events,
+        events_for(
+            ServerView(is_quiet=settings.quiet), hub := EventHub(), *audited(settings)
+        ) as events,
     ):
         asyncio.run(_serve(settings, events, hub, manager, fingerprint))
 

@@ -38,7 +38,7 @@ def stream(settings: ClientSettings) -> None:
       gapless stream --capture file --input talk.flac
       gapless stream --capture tone --duration 10
     """
-    view = StreamView(server=settings.server)
+    view = StreamView(server=settings.server, is_quiet=settings.quiet)
     try:
         with events_for(view) as events:
             container = ClientContainer(
