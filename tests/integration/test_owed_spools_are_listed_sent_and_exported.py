@@ -13,12 +13,14 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from adapters.http.server import SignalingServer
+from adapters.http.tls import TlsFiles
 from adapters.storage.spool.folder import DiskSpoolFolder
 from domain.ports.restoring import Confirmed
 from domain.ports.spool import SpoolSession, SpoolWriter
 from entrypoints.cli import main
 from tests.fakes.http import FakeRestoring, FakeSessions, http_server
 from tests.rigs.spooling import FORMAT, OPTIONS, block_at, description
+from tests.rigs.tls import self_signed
 
 RATE = FORMAT.sample_rate_hz
 OLDER, NEWER = "20260102T030405Z-a", "20260102T030405Z-b"
@@ -215,6 +217,32 @@ async def test_the_spools_of_others_do_not_say_who_gets_the_token(
     assert server.sessions.offers == []
     assert (await run(*arguments, "--server", server.url)).exit_code == 0
     assert len(server.sessions.offers) == 1
+
+
+async def test_a_fingerprint_is_that_of_the_server_in_the_settings(
+    folder: pathlib.Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAPLESS_SERVER", "https://another")
+    monkeypatch.setenv("GAPLESS_FINGERPRINT", "00" * 32)
+    await keep(folder, OLDER, session=SpoolSession(server.url, "session", "secret"))
+    assert (await run("send")).exit_code == 0
+    assert await ids(folder) == []
+
+
+async def test_a_pinned_server_gets_nothing_if_it_is_another(
+    folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    certificate, key = self_signed(tmp_path)
+    sessions = FakeSessions(opens={"secret": "session"})
+    signaling = http_server(sessions, tls=TlsFiles(certificate, key))
+    url = await signaling.start()
+    await keep(folder, OLDER, server=url)
+    result = await run("send", "--server", url, "--fingerprint", "00" * 32)
+    await signaling.stop()
+    assert result.exit_code == 1
+    assert "has another fingerprint than it should have" in result.output
+    assert await ids(folder) == [OLDER]
+    assert sessions.offers == []
 
 
 async def test_only_what_is_named_is_sent(folder: pathlib.Path, server: Server) -> None:
