@@ -26,7 +26,7 @@ def with_certificate(settings: ServerSettings) -> tuple[ServerSettings, str | No
     if settings.tls != SELF_SIGNED:
         return settings, None
     certificate = self_signed(
-        state_folder() / "tls",
+        state_folder("tls") / "tls",
         names=_names(settings.host),
         addresses=sorted({*_LOOPBACK, *private_addresses(), *_own(settings.host)}),
         now=datetime.datetime.now(tz=datetime.UTC),

@@ -31,7 +31,7 @@ def spool_folder(settings: ClientSettings) -> str:
     """Return the folder of a client's spools; that of the user by default."""
     if settings.spool:
         return str(pathlib.Path(settings.spool).expanduser())
-    return str(state_folder() / "spool")
+    return str(state_folder("spool") / "spool")
 
 
 def build_spools(settings: ClientSettings) -> SpoolFolder | None:

@@ -162,6 +162,16 @@ def test_the_settings_get_its_files(
     assert "localhost" in subjects.get_values_for_type(x509.DNSName)
 
 
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> pathlib.Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(pathlib.Path, "home", no_home)
+    with pytest.raises(SettingInvalid, match="tls: this user has no home folder"):
+        with_certificate(ServerSettings(tls="self-signed"))
+
+
 @pytest.mark.parametrize("option", ["hsts", "tls_cert"])
 def test_options_of_other_certificates_do_not_fit(option: str) -> None:
     given = {"hsts": {"hsts": True}, "tls_cert": {"tls_cert": "a", "tls_key": "b"}}[option]
