@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -13,8 +13,10 @@ from multidict import CIMultiDict
 from adapters.http.bodies import read_body
 from adapters.http.callers import caller_of
 from adapters.http.nodes import NodeClient, is_from_node
+from adapters.http.relaying import Relay, RelayedSocket, RelayedStream, forwarded
 from adapters.http.routes import SECRET, Handler, route_of
 from adapters.http.uploads import UPLOAD_S, chunks_of
+from adapters.http.websockets import is_websocket
 from domain.errors import NodeUnavailable
 from domain.ports.placement import NewOffer, Node, Placement, SessionKey
 
@@ -23,14 +25,11 @@ WATCH_S = 0.5
 SEARCHES = 5
 RETRY_S = 0.3
 """How often, and after which time, another node is sought for an offer whose node is gone."""
-_NOT_FORWARDED = {
-    "connection", "content-encoding", "content-length", "date", "keep-alive", "origin", "te",
-    "transfer-encoding", "upgrade", "vary",
-}  # fmt: skip
-"""Headers of one hop, headers that describe a body as it was sent, and those of CORS."""
 _UPLOAD_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_read=UPLOAD_S)
 """The client may be slow, and what it sends has its own limits. After the body, the node may need
 time for it; `Placement` tells if it does not respond at all."""
+
+T = TypeVar("T")
 
 
 class Forwarder:
@@ -62,13 +61,16 @@ class Forwarder:
         key = await route.session_key(request)
         if key is None:
             return await handler(request)
+        if route.is_streamed:
+            return await self._forward_stream(request, handler, key)
         searches = SEARCHES if isinstance(key, NewOffer) else 1
         while True:
             try:
                 node = await self._placement.node_of(key)
                 if node is None:
                     return await handler(request)
-                response = await self._send_while_responsive(node, request, key)
+                sending = self._send(node, request)
+                response = await self._while_responsive(node, key, sending)
                 if response is not None:
                     return response
             except NodeUnavailable:
@@ -77,14 +79,43 @@ class Forwarder:
                     raise
                 await asyncio.sleep(RETRY_S)
 
-    async def _send_while_responsive(
-        self, node: Node, request: web.Request, key: SessionKey
-    ) -> web.Response | None:
-        """Forward a request; return None if its offer belongs to another node meanwhile.
+    async def _forward_stream(
+        self, request: web.Request, handler: Handler, key: SessionKey
+    ) -> web.StreamResponse:
+        """Handle a request here, or forward its answer as it arrives, for as long as it goes on.
+
+        Once it has begun, the end of the node is the end of the answer: the kernel closes the
+        connections of a process that is gone.
+        """
+        node = await self._placement.node_of(key)
+        if node is None:
+            return await handler(request)
+        relay = await self._while_responsive(node, key, self._open(node, request))
+        if relay is None:
+            raise NodeUnavailable("a worker of this server is being restarted")
+        return await relay.run(request)
+
+    async def _open(self, node: Node, request: web.Request) -> Relay:
+        """Send a request whose answer goes on; return when the answer has begun."""
+        headers = _headers_of(request)
+        try:
+            if is_websocket(request):
+                socket = await RelayedSocket.open(self._nodes.to(node), request, headers)
+                if socket is not None:
+                    return socket
+                # it was refused; as a usual request it is refused with the reason
+            return await RelayedStream.open(self._nodes.to(node), request, headers)
+        except (aiohttp.ClientError, OSError) as error:
+            raise NodeUnavailable("a worker of this server is being restarted") from error
+
+    async def _while_responsive(
+        self, node: Node, key: SessionKey, work: Coroutine[Any, Any, T]
+    ) -> T | None:
+        """Return what a node is asked for; None if an offer belongs to another node meanwhile.
 
         Raises `NodeUnavailable`.
         """
-        sending = asyncio.create_task(self._send(node, request), name="forward request")
+        sending = asyncio.create_task(work, name="forward request")
         try:
             while True:
                 await asyncio.wait({sending}, timeout=WATCH_S)
@@ -149,7 +180,7 @@ class Forwarder:
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise NodeUnavailable("a worker of this server is being restarted") from error
         response.headers.clear()
-        response.headers.extend(_forwarded(answer.headers))
+        response.headers.extend(forwarded(answer.headers))
         if request.method == hdrs.METH_HEAD and hdrs.CONTENT_LENGTH in answer.headers:
             response.headers[hdrs.CONTENT_LENGTH] = answer.headers[hdrs.CONTENT_LENGTH]
         return response
@@ -157,12 +188,6 @@ class Forwarder:
 
 def _headers_of(request: web.Request) -> CIMultiDict[str]:
     """Return the headers to forward: the other node cannot see where the request comes from."""
-    headers = _forwarded(request.headers)
+    headers = forwarded(request.headers)
     headers[hdrs.X_FORWARDED_FOR] = caller_of(request).address
     return headers
-
-
-def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    return CIMultiDict(
-        (name, value) for name, value in headers.items() if name.lower() not in _NOT_FORWARDED
-    )
