@@ -14,6 +14,7 @@ from adapters.http.api.messages import MessageHandlers
 from adapters.http.api.peaks import PeaksHandlers
 from adapters.http.api.recordings import RecordingHandlers
 from adapters.http.api.sessions import SessionHandlers
+from adapters.http.api.tap import TapHandlers
 from adapters.http.api.tokens import TokenHandlers
 from adapters.http.api.verdicts import VerdictHandlers
 from adapters.http.nodes import NodeClient
@@ -30,6 +31,7 @@ from domain.ports.events import EventPublisher
 from domain.ports.maintenance import RecordingInspector
 from domain.ports.peaks import Peaks
 from domain.ports.placement import Placement
+from domain.ports.tap import SoundTaps
 from domain.services.server.sessions import SessionService
 from domain.services.server.tokens import TokenService
 from domain.services.server.watching import WatchService
@@ -48,6 +50,7 @@ def build_api(
     events: EventPublisher,
     hub: EventHub,
     watching: WatchService,
+    taps: SoundTaps,
     placement: Placement,
     nodes: NodeClient,
     clock: Clock,
@@ -60,6 +63,7 @@ def build_api(
         VerdictHandlers(catalogue, _inspector(settings)),
         SessionHandlers(sessions, placement=placement, nodes=nodes),
         MessageHandlers(sessions, utc=clock.utc),
+        TapHandlers(taps),
         EventHandlers(hub, placement=placement, nodes=nodes, max_watchers=settings.max_watchers),
         AlarmHandlers(watching, placement=placement, nodes=nodes),
         TokenHandlers(tokens),

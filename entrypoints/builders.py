@@ -58,6 +58,7 @@ from domain.ports.storage import RecordingStore
 from domain.recording.ledger import RestoreMode
 from domain.services.server.restoring import RestoreService
 from domain.services.server.sessions import SessionService
+from domain.services.server.tapping import Taps
 from domain.services.server.tokens import TokenService
 from domain.services.server.watching import StatusSource, WatchService
 from domain.session.addresses import is_loopback, loopback_of
@@ -252,6 +253,10 @@ def build_watching(
     )
     watching.on_statuses = hub.show
     return watching
+
+
+def build_taps(settings: ServerSettings) -> Taps:
+    return Taps(make_decoder, buffer_s=settings.tap_buffer_s, max_taps=settings.max_taps)
 
 
 def build_placement(worker: WorkerSetup | None) -> Placement:

@@ -8,6 +8,7 @@ from adapters.http.api.hub import EventHub
 from adapters.http.nodes import NodeClient
 from adapters.runtime.asyncio_runtime import BackgroundTasks, BootTimeClock, SystemClock
 from domain.ports.events import EventPublisher
+from domain.services.server.tapped_store import TappedStore
 from domain.session.placement import NodeId
 from entrypoints import api_builders, builders, client_builders, spooling
 from entrypoints.client_settings import ClientSettings
@@ -34,6 +35,8 @@ class ServerContainer(containers.DeclarativeContainer):
     store = storage.provided.store
     catalogue = storage.provided.catalogue
     peaks = storage.provided.peaks
+    taps = providers.Singleton(builders.build_taps, settings)
+    tapped_store = providers.Singleton(TappedStore, store, taps)
     transport = providers.Singleton(builders.build_server_transport, settings, clock, spawner)
     restoring = providers.Singleton(
         builders.build_restoring, settings, storage, clock=clock, spawner=spawner, events=events
@@ -43,7 +46,7 @@ class ServerContainer(containers.DeclarativeContainer):
         settings,
         node,
         transport=transport,
-        store=store,
+        store=tapped_store,
         clock=clock,
         spawner=spawner,
         events=events,
@@ -71,6 +74,7 @@ class ServerContainer(containers.DeclarativeContainer):
         events=events,
         hub=hub,
         watching=watching,
+        taps=taps,
         placement=placement,
         nodes=nodes,
         clock=clock,

@@ -261,6 +261,16 @@ class ServerSettings:
     alarm_disk_h: float = setting(
         8.0, "Alarm when the disk will be full within this many hours, at the present rate.", low=0
     )
+    tap_buffer_s: float = setting(
+        10.0,
+        "How far a listener to a live recording may be behind, and how much of what others listen "
+        "to a new one can have, in seconds. Each takes 0.1 MB for each channel.",
+        low=1,
+        high=60,
+    )
+    max_taps: int = setting(
+        50, "Maximum number of listeners to live recordings, at each worker.", low=0
+    )
     workers: int = setting(
         1, "Processes that share the load; use one for each core.", low=1, high=MAX_NODES
     )

@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from adapters.http.bodies import is_unicode
 from adapters.http.callers import CALLER, caller_of
 from adapters.http.routes import SECRET, Handler, Route, route_of
+from adapters.http.websockets import is_websocket, token_offered
 from domain.errors import NotAllowed, Unauthorized
 from domain.services.server.tokens import TokenService
 from domain.session.addresses import is_loopback
@@ -65,6 +66,10 @@ class Access:
         # A foreign page can let its own DNS name point at this machine (DNS rebinding).
         if self._needs_loopback_name and not is_loopback(_host_name(request)):
             raise Unauthorized("without a token this server answers to loopback names only")
+        # CORS does not concern WebSockets: no browser keeps a page from what it gets over one
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and is_websocket(request) and not self.allows_page(origin):
+            raise NotAllowed("pages of this origin may not use this server")
         route = route_of(request)
         if route is not None and route.secret_only:
             request[SECRET] = await self._secret_in(request)
@@ -171,6 +176,8 @@ def _digest(text: str) -> bytes:
 
 def _bearer(request: web.Request) -> str:
     """Return the bearer token of a request; empty if there is none, or if it is not Unicode."""
+    if hdrs.AUTHORIZATION not in request.headers and is_websocket(request):
+        return token_offered(request)  # a browser cannot set headers there
     scheme, _, text = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return text.strip() if scheme.lower() == "bearer" and is_unicode(text) else ""
 

@@ -86,7 +86,7 @@ class HttpConnection(web.RequestHandler):
             self._head_bytes, self._head_since = 0, None
             if not self.writing_paused:
                 self._enter(Stage.BUSY)
-        elif self._stage is not Stage.BUSY and (self._rest is None or self._rest.is_eof()):
+        elif self._answered == self._request_count and (self._rest is None or self._rest.is_eof()):
             if self._head_since is None:
                 self._head_since = self._loop.time()
             self._head_bytes += len(data)

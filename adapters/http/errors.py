@@ -80,6 +80,7 @@ _KEPT_HEADERS = (
     "Allow",
     "Content-Range",
     "Retry-After",
+    "Upgrade",
 )
 
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504, 507)
