@@ -69,6 +69,13 @@ class InputUnreadable(CaptureError):
     """The input file is missing or holds no audio."""
 
 
+# -- the loudspeaker, or what takes its place ----------------------------------------------------
+
+
+class PlaybackFailed(GaplessError):
+    """Sound cannot be played or written where it should be."""
+
+
 # -- sound --------------------------------------------------------------------------------------
 
 

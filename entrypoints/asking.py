@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from adapters.http.api_client import ApiClient as ApiClient
+from adapters.http.listening import listen as listen
 from entrypoints.client_builders import build_api_client
 from entrypoints.client_settings import ClientSettings
 

@@ -11,6 +11,7 @@ from entrypoints.commands.completion import completion
 from entrypoints.commands.demo import demo
 from entrypoints.commands.devices import devices
 from entrypoints.commands.doctor import doctor
+from entrypoints.commands.listen import listen
 from entrypoints.commands.recover import recover
 from entrypoints.commands.render import render
 from entrypoints.commands.serve import serve
@@ -57,6 +58,8 @@ def main() -> None:
       gapless stream --server http://RECORDER:8080 --token-file FILE --name kitchen
     To find out what is wrong with either of them:
       gapless doctor --server http://RECORDER:8080 --token-file FILE
+    To hear a session while it is recorded:
+      gapless listen SESSION --server http://RECORDER:8080 --token-file FILE
     To send what was captured and the server does not have:
       gapless spool send
     To check how complete recordings are:
@@ -76,6 +79,7 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(stream)
+main.add_command(listen)
 main.add_command(spool)
 main.add_command(devices)
 main.add_command(doctor)

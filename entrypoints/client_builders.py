@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import secrets
+import sys
 import urllib.parse
 
 from adapters.capture.paced import FileCapture, ToneCapture
@@ -12,11 +13,13 @@ from adapters.codec.libopus import OpusEncoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.api_client import ApiClient
 from adapters.http.client import HttpSignaling
+from adapters.playback.files import RawOutput, WavOutput
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.transport.client import WebRtcClientTransport
 from adapters.transport.ice.options import IceOptions
 from domain.ports.capture import CaptureBackend, CaptureRequest
 from domain.ports.events import EventPublisher
+from domain.ports.playback import OutputOpener, SoundOutput
 from domain.ports.spool import SpoolFolder
 from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
 from domain.services.client.publisher import Publisher
@@ -46,6 +49,22 @@ def build_capture(settings: ClientSettings) -> CaptureBackend:
 
 def build_api_client(settings: ClientSettings) -> ApiClient:
     return ApiClient(settings.server, token=settings.token, fingerprint=settings.pinned)
+
+
+def build_output(file: str | None) -> OutputOpener:
+    """Return what opens an output: the loudspeaker, a WAV file, or ``-``, which is stdout."""
+
+    async def open_output(audio_format: AudioFormat) -> SoundOutput:
+        if file is None:
+            # PortAudio may be missing, so import it only if it is needed
+            from adapters.playback.loudspeaker import Loudspeaker
+
+            return await Loudspeaker.open(audio_format)
+        if file == "-":
+            return RawOutput(sys.stdout.buffer, audio_format.channels)
+        return await WavOutput.open(file, audio_format)
+
+    return open_output
 
 
 def build_client_transport(settings: ClientSettings, clock: SystemClock) -> WebRtcClientTransport:

@@ -14,6 +14,8 @@ from domain.errors import WrongServer
 
 SILENT_S = 60.0
 """How long an answer that goes on may bring nothing."""
+MAX_MESSAGE_BYTES = 1 << 20
+"""Of what a server sends over a WebSocket."""
 
 
 class ApiClient:
@@ -51,6 +53,16 @@ class ApiClient:
             timeout=aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=SILENT_S),
         ) as response:
             yield response
+
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, **query: object
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Open a WebSocket; pings are answered while messages are read."""
+        async with self._calls.websocket(
+            path + _query(query), max_message_bytes=MAX_MESSAGE_BYTES
+        ) as socket:
+            yield socket
 
     async def close(self) -> None:
         await self._calls.close()

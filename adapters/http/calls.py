@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,23 @@ class ServerCalls:
         self._send_buffer_bytes = send_buffer_bytes
         self._session: aiohttp.ClientSession | None = None
 
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, *, max_message_bytes: int
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Open a WebSocket. Raises `ServerRefused`, and what `call` raises."""
+        with self._named(REQUEST_TIMEOUT):
+            try:
+                opened = await self._opened_session().ws_connect(
+                    self.server + path, max_msg_size=max_message_bytes
+                )
+            except aiohttp.WSServerHandshakeError:
+                # aiohttp does not read the reason; the same request without a WebSocket has it
+                checked(await self.call("GET", path))
+                raise
+            async with opened:
+                yield opened
+
     async def call(
         self,
         method: str,
@@ -107,17 +124,26 @@ class ServerCalls:
     async def _sent(
         self, method: str, path: str, *, timeout: aiohttp.ClientTimeout, **request: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        with self._named(timeout):
+            async with self._opened_session().request(
+                method, self.server + path, allow_redirects=False, timeout=timeout, **request
+            ) as response:
+                yield response
+
+    def _opened_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._trusted, socket_factory=self._open_socket),
                 headers=self._headers,
                 auto_decompress=False,
             )
+        return self._session
+
+    @contextmanager
+    def _named(self, timeout: aiohttp.ClientTimeout) -> Iterator[None]:
+        """Raise the domain's errors in place of aiohttp's."""
         try:
-            async with self._session.request(
-                method, self.server + path, allow_redirects=False, timeout=timeout, **request
-            ) as response:
-                yield response
+            yield
         except TimeoutError as error:
             seconds = timeout.total or timeout.sock_read or 0.0
             raise ServerUnreachable(f"no answer from {self.server} within {seconds:g} s") from error

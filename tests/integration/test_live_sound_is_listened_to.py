@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import pathlib
+import signal
+import time
 
 import aiohttp
 import numpy as np
@@ -13,7 +15,15 @@ import pytest
 import soundfile
 
 from tests.rigs.clients import Publishing, local_server
-from tests.rigs.processes import Server, gapless, open_descriptors, serving, worker_of, workers_of
+from tests.rigs.processes import (
+    Process,
+    Server,
+    gapless,
+    open_descriptors,
+    serving,
+    worker_of,
+    workers_of,
+)
 from tests.rigs.tapping import Heard, listen_to_end, listening
 
 TAPS = 10
@@ -74,3 +84,56 @@ async def test_undecoded_packets_are_heard_decoded(tmp_path: pathlib.Path) -> No
     assert heard.hello["position"] + len(heard.samples) == 48_000
     loudness = np.sqrt(np.mean(heard.samples.astype(float) ** 2))
     assert loudness > 500, "this is speech"
+
+
+def wait_for_sound(file: pathlib.Path, listener: Process) -> None:
+    """Wait until a listener has written a second of sound."""
+    while not file.exists() or file.stat().st_size < 96_000:
+        assert listener.process.poll() is None, listener.errors
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(120)
+def test_a_session_is_written_to_a_file_by_who_listens(tmp_path: pathlib.Path) -> None:
+    file, options = tmp_path / "heard.wav", ("--token", "a-token-of-the-tests")
+    with serving(tmp_path / "recordings", *options) as server:
+        to_server = ("--server", server.url, *options)
+        with gapless("stream", "--capture", "tone", *to_server) as client:
+            session = server.process.wait_for("recording,").split()[0]
+            with gapless("listen", session, "--output", str(file), *to_server) as listener:
+                wait_for_sound(file, listener)
+                client.process.send_signal(signal.SIGINT)
+                assert client.end() == 0
+                assert listener.end() == 0, listener.errors
+            with gapless("listen", session, *to_server) as late:
+                assert late.end() == 1
+        recording = server.recording()
+    assert listener.lines == []
+    begun, ended = listener.errors
+    assert begun.startswith(f"listening to {session} from ")
+    assert begun.endswith("48000 Hz, 16 bit, mono")
+    assert ended == "the session has ended (closed)"
+    assert late.errors == [
+        "gapless: the server refused (404): no sound of such a session, or of such a track of it, "
+        "is being recorded"
+    ]
+    samples, _ = soundfile.read(str(recording), dtype="int16")
+    heard, _ = soundfile.read(str(file), dtype="int16")
+    assert len(heard) >= 40_000
+    assert np.array_equal(heard, samples[-len(heard) :])
+
+
+@pytest.mark.timeout(120)
+def test_listening_ends_with_ctrl_c(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "heard.wav"
+    with serving(tmp_path / "recordings") as server:
+        to_server = ("--server", server.url)
+        with gapless("stream", "--capture", "tone", *to_server) as client:
+            session = server.process.wait_for("recording,").split()[0]
+            with gapless("listen", session, "--output", str(file), *to_server) as listener:
+                wait_for_sound(file, listener)
+                listener.process.send_signal(signal.SIGINT)
+                assert listener.end() == 0, listener.errors
+            assert soundfile.info(str(file)).frames > 24_000
+            client.process.send_signal(signal.SIGINT)
+            assert client.end() == 0

@@ -70,7 +70,9 @@ class TapHandlers:
                 ),
                 Parameter(
                     name="from",
-                    text="Whether to begin now, or with the oldest sound that is in memory.",
+                    text="Whether to begin now, or with the oldest sound that is in memory. Sound "
+                    "is kept there while somebody listens, and as long again after that "
+                    "(`tap_buffer_s`): nothing is lost if you come back soon.",
                     schema={"type": "string", "enum": ["now", "start"], "default": "now"},
                 ),
             ],

@@ -1,0 +1,1 @@
+"""Outputs of sound: a loudspeaker, a file, a pipe."""
