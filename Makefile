@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := domain adapters entrypoints tests benchmarks requirements
+SOURCES := domain adapters entrypoints tests benchmarks examples requirements
 LOCKS := $(addprefix requirements/,$(addsuffix .txt,run dev audit fuzz mutants pyaudio))
 
 .PHONY: help
