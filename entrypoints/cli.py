@@ -11,12 +11,14 @@ from entrypoints.commands.completion import completion
 from entrypoints.commands.demo import demo
 from entrypoints.commands.devices import devices
 from entrypoints.commands.doctor import doctor
+from entrypoints.commands.invite import invite
 from entrypoints.commands.listen import listen
 from entrypoints.commands.recover import recover
 from entrypoints.commands.render import render
 from entrypoints.commands.serve import serve
 from entrypoints.commands.spool import spool
 from entrypoints.commands.stream import stream
+from entrypoints.commands.token import token
 from entrypoints.commands.verify import verify_command
 from entrypoints.exit_codes import exit_code_of
 from entrypoints.terminal import log_to_terminal, printable
@@ -66,6 +68,8 @@ def main() -> None:
       gapless verify ~/recordings/*.wav
     To decode recordings of `gapless serve --storage opus` to WAVs:
       gapless render ~/recordings/*.opus
+    To let somebody record from elsewhere, with a link:
+      gapless invite --server https://RECORDER:8080 --token SECRET --name Ana --expires 2d
     To try everything on one machine:
       gapless demo
 
@@ -81,6 +85,8 @@ main.add_command(serve)
 main.add_command(stream)
 main.add_command(listen)
 main.add_command(spool)
+main.add_command(token)
+main.add_command(invite)
 main.add_command(devices)
 main.add_command(doctor)
 main.add_command(completion)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from domain.errors import GaplessError, GrantInvalid, NotAllowed, OfferRepeated, Unauthorized
+from domain.errors import GrantInvalid, NotAllowed, OfferRepeated, Unauthorized
 from domain.ports.clock import Clock
 from domain.ports.tokens import KnownToken, TokenRegister, TokenSigner
 from domain.session.grants import MAX_EXPIRES_S, Grant
@@ -110,7 +110,8 @@ class TokenService:
     async def opening(self, grant: Grant | None, sdp: str) -> AsyncIterator[None]:
         """Open a session with a token within this block, and no second one with `once`.
 
-        If the block fails, the token has opened nothing. The same offer may be sent again: the
+        If the block fails, the token has opened nothing. If it is cancelled, the session may still
+        be opened: its answer is made in the background. The same offer may be sent again: the
         sessions answer it with the same session. Raises `NotAllowed` or `StorageFailed`.
         """
         if grant is None or not grant.once:
@@ -125,7 +126,7 @@ class TokenService:
             yield
         except OfferRepeated:
             raise
-        except GaplessError:
+        except Exception:
             self._opened.pop(grant.id, None)
             await self._register.unuse(grant, offer)
             raise
