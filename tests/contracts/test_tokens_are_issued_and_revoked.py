@@ -14,10 +14,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from jsonschema import Draft202012Validator
 
+from adapters.http.access import GRANT
 from adapters.http.api.problems import PROBLEM
 from adapters.http.api.tokens import INVITATION, NEW_TOKEN, TOKEN_PAGE, TokenHandlers
+from adapters.http.offers import granted
 from adapters.tokens.register import REGISTER, FileTokens
 from domain.errors import OfferRepeated, StorageFailed, StorageFull, Unauthorized
 from domain.session.grants import Grant
@@ -225,6 +228,31 @@ async def test_a_token_for_a_name_gives_and_keeps_it(tmp_path: pathlib.Path) -> 
         assert {caller.token for caller in server.sessions.callers} == {
             f"Ana ({next(iter(await server.listed()))})"
         }
+
+
+async def test_a_token_for_a_room_opens_no_other_one(tmp_path: pathlib.Path) -> None:
+    async with node(tmp_path) as server:
+        token = (await server.issue(room="friday", name="Ana"))["token"]
+        rooms: list[dict[str, Any]] = [{}, {"room": "friday"}, {"room": "monday"}, {"room": 5}]
+        assert [await server.offer(token, **more) for more in rooms] == [200, 200, 403, 400]
+        whip = [
+            (await server.send("POST", f"/whip{query}", token, data="v=0", headers=SDP))[0]
+            for query in ("", "?room=friday", "?room=monday&name=Ana", "?room=" + 201 * "a")
+        ]
+        assert whip == [201, 201, 403, 400]
+        status, answer = await server.send("POST", "/offer", token, json=OFFER | {"room": "a"})
+        assert (status, answer) == (403, {"error": "this token is for another room"})
+        assert len(server.sessions.offers) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "room", "expected"),
+    [("", "friday", "friday"), ("FRIDAY", "friday", "friday"), ("a", None, "a"), ("", None, "")],
+)
+def test_a_session_has_the_room_of_its_token(given: str, room: str | None, expected: str) -> None:
+    request = make_mocked_request("POST", "/offer")
+    request[GRANT] = Grant(id="1", roles=frozenset({Role.PUBLISH}), room=room)
+    assert granted(request, name="", room=given) == (request[GRANT], "", expected)
 
 
 async def test_a_token_gives_its_name_also_where_none_is_needed(tmp_path: pathlib.Path) -> None:
