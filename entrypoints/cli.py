@@ -13,6 +13,7 @@ from entrypoints.commands.devices import devices
 from entrypoints.commands.doctor import doctor
 from entrypoints.commands.invite import invite
 from entrypoints.commands.listen import listen
+from entrypoints.commands.recordings import recordings
 from entrypoints.commands.recover import recover
 from entrypoints.commands.render import render
 from entrypoints.commands.serve import serve
@@ -66,6 +67,8 @@ def main() -> None:
       gapless spool send
     To check how complete recordings are:
       gapless verify ~/recordings/*.wav
+    To list and download the recordings of a server:
+      gapless recordings list
     To decode recordings of `gapless serve --storage opus` to WAVs:
       gapless render ~/recordings/*.opus
     To let somebody record from elsewhere, with a link:
@@ -93,4 +96,5 @@ main.add_command(completion)
 main.add_command(demo)
 main.add_command(verify_command)
 main.add_command(recover)
+main.add_command(recordings)
 main.add_command(render)

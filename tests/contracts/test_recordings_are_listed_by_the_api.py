@@ -6,6 +6,7 @@ import asyncio
 import pathlib
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -104,13 +105,25 @@ async def test_filters_are_combined(rig: Rig, api: Api) -> None:
     await live.finish(EndReason.CLOSED, info(4).started_at)
 
 
+async def test_recordings_of_a_room_are_found(rig: Rig, api: Api) -> None:
+    await rig.record(1)
+    about = replace(info(2), container=rig.container, room="Friday")
+    writer = rig.store.create(about)
+    writer.append(rig.sound(), SampleKind.RECEIVED)
+    await writer.finish(EndReason.CLOSED, info(3).started_at)
+    assert await ids(api, "?room=friday") == [info(2).id]
+    assert await ids(api, "?room=monday") == []
+    found = (await api.get("/api/recordings")).json["recordings"]
+    assert [one["room"] for one in found] == ["Friday", None]
+
+
 @pytest.mark.parametrize(
     "query",
     [
         "limit=0", "limit=501", "limit=x", "limit=-1", "limit=1e2", "limit=%D9%A1", "limit=",
         "limit=" + "9" * 5000, "before=x", "before=", "before=MTAwMDAwMDAwMDAwMDAwMDAwMDAwMCB4",
         "state=done", "state=", "since=today", "since=2026-01-02T03:04:05", "until=",
-        "name=" + "x" * 201,
+        "name=" + "x" * 201, "room=" + "x" * 201,
     ],
 )  # fmt: skip
 async def test_what_a_query_must_not_say_is_refused(api: Api, query: str) -> None:

@@ -42,6 +42,7 @@ RECORDING: Schema = {
         "id": _TEXT,
         "session": {**_TEXT, "description": "The id of its session."},
         "track": {"type": "integer", "minimum": 1},
+        "room": {**_TEXT_OR_NULL, "description": "The room of its session, if it has one."},
         "name": {**_TEXT, "description": "Name of its files, without extension; sorts by time."},
         "client_name": {**_TEXT, "description": "The client's name as it is in `name`, or empty."},
         "state": {"type": "string", "enum": [state.value for state in RecordingState]},
@@ -60,7 +61,7 @@ RECORDING: Schema = {
         "parts": {"type": "array", "items": PART},
     },
     "required": [
-        "id", "session", "track", "name", "client_name", "state", "started_at", "ended_at",
+        "id", "session", "track", "room", "name", "client_name", "state", "started_at", "ended_at",
         "end_reason", "length_samples", "seconds", "size_bytes", "sample_rate_hz", "channels",
         "sample_format", "codec", "container", "restore", "parts",
     ],
@@ -107,7 +108,6 @@ LEDGER: Schema = {
     "additionalProperties": True,
 }
 
-# a room would be one more parameter here, one more field of the query, and of `entry_json`
 LIST_PARAMETERS = (
     Parameter(
         name="limit",
@@ -118,6 +118,11 @@ LIST_PARAMETERS = (
     Parameter(
         name="name",
         text="Only recordings whose name contains this text; case is ignored.",
+        schema={"type": "string", "maxLength": MAX_TEXT},
+    ),
+    Parameter(
+        name="room",
+        text="Only recordings of this room; case is ignored.",
         schema={"type": "string", "maxLength": MAX_TEXT},
     ),
     Parameter(
@@ -167,6 +172,7 @@ def read_query(given: Mapping[str, str]) -> CatalogueQuery:
         limit=_read_limit(given.get("limit", str(CatalogueQuery().limit))),
         before=given.get("before"),
         name=_read_text("name", given.get("name", "")),
+        room=_read_text("room", given.get("room", "")),
         states=states,
         since=_read_time("since", given.get("since")),
         until=_read_time("until", given.get("until")),
