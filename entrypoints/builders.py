@@ -296,6 +296,7 @@ def build_signaling_server(
             signed=tokens,
             needs_token=settings.needs_token,
             allow_anyone=settings.allow_anyone,
+            pages=settings.cors_origins,
         ),
         callers=Callers(settings.trusted_proxies),
         refusals=Refusals(events),

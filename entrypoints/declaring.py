@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from dataclasses import field, fields
 from typing import Any
@@ -52,6 +53,18 @@ def check_signing_secret(name: str, secret: str | None) -> None:
             f"needs at least {MIN_SECRET_CHARACTERS} characters, {MIN_TOKEN_VARIETY} of them "
             f"different; this makes one: {_NEW_TOKEN}",
         )
+
+
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
+
+
+def check_origins(name: str, origins: tuple[str, ...]) -> None:
+    """Raise `SettingInvalid` for what no browser sends as the origin of a page."""
+    for origin in origins:
+        if _ORIGIN.fullmatch(origin) is None:
+            raise SettingInvalid(
+                name, f"{origin!r} is not an origin such as https://studio.example:8443"
+            )
 
 
 def setting(

@@ -97,6 +97,8 @@ def _metavar(name: str, hint: Any) -> str:
         return "FILE"
     if name == "ice_servers":
         return "URL,..."
+    if name == "cors_origins":
+        return "ORIGIN,..."
     if name in ("public_address", "trusted_proxies"):
         return "ADDRESS,..."
     if name == "duration" or (name.endswith("_s") and not name.endswith("_per_s")):

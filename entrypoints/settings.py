@@ -15,6 +15,7 @@ from domain.session.ice import MAX_CANDIDATES, IceServer
 from domain.session.placement import MAX_NODES
 from entrypoints.declaring import (
     check_limits,
+    check_origins,
     check_signing_secret,
     check_strength,
     check_turn_credentials,
@@ -65,6 +66,11 @@ class ServerSettings:
     )
     allow_anyone: bool = setting(
         False, "Allow any client to record without a token, from other machines, too."
+    )
+    cors_origins: tuple[str, ...] = setting(
+        (),
+        "Web pages that may use this server from a browser, as origins separated by commas. By "
+        "default all of them if there is a token, else those of this machine.",
     )
     trusted_proxies: tuple[str, ...] = setting(
         (),
@@ -278,6 +284,7 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         check_limits(self)
+        check_origins("cors_origins", self.cors_origins)
         if bool(self.tls_cert) != bool(self.tls_key):
             missing = "tls_key" if self.tls_cert else "tls_cert"
             raise SettingInvalid(missing, "tls_cert and tls_key go together")

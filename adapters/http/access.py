@@ -48,12 +48,17 @@ class Access:
         signed: TokenService | None = None,
         needs_token: bool = False,
         allow_anyone: bool = False,
+        pages: Sequence[str] = (),
     ) -> None:
-        """`signed` checks signed tokens; `needs_token`: also if there are no other `tokens`."""
+        """`pages` are the origins of web pages that may use this server; empty for the usual ones.
+
+        `signed` checks signed tokens; `needs_token`: also if there are no other `tokens`.
+        """
         self._tokens = [(_digest(token.text), token) for token in tokens]
         self._signed = signed
         self._needs_token = bool(tokens) or needs_token
         self._needs_loopback_name = not self._needs_token and is_loopback(host)
+        self._pages = frozenset(pages)
         self._allows_all_pages = self._needs_token or allow_anyone
 
     @web.middleware
@@ -154,9 +159,11 @@ class Access:
     def allows_page(self, origin: str) -> bool:
         """Return whether web pages of an origin may use this server from a browser.
 
-        If there are tokens, any page may, since it has to know one. Otherwise only pages of this
-        machine may.
+        If pages are listed, only those may. If there are tokens, any page may, since it has to know
+        one. Otherwise only pages of this machine may.
         """
+        if self._pages:
+            return origin in self._pages
         return self._allows_all_pages or _is_loopback_origin(origin)
 
 

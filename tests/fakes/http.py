@@ -186,6 +186,7 @@ def http_server(
     events: EventPublisher | None = None,
     more: Sequence[Handlers] = (),
     signed: TokenService | None = None,
+    pages: Sequence[str] = (),
 ) -> SignalingServer:
     """Make the server; `more` handles the requests of further routes, `signed` signed tokens."""
     signed = signed or token_service()
@@ -208,6 +209,7 @@ def http_server(
             host=host,
             tokens=[Token(f"{text} token", text, roles) for text, roles in tokens.items()],
             signed=signed,
+            pages=pages,
         ),
         callers=Callers(trusted_proxies),
         refusals=Refusals(events or EventDispatcher(())),

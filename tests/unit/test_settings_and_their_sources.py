@@ -104,6 +104,17 @@ def test_error_messages_contain_no_secrets() -> None:
     assert "S3CRET" not in str(caught.value)
 
 
+def test_pages_are_named_by_their_origins() -> None:
+    given = "https://studio.example, http://localhost:3000,https://[::1]:8443"
+    assert server(line={"cors_origins": given}).cors_origins == (
+        "https://studio.example", "http://localhost:3000", "https://[::1]:8443",
+    )  # fmt: skip
+    assert server().cors_origins == ()
+    for wrong in ("*", "null", "studio.example", "https://a/", "https://A.example", "https://a b"):
+        with pytest.raises(SettingInvalid, match="cors_origins: .* is not an origin"):
+            server(line={"cors_origins": wrong})
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(SettingInvalid, match="cannot read /no/where.toml"):
         server(file=pathlib.Path("/no/where.toml"))
