@@ -67,6 +67,8 @@ class SessionStatus:
     """UTC."""
     waits_for: str | None
     """What has to come before it goes on, in words; None while it records."""
+    room: str = ""
+    """The room that it shares with others; empty if it has none."""
     silent_s: float = 0.0
     """Seconds since the last packet."""
     round_trip_s: float | None = None

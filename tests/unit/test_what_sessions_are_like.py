@@ -11,8 +11,8 @@ import pytest
 from domain.errors import SessionUnknown
 from domain.events.server import StorageDelayed, StorageWritable
 from domain.recording.ledger import SampleKind
-from domain.services.server.status import StatusReader
 from domain.services.server.track_meter import KEPT_SLOTS, TrackMeter
+from domain.services.server.watching import StatusSource
 from domain.session.session import SessionState
 from domain.session.status import SessionStatus, TrackStatus
 from domain.sound.formats import AudioFormat
@@ -136,7 +136,7 @@ async def test_a_recorded_session_is_described() -> None:
     opened_at = server.clock.utc()
     server.transport.connections[0].round_trip_s = 0.03
     server.receive(*(packet(n) for n in range(100)))
-    status = server.sessions.statuses.one(session)
+    status = server.sessions.status(session)
     assert (status.id, status.name, status.opened_at) == (session, "desk", opened_at)
     assert (status.state, status.waits_for) == (SessionState.RECORDING, None)
     assert (status.round_trip_s, status.silent_s) == (0.03, pytest.approx(0.02))
@@ -148,20 +148,16 @@ async def test_a_recorded_session_is_described() -> None:
     assert (track.lost, track.expected, track.stalls, track.fault) == (0, 100, 0, None)
     (level,) = track.levels
     assert 10 ** (level.peak_dbfs / 20) * 2**15 == pytest.approx(99)
-    assert server.sessions.statuses.all() == [server.sessions.statuses.one(session)]
-    (again,) = server.sessions.statuses.all({session: status})
+    assert server.sessions.statuses() == [server.sessions.status(session)]
+    (again,) = server.sessions.statuses({session: status})
     assert track_of(again).levels == ()
 
 
-async def test_who_asks_again_gets_the_levels_since_then() -> None:
+async def test_alarms_are_made_of_it() -> None:
     server = Server()
-    await server.offer()
-    reader = StatusReader(server.sessions.statuses)
-    server.receive(*(packet(n) for n in range(50)))
-    assert [len(track_of(status).levels) for status in reader.statuses()] == [1]
-    assert [len(track_of(status).levels) for status in reader.statuses()] == [0]
-    server.receive(*(packet(n) for n in range(50, 60)))
-    assert [len(track_of(status).levels) for status in reader.statuses()] == [1]
+    session = await server.offer()
+    source: StatusSource = server.sessions
+    assert [status.id for status in source.statuses({})] == [session]
 
 
 async def test_losses_are_told() -> None:
@@ -172,7 +168,7 @@ async def test_losses_are_told() -> None:
     for _ in range(20):
         server.clock.advance(0.1)
         server.sessions.tick()
-    track = track_of(server.sessions.statuses.one(session))
+    track = track_of(server.sessions.status(session))
     assert (track.lost, track.expected) == (52, 150)
     assert track.kinds[SampleKind.RECEIVED] == 98 * 960
     assert track.length == 150 * 960
@@ -184,7 +180,7 @@ async def test_losses_of_earlier_sources_count() -> None:
     session = await server.offer()
     server.receive(*(packet(n) for n in range(50) if n != 10))
     server.receive(*(replace(packet(n), ssrc=99) for n in range(50, 120)))
-    track = track_of(server.sessions.statuses.one(session))
+    track = track_of(server.sessions.status(session))
     assert (track.lost, track.expected) == (1, 120)
 
 
@@ -192,25 +188,25 @@ async def test_what_a_session_waits_for_is_said() -> None:
     server = Server()
     session = await server.offer()
     server.transport.connections[0].obstacle = "the peer is mute"
-    status = server.sessions.statuses.one(session)
+    status = server.sessions.status(session)
     assert status.waits_for is not None
     assert status.waits_for.startswith("a path to its client (the peer is mute), until ")
     sink = server.transport.connections[0].sink
     assert sink is not None
     sink.connection_established(now=server.clock.now)
-    status = server.sessions.statuses.one(session)
+    status = server.sessions.status(session)
     assert (status.state, track_of(status).recording) == (SessionState.SILENT, None)
     assert (status.waits_for or "").startswith("its first packet, until ")
     server.receive(packet(0))
     server.clock.advance(3)
     server.sessions.tick()
-    status = server.sessions.statuses.one(session)
+    status = server.sessions.status(session)
     assert (status.waits_for or "").startswith("its next packet, until ")
     assert status.silent_s == pytest.approx(3.02)
     await server.sessions.delete(session)
     with pytest.raises(SessionUnknown):
-        server.sessions.statuses.one(session)
-    assert server.sessions.statuses.all() == []
+        server.sessions.status(session)
+    assert server.sessions.statuses() == []
 
 
 async def test_a_disk_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,4 +217,4 @@ async def test_a_disk_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(server.store, "poll_events", lambda: told.pop(0))
     for fault in ("no space left", "no space left", None):
         server.sessions.tick()
-        assert track_of(server.sessions.statuses.one(session)).fault == fault
+        assert track_of(server.sessions.status(session)).fault == fault

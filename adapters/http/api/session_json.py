@@ -91,6 +91,7 @@ SESSION: Schema = {
     "properties": {
         "id": {"type": "string"},
         "name": {"type": "string", "description": "As its client calls itself; may be empty."},
+        "room": {"type": "string", "description": "Empty if it has none."},
         "state": {"type": "string", "enum": [state.value for state in SessionState]},
         "opened_at": {"type": "string", "format": "date-time"},
         "waits_for": {
@@ -106,7 +107,8 @@ SESSION: Schema = {
         "tracks": {"type": "array", "items": TRACK},
     },
     "required": [
-        "id", "name", "state", "opened_at", "waits_for", "silent_s", "round_trip_s", "tracks",
+        "id", "name", "room", "state", "opened_at", "waits_for", "silent_s", "round_trip_s",
+        "tracks",
     ],
     "additionalProperties": False,
 }  # fmt: skip
@@ -130,6 +132,7 @@ def write_session(status: SessionStatus) -> dict[str, Any]:
     return {
         "id": status.id,
         "name": status.name,
+        "room": status.room,
         "state": status.state.value,
         "opened_at": _date(status.opened_at),
         "waits_for": status.waits_for,

@@ -70,7 +70,7 @@ class SessionHandlers:
     async def _list(self, request: web.Request) -> web.StreamResponse:
         """List the sessions of all nodes, or only those of this node if another node asks."""
         is_complete = True
-        sessions = [write_session(status) for status in self._service.statuses.all()]
+        sessions = [write_session(status) for status in self._service.statuses()]
         if not is_from_node(request):
             asked = [self._ask(node, request) for node in self._placement.others()]
             for found in await asyncio.gather(*asked):
@@ -94,9 +94,7 @@ class SessionHandlers:
         return None
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(
-            write_session(self._service.statuses.one(request.match_info["id"]))
-        )
+        return web.json_response(write_session(self._service.status(request.match_info["id"])))
 
     async def _end(self, request: web.Request) -> web.StreamResponse:
         seconds = await self._service.delete(request.match_info["id"], caller=caller_of(request))

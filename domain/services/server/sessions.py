@@ -30,7 +30,7 @@ from domain.services.server.live_session import (
 )
 from domain.services.server.outcomes import Outcomes
 from domain.services.server.restoring import RestoreService
-from domain.services.server.status import SessionStatuses
+from domain.services.server.status import Earlier, SessionStatuses
 from domain.services.server.track_factory import TrackFactory
 from domain.session.caller import UNKNOWN, Caller
 from domain.session.ice import IceCandidate, IceDescription
@@ -38,6 +38,7 @@ from domain.session.messages import Mailbox
 from domain.session.placement import id_of
 from domain.session.policy import SessionPolicy
 from domain.session.session import END_REASONS, Session, SessionInput, SessionState, digest_of
+from domain.session.status import SessionStatus
 from domain.session.turn import IceServerList
 
 _RESUME_BYTES = 32
@@ -80,8 +81,7 @@ class SessionService:
         self._sessions: dict[str, LiveSession] = {}
         self._answers = Answers(clock, spawner, valid_s=policy.connect_timeout_s)
         self._delivery = Delivery(clock, spawner, self._apply)
-        self.statuses = SessionStatuses(self._sessions, restoring, clock)
-        """What the sessions are like now."""
+        self._statuses = SessionStatuses(self._sessions, restoring, clock)
         self._ending = Ending(clock, spawner, events, self._delivery)
         self._ids: dict[str, str] = {}  # session ids by the digests of their secrets
         self._outcomes = Outcomes()
@@ -103,9 +103,17 @@ class SessionService:
             state.value: counts[state] for state in SessionState if state is not SessionState.ENDED
         }
 
+    def statuses(self, since: Earlier | None = None) -> Sequence[SessionStatus]:
+        """Return what each session is like, see `SessionStatuses.all`."""
+        return self._statuses.all(since)
+
+    def status(self, session_id: str) -> SessionStatus:
+        """Return what a session is like, see `SessionStatuses.one`. Raises `SessionUnknown`."""
+        return self._statuses.one(session_id)
+
     def mailbox_of(self, session_id: str) -> Mailbox:
         """Return the messages for the speaker of a session. Raises `SessionUnknown`."""
-        return self.statuses.find(session_id).session.mailbox
+        return self._statuses.find(session_id).session.mailbox
 
     def recover(self) -> None:
         """Complete the recordings of earlier processes, or keep them open for their clients.
@@ -200,7 +208,7 @@ class SessionService:
     def tick(self) -> None:
         """Apply the deadlines, and publish the events of the store."""
         for event in self._store.poll_events():
-            self.statuses.note(event)
+            self._statuses.note(event)
             self._events.publish(event)
         now = self._clock.monotonic()
         for resume_digest in self._outcomes.expire(now=now):

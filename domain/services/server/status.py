@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -88,6 +88,7 @@ class SessionStatuses:
         return SessionStatus(
             id=session.id,
             name=session.name,
+            room=session.room,
             state=session.state,
             opened_at=session.opened_at,
             waits_for=_waits_for(live, now=now, utc=utc),
@@ -95,20 +96,6 @@ class SessionStatuses:
             round_trip_s=None if serving is None else serving.connection.round_trip_s,
             tracks=tuple(tracks),
         )
-
-
-class StatusReader:
-    """Asks again and again; levels are those since the call before."""
-
-    def __init__(self, source: SessionStatuses) -> None:
-        self._source = source
-        self._latest: dict[str, SessionStatus] = {}
-
-    def statuses(self) -> Sequence[SessionStatus]:
-        """Return the status of each session that has not ended, the oldest first."""
-        statuses = self._source.all(self._latest)
-        self._latest = {status.id: status for status in statuses}
-        return statuses
 
 
 def _waits_for(live: LiveSession, *, now: float, utc: datetime.datetime) -> str | None:
