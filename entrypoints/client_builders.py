@@ -13,6 +13,7 @@ from adapters.codec.libopus import OpusEncoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.http.api_client import ApiClient
 from adapters.http.client import HttpSignaling
+from adapters.http.message_client import HttpMessages
 from adapters.playback.files import RawOutput, WavOutput
 from adapters.runtime.asyncio_runtime import BackgroundTasks, SystemClock
 from adapters.transport.client import WebRtcClientTransport
@@ -22,6 +23,7 @@ from domain.ports.events import EventPublisher
 from domain.ports.playback import OutputOpener, SoundOutput
 from domain.ports.spool import SpoolFolder
 from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
+from domain.services.client.message_listener import MessageListener
 from domain.services.client.publisher import Publisher
 from domain.services.client.uplink import Uplink
 from domain.session.addresses import loopback_of
@@ -162,6 +164,13 @@ def build_publisher(
         ),
         send_owed=(
             None if spools is None else lambda paced: owed_spools.deliver_from(spools, paced=paced)
+        ),
+        messages=MessageListener(
+            client=HttpMessages(settings.server, fingerprint=settings.pinned),
+            clock=clock,
+            spawner=spawner,
+            events=events,
+            random=random.random,
         ),
     )
 

@@ -9,6 +9,7 @@ from domain.events import Event, EventsDropped
 from domain.events.client import (
     CaptureStarted,
     LiveRecordingEnded,
+    MessageReceived,
     MicrophoneLost,
     MicrophoneNotReopened,
     MicrophoneReturned,
@@ -87,6 +88,8 @@ class StreamView:
                 self._say("the server does not respond; trying to reconnect")
             case StreamResumed(outage_s):
                 self._say(f"back after {outage_s:.1f} s, in the same recording")
+            case MessageReceived(text):
+                self._say(f"message: {text}")
             case MicrophoneLost(reason):
                 self._say(f"{reason}; silent until it is back")
             case MicrophoneNotReopened(reason):

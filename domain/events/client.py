@@ -42,6 +42,13 @@ class StreamResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """Somebody at the server has sent the speaker a message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class MicrophoneLost:
     """The input device has gone; silence is sent until it is back."""
 
@@ -182,6 +189,7 @@ ClientEvent: TypeAlias = (
     | RetryScheduled
     | StreamInterrupted
     | StreamResumed
+    | MessageReceived
     | MicrophoneLost
     | MicrophoneNotReopened
     | MicrophoneReturned

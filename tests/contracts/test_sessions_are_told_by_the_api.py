@@ -17,10 +17,13 @@ import pytest
 from adapters.http.api.messages import SENT_MESSAGE, MessageHandlers
 from adapters.http.api.session_json import SESSION, SESSION_LIST
 from adapters.http.api.sessions import SessionHandlers
+from adapters.http.message_client import HttpMessages
 from adapters.http.nodes import NodeClient
 from adapters.http.server import ConnectionLimits
 from adapters.http.sse import LAST_EVENT_ID, ServerSent, read
 from adapters.placement.single import SingleNode
+from domain.errors import Refusal, ServerRefused
+from domain.ports.messages import IncomingMessage
 from domain.ports.placement import KnownSession, Node, Placement
 from domain.session.messages import MAX_CHARACTERS, MAX_KEPT, MAX_LISTENERS
 from domain.session.roles import Role
@@ -242,6 +245,22 @@ async def test_who_listens_gives_way_to_newcomers(api: Api) -> None:
     assert [type(future.exception()) for future in done] == [aiohttp.ClientPayloadError]
     for future in others:
         future.cancel()
+
+
+async def test_a_client_of_the_server_gets_messages(api: Api) -> None:
+    client = HttpMessages(api.url)
+    first_sent = await api.send("first")
+    listening = client.listen(api.session, api.secret)
+    assert await anext(listening) == IncomingMessage(first_sent["id"], "first")
+    await api.send("über 🎤")
+    assert (await anext(listening)).text == "über 🎤"
+    await api.server.sessions.delete(api.session)
+    async with asyncio.timeout(10):
+        assert [message async for message in listening] == []
+    with pytest.raises(ServerRefused) as refused:
+        await anext(client.listen(api.session, api.secret))
+    assert refused.value.refusal is Refusal.FINAL
+    await client.close()
 
 
 async def test_only_the_secret_of_a_session_opens_its_messages(api: Api) -> None:

@@ -27,6 +27,7 @@ from domain.services.client.captured_sound import CapturedSound
 from domain.services.client.kept_sound import KeptSound
 from domain.services.client.lasting_source import LastingSource
 from domain.services.client.live_sound import LiveSound
+from domain.services.client.message_listener import MessageListener
 from domain.services.client.uplink import Uplink
 from domain.sound.formats import AudioFormat
 
@@ -76,10 +77,12 @@ class Publisher:
         duration_s: float | None,
         kept: KeptSound | None = None,
         send_owed: Callable[[bool], Coroutine[Any, Any, None]] | None = None,
+        messages: MessageListener | None = None,
     ) -> None:
         """`send_owed` sends the server what earlier runs have left.
 
-        If its argument is true, it leaves the path to the live stream.
+        If its argument is true, it leaves the path to the live stream. `messages` listens for
+        messages to the speaker while there is a session.
         """
         self._encoder = encoder
         self._packetizer = packetizer
@@ -90,6 +93,8 @@ class Publisher:
         self._progress_interval_s = progress_interval_s
         self._kept = kept
         self._send_owed = send_owed
+        self._messages = messages
+        uplink.on_session = self._session_opened
         self._owing: Work | None = None
         limit = None if duration_s is None else round(duration_s * RTP_RATE_HZ)
         self._live = LiveSound(
@@ -173,6 +178,8 @@ class Publisher:
                 releasing.push_async_callback(self._source.close)
                 releasing.push_async_callback(self._end_owed)
                 releasing.push_async_callback(self._end_connecting)
+                if self._messages is not None:
+                    releasing.push_async_callback(self._messages.close)
         if failure is not None:
             raise failure
         return StreamSummary(self._uplink.session_id, seconds, lost_s, safe_s)
@@ -205,6 +212,12 @@ class Publisher:
             self._events.publish(SoundSent(self._live.end / RTP_RATE_HZ, levels, lost_s))
         if (levels := self._sound.levels_of_unsent()) is not None:
             self._events.publish(SoundCaptured(self._source.read_s, levels, lost_s))
+
+    def _session_opened(self, session_id: str, secret: str) -> None:
+        if self._kept is not None:
+            self._kept.session_opened(session_id, secret)
+        if self._messages is not None:
+            self._messages.begin(session_id, secret)
 
     # -- the server ----------------------------------------------------------------------------
 
@@ -270,7 +283,6 @@ class Publisher:
             return
         self._sound.kept = self._kept
         self._uplink.spool = info
-        self._uplink.on_session = self._kept.session_opened
 
     async def _deliver(self) -> None:
         """Bring to the server what it lacks."""
