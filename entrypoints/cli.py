@@ -17,6 +17,7 @@ from entrypoints.commands.recordings import recordings
 from entrypoints.commands.recover import recover
 from entrypoints.commands.render import render
 from entrypoints.commands.serve import serve
+from entrypoints.commands.sessions import sessions
 from entrypoints.commands.spool import spool
 from entrypoints.commands.stream import stream
 from entrypoints.commands.token import token
@@ -65,6 +66,8 @@ def main() -> None:
       gapless listen SESSION --server http://RECORDER:8080 --token-file FILE
     To send what was captured and the server does not have:
       gapless spool send
+    To see what is recorded now, and to end it:
+      gapless sessions list --watch
     To check how complete recordings are:
       gapless verify ~/recordings/*.wav
     To list and download the recordings of a server:
@@ -88,6 +91,7 @@ main.add_command(serve)
 main.add_command(stream)
 main.add_command(listen)
 main.add_command(spool)
+main.add_command(sessions)
 main.add_command(token)
 main.add_command(invite)
 main.add_command(devices)
