@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence, Set
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence, Set
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
 from adapters.http.bodies import is_unicode
 from adapters.http.callers import CALLER, caller_of
+from adapters.http.nodes import is_from_node
 from adapters.http.routes import SECRET, Handler, Route, route_of
 from adapters.http.websockets import is_websocket, token_offered
-from domain.errors import NotAllowed, Unauthorized
+from domain.errors import GaplessError, NotAllowed, Unauthorized
 from domain.services.server.tokens import TokenService
 from domain.session.addresses import is_loopback
 from domain.session.grants import Grant
@@ -25,6 +26,17 @@ GRANT = web.RequestKey("grant", Grant)
 """What the signed token of a request allows, if it has one."""
 WRONG = web.RequestKey("wrong", str)
 """A bearer token that is wrong, and cannot be the secret of a session; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """Checks the token of a request again; without the request, which would hold itself."""
+
+    check: Callable[[web.Request, Route | None], Awaitable[None]]
+    route: Route | None
+
+
+RECHECK = web.RequestKey("recheck", Recheck)
 
 
 class Access:
@@ -76,12 +88,17 @@ class Access:
         if origin is not None and is_websocket(request) and not self.allows_page(origin):
             raise NotAllowed("pages of this origin may not use this server")
         route = route_of(request)
-        if route is not None and route.secret_only:
+        if route is not None and route.nodes_only:
+            if not is_from_node(request):
+                await self._check_bearer(request, None)
+                raise web.HTTPNotFound
+        elif route is not None and route.secret_only:
             request[SECRET] = await self._secret_in(request)
         elif route is not None and route.is_public:
             await self._note_token(request)
         else:
             await self._check_bearer(request, route)
+            request[RECHECK] = Recheck(self._check_bearer, route)
         return await handler(request)
 
     async def _note_token(self, request: web.Request) -> None:
@@ -170,6 +187,18 @@ class Access:
 def grant_of(request: web.Request) -> Grant | None:
     """Return what the signed token of a request allows; None if it has none."""
     return request.get(GRANT)
+
+
+async def is_still_allowed(request: web.Request) -> bool:
+    """Return whether the token of a request whose answer goes on is still good."""
+    recheck = request.get(RECHECK)
+    try:
+        if recheck is not None:
+            await recheck.check(request, recheck.route)
+    except GaplessError:
+        request.pop(WRONG, None)  # it was no guess
+        return False
+    return True
 
 
 def may_know(request: web.Request) -> bool:

@@ -39,9 +39,3 @@ def is_from_node(request: web.Request) -> bool:
         return False
     arrived = request.transport.get_extra_info("socket")
     return arrived is not None and arrived.family == socket.AF_UNIX
-
-
-def check_node(request: web.Request) -> None:
-    """Refuse whoever is no node of this server, as if the path did not exist."""
-    if not is_from_node(request):
-        raise web.HTTPNotFound

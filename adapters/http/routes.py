@@ -28,7 +28,7 @@ class Route:
     path: str
     handler: Handler
     role: Role | None
-    """The role that a request needs; None if the route is public, or `secret_only`."""
+    """The role that a request needs; None if it is public, `secret_only` or `nodes_only`."""
     accepts: str | None = None
     """The media type of a request's body."""
     session_key: KeyReader | None = None
@@ -43,6 +43,8 @@ class Route:
 
     The handler has to compare it, too.
     """
+    nodes_only: bool = False
+    """Whether only other nodes of the server may ask. To all others, the path does not exist."""
     is_upload: bool = False
     """Whether the body may be long: its handler limits it, and it is forwarded as it arrives."""
     is_streamed: bool = False
@@ -52,7 +54,7 @@ class Route:
 
     @property
     def is_public(self) -> bool:
-        return self.role is None and not self.secret_only
+        return self.role is None and not self.secret_only and not self.nodes_only
 
 
 class Handlers(Protocol):

@@ -108,7 +108,6 @@ async def test_alarms_need_the_role() -> None:
     async with _Node("s").served() as url:
         assert (await _get(f"{url}/api/alarms", "other"))[0] == 403
         assert (await _get(f"{url}/api/alarms", "wrong"))[0] == 401
-        assert (await _get(f"{url}/nodes/alarms"))[0] == 404
 
 
 async def test_each_node_lists_the_alarms_of_all() -> None:

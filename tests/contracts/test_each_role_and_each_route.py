@@ -35,6 +35,14 @@ ROUTES: dict[tuple[str, str], Role | None] = {
     ("GET", "/whip/{secret}"): PUBLISH,
     ("GET", "/health"): PUBLIC,
     ("GET", "/api/openapi.json"): PUBLIC,
+    ("GET", "/api/recordings"): WATCH,
+    ("GET", "/api/recordings/{id}"): WATCH,
+    ("DELETE", "/api/recordings/{id}"): ADMIN,
+    ("GET", "/api/recordings/{id}/audio"): WATCH,
+    ("GET", "/api/recordings/{id}/ledger"): WATCH,
+    ("GET", "/api/recordings/{id}/verdict"): WATCH,
+    ("GET", "/api/events"): WATCH,
+    ("GET", "/api/alarms"): WATCH,
     ("POST", "/api/tokens"): ADMIN,
     ("GET", "/api/tokens"): ADMIN,
     ("DELETE", "/api/tokens/{id}"): ADMIN,
@@ -46,6 +54,12 @@ SECRET_ONLY = {
     ("POST", "/sessions/{id}/captured"),
 }
 """Routes that no token opens, but the secret of a session."""
+NODES_ONLY = {
+    ("GET", "/nodes/events"),
+    ("POST", "/nodes/events/past"),
+    ("GET", "/nodes/alarms"),
+}
+"""Routes that the workers of a server ask of each other; for all others there is no such path."""
 SHARED, ADMINISTRATORS = "the token of all clients", "the administrators' token"
 FOREIGN_TEXT = "a bearer token is needed, and this one is wrong"
 
@@ -98,10 +112,11 @@ async def test_every_route_of_the_server_has_a_row(served: Served) -> None:
     found = {
         (route.method, route.path): route.role
         for route in declared
-        if route.method != "OPTIONS" and not route.secret_only
+        if route.method != "OPTIONS" and not route.secret_only and not route.nodes_only
     }
     assert found == ROUTES
     assert {(route.method, route.path) for route in declared if route.secret_only} == SECRET_ONLY
+    assert {(route.method, route.path) for route in declared if route.nodes_only} == NODES_ONLY
 
 
 async def _issued(served: Served, *roles: Role) -> str:
@@ -176,6 +191,16 @@ async def test_what_is_no_valid_token_opens_nothing_and_looks_the_same(
         nobody = texts.pop("no token")
         assert FOREIGN_TEXT in nobody
         assert len({*texts.values()}) == 1
+
+
+@pytest.mark.parametrize(("method", "path"), [*sorted(NODES_ONLY), ("GET", "/nodes/nothing")])
+async def test_what_nodes_ask_looks_to_others_as_if_it_did_not_exist(
+    served: Served, method: str, path: str
+) -> None:
+    for name, (text, _) in (await tokens(served)).items():
+        assert (await served.send(method, path, text))[0] == 404, name
+    for name, bearer in (await _bad(served)).items():
+        assert (await served.send(method, path, bearer))[0] == 401, name
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(SECRET_ONLY))

@@ -29,10 +29,12 @@ from domain.events.server import (
 )
 from domain.ports.placement import Node, Placement
 from domain.recording.effects import EndReason
+from domain.services.server.tokens import TokenService
 from domain.session.caller import UNKNOWN
+from domain.session.grants import Grant
 from domain.session.roles import Role
 from domain.session.session import SessionState
-from tests.fakes.http import FakeSessions, http_server
+from tests.fakes.http import FakeSessions, http_server, token_service
 from tests.fakes.placement import FakePlacement
 from tests.fakes.watching import status_of
 from tests.rigs.watching import Following, following
@@ -53,7 +55,11 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    *, placement: Placement | None = None, max_watchers: int = 10, tokens: bool = False
+    *,
+    placement: Placement | None = None,
+    max_watchers: int = 10,
+    tokens: bool = False,
+    signed: TokenService | None = None,
 ) -> AsyncIterator[Served]:
     hub, nodes = EventHub(), NodeClient()
     dispatcher = EventDispatcher([hub])
@@ -61,7 +67,11 @@ async def serving(
     handlers = EventHandlers(hub, placement=placement, nodes=nodes, max_watchers=max_watchers)
     roles = {WATCHER: frozenset({Role.WATCH}), PUBLISHER: frozenset({Role.PUBLISH})}
     server = http_server(
-        FakeSessions(), placement=placement, more=[handlers], tokens=roles if tokens else None
+        FakeSessions(),
+        placement=placement,
+        more=[handlers],
+        tokens=roles if tokens else None,
+        signed=signed,
     )
     hub.open()
     async with aiohttp.ClientSession() as http:
@@ -246,12 +256,23 @@ async def test_a_watcher_needs_the_role_and_a_place() -> None:
             pass
 
 
-async def test_clients_cannot_ask_what_nodes_ask() -> None:
-    async with serving() as served:
-        async with served.http.get(f"{served.url}/nodes/events") as answer:
-            assert answer.status == 404
-        async with served.http.post(f"{served.url}/nodes/events/past", json={}) as answer:
-            assert answer.status == 404
+async def test_a_token_that_is_revoked_is_good_for_no_more_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "CHECK_S", 0.1)
+    monkeypatch.setattr(events, "GONE_S", 0.1)
+    signed = token_service()
+    issued = await signed.issue(Grant(roles=frozenset({Role.WATCH})), expires_s=600)
+    async with (
+        serving(tokens=True, signed=signed) as served,
+        following(served.http, served.url, token=issued.text) as revoked,
+        following(served.http, served.url, token=WATCHER) as other,
+    ):
+        await signed.revoke(issued.grant.id)
+        await revoked.end()
+        served.events.publish(opened("s"))
+        assert await ids(other, 1) == ["s"]
+    signed.close()
 
 
 async def test_a_silent_stream_has_a_heartbeat_that_moves_the_id(

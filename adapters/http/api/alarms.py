@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from adapters.http.api.event_json import ALARM, alarm_json, schema_of
-from adapters.http.nodes import NodeClient, check_node
+from adapters.http.nodes import NodeClient
 from adapters.http.operations import Content, Operation
 from adapters.http.routes import Route
 from domain.ports.placement import Node, Placement
@@ -56,7 +56,7 @@ class AlarmHandlers:
         )
         return [
             Route("GET", "/api/alarms", self._alarms, role=Role.WATCH, operation=operation),
-            Route("GET", NODE_PATH, self._of_node, role=None),
+            Route("GET", NODE_PATH, self._of_node, role=None, nodes_only=True),
         ]
 
     async def _alarms(self, _request: web.Request) -> web.StreamResponse:
@@ -72,8 +72,7 @@ class AlarmHandlers:
             }
         )
 
-    async def _of_node(self, request: web.Request) -> web.StreamResponse:
-        check_node(request)
+    async def _of_node(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response(self._here())
 
     def _here(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from aiohttp import web
 
+from adapters.http.access import is_still_allowed
 from adapters.http.api.event_json import EVENT_SCHEMAS, KINDS, LEVELS, MISSED, MISSED_SCHEMA
 from adapters.http.api.event_log import Logged, format_position, parse_position
 from adapters.http.api.hub import EventHub
@@ -23,7 +24,7 @@ from adapters.http.api.upstreams import (
     past_json,
 )
 from adapters.http.api.watchers import Entry, Wanted, Watcher, missed
-from adapters.http.nodes import NodeClient, check_node
+from adapters.http.nodes import NodeClient
 from adapters.http.operations import Content, Operation, Parameter
 from adapters.http.routes import Route
 from adapters.http.sse import HEADERS, HEARTBEAT, HEARTBEAT_S, LAST_EVENT_ID, MEDIA_TYPE, encode
@@ -35,8 +36,8 @@ STUCK_S = 20.0
 """A watcher that reads nothing for this long is cut off."""
 GONE_S = 1.0
 """How often it is checked whether a watcher to whom nothing is written is still there."""
-LONGEST_S = 3600.0
-"""After this time a watcher has to come back, with a token that is still good."""
+CHECK_S = 5.0
+"""How often it is checked whether the token of a watcher is still good."""
 RETRY_MS = 2000
 """When a client comes back, unless it knows better."""
 
@@ -92,9 +93,8 @@ class EventHandlers:
         )
         return [
             Route("GET", "/api/events", self._events, role=Role.WATCH, operation=operation),
-            # for the other nodes alone, which no token has
-            Route("GET", STREAM_PATH, self._node_events, role=None),
-            Route("POST", PAST_PATH, self._node_past, role=None),
+            Route("GET", STREAM_PATH, self._node_events, role=None, nodes_only=True),
+            Route("POST", PAST_PATH, self._node_past, role=None, nodes_only=True),
         ]
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
@@ -113,7 +113,6 @@ class EventHandlers:
 
     async def _node_events(self, request: web.Request) -> web.StreamResponse:
         """Stream what happens on this node to another one."""
-        check_node(request)
         has_levels = "levels" in request.query
         after = parse_position(request.query.get("after", ""))
         wanted = Wanted(levels=has_levels, events=not has_levels, is_node=True)
@@ -132,7 +131,6 @@ class EventHandlers:
 
     async def _node_past(self, request: web.Request) -> web.StreamResponse:
         """Answer what has happened on this node behind a position."""
-        check_node(request)
         return web.json_response(past_json(self._past(await request.json())))
 
     def _past(self, position: Mapping[str, int]) -> Past:
@@ -179,16 +177,19 @@ class EventHandlers:
 async def _stream(
     request: web.Request, watcher: Watcher, begin: bytes, hub: EventHub
 ) -> web.StreamResponse:
-    """Write what comes to a watcher, until it goes, reads nothing, or has to come back."""
+    """Write what comes to a watcher, until it goes, reads nothing, or may not watch any more."""
     response = web.StreamResponse(headers=HEADERS)
-    ends = time.monotonic() + LONGEST_S
     try:
         async with asyncio.timeout(STUCK_S):
             await response.prepare(request)
             await response.write(begin + _where(watcher, hub))
-        written = time.monotonic()
-        while time.monotonic() < ends:
+        checked = written = time.monotonic()
+        while True:
             chunk = await watcher.next(GONE_S)
+            if time.monotonic() - checked >= CHECK_S:
+                if not await is_still_allowed(request):
+                    break
+                checked = time.monotonic()
             if not chunk:
                 if watcher.is_ended or _is_gone(request):
                     break
