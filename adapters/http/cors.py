@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-_ALLOWED_HEADERS = "Authorization, Content-Digest, Content-Type, If-Match, If-Range, Range"
+_ALLOWED_HEADERS = (
+    "Authorization, Content-Digest, Content-Type, If-Match, If-Range, Last-Event-ID, Range"
+)
 _EXPOSED_HEADERS = (
     "Accept-Patch, Accept-Ranges, Content-Disposition, Content-Range, ETag, Gapless-Seconds, Link, "
     "Location, Retry-After"

@@ -41,6 +41,12 @@ ROUTES: dict[tuple[str, str], Role | None] = {
     ("GET", "/api/recordings/{id}/audio"): WATCH,
     ("GET", "/api/recordings/{id}/ledger"): WATCH,
     ("GET", "/api/recordings/{id}/verdict"): WATCH,
+    ("GET", "/api/recordings/{id}/peaks"): WATCH,
+    ("GET", "/api/sessions"): WATCH,
+    ("GET", "/api/sessions/{id}"): WATCH,
+    ("DELETE", "/api/sessions/{id}"): ADMIN,
+    ("POST", "/api/sessions/{id}/messages"): ADMIN,
+    ("GET", "/api/sessions/{id}/pcm"): WATCH,
     ("GET", "/api/events"): WATCH,
     ("GET", "/api/alarms"): WATCH,
     ("POST", "/api/tokens"): ADMIN,
@@ -52,6 +58,7 @@ SECRET_ONLY = {
     ("GET", "/sessions/{id}/wanted"),
     ("PUT", "/sessions/{id}/sound/{start}"),
     ("POST", "/sessions/{id}/captured"),
+    ("GET", "/sessions/{id}/messages"),
 }
 """Routes that no token opens, but the secret of a session."""
 NODES_ONLY = {

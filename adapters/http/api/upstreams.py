@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,11 +54,18 @@ class Upstreams:
         self._keeper: asyncio.Task[None] | None = None
 
     async def ready(self) -> None:
-        """Follow the other nodes; return when that has begun, or soon if one does not answer."""
+        """Follow the other nodes; return when that has begun, or soon if one does not answer.
+
+        A stream that has been tried for longer is not waited for.
+        """
         self._start_missing()
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep(), name="follow nodes")
-        opened = [asyncio.create_task(stream.opened.wait()) for stream in self._events.values()]
+        opened = [
+            asyncio.create_task(stream.opened.wait())
+            for stream in self._events.values()
+            if stream.is_young
+        ]
         if opened:
             _, late = await asyncio.wait(opened, timeout=OPEN_S)
             for waiting in late:
@@ -120,9 +128,15 @@ class _Stream:
         self._node = node
         self._has_levels = has_levels
         self.opened = asyncio.Event()
+        self._began = time.monotonic()
         self.epoch = ""
         self._number = 0
         self.task = asyncio.create_task(self._follow(), name="follow node")
+
+    @property
+    def is_young(self) -> bool:
+        """Whether it may still open soon; nobody waits for a node that does not answer."""
+        return time.monotonic() - self._began < OPEN_S
 
     async def _follow(self) -> None:
         while True:
