@@ -168,6 +168,26 @@ def test_devices_are_listed_with_the_rates_that_work(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_doctor_hears_what_the_microphone_hears(
+    tmp_path: pathlib.Path, microphone: rig.Microphone, backend: str
+) -> None:
+    speech, rate = soundfile.read(SPEECH)
+    soundfile.write(tmp_path / "spoken.wav", np.tile(speech, 6), rate)
+    command = ("doctor", "--json", "--capture", backend, "--device", "default", "--seconds", "2")
+    player = microphone.play(tmp_path / "spoken.wav")
+    try:
+        with gapless(*command, env=microphone.environ) as doctor:
+            doctor.end(timeout_s=45)
+    finally:
+        player.terminate()
+        player.wait()
+    found = {one["check"]: one for one in json.loads("\n".join(doctor.lines))["findings"]}
+    assert "peak" in found["level"]["what"], found
+    assert {found[check]["level"] for check in ("device", "overruns")} == {"ok"}, found
+    assert found["server"]["level"] == "warning", "nobody has named one"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_device_that_is_not_there_lists_those_that_are(
     microphone: rig.Microphone, backend: str
 ) -> None:
