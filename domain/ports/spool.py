@@ -39,14 +39,14 @@ class SpoolDescription:
     """When position 0 was captured, UTC."""
     name: str = ""
     """The name of the recording."""
-    room: str = ""
-    """The room of the session; empty if there is none."""
     server: str = ""
     """The address of the server that the sound is meant for."""
     rtp_timestamp: int = 0
     """The timestamp of the Opus frame whose first input sample is position 0, less what an
     encoder's look-ahead is shorter than `restoring.LOOK_AHEAD`."""
     mode: RestoreMode = RestoreMode.LOST
+    room: str = ""
+    """The room of the session; empty if there is none."""
 
 
 class Spool(Protocol):

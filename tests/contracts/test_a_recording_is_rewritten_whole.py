@@ -21,6 +21,7 @@ from adapters.storage.folder.recovery import FolderRecovery
 from adapters.storage.folder.store import FolderStore
 from adapters.storage.folder.swap import Swap
 from domain.errors import CapturedInvalid, RecordingLive, RecordingUnknown, StorageFailed
+from domain.ports.catalogue import CatalogueQuery
 from domain.recording.ledger import RestoreMode, RestoreState, SampleKind
 from domain.recording.ranges import Range, RangeSet
 from domain.recording.restoring import Captured
@@ -296,6 +297,23 @@ def test_a_removed_recording_stays_removed(recorded: tuple[Folder, Samples]) -> 
         folder.restore(sound)
     with pytest.raises(RecordingUnknown):
         folder.catalogue.entry(SESSION)
+
+
+@pytest.mark.parametrize("was_live", [True, False])
+def test_a_restored_recording_is_in_the_room_of_its_session(
+    tmp_path: pathlib.Path, was_live: bool
+) -> None:
+    folder, sound = Folder(tmp_path, MONO, room="friday"), noise(MONO, 6000)
+    if was_live:
+        live = Live(sound)
+        live.begin(0)
+        live.run(6000, SampleKind.CONCEALED)
+        folder.record(live)
+    folder.restore(sound)
+    (entry,) = folder.catalogue.page(CatalogueQuery(room="Friday")).entries
+    assert entry.info.room == "friday"
+    assert folder.catalogue.ledger(SESSION)["room"] == "friday"
+    folder.close()
 
 
 def test_a_recording_is_rewritten_or_removed_by_one_at_a_time(

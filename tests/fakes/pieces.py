@@ -59,7 +59,9 @@ class FakeRewrite:
 def restore_key(session_id: str, audio_format: AudioFormat) -> RestoreKey:
     """Return a key with everything in it."""
     spool = SpoolInfo(2**32 - 1, audio_format, RestoreMode.ALL, OPENED)
-    return RestoreKey(session_id, "ab" * 32, "Küche \ud800", spool, RestoreMode.LOST, OPENED)
+    return RestoreKey(
+        session_id, "ab" * 32, "Küche \ud800", spool, RestoreMode.LOST, OPENED, "Küche"
+    )
 
 
 def random_sound(length: int, audio_format: AudioFormat, seed: int = 1) -> Samples:

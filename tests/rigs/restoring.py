@@ -127,6 +127,7 @@ class Folder:
     options: PartOptions = field(default_factory=PartOptions)
     live_format: AudioFormat = MONO
     rtp_timestamp: int = 0
+    room: str = ""
 
     def __post_init__(self) -> None:
         self.catalogue = FolderCatalogue(str(self.path), make_decoder, rescan_s=0.0)
@@ -136,7 +137,7 @@ class Folder:
     @property
     def key(self) -> RestoreKey:
         return RestoreKey(
-            SESSION, "", "kitchen", SpoolInfo(0, self.spool, self.mode), self.mode, START
+            SESSION, "", "kitchen", SpoolInfo(0, self.spool, self.mode), self.mode, START, self.room
         )
 
     @property
@@ -152,6 +153,7 @@ class Folder:
             codec="opus",
             started_at=START,
             session_id=SESSION,
+            room=self.room,
             restore=self.mode,
         )
 

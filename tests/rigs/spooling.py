@@ -29,7 +29,13 @@ def description(
 ) -> SpoolDescription:
     started_at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
     return SpoolDescription(
-        spool_id, audio_format, started_at, "Anna", "http://localhost:8080", 4_000_000_000
+        spool_id,
+        audio_format,
+        started_at,
+        "Anna",
+        "http://localhost:8080",
+        4_000_000_000,
+        room="Küche",
     )
 
 

@@ -118,6 +118,8 @@ class PeaksMaker:
             try:
                 self._make(recording_id, self._closing.is_set)
             except Exception as error:
+                if self._closing.is_set():
+                    continue
                 why = f"the waveform cannot be made: {reason_of(error)}"
                 _log.warning("the peaks of %s cannot be made: %s", recording_id, reason_of(error))
             with self._lock:
@@ -165,7 +167,8 @@ def make_file(
                 audio_format.sample_rate_hz, audio_format.channels, part.length, identity, boot
             )
             write_all(descriptor, header.pack(), 0)
-        new.replace(path)
+        with contextlib.suppress(FileNotFoundError):  # a swap begins with what is left of others
+            new.replace(path)
         # whoever has removed the recording meanwhile must not find anything of it later
         if not any(map(os.path.lexists, (files.recording, files.part))):
             path.unlink(missing_ok=True)
