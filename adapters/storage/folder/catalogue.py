@@ -45,8 +45,8 @@ _RESCAN_S = 5.0
 _REST = 20
 """After a scan, the next one waits for this many times its duration."""
 _DELAY_S = 0.25
-_DESCRIBED = 50
-"""Ledgers that are read before a pause for other threads."""
+_DESCRIBED, _DESCRIBE_PAUSE_S = 10, 0.02
+"""Ledgers that are read before a pause for other threads, and the least pause."""
 _CLOSE_S = 1.0
 _log = logging.getLogger("gapless")
 
@@ -309,7 +309,7 @@ class FolderCatalogue:
         """Read the ledgers that no page has read yet: only they say the room of a recording."""
         after, took = "", 0.0
         with _harmless("described"):
-            while not self._closing.wait(max(PAUSE_S, took)):
+            while not self._closing.wait(max(_DESCRIBE_PAUSE_S, 3 * took)):
                 began = time.monotonic()
                 rows = self._index.undescribed(after=after, limit=_DESCRIBED)
                 if not rows:
