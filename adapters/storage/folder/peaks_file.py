@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import pathlib
@@ -49,6 +50,8 @@ _HEADER = struct.Struct("<8sHHIIIQ16s16s")
 _MAGIC = b"GLPEAKS\n"
 _GROWING, _COMPLETE = 0, 1
 _MAX_CHANNELS = 64
+_TOGETHER = 1 << 19
+"""Samples per channel that are measured at once."""
 MAX_BYTES = 1 << 36
 """A larger file is not one of Gapless."""
 _log = logging.getLogger("gapless")
@@ -202,11 +205,13 @@ class PartPeaks:
 
     def add(self, samples: Samples) -> None:
         """Add samples in the format of the part."""
-        if self._is_over:
-            return
-        made = self._pyramid.add(as_s16(samples, self._format.sample_format))
-        if made or self._header is None:
-            self._do(lambda descriptor: write_entries(descriptor, made))
+        for start in range(0, len(samples), _TOGETHER):  # all at once would take as much again
+            if self._is_over:
+                return
+            some = samples[start : start + _TOGETHER]
+            made = self._pyramid.add(as_s16(some, self._format.sample_format))
+            if made or self._header is None:
+                self._do(functools.partial(write_entries, made=made))
 
     def complete(self, length: int, sha256: str) -> None:
         """Note that the part is complete; drop the peaks if they are not of this sound."""
