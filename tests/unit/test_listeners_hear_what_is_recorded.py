@@ -10,7 +10,7 @@ import pytest
 
 from adapters.storage.memory import MemoryRecording, MemoryStore
 from domain.errors import ServerFull, SessionUnknown
-from domain.ports.storage import RecordingWriter
+from domain.ports.storage import InterruptedRecording, RecordingWriter, Recovery
 from domain.ports.tap import Heard, Missed, SoundTap, TapEnded, TapItem
 from domain.recording.effects import EndReason
 from domain.recording.ledger import RecordingInfo, SampleKind
@@ -243,6 +243,25 @@ def test_a_recording_that_nobody_finishes_ends_for_its_listeners() -> None:
     recorded.writer = None
     gc.collect()
     assert everything(tap) == [TapEnded(EndReason.FAILED)]
+
+
+def test_positions_go_on_in_a_recording_that_is_resumed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorded = Recorded()
+    info = RecordingInfo("id", "name", AudioFormat(RATE_HZ, 2), "pcmu", NOW, session_id="back")
+    writer = recorded.memory.create(info)
+    interrupted = InterruptedRecording(info, 500, NOW, None, 1, writer)
+    found = Recovery(busy=["another"], interrupted=[interrupted])
+    monkeypatch.setattr(recorded.memory, "recover", lambda resumable_since: found)
+    recovery = recorded.store.recover(resumable_since=NOW)
+    assert recovery.busy == ["another"]
+    (resumed,) = recovery.interrupted
+    tap = recorded.listen(session="back")
+    assert (tap.start.position, tap.start.channels) == (500, 2)
+    recorded.writer = resumed.writer
+    recorded.sound(160, channels=2)
+    assert np.array_equal(sound_of(everything(tap)), writer.samples)
 
 
 def test_there_are_only_so_many_listeners() -> None:
