@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Sequence, Set
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -14,8 +14,9 @@ from adapters.http.bodies import is_unicode
 from adapters.http.callers import CALLER, caller_of
 from adapters.http.nodes import is_from_node
 from adapters.http.routes import SECRET, Handler, Route, route_of
+from adapters.http.streams import ended_with_token
 from adapters.http.websockets import is_websocket, token_offered
-from domain.errors import GaplessError, NotAllowed, Unauthorized
+from domain.errors import NotAllowed, Unauthorized
 from domain.services.server.tokens import TokenService
 from domain.session.addresses import is_loopback
 from domain.session.grants import Grant
@@ -26,17 +27,6 @@ GRANT = web.RequestKey("grant", Grant)
 """What the signed token of a request allows, if it has one."""
 WRONG = web.RequestKey("wrong", str)
 """A bearer token that is wrong, and cannot be the secret of a session; may be empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recheck:
-    """Checks the token of a request again; without the request, which would hold itself."""
-
-    check: Callable[[web.Request, Route | None], Awaitable[None]]
-    route: Route | None
-
-
-RECHECK = web.RequestKey("recheck", Recheck)
 
 
 class Access:
@@ -98,7 +88,9 @@ class Access:
             await self._note_token(request)
         else:
             await self._check_bearer(request, route)
-            request[RECHECK] = Recheck(self._check_bearer, route)
+            if self._signed is not None:
+                async with ended_with_token(request, request.get(GRANT), self._signed):
+                    return await handler(request)
         return await handler(request)
 
     async def _note_token(self, request: web.Request) -> None:
@@ -187,18 +179,6 @@ class Access:
 def grant_of(request: web.Request) -> Grant | None:
     """Return what the signed token of a request allows; None if it has none."""
     return request.get(GRANT)
-
-
-async def is_still_allowed(request: web.Request) -> bool:
-    """Return whether the token of a request whose answer goes on is still good."""
-    recheck = request.get(RECHECK)
-    try:
-        if recheck is not None:
-            await recheck.check(request, recheck.route)
-    except GaplessError:
-        request.pop(WRONG, None)  # it was no guess
-        return False
-    return True
 
 
 def may_know(request: web.Request) -> bool:

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from adapters.events.dispatcher import EventDispatcher
+from adapters.http import streams
 from adapters.http.api import event_log, events, watchers
 from adapters.http.api.events import EventHandlers
 from adapters.http.api.hub import EventHub
@@ -259,7 +260,7 @@ async def test_a_watcher_needs_the_role_and_a_place() -> None:
 async def test_a_token_that_is_revoked_is_good_for_no_more_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events, "CHECK_S", 0.1)
+    monkeypatch.setattr(streams, "CHECK_S", 0.1)
     monkeypatch.setattr(events, "GONE_S", 0.1)
     signed = token_service()
     issued = await signed.issue(Grant(roles=frozenset({Role.WATCH})), expires_s=600)

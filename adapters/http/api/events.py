@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from aiohttp import web
 
-from adapters.http.access import is_still_allowed
 from adapters.http.api.event_json import EVENT_SCHEMAS, KINDS, LEVELS, MISSED, MISSED_SCHEMA
 from adapters.http.api.event_log import Logged, format_position, parse_position
 from adapters.http.api.hub import EventHub
@@ -36,8 +35,6 @@ STUCK_S = 20.0
 """A watcher that reads nothing for this long is cut off."""
 GONE_S = 1.0
 """How often it is checked whether a watcher to whom nothing is written is still there."""
-CHECK_S = 5.0
-"""How often it is checked whether the token of a watcher is still good."""
 RETRY_MS = 2000
 """When a client comes back, unless it knows better."""
 
@@ -177,19 +174,15 @@ class EventHandlers:
 async def _stream(
     request: web.Request, watcher: Watcher, begin: bytes, hub: EventHub
 ) -> web.StreamResponse:
-    """Write what comes to a watcher, until it goes, reads nothing, or may not watch any more."""
+    """Write what comes to a watcher, until it goes or reads nothing."""
     response = web.StreamResponse(headers=HEADERS)
     try:
         async with asyncio.timeout(STUCK_S):
             await response.prepare(request)
             await response.write(begin + _where(watcher, hub))
-        checked = written = time.monotonic()
+        written = time.monotonic()
         while True:
             chunk = await watcher.next(GONE_S)
-            if time.monotonic() - checked >= CHECK_S:
-                if not await is_still_allowed(request):
-                    break
-                checked = time.monotonic()
             if not chunk:
                 if watcher.is_ended or _is_gone(request):
                     break

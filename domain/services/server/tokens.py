@@ -79,6 +79,16 @@ class TokenService:
             raise Unauthorized(_REVOKED)
         return grant
 
+    async def is_valid(self, grant: Grant) -> bool:
+        """Return whether a token that was let in has neither expired nor been revoked since.
+
+        Raises `StorageFailed`.
+        """
+        if not grant.is_valid(now=self._now()):
+            return False
+        known = await self._register.find(grant.id) if grant.id else None
+        return known is None or known.revoked_at is None
+
     async def issue(self, wanted: Grant, *, expires_s: float | None) -> Issued:
         """Issue a token; its id and times are set here.
 
