@@ -88,7 +88,7 @@ class Access:
             await self._note_token(request)
         else:
             await self._check_bearer(request, route)
-            if self._signed is not None:
+            if self._signed is not None and not (route is not None and route.resumes):
                 async with ended_with_token(request, request.get(GRANT), self._signed):
                     return await handler(request)
         return await handler(request)
@@ -158,7 +158,11 @@ class Access:
         if found is not None:
             request[CALLER] = replace(caller_of(request), token=found.name)
             return found.roles
-        grant = await self._signed.grant_of(bearer) if bearer and self._signed else None
+        if not bearer or self._signed is None:
+            return None
+        route = route_of(request)
+        may_be_over = route is not None and route.resumes
+        grant = await self._signed.grant_of(bearer, may_be_over=may_be_over)
         if grant is None:
             return None
         request[CALLER] = replace(caller_of(request), token=grant.label)

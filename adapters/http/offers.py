@@ -39,7 +39,7 @@ class OfferHandlers:
 
     def routes(self) -> Sequence[Route]:
         return [
-            Route("POST", "/offer", self._offer, Role.PUBLISH, JSON, _key_of_offer),
+            Route("POST", "/offer", self._offer, Role.PUBLISH, JSON, _key_of_offer, resumes=True),
             Route(
                 "POST", "/ice-candidate", self._ice_candidate, Role.ADMIN, JSON,
                 _key_of_candidate, allows_secret=True,
@@ -62,7 +62,8 @@ class OfferHandlers:
             request, name=check_name(name), room=check_room(body.get("room"))
         )
         spool = _spool_in(body)
-        # a session that exists opens by its own secret: a token that was used may resume it
+        # a session that exists opens by its own secret: with it, a token that was used, or has
+        # expired since, may still resume it
         async with self._tokens.opening(grant if resume is None else None, sdp):
             accepted = await self._service.offer(
                 sdp, name=name, room=room, resume=resume, spool=spool, caller=caller_of(request)

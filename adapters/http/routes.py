@@ -45,6 +45,10 @@ class Route:
     """
     nodes_only: bool = False
     """Whether only other nodes of the server may ask. To all others, the path does not exist."""
+    resumes: bool = False
+    """Whether a request may name its session by the secret. A token that has expired since is then
+    enough: its handler lets it open no new session.
+    """
     is_upload: bool = False
     """Whether the body may be long: its handler limits it, and it is forwarded as it arrives."""
     is_streamed: bool = False

@@ -38,10 +38,15 @@ class WhipHandlers:
         return [
             Route("POST", "/whip", self._publish, publish, SDP, _key_of_offer),
             Route("GET", "/whip", _no_content, publish),
-            Route("PATCH", session, self._patch, publish, sdpfrag.CONTENT_TYPE, _key_in_path),
-            Route("DELETE", session, self._delete, publish, session_key=_key_in_path),
-            Route("GET", session, self._get, publish, session_key=_key_in_path),
-        ]
+            Route(
+                "PATCH", session, self._patch, publish, sdpfrag.CONTENT_TYPE, _key_in_path,
+                resumes=True,
+            ),
+            Route(
+                "DELETE", session, self._delete, publish, session_key=_key_in_path, resumes=True
+            ),
+            Route("GET", session, self._get, publish, session_key=_key_in_path, resumes=True),
+        ]  # fmt: skip
 
     async def _publish(self, request: web.Request) -> web.StreamResponse:
         """Open a session (§ 4.2); ``?name=&room=`` may name the recording and its room."""

@@ -289,6 +289,28 @@ async def test_a_used_token_resumes_by_the_secret_of_a_session(tmp_path: pathlib
         assert (await server.send("GET", "/whip", token))[0] == 204
 
 
+async def test_a_session_goes_on_by_its_secret_when_its_token_has_expired(
+    tmp_path: pathlib.Path,
+) -> None:
+    clock = FakeClock()
+    async with node(tmp_path, clock=clock) as server:
+        issued = await server.issue(expires_s=60)
+        token = issued["token"]
+        assert await server.offer(token) == 200
+        clock.advance(61)
+        assert await server.offer(token, sdp="v=1", resume="secret") == 200
+        # it opens nothing new, neither here nor by WHIP, and nothing else
+        assert await server.offer(token, sdp="v=2") == 401
+        assert (await server.send("POST", "/whip", token, data="v=0", headers=SDP))[0] == 401
+        assert (await server.send("GET", "/whip", token))[0] == 401
+        assert (await server.send("GET", "/whip/unknown", token))[0] == 404
+        assert server.sessions.offers == [("v=0", ""), ("v=1", "")]
+        # but a revoked one is refused
+        await server.send("DELETE", f"/api/tokens/{issued['id']}")
+        assert await server.offer(token, sdp="v=3", resume="secret") == 401
+        assert (await server.send("GET", "/whip/unknown", token))[0] == 401
+
+
 async def test_an_answer_that_was_lost_is_given_again(tmp_path: pathlib.Path) -> None:
     clock = FakeClock()
     async with node(tmp_path, clock=clock) as server:

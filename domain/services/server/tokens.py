@@ -57,10 +57,11 @@ class TokenService:
         self._opened: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """Tokens that have opened their session here lately: with which offer, and when."""
 
-    async def grant_of(self, text: str) -> Grant | None:
+    async def grant_of(self, text: str, *, may_be_over: bool = False) -> Grant | None:
         """Return what a token allows; None if it is not authentic.
 
-        Raises `Unauthorized` if it is, but has expired, or is revoked. Raises `StorageFailed`.
+        Raises `Unauthorized` if it is, but is revoked, or has expired unless it `may_be_over`.
+        Raises `StorageFailed`.
         """
         if self._secret is None and self._signer.needs_secret(text):
             self._secret = await self._register.secret()
@@ -70,7 +71,7 @@ class TokenService:
         grant = signed.grant
         if not signed.is_own and grant.expires_at is None:
             return None
-        if not grant.is_valid(now=self._now()):
+        if not (may_be_over or grant.is_valid(now=self._now())):
             raise Unauthorized(_EXPIRED)
         known = await self._register.find(grant.id) if grant.id else None
         if signed.is_own and known is None:
@@ -122,8 +123,11 @@ class TokenService:
 
         If the block fails, the token has opened nothing. If it is cancelled, the session may still
         be opened: its answer is made in the background. The same offer may be sent again: the
-        sessions answer it with the same session. Raises `NotAllowed` or `StorageFailed`.
+        sessions answer it with the same session. Raises `Unauthorized`, `NotAllowed` or
+        `StorageFailed`.
         """
+        if grant is not None and not grant.is_valid(now=self._now()):
+            raise Unauthorized(_EXPIRED)
         if grant is None or not grant.once:
             yield
             return
