@@ -27,6 +27,7 @@ from domain.ports.signaling import Answer, ClientConnection, ClientTransport, Si
 from domain.rtp.packetizer import RTP_RATE_HZ, Packetizer
 from domain.services.client.diagnosis import (
     Finding,
+    Level,
     Listener,
     PathMeasured,
     judge_length,
@@ -239,7 +240,7 @@ class ServerExamination:
     async def _clean_up(self, answer: Answer) -> AsyncIterator[Finding]:
         """Check the recording by the API, and remove it; say what this token may do."""
         stays = f"the recording {self._name} of {self._seconds:g} s stays on the server"
-        advice = "remove it with an administrator's token: `gapless recordings delete`"
+        advice = "remove it with an administrator's token: gapless recordings delete"
         try:
             page = await self._api.get("/api/recordings", name=self._name)
             (entry,) = (one for one in page["recordings"] if one["session"] == answer.session_id)
@@ -252,12 +253,14 @@ class ServerExamination:
             yield warning("recording", "the server does not list it", "look at its log")
             yield warning("removal", stays, advice)
             return
-        yield judge_length(self._seconds, listed_s)
+        listed = judge_length(self._seconds, listed_s)
+        if listed.level is not Level.OK:  # the answer to the end of the session was another one
+            yield listed
         try:
             await self._api.delete(f"/api/recordings/{quote(recording_id, safe='')}")
         except (ServerRefused, ServerUnreachable) as error:
             yield ok("token", "may publish, and see recordings")
-            yield warning("removal", f"{stays}: {error}", advice)
+            yield warning("removal", f"{stays}: {error}", f"{advice} {recording_id}")
             return
         yield ok("token", "may publish, see recordings and delete them")
         yield ok("removal", "the test recording is gone")

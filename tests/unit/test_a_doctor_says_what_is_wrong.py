@@ -279,6 +279,7 @@ async def test_what_the_token_may_not_remove_stays_and_is_named() -> None:
     found = await ask(api, Signaling())
     assert levels(found)["removal"] is WARNING
     assert "stays on the server" in found[-1].what
+    assert found[-1].advice.endswith("gapless recordings delete one/two")
     found = await ask(Api(**{"/api/recordings": REFUSED}), Signaling())
     assert levels(found)["removal"] is WARNING
     assert levels(found)["token"] is OK
@@ -297,6 +298,12 @@ async def test_a_recording_of_another_length_is_a_problem() -> None:
     signaling = Signaling()
     signaling.recorded_s = 0.05
     assert levels(await ask(Api(), signaling))["recording"] is PROBLEM
+
+
+async def test_a_recording_that_is_listed_with_another_length_is_a_problem() -> None:
+    entry = {"id": "one", "session": "session", "seconds": 9.0}
+    found = await ask(Api(**{"/api/recordings": {"recordings": [entry]}}), Signaling())
+    assert [one.level for one in found if one.check == "recording"] == [OK, PROBLEM]
 
 
 async def test_whatever_keeps_from_streaming_is_a_problem() -> None:
