@@ -86,7 +86,10 @@ class AvEncoder:
         self._target, codec, container, bitrate = _target(file_format, audio_format)
         self._output = _Output()
         self._position = 0
-        self._container = av.open(self._output, "w", format=container)
+        # without the option each packet would be a call of `write`, which needs the GIL
+        self._container = av.open(
+            self._output, "w", format=container, container_options={"flush_packets": "0"}
+        )
         layout = _layout(self._target.channels)
         stream: Any = self._container.add_stream(codec, rate=self._target.sample_rate_hz)
         stream.layout = layout

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from adapters.http.api.audio import AudioHandlers
+from adapters.http.connections import HttpConnection
 from adapters.storage.converting import begin_file
 from domain.errors import InputUnreadable
 from domain.ports.conversion import FileEncoder, FileFormat
@@ -246,6 +247,35 @@ async def test_a_conversion_ends_when_its_client_goes(wav_rig: Rig) -> None:
             response.close()
         assert await asyncio.to_thread(gate.closed.wait, 10)
     assert gate.steps < 60  # of 120
+
+
+async def test_a_client_that_goes_before_the_first_byte_is_no_fault(
+    wav_rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await long_recording(wav_rig)
+    begun, may_go_on, gone = threading.Event(), threading.Event(), asyncio.Event()
+    original = HttpConnection.connection_lost
+
+    def lose(connection: HttpConnection, error: BaseException | None) -> None:
+        original(connection, error)
+        gone.set()
+
+    def begin(*arguments: Any) -> FileEncoder:
+        begun.set()
+        assert may_go_on.wait(20)
+        return begin_file(*arguments)
+
+    async with api_of(handlers(wav_rig, begin=begin, at_once=1)) as api:
+        monkeypatch.setattr(HttpConnection, "connection_lost", lose)
+        asking = asyncio.create_task(api.get(f"{AUDIO}?format=mp3"))
+        assert await asyncio.to_thread(begun.wait, 10)
+        asking.cancel()
+        async with asyncio.timeout(10):
+            await gone.wait()
+            may_go_on.set()
+            while (await api.get(f"{AUDIO}?format=flac")).status != 200:
+                await asyncio.sleep(0.02)
+    assert "failed" not in caplog.text
 
 
 async def test_a_conversion_that_fails_does_not_look_whole(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
@@ -24,9 +25,14 @@ CHUNK_BYTES = 128 * 1024
 """Bytes that are read and sent at a time."""
 STEP_S = 0.5
 """Sound that is converted at a time."""
+REST = 1.0
+"""How long a conversion rests after a step, as a multiple of the time that the step took. The work
+goes on without the GIL for the most part, but not all of it."""
+MAX_REST_S = 0.1
 MAX_DOWNLOADS = 100
 """Recordings that are sent at a time: each takes a descriptor for each of its parts."""
-THREADS = 4
+THREADS = 2
+"""Reads at a time: what is read is sent by the event loop, which has other work."""
 _MEDIA_TYPES = {
     FileFormat.WAV: "audio/wav",
     FileFormat.OPUS: "audio/ogg",
@@ -118,10 +124,10 @@ class AudioHandlers:
         If one cannot be made, the connection is cut off, so that the client does not take what it
         has got for the whole.
         """
-        await response.prepare(request)
-        if request.method == hdrs.METH_HEAD:
-            return response
         try:
+            await response.prepare(request)
+            if request.method == hdrs.METH_HEAD:
+                return response
             while (piece := await _run(executor, lambda: next(pieces, None))) is not None:
                 await response.write(piece)
             await response.write_eof()
@@ -158,10 +164,14 @@ def _pieces_of(opened: OpenedRecording, part: ByteRange) -> Iterator[bytes]:
 
 
 def _converted(opened: OpenedRecording, encoder: FileEncoder) -> Iterator[bytes]:
-    """Convert all sound. Raises `InputUnreadable` or `OSError`."""
+    """Convert all sound, and rest after each step. Raises `InputUnreadable` or `OSError`."""
+    began = time.monotonic()
     for samples in opened.blocks(round(STEP_S * opened.entry.info.format.sample_rate_hz)):
-        if piece := encoder.encode(samples):
+        piece = encoder.encode(samples)
+        time.sleep(min(REST * (time.monotonic() - began), MAX_REST_S))
+        if piece:
             yield piece
+        began = time.monotonic()
     yield encoder.finish()
 
 

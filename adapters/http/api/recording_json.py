@@ -13,7 +13,8 @@ from domain.ports.catalogue import CatalogueEntry, CataloguePage, CatalogueQuery
 from domain.recording.ledger import RestoreMode, SampleKind, describe, timestamp
 from domain.recording.naming import client_name_in
 
-MAX_LIMIT = 500
+MAX_LIMIT = 200
+"""Recordings of a page: 110 kB."""
 MAX_TEXT = 200
 """Characters of a text to search for."""
 _DIGITS = re.compile(r"[0-9]{1,6}", re.ASCII)

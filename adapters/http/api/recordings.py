@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,10 +89,11 @@ class RecordingHandlers:
             response.content_type = "application/json"
             response.charset = "utf-8"
             response.content_length = sum(map(len, pieces))
-            await response.prepare(request)
-            if request.method != "HEAD":
-                for piece in pieces:
-                    await response.write(piece)
+            with contextlib.suppress(ConnectionError):  # the client has gone
+                await response.prepare(request)
+                if request.method != "HEAD":
+                    for piece in pieces:
+                        await response.write(piece)
             return response
 
     async def _call(self, call: Callable[[], _T]) -> _T:
