@@ -68,6 +68,10 @@ bench: $(VENV)/dev ## Measure fidelity, reconnection, performance and restoring;
 	$(BIN)/python -m benchmarks.performance
 	$(BIN)/python -m benchmarks.restoring --write
 
+.PHONY: api-page
+api-page: $(VENV)/dev ## Write docs/api.md from what the routes of the API say of themselves
+	$(BIN)/python -m tests.rigs.api_page
+
 .PHONY: lint
 lint: $(VENV)/dev ## Check style
 	$(BIN)/ruff format --check $(SOURCES)

@@ -16,7 +16,7 @@ OPENAPI = "3.1.0"
 API_VERSION = "1"
 """Of the API, not of the program: strangers do not learn which faults that has."""
 _IN_PATH = re.compile(r"\{(\w+)\}")
-_COMMON_PROBLEMS = (401, 403, 429, 503)
+COMMON_PROBLEMS = (401, 403, 429, 503)
 _DESCRIPTION = (
     "Everything a Gapless server knows. Times are UTC (RFC 3339), positions are samples per "
     "channel from the beginning of a recording. A request has a bearer token with the role that "
@@ -105,7 +105,7 @@ def _responses(route: Route, operation: Operation, components: dict[str, Any]) -
         responses[str(status)] = {"description": content.text or operation.summary}
         if content.schema is not None:
             responses[str(status)]["content"] = _content(content, components)
-    common = () if route.role is None else _COMMON_PROBLEMS
+    common = () if route.role is None else COMMON_PROBLEMS
     for status in sorted({*common, *operation.problems}):
         responses[str(status)] = {
             "description": "Refused, with the reason.",

@@ -149,13 +149,7 @@ class RestoreService:
                 self.session_ended(session_id)
 
     async def begin(
-        self,
-        *,
-        session_id: str,
-        resume_digest: str,
-        name: str,
-        room: str = "",
-        spool: SpoolInfo,
+        self, *, session_id: str, resume_digest: str, name: str, room: str = "", spool: SpoolInfo
     ) -> None:
         """Prepare to restore the recording of a session, if client and server want that.
 
@@ -163,8 +157,8 @@ class RestoreService:
         """
         mode = agreed(self._mode, spool.mode)
         if self._store is not None and mode is not RestoreMode.OFF:
-            opened_at = self._clock.utc()
-            key = RestoreKey(session_id, resume_digest, name, spool, mode, opened_at, room)
+            at = self._clock.utc()
+            key = RestoreKey(session_id, resume_digest, name, spool, mode, at, room)
             try:
                 self._keep(await self._store.begin(key))
                 return
