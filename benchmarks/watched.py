@@ -60,6 +60,10 @@ def copy_recordings(folder: pathlib.Path, count: int) -> None:
         path.unlink()
 
 
+def names_of_ledgers(folder: pathlib.Path) -> set[str]:
+    return {path.name for path in folder.glob("*.json")}
+
+
 class Watching:
     """All who watch one server."""
 
@@ -149,7 +153,7 @@ async def run(streams: int, recordings: int, *, with_watchers: bool) -> Seen:
         folder = pathlib.Path(name)
         with probed(folder) as (recorder, url, _):
             await fill(recorder, url, folder, recordings)
-        before = {path.name for path in folder.glob("*.json")}
+        before = names_of_ledgers(folder)
         with (
             probed(folder) as (recorder, url, figures),
             generating(url, streams, 2 * WARM_UP_S + WINDOW_S) as generator,
@@ -166,9 +170,8 @@ async def run(streams: int, recordings: int, *, with_watchers: bool) -> Seen:
             packets = (await asyncio.to_thread(generator.read_json, "sent"))["sent"]
             await asyncio.to_thread(generator.line, "ended")
         seen.lags_ms = [lag * 1000 for at, lag in figures["lags"] if began <= at <= ended]
-        for path in folder.glob("*.json"):
-            if path.name in before:
-                path.unlink()
+        for ledger in before:
+            (folder / ledger).unlink()
         seen.whole = are_whole("Gapless", str(folder), streams, packets)
     return seen
 

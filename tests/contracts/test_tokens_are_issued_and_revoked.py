@@ -21,12 +21,14 @@ from adapters.http.access import GRANT
 from adapters.http.api.problems import PROBLEM
 from adapters.http.api.tokens import INVITATION, NEW_TOKEN, TOKEN_PAGE, TokenHandlers
 from adapters.http.offers import granted
+from adapters.http.tls import TlsFiles
 from adapters.tokens.register import REGISTER, FileTokens
 from domain.errors import OfferRepeated, StorageFailed, StorageFull, Unauthorized
 from domain.session.grants import Grant
 from domain.session.roles import ALL_ROLES, Role
 from tests.fakes.http import FakeSessions, http_server, token_service
 from tests.fakes.time import FakeClock
+from tests.rigs.tls import self_signed
 from tests.rigs.tokens import SECRET, sign
 
 ADMIN = "the administrator's token"
@@ -382,6 +384,15 @@ async def test_an_invitation_is_a_link_to_where_the_server_was_found(
         assert (await server.send("GET", "/api/tokens", token))[0] == 403
         await server.send("DELETE", f"/api/tokens/{found['id']}")
         assert await server.offer(token) == 401
+
+
+async def test_an_invitation_of_a_server_with_a_certificate_is_https(
+    tmp_path: pathlib.Path,
+) -> None:
+    async with node(tmp_path, tls=TlsFiles(*self_signed(tmp_path))) as server:
+        answer = await server.send("POST", "/api/invitations", json={}, ssl=False)
+        assert answer[1]["url"].startswith(f"{server.url}/#token=")
+        assert server.url.startswith("https://")
 
 
 @pytest.mark.parametrize("host", ["a b", "user@host", "host/path", "<b>", "a:b", "a" * 300, "é"])

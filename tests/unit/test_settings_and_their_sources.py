@@ -149,6 +149,23 @@ def test_beyond_loopback_a_token_cannot_be_guessed(weak: str, tmp_path: pathlib.
     assert server(line={"token": weak, "admin_token": "x"}).token == weak  # loopback
 
 
+@pytest.mark.parametrize("weak", ["", "s", STRONG[:31], "a" * 100, "abcdefg" * 9])
+def test_a_secret_that_signs_tokens_is_long_everywhere(weak: str) -> None:
+    for given in ({"line": {"token_secret": weak}}, {"env": {"GAPLESS_TOKEN_SECRET": weak}}):
+        with pytest.raises(SettingInvalid, match="at least 32 characters") as caught:
+            server(**given)  # type: ignore[arg-type]
+        assert len(weak) < 2 or weak not in str(caught.value)
+    strong = STRONG * 2
+    assert server(line={"token_secret": strong}).token_secret == strong
+    assert strong not in repr(server(line={"token_secret": strong}))
+
+
+@pytest.mark.parametrize("name", ["token", "token_secret", "token_keys"])
+def test_each_kind_of_token_is_enough_beyond_loopback(name: str) -> None:
+    assert server(line={"host": "0.0.0.0", name: STRONG * 2}).needs_token
+    assert not server().needs_token
+
+
 def test_ice_servers_come_as_text_as_json_and_as_tables(tmp_path: pathlib.Path) -> None:
     stun = IceServer("stun:a:3478")
     turn = IceServer("turn:b", "u", "c")
