@@ -41,6 +41,8 @@ _log = logging.getLogger("gapless")
 
 
 _TROUBLE = (
+    AlarmEnded,
+    AlarmRaised,
     ClockFoundWrong,
     EventsDropped,
     RecordingBusy,

@@ -50,6 +50,7 @@ def meter(rms_dbfs: float, peak_dbfs: float) -> str:
 _TROUBLE = (
     EventsDropped,
     LiveRecordingEnded,
+    MessageReceived,
     MicrophoneLost,
     MicrophoneNotReopened,
     MicrophoneReturned,
@@ -59,7 +60,7 @@ _TROUBLE = (
     StreamInterrupted,
     StreamResumed,
 )
-"""The events of which a quiet client tells."""
+"""The events of which a quiet client tells; a message is for whoever speaks."""
 
 
 class StreamView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import subprocess
@@ -12,13 +13,22 @@ from click.testing import CliRunner
 
 from domain.events.client import (
     CaptureStarted,
+    MessageReceived,
     MicrophoneLost,
     RetryScheduled,
     SoundSent,
     StreamConnected,
     StreamEnded,
 )
-from domain.events.server import RecordingFailed, ServerStarted, SessionOpened, StorageDelayed
+from domain.events.server import (
+    AlarmRaised,
+    RecordingFailed,
+    ServerStarted,
+    SessionOpened,
+    StorageDelayed,
+)
+from domain.session.alarm_kinds import AlarmKind, AlarmLevel
+from domain.session.alarms import Alarm
 from domain.session.caller import UNKNOWN
 from domain.sound.levels import Levels
 from entrypoints.cli import main
@@ -27,18 +37,27 @@ from entrypoints.server_view import ServerView
 from entrypoints.settings import ServerSettings
 from entrypoints.stream_view import StreamView
 
+ALARM = Alarm(
+    id="disk", kind=AlarmKind.DISK, level=AlarmLevel.WARNING, session_id=None, track=None,
+    since=datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC), text="the disk is full in an hour",
+)  # fmt: skip
+
 
 def test_a_quiet_server_tells_of_trouble_only(capsys: pytest.CaptureFixture[str]) -> None:
     view = ServerView(is_quiet=ServerSettings(quiet=True).quiet)
     for event in (
         ServerStarted("http://127.0.0.1:1", 1),
         SessionOpened("id", "Ana", UNKNOWN),
+        AlarmRaised(ALARM),
         StorageDelayed("the disk is full"),
         RecordingFailed("id", 1, OSError("broken")),
     ):
         view.handle(event)
     said = capsys.readouterr()
-    assert said.out == "recordings wait for the disk: the disk is full\n"
+    assert said.out.splitlines() == [
+        "alarm the disk is full in an hour",
+        "recordings wait for the disk: the disk is full",
+    ]
     assert said.err == "id  failed: broken\n"
 
 
@@ -50,6 +69,7 @@ def test_a_quiet_client_tells_of_trouble_only(capsys: pytest.CaptureFixture[str]
         SoundSent(1.0, Levels(-3, -9, clipped=False), 0.0),
         RetryScheduled("no server", 1.0),
         MicrophoneLost("unplugged"),
+        MessageReceived("please come closer"),
         StreamEnded(5.0, 0.5, 5.0),
     ):
         view.handle(event)
@@ -57,6 +77,7 @@ def test_a_quiet_client_tells_of_trouble_only(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.splitlines() == [
         "no server; trying again in 1.0 s",
         "unplugged; silent until it is back",
+        "message: please come closer",
         "0.5 s were lost at the device and are silent",
     ]
 
