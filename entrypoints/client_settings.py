@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import parse_qs
 
 from domain.errors import SettingInvalid
 from domain.session.fingerprints import parse_fingerprint
@@ -18,7 +19,9 @@ USERS_STATE = OptionalFolder()
 class ClientSettings:
     """Settings of `gapless stream`."""
 
-    server: str = setting("http://127.0.0.1:8080", "Address of the server.")
+    server: str = setting(
+        "http://127.0.0.1:8080", "Address of the server, or the link of an invitation."
+    )
     capture: str = setting(
         "sounddevice",
         "Where the sound comes from.",
@@ -82,6 +85,7 @@ class ClientSettings:
     def __post_init__(self) -> None:
         check_limits(self)
         check_turn_credentials(self.ice_servers)
+        self._take_token_of_link()
         if not self.server.startswith(("http://", "https://")):
             raise SettingInvalid("server", f"{self.server!r} is not an http:// or https:// address")
         try:
@@ -97,6 +101,21 @@ class ClientSettings:
                 raise SettingInvalid("fingerprint", f"{self.server} has no certificate: use https")
         if self.capture == "file" and not self.input:
             raise SettingInvalid("input", "--capture file needs a file to stream")
+
+    def _take_token_of_link(self) -> None:
+        """Take the token out of an invitation, ``https://SERVER/#token=…``, in place of a URL."""
+        address, _, fragment = self.server.partition("#")
+        if not fragment:
+            return
+        tokens = parse_qs(fragment).get("token", [])
+        if len(tokens) != 1:
+            raise SettingInvalid(
+                "server", "has no token behind the #, as the link of an invitation"
+            )
+        if self.token not in (None, tokens[0]):
+            raise SettingInvalid("server", "has a token in its link, and --token is another one")
+        object.__setattr__(self, "server", address)
+        object.__setattr__(self, "token", tokens[0])
 
     @property
     def pinned(self) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -254,3 +255,26 @@ def test_the_folder_of_spools_is_that_of_the_user(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     assert spool_folder(ClientSettings(spool=OptionalFolder(spool))) == folder
+
+
+def test_the_link_of_an_invitation_is_a_server_and_a_token() -> None:
+    settings = ClientSettings(server="https://recorder.example.org/#token=abc.def-_")
+    assert (settings.server, settings.token) == ("https://recorder.example.org/", "abc.def-_")
+    assert "abc" not in repr(settings)
+    assert dataclasses.replace(settings, name="Ana").token == "abc.def-_"
+
+
+@pytest.mark.parametrize(
+    ("server", "token"),
+    [("https://a/", None), ("https://a/#token=one", "one"), ("https://a", "one")],
+)
+def test_a_token_beside_a_link_has_to_be_the_same(server: str, token: str | None) -> None:
+    assert ClientSettings(server=server, token=token).token == token
+
+
+@pytest.mark.parametrize("fragment", ["x", "token=", "token=a&token=b", "other=a"])
+def test_a_link_needs_its_token(fragment: str) -> None:
+    with pytest.raises(SettingInvalid, match="no token behind the #"):
+        ClientSettings(server=f"https://recorder.example.org/#{fragment}")
+    with pytest.raises(SettingInvalid, match="--token is another one"):
+        ClientSettings(server="https://recorder.example.org/#token=one", token="two")
