@@ -14,6 +14,7 @@ import pytest
 
 from tests.rigs.processes import Process, Server, environment, gapless, serving, worker_of
 
+pytestmark = pytest.mark.timeout(180)  # it runs a dozen commands
 WORKERS = 2
 STREAM = ("stream", "--capture", "tone", "--server")
 
@@ -67,6 +68,11 @@ def test_every_worker_lists_and_ends_all_sessions(tmp_path: pathlib.Path) -> Non
             assert {session["name"] for session in found["sessions"]} == {"one", "two"}
             assert {session["state"] for session in found["sessions"]} == {"recording"}
         assert {session["id"] for session in listed(server)} == ids
+        for client, name in ((one, "one"), (two, "two")):
+            (session,) = (item["id"] for item in found["sessions"] if item["name"] == name)
+            sent = command("message", session, f"hello {name}", "--server", server.url)
+            assert (sent.returncode, sent.stderr) == (0, "")
+            client.wait_for(f"message: hello {name}")
         ended = command("end", *ids, "--server", server.url)
         assert (ended.returncode, ended.stderr) == (0, "")
         assert asyncio.run(lists(server, 4)) == [{"sessions": [], "is_complete": True}] * 4
