@@ -27,13 +27,15 @@ PROCESSES := $(addprefix tests/integration/test_,nothing_is_lost.py other_client
 	restoring_survives_kills.py fine_sound_survives_losses.py demo.py \
 	capture_goes_on_without_a_server.py owed_spools_are_listed_sent_and_exported.py \
 	one_port_passes_nats.py udp_is_blocked.py a_service_manager_is_told.py \
-	the_service_is_sandboxed.py checks_go_to_nobody_else.py)
+	the_service_is_sandboxed.py checks_go_to_nobody_else.py a_session_is_transcribed.py \
+	the_guide_runs_as_written.py live_sound_is_listened_to.py waveforms_are_drawn.py \
+	tokens_hold_for_all_workers.py sessions_are_listed_and_ended.py events_of_all_workers.py)
 # tests of real devices, browsers and time: they wait most of the time, and nothing that computes may
 # hold them up
 REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \
 	$(addprefix tests/integration/test_,microphone.py browser_publishes.py browsers_stall.py \
 	client_is_stopped.py whip_publishers.py libraries_publish.py disk_trouble.py \
-	stalls_survive_a_kill.py a_self_signed_server_is_pinned.py a_doctor_examines_both_ends.py)
+	stalls_survive_a_kill.py browsers_play_recordings.py conversions_beside_a_session.py a_self_signed_server_is_pinned.py a_doctor_examines_both_ends.py)
 # and those that need the whole machine
 ALONE := tests/contracts/test_a_sound_server_keeps_its_microphone.py \
 	$(addprefix tests/integration/test_,network_comes_and_goes.py nothing_stays_behind.py \

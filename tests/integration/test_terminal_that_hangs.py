@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import urllib.request
 
 import pytest
 
+from tests.rigs.hosts import free_port
 from tests.rigs.processes import environment, gapless, read
 
 WAIT_S = 30.0
@@ -32,13 +32,6 @@ def full_pipe() -> tuple[int, int]:
             pass
     os.set_blocking(writing, True)
     return reading, writing
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until_healthy(url: str) -> None:
