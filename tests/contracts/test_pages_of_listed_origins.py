@@ -54,7 +54,7 @@ async def test_pages_may_ask_for_ranges_and_read_what_describes_them(
 ) -> None:
     rig = open_folder(tmp_path / "recordings")
     await rig.record(1)
-    handlers = [AudioHandlers(rig.catalogue, begin_file, max_conversions=1)]
+    handlers = [AudioHandlers(rig.catalogue, begin_file, max_conversions=2)]
     async with api_of(handlers, pages=[STUDIO]) as api:
         async with api.http.options(api.url + AUDIO, headers={"Origin": STUDIO}) as preflight:
             assert preflight.status == 200

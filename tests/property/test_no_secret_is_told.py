@@ -24,8 +24,8 @@ from domain.services.server.tokens import Issued
 from domain.session.caller import UNKNOWN, Caller
 from domain.session.grants import Grant
 from domain.session.roles import ALL_ROLES, Role, Token
+from entrypoints.server_view import ServerView
 from entrypoints.settings import ServerSettings
-from entrypoints.terminal import ServerView
 from tests.fakes.http import Accepted, FakeSessions, http_server, token_service
 from tests.rigs.tokens import SECRET, sign
 

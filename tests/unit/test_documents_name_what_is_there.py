@@ -23,6 +23,8 @@ FOREIGN = {
     "RTCRtpSender",
     # ctypes'
     "PyDLL",
+    # a subprotocol of WebSockets
+    "gapless.pcm",
     # HTTP headers and SDP
     "Location",
     "ETag",

@@ -252,7 +252,7 @@ def test_an_offer_that_is_being_answered_has_a_place_and_cannot_give_way() -> No
 
 def test_a_session_of_an_earlier_process_has_proved_itself() -> None:
     door = Door(max_sessions=1)
-    session = Session("old", "digest", "", 0, 30, SessionState.INTERRUPTED)
+    session = Session("old", "digest", "", 0, 30, state=SessionState.INTERRUPTED)
     door.admission.keep(session)
     with pytest.raises(ServerFull):
         door.come(ONE)

@@ -21,8 +21,8 @@ from entrypoints.options import settings_options
 from entrypoints.secret_files import MAX_BYTES
 from entrypoints.settings import ServerSettings
 
-SECRET = "Zm9vYmFyYmF6cXV4"
-TURN = '[{"urls": "turn:x", "username": "u", "credential": "Zm9vYmFyYmF6cXV4"}]'
+SECRET = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV5"
+TURN = '[{"urls": "turn:x", "username": "u", "credential": "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV5"}]'
 
 
 def server(
