@@ -94,22 +94,24 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except TooManyRequests as error:
         seconds = str(math.ceil(error.retry_after_s))
-        return _answer(request, STATUSES[TooManyRequests], str(error), {hdrs.RETRY_AFTER: seconds})
+        return answer_refusal(
+            request, STATUSES[TooManyRequests], str(error), {hdrs.RETRY_AFTER: seconds}
+        )
     except PeerError as error:
-        return _answer(
+        return answer_refusal(
             request, STATUSES.get(type(error), 400), str(error), _HEADERS.get(type(error), {})
         )
     except StorageFailed as error:
-        return _answer(request, 507, str(error), {})
+        return answer_refusal(request, 507, str(error), {})
     except web.HTTPException as error:
         headers = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
-        return _answer(request, error.status, error.text or error.reason, headers)
+        return answer_refusal(request, error.status, error.text or error.reason, headers)
     except Exception:
         # log the route: a path may hold a session's secret
         resource = request.match_info.route.resource
         where = resource.canonical if resource is not None else "a request"
         _log.exception("%s %s failed", request.method, where)
-        return _answer(request, 500, "internal error of the server; see its log", {})
+        return answer_refusal(request, 500, "internal error of the server; see its log", {})
 
 
 def refusal_of(status: int) -> Refusal:
@@ -120,9 +122,10 @@ def refusal_of(status: int) -> Refusal:
     return Refusal.FINAL if 400 <= status < 500 else Refusal.UNCLEAR
 
 
-def _answer(
+def answer_refusal(
     request: web.Request, status: int, text: str, headers: Mapping[str, str]
 ) -> web.Response:
+    """Answer an error, as a problem if the path belongs to the API."""
     if is_of_api(request.path):
         return problem(status, text, headers)
     return web.json_response({"error": text}, status=status, headers=headers)

@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 
 from adapters.http.access import WRONG
 from adapters.http.callers import CALLER
+from adapters.http.errors import answer_refusal
 from adapters.http.nodes import is_from_node
 from adapters.http.routes import SECRET, Handler, Route, route_of
 from domain.events.server import RequestRefused
@@ -61,7 +62,7 @@ class Refusals:
         guesses = self._guesses_of(request, route, response.status)
         wait_s = 0.0 if guesses is None else guesses.failed(network_of(caller.address), now=now)
         if wait_s and response.status >= 400:
-            response = _too_many(wait_s)
+            response = _too_many(request, wait_s)
         status = response.status if response.status >= 400 or guesses is None else 401
         is_of_session = route is not None and route.session_key is not None
         if status in _TOLD and (status != 404 or is_of_session):
@@ -121,17 +122,17 @@ class Refusals:
         self._wait()
 
 
-def _too_many(wait_s: float) -> web.Response:
+def _too_many(request: web.Request, wait_s: float) -> web.Response:
     seconds = math.ceil(wait_s)
     text = f"too many wrong tokens came from this address; try again in {seconds} s"
-    headers = {hdrs.RETRY_AFTER: str(seconds)}
-    return web.json_response({"error": text}, status=429, headers=headers)
+    return answer_refusal(request, 429, text, {hdrs.RETRY_AFTER: str(seconds)})
 
 
 def _reason_of(response: web.StreamResponse) -> str:
     """Return the reason in an answer of this server or of another node."""
     body = response.body if isinstance(response, web.Response) else None
     try:
-        return str(json.loads(body)["error"]) if isinstance(body, bytes) else ""
-    except (ValueError, KeyError, TypeError):
+        found = json.loads(body) if isinstance(body, bytes) else {}
+        return str(found.get("error") or found.get("detail") or "")
+    except (ValueError, AttributeError):
         return ""

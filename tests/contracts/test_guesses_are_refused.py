@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import tempfile
 from collections.abc import AsyncIterator
@@ -134,6 +135,19 @@ async def test_a_few_wrong_tokens_are_answered_and_further_ones_have_to_wait(
     assert (await requests.send("DELETE", "/sessions/other", "admin"))[0] == 204
 
 
+@pytest.mark.parametrize("path", ["/api/nothing", "/nothing"])
+async def test_whoever_has_to_wait_is_told_so_in_the_form_of_other_errors(path: str) -> None:
+    async with serving() as requests:
+        for _ in range(FREE_TOKENS + 5):
+            status, text, headers = await requests.send("GET", path, "guess")
+            if status == 429:
+                break
+        is_of_api = path.startswith("/api")
+        kind = "application/problem+json" if is_of_api else "application/json"
+        assert status == 429 and headers["Content-Type"].startswith(kind)
+        assert "too many wrong tokens" in json.loads(text)["detail" if is_of_api else "error"]
+
+
 async def test_a_wait_ends(requests: Requests) -> None:
     assert 429 in await requests.statuses(FREE_TOKENS + 5, "GET", "/whip", "guess")
     while (status := (await requests.send("GET", "/whip", "guess"))[0]) == 429:
@@ -239,6 +253,8 @@ async def test_refusals_are_told_without_what_is_secret(requests: Requests) -> N
         ("127.0.0.1", "", 401, "another request", 1),
     ]
     assert "a bearer token is needed" in requests.seen.events[0].reason
+    await requests.send("GET", "/api/nothing", address="192.0.2.2")
+    assert "a bearer token is needed" in requests.seen.events[-1].reason
     assert secret not in repr(requests.seen.events)
     assert not re.search("password|such/a|\x07", repr(requests.seen.events))
 

@@ -185,6 +185,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("tokens", {"role": "publish", "expires_s": 0}, "a token expires after"),
     ("tokens", {"role": "publish", "expires_s": 1e300}, "a token expires after"),
     ("tokens", {"role": "publish", "expires_s": True}, "expires_s has to be"),
+    ("tokens", {"role": "publish", "expires_s": 10**400}, "expires_s has to be"),
     ("tokens", {"role": "publish", "expires_s": "2d"}, "expires_s has to be"),
     ("tokens", {"role": "publish", "rom": "friday"}, "there is no field 'rom'"),
     ("invitations", {"role": "admin"}, "there is no field 'role'"),

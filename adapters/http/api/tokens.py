@@ -191,9 +191,13 @@ def _expires_s(body: Mapping[str, Any], default_s: float | None) -> float | None
     if value is None:
         return default_s
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
+    try:
+        seconds = float(value) if is_number else math.nan
+    except OverflowError:  # an integer may have more digits than a float can represent
+        seconds = math.inf
+    if not math.isfinite(seconds):
         raise GrantInvalid("expires_s has to be a number of seconds")
-    return float(value)
+    return seconds
 
 
 def _id(text: str) -> str:
