@@ -20,7 +20,7 @@ from domain.session.grants import Grant, roles_named
 from domain.session.roles import Role
 
 MAX_TOKEN_CHARACTERS = 4096
-"""More than a token of this server can have: one with the longest name and room has 3,700."""
+"""More than a token of this server can have: one with the longest name and room has 3,000."""
 ISSUER = "gapless"
 """`iss` of this server's own tokens: without it, a token is one of others that know the secret."""
 AUDIENCE = "gapless"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from domain.errors import GrantInvalid, NotAllowed
 from domain.session.roles import Role
-from domain.session.rooms import room_key
+from domain.session.rooms import read_room, room_key
 
 MAX_TEXT_CHARACTERS = 200
-"""Of a name, a room, and of what logs call the bearer."""
+"""Of a name, and of what logs call the bearer."""
 MAX_ID_CHARACTERS = 64
 MAX_EXPIRES_S = 10 * 366 * 86_400.0
 
@@ -49,7 +49,11 @@ class Grant:
         _check_text("id", self.id, MAX_ID_CHARACTERS)
         _check_text("sub", self.subject)
         _check_text("name", self.name)
-        _check_text("room", self.room)
+        # a room that nobody could name in an offer could not be read back from a journal, either
+        try:
+            read_room(self.room)
+        except ValueError as error:
+            raise GrantInvalid(str(error)) from error
         if self.name == "" or self.room == "":
             raise GrantInvalid("name and room must not be empty")
 

@@ -25,6 +25,7 @@ from domain.session.grants import (
     roles_named,
 )
 from domain.session.roles import Role
+from domain.session.rooms import MAX_ROOM_CHARACTERS
 
 INVITATION_S = 7 * 86_400.0
 """How long an invitation is valid, if nothing else is asked for."""
@@ -36,6 +37,7 @@ _NULLABLE_TEXT: Schema = {"type": ["string", "null"]}
 _NULLABLE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
 _EXPIRES: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_EXPIRES_S}
 _ASKED_NAME: Schema = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS}
+_ASKED_ROOM: Schema = {"type": "string", "maxLength": MAX_ROOM_CHARACTERS}
 _TOKEN_FIELDS: Mapping[str, Schema] = {
     "id": {"type": "string", "description": "By which it is revoked."},
     "sub": {"type": "string", "description": "What logs call its bearer."},
@@ -80,7 +82,7 @@ TOKEN_REQUEST = _object(
         "role": {"type": "string", "enum": _ROLES},
         "sub": {**_ASKED_NAME, "description": "What logs call its bearer; by default the name."},
         "name": _ASKED_NAME,
-        "room": _ASKED_NAME,
+        "room": _ASKED_ROOM,
         "once": {"type": "boolean"},
         "expires_s": _EXPIRES,
     },
@@ -88,7 +90,7 @@ TOKEN_REQUEST = _object(
 )
 INVITATION_REQUEST = _object(
     "InvitationRequest",
-    {"name": _ASKED_NAME, "room": _ASKED_NAME, "once": {"type": "boolean"}, "expires_s": _EXPIRES},
+    {"name": _ASKED_NAME, "room": _ASKED_ROOM, "once": {"type": "boolean"}, "expires_s": _EXPIRES},
     [],
 )
 INVITATION = _object(
