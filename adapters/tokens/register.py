@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import os
 import pathlib
 import secrets
@@ -42,6 +43,7 @@ CREATE TABLE IF NOT EXISTS tokens (
 """
 _COLUMNS = "id, roles, subject, name, room, once, issued_at, expires_at, revoked_at, used_at"
 _T = TypeVar("_T")
+_log = logging.getLogger("gapless")
 
 
 class FileTokens:
@@ -51,6 +53,10 @@ class FileTokens:
         self._path = None if folder is None else pathlib.Path(folder) / REGISTER
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="tokens")
         self._connection: sqlite3.Connection | None = None
+        self._file: object = None
+        """Which file the connection is to."""
+        self._told = ""
+        """The latest fault that the log has; empty once the register could be used again."""
 
     async def secret(self) -> bytes | None:
         return await self._read(_secret, None)
@@ -149,16 +155,30 @@ class FileTokens:
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, call)
         except (sqlite3.Error, OSError, ValueError, GrantInvalid) as error:
-            where = self._path or "memory"
-            raise StorageFailed(f"the tokens in {where} cannot be used: {error}") from error
+            if self._told != str(error):
+                self._told = str(error)
+                _log.warning("the tokens in %s cannot be used: %s", self._path or "memory", error)
+            # strangers get this answer, too: it does not say where the file is
+            raise StorageFailed(
+                "the tokens of this server cannot be used; its log says why"
+            ) from error
+        self._told = ""
+        return found
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Open the file, unless it is open; it is opened again after an error."""
+        """Open the file, unless it is open; it is opened again after an error.
+
+        If another file has taken its place, that one is opened: what was written to the old one
+        would be lost with this process, also that a token was revoked.
+        """
+        if self._connection is not None and self._file != _file_at(self._path):
+            self._disconnect()
         if self._connection is None:
             self._connection = _open(self._path)
+            self._file = _file_at(self._path)
         try:
             yield self._connection
         except sqlite3.Error:
@@ -169,6 +189,17 @@ class FileTokens:
         if self._connection is not None and self._path is not None:
             connection, self._connection = self._connection, None
             connection.close()
+
+
+def _file_at(path: pathlib.Path | None) -> object:
+    """Return what tells a file from others; None if there is none."""
+    if path is None:
+        return None
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _open(path: pathlib.Path | None) -> sqlite3.Connection:

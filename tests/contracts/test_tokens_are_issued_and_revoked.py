@@ -434,7 +434,7 @@ async def test_the_register_is_bounded_and_forgets_what_has_expired_long_ago(
 
 @pytest.mark.parametrize("kind", ["damaged", "of another program", "a folder", "a link"])
 async def test_a_register_that_cannot_be_read_lets_no_signed_token_in(
-    tmp_path: pathlib.Path, kind: str
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     path = tmp_path / REGISTER
     if kind == "damaged":
@@ -450,6 +450,8 @@ async def test_a_register_that_cannot_be_read_lets_no_signed_token_in(
         assert await server.offer(sign()) == 507
         status, answer = await server.send("POST", "/api/tokens", json={"role": "watch"})
         assert status == 507 and "cannot be used" in answer["detail"]
+        assert str(tmp_path) not in answer["detail"] and str(tmp_path) in caplog.text
+        assert caplog.text.count("cannot be used") == 1
         assert await server.offer(ADMIN) == 200
     assert not (tmp_path / "elsewhere").exists()
 
@@ -460,6 +462,27 @@ async def test_a_register_that_was_lost_revokes_what_it_knew(tmp_path: pathlib.P
     (tmp_path / REGISTER).unlink()
     async with node(tmp_path, secret=SECRET.encode()) as server:
         assert await server.offer(token) == 401
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_what_is_revoked_is_written_to_the_file_that_is_there(
+    tmp_path: pathlib.Path, is_deleted: bool
+) -> None:
+    """An operator has deleted the file, or put back a copy, while the server runs."""
+    register, path = FileTokens(str(tmp_path)), tmp_path / REGISTER
+    await register.add(grant(1), now=0)
+    copy = path.read_bytes()
+    await register.add(grant(2), now=0)
+    path.unlink()
+    if not is_deleted:
+        path.write_bytes(copy)
+        assert await register.find("id 2") is None
+    await register.revoke("id 1", now=50)
+    register.close()
+    afterwards = FileTokens(str(tmp_path))
+    found = await afterwards.find("id 1")
+    assert found is not None and found.revoked_at == 50
+    afterwards.close()
 
 
 async def test_a_register_in_memory_ends_with_its_server() -> None:
