@@ -16,7 +16,7 @@ from adapters.http.nodes import NodeClient, is_from_node
 from adapters.http.relaying import Relay, RelayedSocket, RelayedStream, forwarded
 from adapters.http.routes import SECRET, Handler, route_of
 from adapters.http.uploads import UPLOAD_S, chunks_of
-from adapters.http.websockets import is_websocket
+from adapters.http.websockets import is_websocket, token_offered
 from domain.errors import NodeUnavailable
 from domain.ports.placement import NewOffer, Node, Placement, SessionKey
 
@@ -104,6 +104,8 @@ class Forwarder:
                 if socket is not None:
                     return socket
                 # it was refused; as a usual request it is refused with the reason
+                if hdrs.AUTHORIZATION not in headers and (token := token_offered(request)):
+                    headers[hdrs.AUTHORIZATION] = f"Bearer {token}"
             return await RelayedStream.open(self._nodes.to(node), request, headers)
         except (aiohttp.ClientError, OSError) as error:
             raise NodeUnavailable("a worker of this server is being restarted") from error

@@ -18,9 +18,13 @@ def is_websocket(request: web.Request) -> bool:
 
 
 def protocols_offered(request: web.Request) -> list[str]:
-    """Return the subprotocols that the client offers, tokens included."""
-    lines = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())
-    return [item.strip() for line in lines for item in line.split(",") if item.strip()]
+    """Return the subprotocols that the client offers, tokens included.
+
+    Like aiohttp, it reads the first line of the header only. aiohttp logs what is offered if it can
+    choose none of that: a route has to refuse such a request before, since a token may be in it.
+    """
+    line = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "")
+    return [item.strip() for item in line.split(",") if item.strip()]
 
 
 def token_offered(request: web.Request) -> str:
@@ -28,8 +32,3 @@ def token_offered(request: web.Request) -> str:
     found = (item for item in protocols_offered(request) if item.startswith(_BEARER))
     token = next(found, "").removeprefix(_BEARER)
     return token if is_unicode(token) else ""
-
-
-def is_token(protocol: str) -> bool:
-    """Return whether a subprotocol shows a token, and is not to be repeated."""
-    return protocol.startswith(_BEARER)

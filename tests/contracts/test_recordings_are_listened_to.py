@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from multidict import CIMultiDict
 
 from adapters.http import connections, listener
 from adapters.http.api import tap as tap_module
@@ -258,6 +259,33 @@ async def test_listeners_need_the_role_to_watch() -> None:
             assert answer.status == 401
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [[f"bearer.{WATCHER}", PROTOCOL], [PROTOCOL, f"bearer.{WATCHER}"], [f"Bearer.{WATCHER}"]],
+)
+async def test_a_token_that_is_offered_in_an_unusual_way_is_in_no_log(
+    caplog: pytest.LogCaptureFixture, lines: list[str]
+) -> None:
+    async with served(Recording(), tokens={WATCHER: frozenset({Role.WATCH})}) as (url, http):
+        headers = CIMultiDict(
+            {
+                "Connection": "Upgrade",
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+            }
+        )
+        for line in lines:
+            headers.add("Sec-WebSocket-Protocol", line)
+        for bearers in ({}, bearer(WATCHER)):
+            async with http.get(
+                f"{url}/api/sessions/session/pcm",
+                headers=CIMultiDict([*headers.items(), *bearers.items()]),
+            ) as answer:
+                assert answer.status in (101, 400, 401)
+    assert WATCHER not in caplog.text
+
+
 async def test_foreign_pages_are_refused() -> None:
     recording = Recording()
     async with served(recording) as (url, http):
@@ -414,6 +442,8 @@ async def test_the_tokens_of_browsers_reach_the_node_of_a_session() -> None:
             assert socket.protocol == PROTOCOL
             assert (await socket.receive_json())["type"] == "hello"
         assert await refusal(browser, url, protocols=[PROTOCOL, "bearer.wrong"]) == 401
+        unknown = "/api/sessions/unknown/pcm"
+        assert await refusal(browser, url, unknown, protocols=offered) == 404
 
 
 async def test_refusals_of_another_node_have_their_reason() -> None:

@@ -15,7 +15,6 @@ from adapters.http.operations import Content, Operation, Parameter
 from adapters.http.routes import Route, key_in_path
 from adapters.http.websockets import (
     MAX_MESSAGE_BYTES,
-    is_token,
     is_websocket,
     protocols_offered,
 )
@@ -24,7 +23,7 @@ from domain.ports.tap import Heard, Missed, SoundTap, SoundTaps, TapEnded, TapIt
 from domain.session.roles import Role
 
 PROTOCOL = "gapless.pcm"
-"""The subprotocol that is chosen. Who offers a token as one has to offer this one, too."""
+"""The subprotocol that is chosen. Whoever offers any has to offer this one, too."""
 PACE_S = 0.1
 """How much sound is gathered before it is sent. It costs a listener nothing: a recorder waits for
 lost packets ten times as long."""
@@ -93,8 +92,8 @@ class TapHandlers:
     async def _listen(self, request: web.Request) -> web.StreamResponse:
         track, from_start = _query(request)
         offered = protocols_offered(request)
-        if any(map(is_token, offered)) and PROTOCOL not in offered:
-            raise QueryInvalid(f"offer the subprotocol {PROTOCOL} beside the token")
+        if is_websocket(request) and offered and PROTOCOL not in offered:
+            raise QueryInvalid(f"one of the subprotocols that are offered has to be {PROTOCOL}")
         session_id = request.match_info["id"]
         with contextlib.closing(self._taps.open(session_id, track, from_start=from_start)) as tap:
             if not is_websocket(request):
