@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Protocol
 
 import aiohttp
@@ -16,6 +17,7 @@ from multidict import CIMultiDict
 
 from adapters.http.nodes import REQUEST_S
 from adapters.http.websockets import MAX_MESSAGE_BYTES, protocols_offered
+from domain.errors import NodeUnavailable
 
 MAX_RELAYED_BYTES = 1 << 20
 """Of a message that another node sends."""
@@ -64,6 +66,11 @@ class RelayedStream:
             for name in (hdrs.CONTENT_LENGTH, hdrs.CONTENT_ENCODING):  # the body stays as it is
                 if name in answer.headers:
                     headers[name] = answer.headers[name]
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                # a refusal is short; sent already, it could be neither told nor replaced
+                return web.Response(
+                    status=answer.status, headers=headers, body=await _refusal_in(answer)
+                )
             response = web.StreamResponse(status=answer.status, headers=headers)
             await response.prepare(request)
             try:
@@ -75,6 +82,15 @@ class RelayedStream:
                 if request.transport is not None:
                     request.transport.close()
         return response
+
+
+async def _refusal_in(answer: aiohttp.ClientResponse) -> bytes:
+    """Read the body of a refusal. Raises `NodeUnavailable`."""
+    try:
+        async with asyncio.timeout(REQUEST_S):
+            return await answer.read()
+    except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+        raise NodeUnavailable("a worker of this server is being restarted") from error
 
 
 class RelayedSocket:

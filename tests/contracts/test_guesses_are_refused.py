@@ -13,12 +13,17 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from adapters.http.bodies import BODY_S
 from adapters.http.refusals import FREE_SECRETS, FREE_TOKENS, TOLD_KINDS
+from adapters.http.routes import SECRET, Route, key_in_path
+from adapters.http.server import SignalingServer
+from domain.errors import Unauthorized
 from domain.events import Event
 from domain.events.server import RequestRefused
 from domain.ports.placement import KnownSession, Node
+from domain.session.guesses import Guesses
 from domain.session.placement import id_of
 from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES
 from tests.fakes.http import FakeRestoring, FakeSessions, http_server
@@ -47,6 +52,7 @@ class Requests:
     http: aiohttp.ClientSession
     seen: Seen
     sessions: FakeSessions
+    server: SignalingServer
 
     async def send(
         self, method: str, path: str, bearer: str | None = None, *, address: str = "", **more: Any
@@ -60,6 +66,24 @@ class Requests:
 
     async def statuses(self, count: int, *request: Any, **more: Any) -> list[int]:
         return [(await self.send(*request, **more))[0] for _ in range(count)]
+
+
+class Words:
+    """A route whose answer goes on, for whoever has the secret."""
+
+    def routes(self) -> list[Route]:
+        path = "/sessions/{id}/words"
+        return [
+            Route(
+                "GET", path, self._get, None,
+                session_key=key_in_path, secret_only=True, is_streamed=True,
+            )
+        ]  # fmt: skip
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        if request[SECRET] != OWN:
+            raise Unauthorized("this is not the secret of this session")
+        return web.Response()
 
 
 @asynccontextmanager
@@ -82,6 +106,7 @@ async def serving(where: str = "one process") -> AsyncIterator[Requests]:
             placement=None if is_one else placement,
             trusted_proxies=("127.0.0.1",),
             events=seen,
+            more=[Words()],
         )
         second = http_server(
             sessions,
@@ -89,11 +114,12 @@ async def serving(where: str = "one process") -> AsyncIterator[Requests]:
             restoring=restoring,
             placement=FakePlacement(there, here, {}),
             events=seen,
+            more=[Words()],
         )
         url = await first.start()
         await second.start()
         async with aiohttp.ClientSession() as http:
-            yield Requests(url, http, seen, sessions)
+            yield Requests(url, http, seen, sessions, first)
         await first.stop()
         await second.stop()
 
@@ -203,6 +229,17 @@ async def test_secrets_of_sessions_cannot_be_guessed_at_any_rate() -> None:
         assert {*await requests.statuses(FREE_SECRETS - 100, *guess)} == {404}
         assert 429 in await requests.statuses(400, *guess)
         assert (await requests.send("DELETE", f"/whip/{OWN}", "shared"))[0] == 200
+
+
+async def test_secrets_of_answers_that_go_on_cannot_be_guessed_at_any_rate(
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests.server._refusals, "_secrets", Guesses(free=3))
+    path = "/sessions/session/words"
+    assert await requests.statuses(3, "GET", path, STRANGE) == [401] * 3
+    assert 429 in await requests.statuses(5, "GET", path, STRANGE)
+    assert (await requests.send("GET", path, OWN))[0] == 200
+    assert "not the secret of this session" in requests.seen.events[0].reason
 
 
 async def test_health_is_told_to_strangers_and_details_to_bearers_only(
