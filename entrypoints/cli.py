@@ -75,7 +75,7 @@ def main() -> None:
     To decode recordings of `gapless serve --storage opus` to WAVs:
       gapless render ~/recordings/*.opus
     To let somebody record from elsewhere, with a link:
-      gapless invite --server https://RECORDER:8080 --token SECRET --name Ana --expires 2d
+      gapless invite --server https://RECORDER:8080 --token-file FILE --name Ana --expires 2d
     To try everything on one machine:
       gapless demo
 

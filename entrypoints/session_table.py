@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from entrypoints.terminal import full_time, printable
+from entrypoints.terminal import cut, full_time, printable, table
 
 _MAX_NAME = 24
 _HEAD = ("ID", "NAME", "STATE", "LENGTH", "PEAK", "LOST", "ROUND TRIP", "")
@@ -14,33 +13,25 @@ _RIGHT = {3, 4, 5, 6}
 """Columns of numbers."""
 
 
-def table(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
+def session_table(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the lines of a table with a row for each track, and one for the head.
 
     What a session waits for, or what is wrong with it, is in the last column.
     """
     rows = [_HEAD, *(_row(session, track) for session in sessions for track in session["tracks"])]
-    widths = [max(_width(row[column]) for row in rows) for column in range(len(_HEAD))]
-    return [
-        "  ".join(
-            _filled(cell, widths[column], to_right=column in _RIGHT)
-            for column, cell in enumerate(row)
-        ).rstrip()
-        for row in rows
-    ]
+    return list(table(rows, right=_RIGHT))
 
 
 def _row(session: Mapping[str, Any], track: Mapping[str, Any]) -> tuple[str, ...]:
     is_first, rate = track["number"] == 1, track["sample_rate_hz"]
-    name = printable(session["name"])
-    name = name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"
+    name = cut(printable(session["name"]), _MAX_NAME)
     peaks = [level["peak_dbfs"] for level in track["levels"]]
     heard = [peak for peak in peaks if peak is not None]
     peak = f"{max(heard):.1f} dBFS" if heard else "silent" if peaks else ""
     lost = f"{track['lost'] / track['expected']:.1%}" if track["expected"] else ""
     round_trip = session["round_trip_s"]
     return (
-        printable(session["id"]) if is_first else "",
+        session["id"] if is_first else "",
         name if is_first else f"track {track['number']}",
         session["state"] if is_first else "",
         full_time(track["length"] / rate) if rate else "",
@@ -59,19 +50,4 @@ def _trouble(session: Mapping[str, Any], track: Mapping[str, Any]) -> str:
         track["fault"] or "",
         "clipping" if clipped else "",
     )
-    return printable("; ".join(filter(None, found)))
-
-
-def _filled(text: str, width: int, *, to_right: bool) -> str:
-    space = " " * (width - _width(text))
-    return space + text if to_right else text + space
-
-
-def _width(text: str) -> int:
-    """Return how many columns a terminal needs for a text."""
-    return sum(
-        0 if unicodedata.combining(character)
-        else 2 if unicodedata.east_asian_width(character) in "WF"
-        else 1
-        for character in text
-    )  # fmt: skip
+    return "; ".join(filter(None, found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import io
 import logging
 import os
@@ -11,7 +12,8 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from entrypoints.log_limit import LogLimit
@@ -33,13 +35,56 @@ def printable(text: str) -> str:
     )
 
 
-def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Return the lines of a table; the first row has the headings. No cell controls a terminal."""
+def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> Iterator[str]:
+    """Return the lines of a table; the first row has the headings. No cell controls a terminal.
+
+    `right` are the columns that end in line, such as those of numbers.
+    """
     shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    widths = [max(map(text_width, column)) for column in zip(*shown, strict=True)]
     for row in shown:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+        yield "  ".join(
+            _filled(cell, widths[column], to_right=column in right)
+            for column, cell in enumerate(row)
+        ).rstrip()
+
+
+def _filled(text: str, width: int, *, to_right: bool) -> str:
+    space = " " * (width - text_width(text))
+    return space + text if to_right else text + space
+
+
+def text_width(text: str) -> int:
+    """Return how many columns a terminal needs for a text."""
+    return sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text that needs at most `width` columns; what is left out is shown as ``…``."""
+    if text_width(text) <= width:
+        return text
+    kept, free = "", width - 1
+    for character in text:
+        free -= _columns(character)
+        if free < 0:
+            break
+        kept += character
+    return f"{kept}…"
+
+
+def local_time(text: str) -> str:
+    """Return a time of the API in this machine's time zone."""
+    try:
+        moment = datetime.datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        return text
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def clock_time(seconds: float) -> str:

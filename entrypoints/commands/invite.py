@@ -11,12 +11,11 @@ import click
 import segno
 
 from domain.session.addresses import is_loopback
-from entrypoints.asking import SERVER_SETTINGS, ask
+from entrypoints.asking import JSON_HELP, SERVER_SETTINGS, ask, understood
 from entrypoints.client_settings import ClientSettings
-from entrypoints.commands.token import JSON_HELP
 from entrypoints.durations import Duration
 from entrypoints.options import settings_options
-from entrypoints.terminal import printable
+from entrypoints.terminal import local_time, printable
 
 
 @click.command()
@@ -56,12 +55,14 @@ def invite(
     if as_json:
         click.echo(json.dumps(made, indent=2))
         return
-    url = printable(made["url"])
+    with understood("a link"):
+        url = printable(made["url"])
+        about = f"token {made['id']}, expires {local_time(made['expires'])}"
     if sys.stdout.isatty():
         click.echo(_qr_code(url))
     click.echo(url)
-    click.echo(printable(f"token {made['id']}, expires {made['expires']}"), err=True)
-    if is_loopback(urlsplit(made["url"]).hostname or ""):
+    click.echo(printable(about), err=True)
+    if is_loopback(urlsplit(url).hostname or ""):
         warning = "this link works on this machine only: name the server's address with --server"
         click.echo(warning, err=True)
 

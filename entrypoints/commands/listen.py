@@ -46,7 +46,7 @@ def listen(
 
     \b
     Examples:
-      gapless listen 1a2b3c4d5e6f7081 --server http://192.168.1.20:8080 --token SECRET
+      gapless listen 1a2b3c4d5e6f7081 --server http://192.168.1.20:8080 --token-file FILE
       gapless listen 1a2b3c4d5e6f7081 --from start --output meeting.wav
       gapless listen 1a2b3c4d5e6f7081 --output - | aplay -t raw -f S16_LE -r 48000
     """

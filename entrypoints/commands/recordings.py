@@ -16,12 +16,12 @@ import click
 
 from domain.errors import SettingInvalid, WrongServer
 from domain.recording.naming import file_name
-from entrypoints.asking import SERVER_SETTINGS, ApiClient, ask
+from entrypoints.asking import JSON_HELP, SERVER_SETTINGS, ApiClient, ask
 from entrypoints.client_settings import ClientSettings
 from entrypoints.downloading import download
 from entrypoints.options import settings_options
 from entrypoints.spool_view import size_text
-from entrypoints.terminal import full_time, printable
+from entrypoints.terminal import cut, full_time, local_time, printable, table, text_width
 
 _PAGE = 50
 _MAX_JSON_BYTES = 64 << 20
@@ -57,7 +57,7 @@ def recordings() -> None:
     "--limit", type=click.IntRange(min=1), default=_PAGE, show_default=True,
     help="How many, from the newest on.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print what the API answers.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @_server
 def list_command(
     settings: ClientSettings,
@@ -100,7 +100,7 @@ def list_command(
 @click.argument("recording_id", metavar="ID")
 @click.option("--verdict", is_flag=True, help="Also let the server check it, which reads it all.")
 @click.option("--ledger", is_flag=True, help="Print its ledger instead, as JSON.")
-@click.option("--json", "as_json", is_flag=True, help="Print what the API answers.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @_server
 def show(
     settings: ClientSettings, recording_id: str, verdict: bool, ledger: bool, as_json: bool
@@ -275,15 +275,6 @@ def _length(found: Any) -> str:
     return full_time(_number(found, "seconds"))
 
 
-def _local(text: str) -> str:
-    """Return a time in this machine's time zone."""
-    try:
-        moment = datetime.datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        return text
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
 def _width() -> int | None:
     """Return the width of the terminal; None if the output goes elsewhere."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -293,7 +284,7 @@ def _table(found: Sequence[Any], width: int | None) -> list[str]:
     """Return the lines of a table of recordings, which fit a terminal if it is not very narrow."""
     columns = {
         "ID": [_text(item, "id") for item in found],
-        "STARTED": [_local(_text(item, "started_at")) for item in found],
+        "STARTED": [local_time(_text(item, "started_at")) for item in found],
         "LENGTH": [_length(item) for item in found],
         "STATE": [_text(item, "state") for item in found],
         "SIZE": [size_text(int(_number(item, "size_bytes"))) for item in found],
@@ -303,7 +294,7 @@ def _table(found: Sequence[Any], width: int | None) -> list[str]:
     if not any(columns["ROOM"]):
         del columns["ROOM"]
     cells = {title: [title, *map(printable, column)] for title, column in columns.items()}
-    widths = {title: max(map(len, column)) for title, column in cells.items()}
+    widths = {title: max(map(text_width, column)) for title, column in cells.items()}
     if width is not None:
         for title in ("SIZE", "ROOM", "STATE"):
             others = sum(widths[name] + 2 for name in widths if name != "NAME")
@@ -311,14 +302,12 @@ def _table(found: Sequence[Any], width: int | None) -> list[str]:
                 widths.pop(title, None)
         others = sum(widths[name] + 2 for name in widths if name != "NAME")
         widths["NAME"] = max(min(widths["NAME"], width - others), len("NAME"))
-    return [
-        "  ".join(_fitted(cells[name][row], size) for name, size in widths.items()).rstrip()
+    rows = [
+        [cut(cells[title][row], width) for title, width in widths.items()]
         for row in range(len(found) + 1)
     ]
-
-
-def _fitted(text: str, width: int) -> str:
-    return text.ljust(width) if len(text) <= width else f"{text[: width - 1]}…"
+    right = [column for column, title in enumerate(widths) if title in ("LENGTH", "SIZE")]
+    return list(table(rows, right=right))
 
 
 def _described(found: Any, judged: Any) -> list[str]:
@@ -331,8 +320,8 @@ def _described(found: Any, judged: Any) -> list[str]:
         "name": _text(found, "name"),
         "room": _text(found, "room"),
         "state": _text(found, "state"),
-        "started": _local(_text(found, "started_at")),
-        "ended": f"{_local(ended)} ({_text(found, 'end_reason')})" if ended else "",
+        "started": local_time(_text(found, "started_at")),
+        "ended": f"{local_time(ended)} ({_text(found, 'end_reason')})" if ended else "",
         "length": _length(found),
         "sound": f"{_text(found, 'codec')}, {_text(found, 'sample_rate_hz')} Hz, {channels}",
         "size": f"{size_text(int(_number(found, 'size_bytes')))}, {_text(found, 'container')}",

@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 import click
 
-from domain.errors import ServerUnreachable, WrongServer
-from entrypoints.asking import SERVER_SETTINGS, ApiClient, ask
+from domain.errors import ServerUnreachable
+from entrypoints.asking import JSON_HELP, SERVER_SETTINGS, ApiClient, ask, understood
 from entrypoints.client_settings import ClientSettings
 from entrypoints.options import settings_options
-from entrypoints.session_table import table
-from entrypoints.terminal import printable
+from entrypoints.session_table import session_table
+from entrypoints.terminal import cut, printable
 
 _PATH = "/api/sessions"
 _MAX_BYTES = 64 << 20
@@ -43,7 +43,7 @@ def sessions() -> None:
 
 @sessions.command("list")
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print what the API answers.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @_server
 def list_command(settings: ClientSettings, watch: bool, as_json: bool) -> None:
     """List the sessions, oldest first.
@@ -53,7 +53,7 @@ def list_command(settings: ClientSettings, watch: bool, as_json: bool) -> None:
 
     \b
     Examples:
-      gapless sessions list --server http://192.168.1.20:8080 --token SECRET
+      gapless sessions list --server http://192.168.1.20:8080 --token-file FILE
       gapless sessions list --json | jq -r '.sessions[].id'
     """
     if watch:
@@ -94,7 +94,7 @@ def end(settings: ClientSettings, session_ids: tuple[str, ...]) -> None:
 @sessions.command()
 @click.argument("session_id", metavar="ID")
 @click.argument("text")
-@click.option("--json", "as_json", is_flag=True, help="Print what the API answers.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @_server
 def message(settings: ClientSettings, session_id: str, text: str, as_json: bool) -> None:
     """Show the speaker of a session a message, of one line.
@@ -108,10 +108,10 @@ def message(settings: ClientSettings, session_id: str, text: str, as_json: bool)
     sent = ask(settings, lambda api: api.post(f"{_path(session_id)}/messages", {"text": text}))
     if as_json:
         click.echo(json.dumps(sent, indent=2))
-    elif sent["listeners"]:
-        click.echo("sent")
-    else:
-        click.echo("sent; no client of the session listens for messages now")
+        return
+    with understood("how many clients listen"):
+        is_heard = sent["listeners"] > 0
+    click.echo("sent" if is_heard else "sent; no client of the session listens for messages now")
 
 
 async def _watch(api: ApiClient) -> None:
@@ -125,7 +125,7 @@ async def _watch(api: ApiClient) -> None:
         except ServerUnreachable as error:
             lines = [printable(f"gapless: {error}")]
         size = shutil.get_terminal_size()
-        shown = [line[: size.columns] for line in lines[: size.lines - 1]]
+        shown = [cut(line, size.columns) for line in lines[: size.lines - 1]]
         click.echo("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J", nl=False)
         await asyncio.sleep(_REDRAW_S)
 
@@ -138,17 +138,15 @@ async def _list(api: ApiClient) -> Any:
             body += chunk
             if len(body) > _MAX_BYTES:
                 break
-    try:
+    with understood("a list of sessions"):
         found = json.loads(body)
-        table(found["sessions"])
+        session_table(found["sessions"])
         found["is_complete"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WrongServer("the server did not answer with a list of sessions") from error
-    return found
+        return found
 
 
 def _lines(found: Any) -> list[str]:
-    return table(found["sessions"]) if found["sessions"] else ["no sessions"]
+    return session_table(found["sessions"]) if found["sessions"] else ["no sessions"]
 
 
 def _path(session_id: str) -> str:

@@ -259,5 +259,5 @@ def _print_table(entries: Sequence[SpoolEntry]) -> None:
                 entry.server, _state(entry), size_text(entry.size_bytes),
             )
         )  # fmt: skip
-    for line in table(rows):
+    for line in table(rows, right={2, 6}):
         click.echo(line)

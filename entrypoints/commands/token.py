@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 import click
 
-from entrypoints.asking import SERVER_SETTINGS, ApiClient, ask
+from entrypoints.asking import JSON_HELP, SERVER_SETTINGS, ApiClient, ask, understood
 from entrypoints.client_settings import ClientSettings
 from entrypoints.durations import Duration
 from entrypoints.options import settings_options
-from entrypoints.terminal import printable
+from entrypoints.terminal import local_time, printable, table
 
-JSON_HELP = "Print the JSON of the server's answer."
+_HEAD = ("ID", "SUB", "ROLE", "NAME", "ROOM", "EXPIRES", "STATE")
 
 
 @click.group()
@@ -81,13 +81,16 @@ def new_command(
     if as_json:
         click.echo(json.dumps(issued, indent=2))
         return
-    click.echo(issued["token"])
-    until = f"expires {issued['expires']}" if issued["expires"] else "does not expire"
-    click.echo(printable(f"{issued['role']} token {issued['id']}, {until}"), err=True)
+    with understood("a token"):
+        text, end = issued["token"], issued["expires"]
+        until = f"expires {local_time(end)}" if end else "does not expire"
+        about = f"{issued['role']} token {issued['id']}, {until}"
+    click.echo(printable(text))
+    click.echo(printable(about), err=True)
 
 
 @token.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @settings_options(ClientSettings, only=SERVER_SETTINGS)
 def list_command(settings: ClientSettings, *, as_json: bool) -> None:
     """List the tokens that were issued or revoked, the newest first; never their text.
@@ -95,15 +98,18 @@ def list_command(settings: ClientSettings, *, as_json: bool) -> None:
     \b
     Examples:
       gapless token list
-      gapless token list --json
+      gapless token list --json | jq -r '.tokens[].id'
     """
     found = ask(settings, _all_tokens)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps({"tokens": found, "next": None}, indent=2))
     elif not found:
         click.echo("no tokens were issued")
     else:
-        _print_table(found)
+        with understood("a list of tokens"):
+            rows = [_HEAD, *map(_row, found)]
+        for line in table(rows):
+            click.echo(line)
 
 
 @token.command("revoke")
@@ -121,7 +127,9 @@ def revoke_command(settings: ClientSettings, *, ids: tuple[str, ...]) -> None:
     """
 
     async def revoke(api: ApiClient) -> None:
-        known = {item["id"] for item in await _all_tokens(api)}
+        found = await _all_tokens(api)
+        with understood("a list of tokens"):
+            known = {item["id"] for item in found}
         for token_id in ids:
             await api.delete(f"/api/tokens/{quote(token_id, safe='')}")
             note = "" if token_id in known else "; the server has not issued it itself"
@@ -138,21 +146,17 @@ async def _pages(api: ApiClient) -> AsyncIterator[Sequence[dict[str, Any]]]:
     before = None
     while True:
         page = await api.get("/api/tokens", before=before)
-        yield page["tokens"]
-        before = page["next"]
+        with understood("a list of tokens"):
+            tokens, before = page["tokens"], page["next"]
+        yield tokens
         if before is None:
             return
 
 
-def _print_table(tokens: Sequence[Mapping[str, Any]]) -> None:
-    rows = [("ID", "SUB", "ROLE", "NAME", "ROOM", "EXPIRES", "STATE")]
-    for item in tokens:
-        texts = (item["id"], item["sub"], item["role"], item["name"], item["room"], item["expires"])
-        rows.append((*(printable(text or "-") for text in texts), _state(item)))  # type: ignore[arg-type]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+def _row(item: Mapping[str, Any]) -> tuple[str, ...]:
+    limits = (item["sub"], item["role"], item["name"], item["room"])
+    expires = local_time(item["expires"]) if item["expires"] else "-"
+    return (item["id"], *(text or "-" for text in limits), expires, _state(item))
 
 
 def _state(item: Mapping[str, Any]) -> str:
