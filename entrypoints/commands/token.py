@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -164,4 +165,10 @@ def _state(item: Mapping[str, Any]) -> str:
         return "revoked"
     if item["used"]:
         return "used"
+    if item["expires"] and datetime.datetime.fromisoformat(item["expires"]) <= _now():
+        return "expired"
     return "once" if item["once"] else "valid"
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

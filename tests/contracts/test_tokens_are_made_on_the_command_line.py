@@ -99,6 +99,17 @@ async def test_tokens_are_listed_and_revoked(command: Command) -> None:
     assert not any(item["token"] in "\n".join(table) for item in made)
 
 
+async def test_a_token_that_has_expired_is_listed_as_such(command: Command) -> None:
+    made = await command.json("token", "new", "--expires", "1s")
+    await asyncio.sleep(2)
+    (line,) = [
+        line
+        for line in (await command.run("token", "list")).stdout.splitlines()
+        if line.startswith(made["id"])
+    ]
+    assert line.endswith("  expired")
+
+
 async def test_names_of_tokens_control_no_terminal(command: Command) -> None:
     await command.json("token", "new", "--name", "a\x1b[31m\u202e")
     table = (await command.run("token", "list")).stdout
