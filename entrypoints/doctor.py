@@ -53,6 +53,10 @@ _TONE_HZ = 450
 _DRAIN_S = 2.0
 _POLL_S = 0.05
 _TOKEN = "use the server's token (--token-file)"  # noqa: S105
+_PUBLISH = (
+    "use the server's token (--token-file); one for a single name, such as an invitation, works "
+    "with `gapless stream` only"
+)
 _UNREACHABLE = "start the server, or correct its address (--server); check firewalls between"
 
 
@@ -142,7 +146,7 @@ class ServerExamination:
             async for finding in self._stream():
                 yield finding
         except ServerRefused as error:
-            yield problem("token", f"may not publish: {error}", _TOKEN)
+            yield problem("token", f"opens no test session: {error}", _PUBLISH)
         except ConnectionFailed as error:
             yield problem(
                 "path",
