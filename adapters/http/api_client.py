@@ -14,6 +14,8 @@ from domain.errors import WrongServer
 
 SILENT_S = 60.0
 """How long an answer that goes on may bring nothing."""
+MAX_JSON_BYTES = 64 << 20
+"""Of an answer: a page of recordings with thousands of parts each has some megabytes."""
 MAX_MESSAGE_BYTES = 1 << 20
 """Of what a server sends over a WebSocket."""
 
@@ -32,7 +34,9 @@ class ApiClient:
 
     async def get(self, path: str, **query: object) -> Any:
         """Return the JSON of an answer."""
-        return self._json(await self._calls.call("GET", path + _query(query)))
+        return self._json(
+            await self._calls.call("GET", path + _query(query), max_bytes=MAX_JSON_BYTES)
+        )
 
     async def post(self, path: str, body: object) -> Any:
         """Send JSON; return the JSON of the answer, or None if it has no body."""

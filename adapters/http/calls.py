@@ -98,14 +98,16 @@ class ServerCalls:
         path: str,
         *,
         timeout: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
+        max_bytes: int = MAX_ANSWER_BYTES,
         **request: Any,
     ) -> Response:
         """Send a request, with the arguments of aiohttp; return the response, whatever its status.
 
-        Redirects are not followed. Raises `ServerUnreachable` or `WrongServer`.
+        Redirects are not followed. Raises `ServerUnreachable` or `WrongServer`, also for an answer
+        of more than `max_bytes`.
         """
         async with self._sent(method, path, timeout=timeout, **request) as response:
-            return await _read(response)
+            return await _read(response, max_bytes)
 
     @asynccontextmanager
     async def opened(
@@ -117,7 +119,7 @@ class ServerCalls:
         """
         async with self._sent(method, path, timeout=timeout, **request) as response:
             if response.status >= 300:
-                checked(await _read(response))
+                checked(await _read(response, MAX_ANSWER_BYTES))
             yield response
 
     @asynccontextmanager
@@ -211,16 +213,22 @@ def _retry_after_s(response: Response) -> float | None:
     return min(float(text), MAX_RETRY_AFTER_S)
 
 
-async def _read(response: aiohttp.ClientResponse) -> Response:
-    return Response(response.status, response.reason, response.headers, await _text_of(response))
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Response:
+    text = await _text_of(response, max_bytes)
+    return Response(response.status, response.reason, response.headers, text)
 
 
-async def _text_of(response: aiohttp.ClientResponse) -> str:
-    """Read an answer as UTF-8, at most `MAX_ANSWER_BYTES`: anyone may have sent it."""
+async def _text_of(response: aiohttp.ClientResponse, max_bytes: int) -> str:
+    """Read an answer as UTF-8, at most `max_bytes`: anyone may have sent it.
+
+    Raises `WrongServer` if a success is longer. Of a refusal the status says enough.
+    """
     body = bytearray()
-    while len(body) < MAX_ANSWER_BYTES:
-        chunk = await response.content.read(MAX_ANSWER_BYTES - len(body))
+    while len(body) <= max_bytes:
+        chunk = await response.content.read(max_bytes + 1 - len(body))
         if not chunk:
             break
         body += chunk
+    if len(body) > max_bytes and response.status < 300:
+        raise WrongServer(f"{response.url.origin()} answers with more than {max_bytes} bytes")
     return body.decode(errors="replace")
