@@ -67,6 +67,7 @@ NODES_ONLY = {
     ("GET", "/nodes/events"),
     ("POST", "/nodes/events/past"),
     ("GET", "/nodes/alarms"),
+    ("GET", "/nodes/sessions"),
 }
 """Routes that the workers of a server ask of each other; for all others there is no such path."""
 SHARED, ADMINISTRATORS = "the token of all clients", "the administrators' token"

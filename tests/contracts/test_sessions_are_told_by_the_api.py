@@ -337,3 +337,28 @@ async def test_each_node_lists_the_sessions_of_all() -> None:
             assert [item["id"] for item in body["sessions"]] == [ids[0]]
             assert body["is_complete"] is False
         await sides[0].stop()
+
+
+async def test_a_node_that_is_asked_by_another_sees_no_token_of_a_client() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        nodes = [Node(f"{folder}/a"), Node(f"{folder}/b")]
+        servers, sides, ids = [Server(), Server()], [], []
+        for n, server in enumerate(servers):
+            server.sessions._new_secret = lambda size, n=n: f"{n + 5:0{size}d}"  # type: ignore[misc]
+            ids.append((await server.sessions.offer("v=0", name=f"node {n}")).session_id)
+            placement = FakePlacement(nodes[n], nodes[1 - n], {})
+            side = http_server(
+                server.sessions,  # type: ignore[arg-type]
+                # it would refuse the token that the first one knows
+                tokens=ROLES if n == 0 else {"another": frozenset({Role.ADMIN})},
+                placement=placement,
+                more=handlers(server, placement),
+            )
+            sides.append(side)
+        urls = [await side.start() for side in sides]
+        async with aiohttp.ClientSession() as http:
+            _, body, _ = await Api(servers[0], urls[0], http).call("GET", "/api/sessions", WATCHER)
+        assert {item["id"] for item in body["sessions"]} == set(ids)
+        assert body["is_complete"] is True
+        for side in sides:
+            await side.stop()
