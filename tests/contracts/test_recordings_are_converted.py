@@ -194,6 +194,7 @@ class _Gate:
         self.steps = 0
         self.closed = threading.Event()
         self.fails = False
+        self.piece = bytes(2_000_000)
 
     def begin(self, file_format: FileFormat, audio_format: AudioFormat, length: int) -> _Gate:
         return self
@@ -205,7 +206,7 @@ class _Gate:
         if self.fails:
             raise InputUnreadable("it is damaged")
         self.steps += 1
-        return bytes(2_000_000)
+        return self.piece
 
     def finish(self) -> bytes:
         return b""
@@ -247,6 +248,30 @@ async def test_a_conversion_ends_when_its_client_goes(wav_rig: Rig) -> None:
             response.close()
         assert await asyncio.to_thread(gate.closed.wait, 10)
     assert gate.steps < 60  # of 120
+
+
+async def test_a_conversion_of_silence_ends_when_its_client_goes(
+    wav_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await long_recording(wav_rig)
+    gate, gone = _Gate(), asyncio.Event()
+    gate.piece = b""  # as an encoder does that gathers more than it writes
+    original = HttpConnection.connection_lost
+
+    def lose(connection: HttpConnection, error: BaseException | None) -> None:
+        original(connection, error)
+        gone.set()
+
+    async with api_of(handlers(wav_rig, begin=gate.begin)) as api:
+        async with api.http.get(f"{api.url}{AUDIO}?format=mp3", headers=HEADERS) as response:
+            gate.open.release(2)
+            monkeypatch.setattr(HttpConnection, "connection_lost", lose)
+            response.close()
+        async with asyncio.timeout(10):
+            await gone.wait()
+        gate.open.release(1)  # for the step that waits
+        assert await asyncio.to_thread(gate.closed.wait, 10)
+    assert gate.steps <= 3
 
 
 async def test_a_client_that_goes_before_the_first_byte_is_no_fault(

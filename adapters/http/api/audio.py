@@ -121,6 +121,9 @@ class AudioHandlers:
     ) -> web.StreamResponse:
         """Send pieces as they are made: the next one is made when the client has taken the last.
 
+        A piece may be empty, as those of silence often are: between two pieces others have their
+        turn, and it is seen whether the client is still there, or the server ends.
+
         If one cannot be made, the connection is cut off, so that the client does not take what it
         has got for the whole.
         """
@@ -129,7 +132,10 @@ class AudioHandlers:
             if request.method == hdrs.METH_HEAD:
                 return response
             while (piece := await _run(executor, lambda: next(pieces, None))) is not None:
-                await response.write(piece)
+                if piece:
+                    await response.write(piece)
+                elif _is_gone(request):
+                    return response
             await response.write_eof()
         except ConnectionError:  # the client has gone
             pass
@@ -169,8 +175,7 @@ def _converted(opened: OpenedRecording, encoder: FileEncoder) -> Iterator[bytes]
     for samples in opened.blocks(round(STEP_S * opened.entry.info.format.sample_rate_hz)):
         piece = encoder.encode(samples)
         time.sleep(min(REST * (time.monotonic() - began), MAX_REST_S))
-        if piece:
-            yield piece
+        yield piece
         began = time.monotonic()
     yield encoder.finish()
 
@@ -184,6 +189,10 @@ def _format_in(request: web.Request) -> FileFormat | None:
     except ValueError:
         known = ", ".join(each.value for each in FileFormat)
         raise QueryInvalid(f"format has to be one of {known}") from None
+
+
+def _is_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _cut_off(request: web.Request) -> None:
