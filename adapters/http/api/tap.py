@@ -188,7 +188,10 @@ class _Listener:
             message = await self._socket.receive()
             self._pinged_at = None
             if message.type is WSMsgType.PING:
-                await self._socket.pong(message.data)
+                try:
+                    await self._socket.pong(message.data)
+                except ConnectionError:  # it has gone, and waits for no answer
+                    return
             elif message.type is not WSMsgType.PONG:
                 break
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
