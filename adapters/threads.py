@@ -48,7 +48,11 @@ class LimitedThreads:
             with contextlib.suppress(RuntimeError):  # the event loop is closed
                 loop.call_soon_threadsafe(resolve, *outcome)
 
-        threading.Thread(target=run, name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=run, name=self._name, daemon=True).start()
+        except BaseException:  # the system has none left
+            self._free.release()
+            raise
         return result
 
     async def run(self, call: Callable[[], _T]) -> _T:

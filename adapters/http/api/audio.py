@@ -16,6 +16,7 @@ from adapters.http.api.recordings import ONE, TAG, id_in
 from adapters.http.operations import Content, Operation, Parameter
 from adapters.http.ranges import ByteRange, attachment, range_of
 from adapters.http.routes import Route
+from adapters.threads import LimitedThreads
 from domain.errors import GaplessError, QueryInvalid, StorageFailed
 from domain.ports.catalogue import Catalogue, OpenedRecording
 from domain.ports.conversion import FileEncoder, FileEncoderFactory, FileFormat
@@ -32,7 +33,8 @@ MAX_REST_S = 0.1
 MAX_DOWNLOADS = 100
 """Recordings that are sent at a time: each takes a descriptor for each of its parts."""
 THREADS = 2
-"""Reads at a time: what is read is sent by the event loop, which has other work."""
+"""Reads at a time, and as many recordings that are opened, for which a long ledger may have to be
+read: what is read is sent by the event loop, which has other work."""
 _MEDIA_TYPES = {
     FileFormat.WAV: "audio/wav",
     FileFormat.OPUS: "audio/ogg",
@@ -57,6 +59,7 @@ class AudioHandlers:
         self._encoders = encoders
         self._downloads = Places(MAX_DOWNLOADS, what="downloads")
         self._conversions = Places(max_conversions, what="conversions")
+        self._openers = LimitedThreads(THREADS, name="gapless-open")
         self._readers = ThreadPoolExecutor(THREADS, thread_name_prefix="gapless-audio")
         self._converter = ThreadPoolExecutor(1, thread_name_prefix="gapless-convert")
 
@@ -66,7 +69,7 @@ class AudioHandlers:
     async def _audio(self, request: web.Request) -> web.StreamResponse:
         found, wanted = id_in(request), _format_in(request)
         with self._downloads.one():
-            opened = await _run(self._readers, lambda: self._catalogue.open(found))
+            opened = await self._openers.run(lambda: self._catalogue.open(found))
             try:
                 stored = FileFormat(opened.entry.info.container.value)
                 if wanted is None or wanted is stored:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from aiohttp import web
 
 from adapters.http.operations import Content, Operation, Parameter
 from adapters.http.routes import Route
+from adapters.threads import LimitedThreads
 from domain.errors import QueryInvalid
 from domain.ports.peaks import DrawnRecording, Peaks
 from domain.recording.ledger import SampleKind
@@ -89,7 +89,7 @@ class PeaksHandlers:
 
     def __init__(self, peaks: Peaks) -> None:
         self._peaks = peaks
-        self._drawing = asyncio.Semaphore(_AT_ONCE)
+        self._threads = LimitedThreads(_AT_ONCE, name="gapless-waveform")
 
     def routes(self) -> Sequence[Route]:
         position = {"type": "integer", "minimum": 0, "maximum": MAX_SAMPLES}
@@ -127,8 +127,7 @@ class PeaksHandlers:
             drawn = self._peaks.draw(recording_id, start=start, stop=stop, points=points)
             return _encode(drawn)
 
-        async with self._drawing:
-            body = await asyncio.to_thread(draw)
+        body = await self._threads.run(draw)
         return web.Response(body=body, content_type="application/json")
 
 

@@ -26,6 +26,7 @@ from adapters.http.bodies import is_unicode
 from adapters.http.callers import caller_of
 from adapters.http.operations import Content, Operation
 from adapters.http.routes import Route
+from adapters.threads import LimitedThreads
 from domain.errors import RecordingUnknown
 from domain.events.server import RecordingDeleted
 from domain.ports.catalogue import Catalogue
@@ -51,6 +52,8 @@ class RecordingHandlers:
         self._catalogue = catalogue
         self._events = events
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gapless-recordings")
+        # a process that ends waits for those above, and not for what may take seconds
+        self._ledger_threads = LimitedThreads(THREADS, name="gapless-ledgers")
         self._ledgers = Places(MAX_LEDGERS, what="ledgers")
 
     def routes(self) -> Sequence[Route]:
@@ -84,7 +87,9 @@ class RecordingHandlers:
     async def _ledger(self, request: web.Request) -> web.StreamResponse:
         found = id_in(request)
         with self._ledgers.one():
-            pieces = await self._call(lambda: list(_ledger_pieces(self._catalogue.ledger(found))))
+            pieces = await self._ledger_threads.run(
+                lambda: list(_ledger_pieces(self._catalogue.ledger(found)))
+            )
             response = web.StreamResponse()
             response.content_type = "application/json"
             response.charset = "utf-8"

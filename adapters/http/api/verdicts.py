@@ -25,6 +25,8 @@ from domain.session.roles import Role
 
 MAX_WAITING = 20
 """Requests that wait for a verdict."""
+LOOKERS = 2
+"""Threads that look which version of a recording there is, while another one is checked."""
 MAX_KNOWN = 500
 """Verdicts that are kept; each has a few kilobytes."""
 _MAX_PROBLEMS = 100
@@ -44,6 +46,7 @@ class VerdictHandlers:
         self._inspector = inspector
         self._waiting = Places(MAX_WAITING, what="checks of recordings")
         self._threads = LimitedThreads(1, name="gapless-verdict")
+        self._lookers = LimitedThreads(LOOKERS, name="gapless-verdict-of")
         self._known: OrderedDict[_Key, bytes] = OrderedDict()
         self._running: dict[str, asyncio.Task[bytes]] = {}
 
@@ -67,7 +70,7 @@ class VerdictHandlers:
 
     async def _find(self, recording_id: str, inspector: RecordingInspector) -> bytes:
         """Return the verdict of a recording as it is now."""
-        entry, version = await asyncio.to_thread(self._look, recording_id)
+        entry, version = await self._lookers.run(lambda: self._look(recording_id))
         for _ in range(_ATTEMPTS):
             key = recording_id, version
             if key in self._known:
@@ -75,7 +78,7 @@ class VerdictHandlers:
                 return self._known[key]
             checked = entry
             body = await self._threads.run(lambda: _check(checked, inspector))  # noqa: B023
-            entry, version = await asyncio.to_thread(self._look, recording_id)
+            entry, version = await self._lookers.run(lambda: self._look(recording_id))
             if version == key[1]:  # else it was rewritten meanwhile
                 self._known[key] = body
                 while len(self._known) > MAX_KNOWN:
