@@ -14,8 +14,7 @@ import urllib.request
 
 import pytest
 
-from tests.rigs.hosts import free_port
-from tests.rigs.processes import environment, gapless, read
+from tests.rigs.processes import environment, free_port, gapless, read
 
 WAIT_S = 30.0
 

@@ -6,6 +6,8 @@ import contextlib
 import os
 import pathlib
 import queue
+import random
+import socket
 import subprocess
 import sys
 import threading
@@ -153,6 +155,21 @@ class Server:
         return path
 
 
+def free_port() -> int:
+    """Return a port that is free for TCP and UDP, and that the kernel gives to nobody.
+
+    A server that is started again on the port of an earlier one would find one of the others, of
+    which the kernel gives away thousands, in use by a client.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                probe = opened.enter_context(socket.socket(type=kind))
+                probe.bind(("", port))
+            return port
+
+
 @contextmanager
 def serving(
     folder: pathlib.Path,
@@ -161,7 +178,7 @@ def serving(
     host: str | None = None,
 ) -> Iterator[Server]:
     """Run a server on a free port; it must stop without errors when the block is left."""
-    port = () if "--port" in arguments else ("--port", "0")
+    port = () if "--port" in arguments else ("--port", str(free_port()))
     command = ("serve", *port, "--recordings", str(folder), *arguments)
     with gapless(*command, env=env, host=host) as process:
         server = Server(process, folder)
