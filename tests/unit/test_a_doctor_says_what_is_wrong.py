@@ -314,6 +314,12 @@ async def test_whatever_keeps_from_streaming_is_a_problem() -> None:
     assert levels(await ask(Api(**{"/health": REFUSED}), Signaling())) == {"server": PROBLEM}
 
 
+async def test_a_token_for_one_name_is_not_called_useless() -> None:
+    found = await ask(Api(), Signaling(REFUSED))
+    assert found[-1].what.startswith("opens no test session: ")
+    assert "works with `gapless stream` only" in found[-1].advice
+
+
 async def test_a_server_that_nobody_named_need_not_be_there() -> None:
     default = ClientSettings().server
     found = await ask(Api(**{"/health": GONE}), Signaling(), server=default)
