@@ -61,7 +61,7 @@ async def test_what_is_recorded_is_drawn(tmp_path: pathlib.Path, workers: int) -
         )  # fmt: skip
         with gapless(*stream) as client:
             await asyncio.to_thread(server.process.wait_for, "recording,")
-            (journal,) = folder.glob("*.journal")
+            journal = await _only_journal(folder)
             head = json.loads(journal.read_text().partition("\n")[0])
             assert head["room"] == "Friday"
             live = await peaks_of(server.url, head["id"], least=96_000, to=96_000, points=10)
@@ -82,6 +82,16 @@ async def test_what_is_recorded_is_drawn(tmp_path: pathlib.Path, workers: int) -
                 return
             assert client.stop() == 0
             await _complete(server.url, server.recording())
+
+
+async def _only_journal(folder: pathlib.Path) -> pathlib.Path:
+    """Wait for the journal, which the store makes in a thread of its own."""
+    deadline = time.monotonic() + WAIT_S
+    while not (found := [path for path in folder.glob("*.journal") if path.stat().st_size]):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    (journal,) = found
+    return journal
 
 
 async def _complete(url: str, path: pathlib.Path) -> None:
