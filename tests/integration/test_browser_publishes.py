@@ -31,7 +31,7 @@ needs_firefox = pytest.mark.skipif(BROWSERS["firefox"] is None, reason="Firefox 
 @needs_chromium
 async def test_a_page_with_a_token_owns_its_session(tmp_path: pathlib.Path) -> None:
     soundfile.write(tmp_path / "microphone.wav", *soundfile.read(SPEECH, dtype="int16"))
-    async with local_server(token="secret") as server:
+    async with local_server(token="secret", admin_token="another") as server:
         async with browser_page(tmp_path / "microphone.wav") as page:
             await page.goto(f"{server.url}/blank")
             session = await page.evaluate(PUBLISH, {"token": "secret"})
