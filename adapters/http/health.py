@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import aiohttp
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from adapters.http.access import may_know
 from adapters.http.nodes import NodeClient, is_from_node
 from adapters.http.routes import Route
 from domain.ports.placement import Node, Placement
 from domain.services.server.sessions import SessionService
-
-NODE_S = 2.0
-"""How long another node may take to answer."""
 
 
 class HealthHandlers:
@@ -58,12 +53,4 @@ class HealthHandlers:
 
     async def _ask(self, node: Node) -> Any:
         """Return the health of another node; one that does not answer has no sessions."""
-        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError):
-            async with self._nodes.to(node).get(
-                "http://node/health",
-                timeout=aiohttp.ClientTimeout(total=NODE_S),
-                headers={hdrs.HOST: "localhost"},  # without a token only loopback names will do
-            ) as answer:
-                if answer.status == 200:
-                    return await answer.json()
-        return {"sessions": 0, "states": {}}
+        return await self._nodes.ask(node, "/health") or {"sessions": 0, "states": {}}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-import aiohttp
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from adapters.http.api.event_json import ALARM, alarm_json, schema_of
 from adapters.http.nodes import NodeClient
@@ -19,8 +17,6 @@ from domain.services.server.watching import KEPT_ENDED, WatchService
 from domain.session.roles import Role
 
 NODE_PATH = "/nodes/alarms"
-NODE_S = 2.0
-"""How long another node may take to answer."""
 _ALARMS = schema_of(
     "Alarms",
     "The alarms of the whole server.",
@@ -83,12 +79,4 @@ class AlarmHandlers:
 
     async def _ask(self, node: Node) -> Any:
         """Return the alarms of another node; one that does not answer has none."""
-        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError):
-            async with self._nodes.to(node).get(
-                f"http://node{NODE_PATH}",
-                timeout=aiohttp.ClientTimeout(total=NODE_S),
-                headers={hdrs.HOST: "localhost"},  # without a token only loopback names will do
-            ) as answer:
-                if answer.status == 200:
-                    return await answer.json()
-        return {"on": [], "ended": []}
+        return await self._nodes.ask(node, NODE_PATH) or {"on": [], "ended": []}

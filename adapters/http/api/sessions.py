@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-import aiohttp
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from adapters.http import headers
 from adapters.http.api.session_json import SESSION, SESSION_LIST, write_session
@@ -22,8 +20,6 @@ from domain.session.roles import Role
 
 PATH = "/api/sessions"
 NODE_PATH = "/nodes/sessions"
-NODE_S = 2.0
-"""How long another node may take to answer."""
 _TAG = "sessions"
 
 
@@ -87,16 +83,8 @@ class SessionHandlers:
 
     async def _ask(self, node: Node) -> list[Any] | None:
         """Return the sessions of another node; None if it does not answer."""
-        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError):
-            async with self._nodes.to(node).get(
-                f"http://node{NODE_PATH}",
-                timeout=aiohttp.ClientTimeout(total=NODE_S),
-                headers={hdrs.HOST: "localhost"},  # without a token only loopback names will do
-            ) as answer:
-                if answer.status == 200:
-                    found: list[Any] = await answer.json()
-                    return found
-        return None
+        found: list[Any] | None = await self._nodes.ask(node, NODE_PATH)
+        return found
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(write_session(self._service.status(request.match_info["id"])))
