@@ -19,8 +19,6 @@ from entrypoints.session_table import session_table
 from entrypoints.terminal import cut, printable
 
 _PATH = "/api/sessions"
-_MAX_BYTES = 64 << 20
-"""Of a list; a session has about 1 kB."""
 _REDRAW_S = 1.0
 _INCOMPLETE = "some workers of the server did not answer: their sessions are missing here"
 _server = settings_options(ClientSettings, only=SERVER_SETTINGS)
@@ -131,15 +129,8 @@ async def _watch(api: ApiClient) -> None:
 
 
 async def _list(api: ApiClient) -> Any:
-    """Return the list; it may be longer than other answers."""
-    body = bytearray()
-    async with api.stream(_PATH) as answer:
-        async for chunk in answer.content.iter_any():
-            body += chunk
-            if len(body) > _MAX_BYTES:
-                break
+    found = await api.get(_PATH)
     with understood("a list of sessions"):
-        found = json.loads(body)
         session_table(found["sessions"])
         found["is_complete"]
         return found
