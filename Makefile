@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := domain adapters entrypoints tests benchmarks examples requirements
+PAGES := adapters/http/pages
+PRETTIER := $(VENV)/npm/node_modules/.bin/prettier --log-level warn
 LOCKS := $(addprefix requirements/,$(addsuffix .txt,run dev audit fuzz mutants pyaudio))
 
 .PHONY: help
@@ -79,15 +81,18 @@ api-page: $(VENV)/dev ## Write docs/api.md from what the routes of the API say o
 lint: $(VENV)/dev ## Check style
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
+	$(PRETTIER) --check $(PAGES)
 
 .PHONY: format
 format: $(VENV)/dev ## Put style right
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
+	$(PRETTIER) --write $(PAGES)
 
 .PHONY: types
-types: $(VENV)/dev ## Check types
+types: $(VENV)/dev ## Check types, also those of the pages
 	$(BIN)/mypy
+	$(BIN)/python -m tests.rigs.page_types
 
 .PHONY: imports
 imports: $(VENV)/dev ## Check the layers

@@ -17,6 +17,7 @@ from adapters.http.health import HealthHandlers
 from adapters.http.listener import listen
 from adapters.http.nodes import NodeClient
 from adapters.http.offers import OfferHandlers
+from adapters.http.pages.handlers import PageHandlers
 from adapters.http.pieces import PieceHandlers
 from adapters.http.refusals import Refusals
 from adapters.http.routes import Handlers
@@ -282,6 +283,7 @@ def build_signaling_server(
         WhipHandlers(sessions, tokens),
         PieceHandlers(restoring),
         HealthHandlers(sessions, version=VERSION, placement=placement, nodes=nodes),
+        PageHandlers(),
         *api,
     ]
     document = DocumentHandlers(route for group in handlers for route in group.routes())

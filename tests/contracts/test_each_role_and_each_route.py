@@ -34,6 +34,9 @@ ROUTES: dict[tuple[str, str], Role | None] = {
     ("DELETE", "/whip/{secret}"): PUBLISH,
     ("GET", "/whip/{secret}"): PUBLISH,
     ("GET", "/health"): PUBLIC,
+    ("GET", "/"): PUBLIC,
+    ("GET", "/studio"): PUBLIC,
+    ("GET", "/pages/{path:.+}"): PUBLIC,
     ("GET", "/api/openapi.json"): PUBLIC,
     ("GET", "/api/recordings"): WATCH,
     ("GET", "/api/recordings/{id}"): WATCH,
@@ -87,7 +90,7 @@ class Served:
         headers = {"X-Forwarded-For": f"2001:db8:{self.count:x}::1"}
         if bearer is not None:
             headers["Authorization"] = f"Bearer {bearer}"
-        address = self.url + re.sub(r"{\w+}", "0", path)
+        address = self.url + re.sub(r"{\w+}", "0", path.replace("{path:.+}", "icon.svg"))
         async with self.http.request(method, address, headers=headers) as answer:
             # what is let in may go on without an end
             return answer.status, await answer.text() if answer.status in (401, 403) else ""

@@ -1,0 +1,1 @@
+"""The pages of the server: for who speaks, and for who records."""

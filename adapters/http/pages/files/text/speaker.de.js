@@ -1,0 +1,4 @@
+// What the speaker’s page says, in German.
+export default {
+  "title": "Gapless",
+};
