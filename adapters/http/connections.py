@@ -35,8 +35,8 @@ class HttpConnection(web.RequestHandler):
     """
 
     __slots__ = (
-        "_answered", "_changed", "_closing_since", "_head_bytes", "_head_since", "_rest",
-        "_stage", "_unsent_since", "_wire",
+        "_answered", "_changed", "_closing_since", "_head_bytes", "_head_since", "_is_over",
+        "_rest", "_stage", "_unsent_since", "_wire",
     )  # fmt: skip
 
     def __init__(self, *args: Any, changed: Callable[[Stage | None], None], **options: Any) -> None:
@@ -49,6 +49,8 @@ class HttpConnection(web.RequestHandler):
         self._answered = 0
         self._rest: StreamReader | None = None
         """The body of the latest request, of which some may come after the answer."""
+        self._is_over = False
+        """Whether the last answer was sent: nothing that follows it is a request."""
         self._head_bytes = 0
         self._head_since: float | None = self._loop.time()
         self._unsent_since: float | None = None
@@ -76,17 +78,23 @@ class HttpConnection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         count = self._request_count
+        # asked now: when the data has been parsed, a body that it completed has ended
+        is_body = self._is_rest_missing()
+        if self._is_over and not is_body:
+            return
         try:
             super().data_received(data)
         except Exception as error:  # asyncio would log the traceback
             _log.debug("a connection was dropped: %r", error)
             self.abort()
             return
-        if self._request_count > count:
+        if self._is_over:
+            self._messages.clear()
+        elif self._request_count > count:
             self._head_bytes, self._head_since = 0, None
             if not self.writing_paused:
                 self._enter(Stage.BUSY)
-        elif self._answered == self._request_count and (self._rest is None or self._rest.is_eof()):
+        elif self._answered == self._request_count and not is_body:
             if self._head_since is None:
                 self._head_since = self._loop.time()
             self._head_bytes += len(data)
@@ -105,9 +113,16 @@ class HttpConnection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer, or what is left of it."""
+        is_last = True
         try:
-            return await super().finish_response(request, resp, start_time)
+            if _is_second(request, resp):
+                self.abort()
+                return resp, True
+            resp, is_lost = await super().finish_response(request, resp, start_time)
+            is_last = is_lost or not resp.keep_alive
+            return resp, is_lost
         finally:
+            self._is_over = self._is_over or is_last
             self._answered += 1
             self._rest = request.content
             if self._answered == self._request_count:  # else there is a pipelined one
@@ -193,6 +208,10 @@ class HttpConnection(web.RequestHandler):
         else:
             _log.error(*args, **kw)
 
+    def _is_rest_missing(self) -> bool:
+        """Return whether more of the body has to come of the latest request that was answered."""
+        return self._rest is not None and not self._rest.is_eof()
+
     def _enter(self, stage: Stage) -> None:
         if stage is not self._stage:
             self._stage = stage
@@ -200,10 +219,18 @@ class HttpConnection(web.RequestHandler):
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         """Answer without aiohttp, which has no request to answer yet, and close."""
-        if self.transport is not None and self._head_bytes:
+        if self.transport is not None and self._head_bytes and not self._is_over:
             self.transport.write(bare_answer(status, text))
         self._head_since = None
         self.force_close()
+
+
+def _is_second(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+    """Return whether another answer has begun, as when a handler fails amid its own.
+
+    The client would take the second one for the rest of the first, or for that of its next request.
+    """
+    return not response.prepared and request.writer.output_size > 0
 
 
 class _ProtectedResponse(web.Response):
