@@ -32,7 +32,7 @@ from domain.ports.storage import RecordingWriter
 from domain.recording.effects import EndReason
 from domain.recording.ledger import Container, RestoreMode, SampleKind
 from domain.sound.formats import AudioFormat, Samples
-from domain.sound.peaks import BASE, WaveformBuilder, entry_samples
+from domain.sound.peaks import BASE, WaveformBuilder, check_range, entry_samples
 from tests.fakes.http import FakeSessions, http_server
 from tests.rigs.recordings import LONG_AGO, START, Rig, close, info
 from tests.rigs.restoring import SESSION, Folder, Live, noise
@@ -470,6 +470,30 @@ async def test_live_packets_are_decoded_now_and_then(rig: Rig, peaks: FolderPeak
     assert (await drawn(peaks)).waveform.bounds[-1] == 13 * 96_000 // BASE * BASE
     await writer.finish(EndReason.CLOSED, START)
     assert (await drawn(peaks)).waveform.bounds[-1] == 13 * 96_000
+
+
+async def test_peaks_that_are_replaced_while_a_waveform_is_drawn_do_not_shorten_it(
+    rig: Rig, peaks: FolderPeaks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.container = Container.OGG
+    writer = rig.create(1)
+    writer.append(rig.sound(96_000), SampleKind.RECEIVED)
+    await rig.until(lambda entry: entry.length == 96_000, 1)
+    await drawn(peaks)
+    for _ in range(12):
+        writer.append(rig.sound(96_000), SampleKind.RECEIVED)
+    await rig.until(lambda entry: entry.length == 13 * 96_000, 1)
+
+    def replaced(start: int, stop: int | None, length: int) -> tuple[int, int]:
+        peaks._make(ID, lambda: False)
+        return check_range(start, stop, length)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drawing, "check_range", replaced)
+        with pytest.raises(PeaksPending):  # what it found first lacks too much
+            peaks.draw(ID, start=0, stop=None, points=100)
+    assert (await drawn(peaks)).waveform.bounds[-1] == 13 * 96_000 // BASE * BASE
+    await writer.finish(EndReason.CLOSED, START)
 
 
 # -- memory, and the API ---------------------------------------------------------------------------

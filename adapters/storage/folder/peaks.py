@@ -68,11 +68,20 @@ class FolderPeaks:
         points: int,
     ) -> DrawnRecording:
         entry = opened.entry
-        start, stop = check_range(start, stop, self._drawable(opened))
         channels = entry.info.format.channels
-        drawing = WaveformBuilder(start=start, stop=stop, points=points, channels=channels)
-        overlapping = [part for part in entry.parts if part.start < stop and part.end > start]
-        lacking = [part for part in overlapping if not self._draw_part(drawing, opened, part)]
+        with contextlib.ExitStack() as closing:
+            # opened once: the maker may replace them at any moment by those of more sound
+            growing = self._growing(opened)
+            length = entry.length
+            if growing is not None:
+                closing.callback(growing.close)
+                length = entry.parts[-1].start + growing.length
+            start, stop = check_range(start, stop, length)
+            drawing = WaveformBuilder(start=start, stop=stop, points=points, channels=channels)
+            overlapping = [part for part in entry.parts if part.start < stop and part.end > start]
+            lacking = [
+                part for part in overlapping if not self._draw_part(drawing, opened, part, growing)
+            ]
         if lacking:
             # those of live PCM are being written, unless the disk was full
             if isinstance(opened, OpenedOgg) or not all(map(_is_live, lacking)):
@@ -83,42 +92,49 @@ class FolderPeaks:
             entry.info, waveform, self._shares(entry, overlapping, waveform.bounds)
         )
 
-    def _drawable(self, opened: OpenedWav | OpenedOgg) -> int:
-        """Return how much of a recording can be drawn: of live packets, what is decoded."""
+    def _growing(self, opened: OpenedWav | OpenedOgg) -> OpenedPeaks | None:
+        """Open the peaks of live packets, of which as much can be drawn as was decoded."""
         entry = opened.entry
         if isinstance(opened, OpenedOgg) and entry.parts and _is_live(last := entry.parts[-1]):
-            peaks = self._peaks_of(entry, last)
-            if peaks is not None:
-                peaks.close()
-                return last.start + peaks.length
-        return entry.length
+            return self._peaks_of(entry, last)
+        return None
 
     def _draw_part(
-        self, drawing: WaveformBuilder, opened: OpenedWav | OpenedOgg, part: CompletedPart
+        self,
+        drawing: WaveformBuilder,
+        opened: OpenedWav | OpenedOgg,
+        part: CompletedPart,
+        growing: OpenedPeaks | None,
     ) -> bool:
         """Draw a part; return False if too much of it would have to be read, or decoded."""
-        entry, audio_format = opened.entry, opened.entry.info.format
+        if isinstance(opened, OpenedWav):
+            return self._draw_pcm(drawing, opened, part)
+        if part is opened.entry.parts[-1] and _is_live(part):
+            rate_hz = opened.entry.info.format.sample_rate_hz
+            if growing is None or _lags(growing, part, rate_hz):
+                return False
+            return _draw_entries(drawing, growing, part.start)
+        peaks = self._peaks_of(opened.entry, part)
+        if peaks is None:
+            return False
+        with contextlib.closing(peaks):
+            return _draw_entries(drawing, peaks, part.start)
+
+    def _draw_pcm(self, drawing: WaveformBuilder, opened: OpenedWav, part: CompletedPart) -> bool:
+        """Draw a part from its peaks, and what they lack of it from its samples."""
+        audio_format = opened.entry.info.format
         begin, end = max(drawing.start, part.start), min(drawing.stop, part.end)
-        is_pcm, level, reached = isinstance(opened, OpenedWav), drawing.level, begin
-        most = _DIRECT_BYTES // audio_format.bytes_per_frame
-        if level is not None or not is_pcm:
-            is_live = _is_live(part)
-            peaks = self._peaks_of(entry, part)
-            if peaks is None:
-                if not is_pcm or end - begin > most:
-                    return False
-            else:
+        reached, most = begin, _DIRECT_BYTES // audio_format.bytes_per_frame
+        if drawing.level is not None:
+            peaks = self._peaks_of(opened.entry, part)
+            if peaks is not None:
                 with contextlib.closing(peaks):
                     reached = max(begin, part.start + peaks.length)
-                    if is_pcm and end - reached > most:
+                    if end - reached > most or not _draw_entries(drawing, peaks, part.start):
                         return False
-                    if not is_pcm and is_live and _lags(peaks, part, audio_format.sample_rate_hz):
-                        return False
-                    try:
-                        _draw_entries(drawing, peaks, level or 0, part.start)
-                    except (OSError, PeaksDamaged):  # another program has changed them
-                        return False
-        if isinstance(opened, OpenedWav) and reached < end:
+            elif end - begin > most:
+                return False
+        if reached < end:
             samples = opened.read_samples(reached, end - reached)
             drawing.add_samples(as_s16(samples, audio_format.sample_format), start=reached)
         return True
@@ -175,12 +191,17 @@ class FolderPeaks:
             opened.close()
 
 
-def _draw_entries(drawing: WaveformBuilder, peaks: OpenedPeaks, level: int, start: int) -> None:
-    """Draw the peaks of a part that begins at `start`. Raises `PeaksDamaged` and `OSError`."""
+def _draw_entries(drawing: WaveformBuilder, peaks: OpenedPeaks, start: int) -> bool:
+    """Draw the peaks of a part that begins at `start`; return False if they are damaged."""
+    level = drawing.level or 0
     wanted = stretches(level, peaks.count, start=drawing.start - start, stop=drawing.stop - start)
-    for item in wanted:
-        entries = peaks.read(item.level, item.first, item.stop)
-        drawing.add(entries, level=item.level, first=item.first, start=start)
+    try:
+        for item in wanted:
+            entries = peaks.read(item.level, item.first, item.stop)
+            drawing.add(entries, level=item.level, first=item.first, start=start)
+    except (OSError, PeaksDamaged):  # another program has changed them
+        return False
+    return True
 
 
 def _is_live(part: CompletedPart) -> bool:
