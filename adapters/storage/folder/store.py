@@ -74,9 +74,9 @@ class FolderStore:
         self._catalogue = catalogue
         self._options = options or PartOptions()
         self._threads: _Threads | None = None
-        self._writers: list[FolderWriter] = []
         self._faults = DiskFaults()
         self._lock = threading.Lock()  # for what follows
+        self._writers: set[FolderWriter] = set()  # those that have work to do
         self._left: set[str] = set()  # unfinished parts that no writer has open
         self._unsynced: set[str] = set()  # those of them that have to be written again
         self._held: list[RecordingParts] = []  # unfinished parts that recovery could not find
@@ -170,7 +170,7 @@ class FolderStore:
         threads, self._threads = self._threads, None
         is_written = threads.disk.close()
         if threads.endings.close() and is_written:
-            for writer in self._unfinished():
+            for writer in list(self._writers):  # each takes itself out
                 writer.abandon()
             for parts in self._held:
                 parts.abandon()
@@ -305,12 +305,20 @@ class FolderStore:
 
     def _writer(self, parts: RecordingParts) -> FolderWriter:
         threads = self._started()
-        writer = FolderWriter(parts, threads.disk, threads.endings, self._faults, self._leave)
-        self._writers = [*self._unfinished(), writer]
+        writer = FolderWriter(
+            parts, threads.disk, threads.endings, self._faults, self._leave, self._forget
+        )
+        with self._lock:
+            self._writers.add(writer)
         return writer
 
-    def _unfinished(self) -> list[FolderWriter]:
-        return [writer for writer in self._writers if not writer.is_finished]
+    def _forget(self, writer: FolderWriter) -> None:
+        """Let a recording's memory be freed at its end: the next recording may not come for long.
+
+        Runs in an ending thread.
+        """
+        with self._lock:
+            self._writers.discard(writer)
 
     def _started(self) -> _Threads:
         if self._threads is None:

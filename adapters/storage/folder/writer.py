@@ -82,12 +82,17 @@ class FolderWriter:
         endings: EndingThreads,
         faults: DiskFaults,
         leave: Callable[[RecordingParts], None],
+        over: Callable[[FolderWriter], None],
     ) -> None:
-        """`leave` receives a recording that could not be completed now."""
+        """`leave` receives a recording that could not be completed now.
+
+        `over` is called when all work is done, by whichever thread does it.
+        """
         self._disk = disk
         self._endings = endings
         self._faults = faults
         self._leave = leave
+        self._over = over
         self._limit = round(QUEUE_S * recording.info.format.sample_rate_hz)
         self._recording = recording
         recording.part_written = self._part_written
@@ -186,6 +191,7 @@ class FolderWriter:
         if not self.is_finished:
             self.is_finished = True
             RESERVE.give_back(DESCRIPTORS)
+            self._over(self)
 
     def _do(self, step: _Step, *, at_once: bool = False) -> None:
         """Queue a step for the disk's thread, which does all queued steps together."""
