@@ -12,6 +12,7 @@ from adapters.codec.pyav import PyAvResampler
 from adapters.http.access import Access
 from adapters.http.api.document import DocumentHandlers
 from adapters.http.api.hub import EventHub
+from adapters.http.api.sign_in import SignInHandlers
 from adapters.http.callers import Callers
 from adapters.http.health import HealthHandlers
 from adapters.http.listener import listen
@@ -278,12 +279,21 @@ def build_signaling_server(
     worker: WorkerSetup | None,
     events: EventPublisher,
 ) -> SignalingServer:
+    access = Access(
+        host=settings.host,
+        tokens=_tokens(settings),
+        signed=tokens,
+        needs_token=settings.needs_token,
+        allow_anyone=settings.allow_anyone,
+        pages=settings.cors_origins,
+    )
     handlers: list[Handlers] = [
         OfferHandlers(sessions, tokens),
         WhipHandlers(sessions, tokens),
         PieceHandlers(restoring),
         HealthHandlers(sessions, version=VERSION, placement=placement, nodes=nodes),
         PageHandlers(),
+        SignInHandlers(access),
         *api,
     ]
     document = DocumentHandlers(route for group in handlers for route in group.routes())
@@ -292,14 +302,7 @@ def build_signaling_server(
         nodes,
         host=settings.host,
         port=settings.port,
-        access=Access(
-            host=settings.host,
-            tokens=_tokens(settings),
-            signed=tokens,
-            needs_token=settings.needs_token,
-            allow_anyone=settings.allow_anyone,
-            pages=settings.cors_origins,
-        ),
+        access=access,
         callers=Callers(settings.trusted_proxies),
         refusals=Refusals(events),
         limits=ConnectionLimits(

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from adapters.http.bodies import read_body
 from adapters.http.callers import caller_of
+from adapters.http.cookies import SIGNED_IN
 from adapters.http.nodes import NodeClient, is_from_node
 from adapters.http.relaying import Relay, RelayedSocket, RelayedStream, forwarded
 from adapters.http.routes import SECRET, Handler, route_of
@@ -192,4 +193,6 @@ def _headers_of(request: web.Request) -> CIMultiDict[str]:
     """Return the headers to forward: the other node cannot see where the request comes from."""
     headers = forwarded(request.headers)
     headers[hdrs.X_FORWARDED_FOR] = caller_of(request).address
+    if SIGNED_IN in request:  # nor which page has sent the cookie
+        headers[hdrs.AUTHORIZATION] = f"Bearer {request[SIGNED_IN]}"
     return headers

@@ -22,12 +22,12 @@ from domain.errors import NodeUnavailable
 MAX_RELAYED_BYTES = 1 << 20
 """Of a message that another node sends."""
 _NOT_FORWARDED = {
-    "connection", "content-encoding", "content-length", "date", "keep-alive", "origin",
+    "connection", "content-encoding", "content-length", "cookie", "date", "keep-alive", "origin",
     "sec-websocket-extensions", "sec-websocket-key", "sec-websocket-protocol",
     "sec-websocket-version", "te", "transfer-encoding", "upgrade", "vary",
 }  # fmt: skip
 """Headers of one hop (WebSockets are made anew at each), headers that describe a body as it was
-sent, and those of CORS."""
+sent, those of CORS, and cookies: a node takes none from another one."""
 
 
 class Relay(Protocol):

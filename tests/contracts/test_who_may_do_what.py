@@ -12,7 +12,7 @@ from adapters.http.routes import DECLARED
 from domain.session.roles import ALL_ROLES, Role, is_allowed
 from tests.fakes.http import FakeRestoring, FakeSessions, http_server
 
-PUBLISH, ADMIN, PUBLIC = Role.PUBLISH, Role.ADMIN, None
+PUBLISH, WATCH, ADMIN, PUBLIC = Role.PUBLISH, Role.WATCH, Role.ADMIN, None
 ROLES = {  # by their methods and paths
     ("POST", "/offer"): PUBLISH,
     ("POST", "/ice-candidate"): ADMIN,
@@ -26,6 +26,10 @@ ROLES = {  # by their methods and paths
     ("HEAD", "/whip/{secret}"): PUBLISH,
     ("GET", "/health"): PUBLIC,
     ("HEAD", "/health"): PUBLIC,
+    ("POST", "/api/sign-in"): PUBLIC,
+    ("GET", "/api/sign-in"): WATCH,
+    ("HEAD", "/api/sign-in"): WATCH,
+    ("DELETE", "/api/sign-in"): PUBLIC,
 }
 SECRET_ONLY = {
     ("GET", "/sessions/{id}/wanted"),
@@ -78,7 +82,8 @@ async def test_a_request_needs_the_role_of_its_route(url: str, method: str, path
                 assert response.status != 401
                 if not allowed and method != "HEAD":
                     assert needed is not None
-                    error = (await response.json())["error"]
+                    body = await response.json(content_type=None)
+                    error = body["detail" if path.startswith("/api") else "error"]
                     assert error.startswith(f"this token lacks the role '{needed.value}'")
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic all"}):
             async with http.request(method, address, headers=headers) as response:

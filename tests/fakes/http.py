@@ -10,6 +10,7 @@ from typing import Any
 
 from adapters.events.dispatcher import EventDispatcher
 from adapters.http.access import Access
+from adapters.http.api.sign_in import SignInHandlers
 from adapters.http.callers import Callers
 from adapters.http.health import HealthHandlers
 from adapters.http.nodes import NodeClient
@@ -194,23 +195,25 @@ def http_server(
     nodes, placement = NodeClient(), placement or SingleNode()
     if tokens is None:
         tokens = {} if token is None else {token: ALL_ROLES}
+    access = Access(
+        host=host,
+        tokens=[Token(f"{text} token", text, roles) for text, roles in tokens.items()],
+        signed=signed,
+        pages=pages,
+    )
     return SignalingServer(
         [
             OfferHandlers(service, signed),
             WhipHandlers(service, signed),
             PieceHandlers(restoring or FakeRestoring({})),
             HealthHandlers(service, version="1", placement=placement, nodes=nodes),
+            SignInHandlers(access),
             *more,
         ],
         nodes,
         host=host,
         port=0,
-        access=Access(
-            host=host,
-            tokens=[Token(f"{text} token", text, roles) for text, roles in tokens.items()],
-            signed=signed,
-            pages=pages,
-        ),
+        access=access,
         callers=Callers(trusted_proxies),
         refusals=Refusals(events or EventDispatcher(())),
         limits=limits or ConnectionLimits(),

@@ -29,6 +29,9 @@ FOREIGN = {
     "Location",
     "ETag",
     "Link",
+    # attributes of cookies
+    "HttpOnly",
+    "SameSite",
 }
 
 

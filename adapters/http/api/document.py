@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from adapters.http.api.problems import MEDIA_TYPE, PROBLEM
+from adapters.http.cookies import NAME
 from adapters.http.operations import Content, Operation
 from adapters.http.routes import Route
 
@@ -20,8 +21,9 @@ COMMON_PROBLEMS = (401, 403, 429, 503)
 _DESCRIPTION = (
     "Everything a Gapless server knows. Times are UTC (RFC 3339), positions are samples per "
     "channel from the beginning of a recording. A request has a bearer token with the role that "
-    "its operation names, or with the role admin. An id that does not exist and one that a token "
-    "may not see are answered alike."
+    "its operation names, or with the role admin. From pages of the server itself, the cookie that "
+    "`POST /api/sign-in` sets takes its place. An id that does not exist and one that a token may "
+    "not see are answered alike."
 )
 
 
@@ -59,7 +61,10 @@ def document_of(routes: Iterable[Route]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": dict(sorted(components.items())),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": NAME},
+            },
         },
     }
 
@@ -90,7 +95,7 @@ def _describe(route: Route, operation: Operation, components: dict[str, Any]) ->
     }
     if route.role is not None:
         described["description"] = f"Needs the role `{route.role.value}`."
-        described["security"] = [{"token": []}]
+        described["security"] = [{"token": []}, {"cookie": []}]
     if operation.body is not None:
         described["requestBody"] = {
             "required": True,
