@@ -58,8 +58,8 @@ def invite(
     with understood("a link"):
         url = printable(made["url"])
         about = f"token {made['id']}, expires {local_time(made['expires'])}"
-    if sys.stdout.isatty():
-        click.echo(_qr_code(url))
+    if sys.stdout.isatty() and (code := _qr_code(url)):
+        click.echo(code)
     click.echo(url)
     click.echo(printable(about), err=True)
     if is_loopback(urlsplit(url).hostname or ""):
@@ -68,7 +68,11 @@ def invite(
 
 
 def _qr_code(text: str) -> str:
+    """Draw a QR code; return nothing if the text is too long for one."""
     drawn = io.StringIO()
     # a token fills the code; a terminal damages nothing of it, so the lowest level will do
-    segno.make_qr(text, error="l").terminal(out=drawn, border=2, compact=True)
+    try:
+        segno.make_qr(text, error="l").terminal(out=drawn, border=2, compact=True)
+    except segno.DataOverflowError:
+        return ""
     return drawn.getvalue().rstrip("\n")

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import segno
 from aiohttp.test_utils import make_mocked_request
 from jsonschema import Draft202012Validator
 
@@ -24,8 +25,9 @@ from adapters.http.offers import granted
 from adapters.http.tls import TlsFiles
 from adapters.tokens.register import REGISTER, FileTokens
 from domain.errors import OfferRepeated, StorageFailed, StorageFull, Unauthorized
-from domain.session.grants import Grant
+from domain.session.grants import MAX_TEXT_CHARACTERS, Grant
 from domain.session.roles import ALL_ROLES, Role
+from domain.session.rooms import MAX_ROOM_CHARACTERS
 from tests.fakes.http import FakeSessions, http_server, token_service
 from tests.fakes.time import FakeClock
 from tests.rigs.tls import self_signed
@@ -387,6 +389,34 @@ async def test_an_invitation_is_a_link_to_where_the_server_was_found(
         assert (await server.send("GET", "/api/tokens", token))[0] == 403
         await server.send("DELETE", f"/api/tokens/{found['id']}")
         assert await server.offer(token) == 401
+
+
+async def test_an_invitation_has_its_link_as_a_qr_code(tmp_path: pathlib.Path) -> None:
+    async with node(tmp_path) as server:
+        _, found = await server.send("POST", "/api/invitations", json={"name": "Ana"})
+        check(INVITATION, found)
+        rows = found["qr"]
+        size = len(rows)
+        assert {len(row) for row in rows} == {size}
+        assert (size - 17) % 4 == 0
+        # the patterns by which a camera finds it, in three corners and beginning at the edge
+        finder = ["1111111", "1000001", "1011101", "1011101", "1011101", "1000001", "1111111"]
+        assert [row[:7] for row in rows[:7]] == finder
+        assert [row[-7:] for row in rows[:7]] == finder
+        assert [row[:7] for row in rows[-7:]] == finder
+        assert rows == [
+            "".join(map(str, row)) for row in segno.make_qr(found["url"], error="l").matrix
+        ]
+        # the longest that there may be: each character takes four bytes
+        body = {
+            "name": "\U0001f399" * MAX_TEXT_CHARACTERS,
+            "room": "\U0001f399" * MAX_ROOM_CHARACTERS,
+        }
+        headers = {"Host": "a" * 253}
+        status, found = await server.send("POST", "/api/invitations", json=body, headers=headers)
+        check(INVITATION, found)
+        assert (status, found["qr"]) == (201, None)
+        assert await server.offer(found["url"].partition("#token=")[2]) == 200
 
 
 async def test_an_invitation_of_a_server_with_a_certificate_is_https(

@@ -127,7 +127,7 @@ async def test_an_invitation_is_a_link(command: Command) -> None:
         result.stderr,
     )
     found = await command.json("invite", "--room", "friday", "--once")
-    assert found.keys() == {"url", "id", "expires"}
+    assert found.keys() == {"url", "id", "expires", "qr"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 import math
@@ -10,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from adapters.http.api.qr import qr_rows
 from adapters.http.bodies import JSON, is_unicode, read_json
 from adapters.http.callers import public_url_of
 from adapters.http.operations import Content, Operation, Parameter, Schema
@@ -99,8 +101,14 @@ INVITATION = _object(
         "url": {"type": "string", "description": "The link; its fragment has the token."},
         "id": {"type": "string", "description": "Of the token, to revoke it."},
         "expires": {"type": "string", "format": "date-time"},
+        "qr": {
+            "type": ["array", "null"],
+            "items": {"type": "string", "pattern": "^[01]+$"},
+            "description": "The link as a QR code: its rows, with 1 for each dark module and 0 for "
+            "each light one, without the quiet zone. null: the link is too long for one.",
+        },
     },
-    ["url", "id", "expires"],
+    ["url", "id", "expires", "qr"],
 )
 
 
@@ -137,7 +145,13 @@ class TokenHandlers:
         grant = issued.grant
         # browsers send the fragment of a URL to nobody
         link = f"{url}/#token={issued.text}"
-        return _json({"url": link, "id": grant.id, "expires": _time(grant.expires_at)}, status=201)
+        answer = {
+            "url": link,
+            "id": grant.id,
+            "expires": _time(grant.expires_at),
+            "qr": await asyncio.to_thread(qr_rows, link),
+        }
+        return _json(answer, status=201)
 
     async def _issued(
         self, body: Mapping[str, Any], role: str, *, sub: Any, default_s: float | None
