@@ -14,6 +14,7 @@ from adapters.http.api.document import DocumentHandlers
 from adapters.http.api.hub import EventHub
 from adapters.http.api.sign_in import SignInHandlers
 from adapters.http.callers import Callers
+from adapters.http.capture_events import CaptureHandlers
 from adapters.http.health import HealthHandlers
 from adapters.http.listener import listen
 from adapters.http.nodes import NodeClient
@@ -291,6 +292,7 @@ def build_signaling_server(
         OfferHandlers(sessions, tokens),
         WhipHandlers(sessions, tokens),
         PieceHandlers(restoring),
+        CaptureHandlers(sessions),
         HealthHandlers(sessions, version=VERSION, placement=placement, nodes=nodes),
         PageHandlers(),
         SignInHandlers(access),

@@ -10,6 +10,7 @@ from domain.recording.effects import EndReason
 from domain.recording.ledger import RecordingInfo, RestoreState
 from domain.session.alarms import Alarm
 from domain.session.caller import Caller
+from domain.session.capture import CaptureEvent
 from domain.session.session import SessionState
 from domain.sound.formats import AudioFormat
 
@@ -75,6 +76,15 @@ class SessionResumed:
     session_id: str
     connection: int
     """Its number in the session; the first connection is 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureReported:
+    """A client has told what happened to its microphone."""
+
+    session_id: str
+    event: CaptureEvent
+    """What it says is text from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +295,7 @@ ServerEvent: TypeAlias = (
     | RequestRefused
     | SessionStateChanged
     | SessionResumed
+    | CaptureReported
     | TrackStarted
     | TrackFormatChanged
     | ClockFoundWrong

@@ -99,6 +99,14 @@ class Mailbox:
         listener.wake()
 
 
+def in_one_line(text: str) -> str:
+    """Return a text with spaces in place of control characters and line breaks, and no others
+    than single ones between words.
+    """
+    shown = (" " if unicodedata.category(sign) in _CONTROLS else sign for sign in text)
+    return " ".join("".join(shown).split())
+
+
 def check_text(text: str) -> None:
     """Raise `MessageInvalid` unless a text can be a message."""
     if not text.strip():

@@ -15,6 +15,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from domain.recording.effects import EndReason
+from domain.session.capture import CaptureLog
 from domain.session.messages import Mailbox
 
 SILENT_AFTER_S = 2.0
@@ -127,6 +128,8 @@ class Session:
     """UTC, when it was opened, or the recording began that this process has found."""
     mailbox: Mailbox = field(default_factory=Mailbox, repr=False)
     """Messages for its speaker."""
+    capture: CaptureLog = field(default_factory=CaptureLog, repr=False)
+    """What happened to its microphone."""
 
     def handle(self, event: SessionInput) -> bool:
         """Apply the transition for `event`; return False if the table has none."""

@@ -68,6 +68,7 @@ SECRET_ONLY = {
     ("GET", "/sessions/{id}/wanted"),
     ("PUT", "/sessions/{id}/sound/{start}"),
     ("POST", "/sessions/{id}/captured"),
+    ("POST", "/sessions/{id}/capture-events"),
     ("GET", "/sessions/{id}/messages"),
 }
 """Routes that no token opens, but the secret of a session."""

@@ -15,6 +15,7 @@ from domain.events import Event
 from domain.events.server import (
     AlarmEnded,
     AlarmRaised,
+    CaptureReported,
     ClockFoundWrong,
     ConnectionAdded,
     PartCompleted,
@@ -50,6 +51,7 @@ from domain.recording.ledger import RecordingInfo, RestoreState
 from domain.session.alarm_kinds import AlarmKind, AlarmLevel
 from domain.session.alarms import Alarm
 from domain.session.caller import UNKNOWN
+from domain.session.capture import CaptureChange, CaptureEvent
 from domain.session.session import SessionState
 from domain.sound.formats import AudioFormat
 from tests.fakes.time import EPOCH
@@ -67,6 +69,8 @@ EVENTS: list[Event] = [
     ConnectionAdded("s", UNKNOWN),
     SessionStateChanged("s", SessionState.RECORDING),
     SessionResumed("s", 2),
+    CaptureReported("s", CaptureEvent(CaptureChange.MUTE, EPOCH)),
+    CaptureReported("s", CaptureEvent(CaptureChange.STALL, EPOCH, 480, 1.5, "it stalled")),
     SessionFailed("s", ValueError("/secret")),
     SessionEnded("s", EndReason.CLOSED),
     TrackStarted("s", 2, FORMAT, "friday"),

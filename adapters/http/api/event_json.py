@@ -12,6 +12,7 @@ from domain.events import Event, EventsDropped
 from domain.events.server import (
     AlarmEnded,
     AlarmRaised,
+    CaptureReported,
     ConnectionAdded,
     PartCompleted,
     RecordingCompleted,
@@ -35,6 +36,7 @@ from domain.recording.completed import CompletedRecording
 from domain.recording.naming import recording_id, split_recording_id
 from domain.session.alarm_kinds import AlarmKind, AlarmLevel
 from domain.session.alarms import Alarm
+from domain.session.capture import CaptureChange, capture_details
 from domain.session.session import SessionState
 from domain.sound.formats import AudioFormat
 
@@ -80,6 +82,16 @@ _RECORDED: Mapping[str, Schema] = {
 _FORMAT: Mapping[str, Schema] = {
     "recording": TEXT, "track": WHOLE, "sample_rate_hz": WHOLE, "channels": WHOLE,
 }  # fmt: skip
+_CAPTURE: Mapping[str, Schema] = {
+    "what": {"type": "string", "enum": [change.value for change in CaptureChange]},
+    "client_at": {**TIME, "description": "By the client's clock."},
+    "spool_position": {
+        "type": ["integer", "null"],
+        "description": "Samples in the client's spool.",
+    },
+    "seconds": {"type": ["number", "null"]},
+    "text": TEXT,
+}
 _STATE: Schema = {"type": "string", "enum": [state.value for state in SessionState]}
 
 KINDS: Mapping[str, tuple[str, str, Mapping[str, Schema]]] = {
@@ -89,6 +101,9 @@ KINDS: Mapping[str, tuple[str, str, Mapping[str, Schema]]] = {
     "session.changed": ("SessionChanged", "Packets come, or come no more.", {"state": _STATE}),
     "session.resumed": (
         "SessionResumed", "Another connection serves the session.", {"connection": WHOLE},
+    ),
+    "session.capture": (
+        "SessionCapture", "Something has happened to the microphone of its client.", _CAPTURE,
     ),
     "session.failed": ("SessionFailed", "A fault of the server ends it.", {"reason": TEXT}),
     "session.ended": ("SessionEnded", "It is over.", {"reason": TEXT, "detail": NULLABLE}),
@@ -180,6 +195,8 @@ def event_json(event: Event) -> tuple[str, str | None, dict[str, Any]] | None:
             return "session.changed", session, {"state": state.value}
         case SessionResumed(session, connection):
             return "session.resumed", session, {"connection": connection}
+        case CaptureReported(session, reported):
+            return "session.capture", session, {**_UNSAID, **capture_details(reported)}
         case SessionFailed(session, error):
             return "session.failed", session, {"reason": _reason(error)}
         case SessionEnded(session, reason, detail):
@@ -222,6 +239,9 @@ def event_json(event: Event) -> tuple[str, str | None, dict[str, Any]] | None:
         case EventsDropped(count):
             return MISSED, None, {"count": count}
     return None
+
+
+_UNSAID: Mapping[str, Any] = {"spool_position": None, "seconds": None, "text": ""}
 
 
 def _of(session: str, track: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from domain.recording.naming import client_name_in
 from domain.recording.restoring import SpoolInfo
 from domain.services.server.admission import Admission
 from domain.services.server.answers import Accepted, Answers
+from domain.services.server.capture_reports import CaptureReports
 from domain.services.server.delivery import Delivery, DeliverySink
 from domain.services.server.ending import Ending, closed_on_error
 from domain.services.server.live_session import (
@@ -82,6 +83,7 @@ class SessionService:
         self._answers = Answers(clock, spawner, valid_s=policy.connect_timeout_s)
         self._delivery = Delivery(clock, spawner, self._apply)
         self._statuses = SessionStatuses(self._sessions, restoring, clock)
+        self.capture = CaptureReports(self._statuses, clock, events)
         self._ending = Ending(clock, spawner, events, self._delivery)
         self._ids: dict[str, str] = {}  # session ids by the digests of their secrets
         self._outcomes = Outcomes()

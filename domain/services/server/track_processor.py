@@ -11,7 +11,8 @@ from domain.ports.codec import DecoderFactory
 from domain.ports.events import EventPublisher
 from domain.ports.storage import InterruptedRecording, RecordingStore
 from domain.recording.completed import CompletedRecording
-from domain.recording.effects import EndReason
+from domain.recording.effects import EndReason, Noted
+from domain.recording.ledger import LedgerEvent
 from domain.recording.restoring import SpoolInfo
 from domain.rtp.packets import RtpPacket
 from domain.rtp.rate import PacketRate
@@ -20,6 +21,7 @@ from domain.services.server.spool_tracker import SpoolTracker
 from domain.services.server.track_identity import TrackIdentity
 from domain.services.server.track_receiver import RetransmissionRequest, TrackReceiver
 from domain.services.server.track_recorder import TrackRecorder
+from domain.session.capture import CaptureEvent, capture_details
 from domain.session.policy import SessionPolicy
 from domain.session.status import TrackStatus
 from domain.sound.detection import CodecParameters
@@ -64,6 +66,9 @@ class AudioTrackProcessor:
         )
         self._left_out = 0  # packets that its session left out
         self._is_ended = False
+        self._capture: list[tuple[CaptureEvent, float]] = []  # before the recording begins
+        self.capture_left_out = 0
+        """What has happened to the microphone, but is not in the ledger: the number of events."""
 
     @property
     def failure(self) -> StorageFailed | None:
@@ -178,6 +183,24 @@ class AudioTrackProcessor:
     def store(self) -> None:
         """Pass the decoded sound to the store."""
         self._recorder.store()
+        if self._capture:
+            self._note_capture()
+
+    def capture_reported(self, event: CaptureEvent, *, now: float) -> None:
+        """Note what has happened to the microphone where the recording is now, or begins."""
+        if not self._is_ended:
+            self._capture.append((event, now))
+            self._note_capture()
+
+    def _note_capture(self) -> None:
+        writer = self._recorder.writer
+        if not writer.is_open:
+            return
+        position, told = writer.meter.position, self._capture
+        self._capture = []
+        for event, now in told:
+            noted = LedgerEvent("capture", position, capture_details(event))
+            writer.carry_out([Noted(noted, now)])
 
     def reception_report(self) -> ReceptionReport | None:
         """Return what to report to the sender; None before the first packet."""
@@ -218,6 +241,11 @@ class AudioTrackProcessor:
         self._receiver.flush()
         self.decode()
         self.store()
+        writer = self._recorder.writer
+        if self.capture_left_out and writer.is_open:
+            details = {"what": "left out", "count": self.capture_left_out}
+            noted = LedgerEvent("capture", writer.meter.position, details)
+            writer.carry_out([Noted(noted, now)])
         receiver = self._receiver
         return await self._recorder.end(
             reason,
