@@ -85,7 +85,7 @@ async def read_json(request: web.Request) -> dict[str, Any]:
 def parse_object(data: bytes, *, max_containers: int = MAX_JSON_CONTAINERS) -> dict[str, Any]:
     """Parse a JSON object. Raises `HTTPBadRequest`."""
     try:
-        body = _parse_json(_decoded(data), max_containers)
+        body = parse_json(_decoded(data), max_containers)
     except ValueError as error:
         text = "the body is not JSON, or has too many objects, arrays or digits"
         raise web.HTTPBadRequest(text=text) from error
@@ -102,7 +102,7 @@ async def peek_json(request: web.Request) -> dict[str, Any]:
     Raises what `read_body` raises.
     """
     try:
-        body = _parse_json((await read_body(request)).decode())
+        body = parse_json((await read_body(request)).decode())
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
@@ -143,8 +143,11 @@ def _decoded(body: bytes) -> str:
         raise web.HTTPBadRequest(text="the body is not text in UTF-8") from error
 
 
-def _parse_json(text: str, max_containers: int = MAX_JSON_CONTAINERS) -> Any:
-    """Parse JSON. Raises `ValueError`, for a body with too many or too deep containers as well."""
+def parse_json(text: str, max_containers: int = MAX_JSON_CONTAINERS) -> Any:
+    """Parse JSON from outside.
+
+    Raises `ValueError`, for too many or too deep containers as well.
+    """
     if text.count("{") + text.count("[") > max_containers:
         raise ValueError("too many objects and arrays")
     try:

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 _ALLOWED_HEADERS = (
-    "Authorization, Content-Digest, Content-Type, If-Match, If-Range, Last-Event-ID, Range"
+    "Authorization, Content-Digest, Content-Type, Gapless-Resume, Gapless-Spool, If-Match, "
+    "If-Range, Last-Event-ID, Range"
 )
 _EXPOSED_HEADERS = (
-    "Accept-Patch, Accept-Ranges, Content-Disposition, Content-Range, ETag, Gapless-Seconds, Link, "
-    "Location, Retry-After"
+    "Accept-Patch, Accept-Ranges, Content-Disposition, Content-Range, ETag, Gapless-Seconds, "
+    "Gapless-Session, Link, Location, Retry-After"
 )
 _PREFLIGHT_AGE_S = 600
 

@@ -2,3 +2,9 @@
 
 SECONDS = "Gapless-Seconds"
 """The length of a complete recording, in the answer to the request that ends its session."""
+SPOOL = "Gapless-Spool"
+"""Where a WHIP publisher keeps what it captures: JSON, as `spool` of ``/offer``."""
+RESUME = "Gapless-Resume"
+"""The secret of the session that a WHIP publisher goes on with over a new connection."""
+SESSION = "Gapless-Session"
+"""The id of a WHIP session, in the answer to its offer."""

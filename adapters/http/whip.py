@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 from aiohttp import hdrs, web
 
-from adapters.http import sdpfrag
-from adapters.http.bodies import read_body, read_text
+from adapters.http import headers, sdpfrag
+from adapters.http.bodies import is_unicode, parse_json, read_body, read_text
 from adapters.http.callers import caller_of
 from adapters.http.offers import check_name, check_room, granted
+from adapters.http.restore_json import read_spool
 from adapters.http.routes import Route, key_of_secret
-from domain.errors import CandidateRejected
+from domain.errors import CandidateRejected, OfferRejected
 from domain.ports.placement import NewOffer, SessionKey
 from domain.ports.signaling import ServerConnection
+from domain.recording.restoring import SpoolInfo
 from domain.services.server.sessions import SessionService
 from domain.services.server.tokens import TokenService
 from domain.session.ice import IceCandidate, IceServer
@@ -36,7 +38,7 @@ class WhipHandlers:
         publish = Role.PUBLISH
         session = "/whip/{secret}"
         return [
-            Route("POST", "/whip", self._publish, publish, SDP, _key_of_offer),
+            Route("POST", "/whip", self._publish, publish, SDP, _key_of_offer, resumes=True),
             Route("GET", "/whip", _no_content, publish),
             Route(
                 "PATCH", session, self._patch, publish, sdpfrag.CONTENT_TYPE, _key_in_path,
@@ -49,18 +51,25 @@ class WhipHandlers:
         ]  # fmt: skip
 
     async def _publish(self, request: web.Request) -> web.StreamResponse:
-        """Open a session (§ 4.2); ``?name=&room=`` may name the recording and its room."""
+        """Open a session (§ 4.2); ``?name=&room=`` may name the recording and its room.
+
+        Headers of Gapless' own say where the publisher keeps what it captures, and let it go on
+        with a session over a new connection.
+        """
         offer = await read_text(request, SDP)
+        spool, resume = _spool_in(request), _header(request, headers.RESUME)
         name = check_name(request.query.get("name", ""))
         room = check_room(request.query.get("room"))
         grant, name, room = granted(request, name=name, room=room)
-        async with self._tokens.opening(grant, offer):
+        # as at /offer: a session that exists opens by its own secret
+        async with self._tokens.opening(grant if resume is None else None, offer):
             accepted = await self._service.offer(
-                offer, name=name, room=room, caller=caller_of(request)
+                offer, name=name, room=room, resume=resume, spool=spool, caller=caller_of(request)
             )
         response = _text(201, accepted.answer_sdp, SDP)
         response.headers[hdrs.LOCATION] = f"/whip/{accepted.resume}"
         response.headers[hdrs.ETAG] = _etag(accepted.ice_tag)
+        response.headers[headers.SESSION] = accepted.session_id
         response.headers["Accept-Patch"] = sdpfrag.CONTENT_TYPE
         for server in accepted.ice_servers:
             response.headers.add(hdrs.LINK, _link(server))
@@ -99,7 +108,36 @@ class WhipHandlers:
 
 
 async def _key_of_offer(request: web.Request) -> SessionKey | None:
+    if resume := request.headers.get(headers.RESUME):
+        return key_of_secret(resume)
     return NewOffer((await read_body(request)).decode(errors="replace"))
+
+
+def _header(request: web.Request, name: str) -> str | None:
+    """Return a header that may be there once; None without it. Raises `OfferRejected`."""
+    found = request.headers.getall(name, [])
+    if len(found) > 1:
+        raise OfferRejected(f"{name} may be there once")
+    if not found or not found[0]:
+        return None
+    if not is_unicode(found[0]):
+        raise OfferRejected(f"{name} has text that is not Unicode")
+    return found[0]
+
+
+def _spool_in(request: web.Request) -> SpoolInfo | None:
+    """Return what an offer says of the publisher's spool. Raises `OfferRejected`."""
+    text = _header(request, headers.SPOOL)
+    if text is None:
+        return None
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise OfferRejected(f"{headers.SPOOL} is not JSON") from error
+    try:
+        return read_spool(value)
+    except ValueError as error:
+        raise OfferRejected(f"{headers.SPOOL}: {error}") from error
 
 
 async def _key_in_path(request: web.Request) -> SessionKey | None:
@@ -113,8 +151,8 @@ async def _no_content(_request: web.Request) -> web.StreamResponse:
 
 def _text(status: int, text: str, content_type: str) -> web.Response:
     """Make a response without a charset parameter, which these media types do not have."""
-    headers = {hdrs.CONTENT_TYPE: content_type}
-    return web.Response(status=status, body=text.encode(), headers=headers)
+    kind = {hdrs.CONTENT_TYPE: content_type}
+    return web.Response(status=status, body=text.encode(), headers=kind)
 
 
 def _etag(ice_tag: str) -> str:

@@ -78,6 +78,10 @@ def offer(**body: Any) -> dict[str, Any]:
     return {"json": {"sdp": "known", "type": "offer"} | body}
 
 
+def resuming(secret: str) -> dict[str, Any]:
+    return {"data": "new", "headers": SDP | {"Gapless-Resume": secret}}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "request_", "key"),
     [
@@ -88,6 +92,9 @@ def offer(**body: Any) -> dict[str, Any]:
         ("POST", "/offer", offer(), NewOffer("known")),
         ("POST", "/whip", {"data": "new", "headers": SDP}, NewOffer("new")),
         ("POST", "/whip", {"data": "known", "headers": SDP}, NewOffer("known")),
+        ("POST", "/whip", resuming("there"), opened_by("there")),
+        ("POST", "/whip", resuming("here"), opened_by("here")),
+        ("POST", "/whip", resuming(""), NewOffer("new")),
     ],
 )
 async def test_an_offer_goes_to_the_node_that_has_or_gets_its_session(
@@ -122,6 +129,7 @@ async def test_an_answer_is_returned_unchanged(pair: Pair) -> None:
         assert (status, text) == (201, "v=0 answer")
         assert got["Content-Type"] == "application/sdp"
         assert (got["Location"], got["ETag"]) == ("/whip/secret", '"tag"')
+        assert got["Gapless-Session"] == "session"
         assert got.getall("Access-Control-Allow-Origin") == ["http://localhost"]
         assert got.getall("Vary") == ["Origin"]
     pair.there.deleted.append("there")
