@@ -22,6 +22,8 @@ MAX_POSITION = 2**53 - 1
 MAX_MISSING = 10_000
 """Ranges that a client has not captured: each is a fault of its device."""
 RATES_HZ = range(8000, 384_000 + 1)
+MAX_CAPTURED_S = 30 * 86_400
+"""How long a client can have captured before it connects."""
 MAX_CHANNELS = 8
 SAMPLE_FORMATS = {
     item.value: item for item in (SampleFormat.U8, SampleFormat.S16, SampleFormat.S24)
@@ -51,8 +53,9 @@ def read_time(value: Any) -> datetime.datetime:
 
 
 def write_spool(spool: SpoolInfo) -> dict[str, Any]:
+    where = {"rtp_timestamp": spool.rtp_timestamp, "position": spool.position}
     body: dict[str, Any] = {
-        "rtp_timestamp": spool.rtp_timestamp,
+        **{name: value for name, value in where.items() if value is not None},
         **spool.format.as_json(),
         "restore": spool.mode.value,
     }
@@ -70,15 +73,24 @@ def read_spool(value: Any) -> SpoolInfo:
     modes = [item.value for item in RestoreMode]
     if mode is not None and (not isinstance(mode, str) or mode not in modes):
         raise ValueError(f"spool.restore has to be one of {', '.join(modes)}")
+    rate_hz = _integer(body, "sample_rate_hz", RATES_HZ, of="spool.")
+    rtp_timestamp = position = None
+    if "position" not in body:
+        rtp_timestamp = _integer(body, "rtp_timestamp", range(2**32), of="spool.")
+    elif "rtp_timestamp" in body:
+        raise ValueError("spool has to have rtp_timestamp or position, not both")
+    else:
+        position = _integer(body, "position", range(MAX_CAPTURED_S * rate_hz + 1), of="spool.")
     return SpoolInfo(
-        _integer(body, "rtp_timestamp", range(2**32), of="spool."),
+        rtp_timestamp,
         AudioFormat(
-            _integer(body, "sample_rate_hz", RATES_HZ, of="spool."),
+            rate_hz,
             _integer(body, "channels", range(1, MAX_CHANNELS + 1), of="spool."),
             SAMPLE_FORMATS[sample_format],
         ),
         RestoreMode.LOST if mode is None else RestoreMode(mode),
         None if started_at is None else read_time(started_at),
+        position,
     )
 
 

@@ -27,6 +27,8 @@ from domain.recording.restoring import (
     ticks_of,
 )
 
+UNWRITTEN = 2 * TICK_RATE_HZ
+"""Ticks of sound that a page which was killed has sent, but has not written to its spool."""
 _HEARD = (SampleKind.RECEIVED, SampleKind.RECOVERED, SampleKind.RESTORED)
 """What was sent by the client, and is not what a decoder made of it."""
 _COUNTED = ("length", "fill_samples")
@@ -179,21 +181,31 @@ def is_whole(held: RangeSet, captured: Captured | None) -> bool:
     return not len(rest.minus(RangeSet(captured.missing)))
 
 
-def has_more(segments: Sequence[Segment], missing: Sequence[Range], *, rate_hz: int) -> bool:
+def has_more(
+    segments: Sequence[Segment],
+    missing: Sequence[Range],
+    *,
+    rate_hz: int,
+    is_timed: bool = False,
+) -> bool:
     """Return whether more sound was received than was captured.
 
     It is so if a client's disk was full or damaged. Sound that merely ends a little later than what
-    was captured, because of Opus, does not count.
+    was captured, because of Opus, does not count. Neither does a little sound in the holes of a
+    spool that `is_timed` (see `SpoolInfo`): a page that is killed has not written its last block.
     """
     if segments and segments[-1].captured is None:  # see `segments_of`
         return True
     heard = RangeSet()
+    least = PADDING
+    if is_timed:
+        least += UNWRITTEN + max((item.about for item in segments), default=0)
     for item in segments if missing else ():
         if item.captured is not None and item.kind in _HEARD:
             heard.add(item.captured, item.captured + item.length)
     for hole in RangeSet(missing):
         start, end = hole.start * TICK_RATE_HZ // rate_hz, ticks_of(hole.end, rate_hz)
-        if sum(found.length for found in heard.within(start, end)) > PADDING:
+        if sum(found.length for found in heard.within(start, end)) > least:
             return True
     return False
 

@@ -22,6 +22,8 @@ CROSSFADE = 192
 PADDING = 6072
 """Ticks by which live sound may end later than what was captured: the longest Opus frame, and the
 look-ahead."""
+ABOUT = 3 * TICK_RATE_HZ
+"""By how many ticks an estimate of where sound is in a spool may be wrong, see `SpoolInfo`."""
 FILTER_MARGIN_S = 0.02
 """More sound than this is not needed around a piece to change its rate."""
 
@@ -36,15 +38,25 @@ def agreed(server: RestoreMode, client: RestoreMode) -> RestoreMode:
 
 @dataclass(frozen=True, slots=True)
 class SpoolInfo:
-    """What a client says of its spool with an offer."""
+    """What a client says of its spool with an offer.
 
-    rtp_timestamp: int
-    """The timestamp of the Opus frame whose first input sample is the spool's position 0."""
+    A browser does not tell a page the RTP timestamps of what it sends. So a page says how much it
+    has captured so far. The axis of its spool then has to be time: what it could not capture is
+    silence in the spool, and `missing`.
+    """
+
+    rtp_timestamp: int | None
+    """The timestamp of the Opus frame whose first input sample is the spool's position 0; None if
+    the client does not know it, and tells `position`."""
     format: AudioFormat
     mode: RestoreMode = RestoreMode.LOST
     """How the client wants to restore."""
     started_at: datetime.datetime | None = None
     """When position 0 was captured, by the client's clock."""
+    position: int | None = None
+    """Samples of the spool that were captured when the offer was sent."""
+    told_at: float | None = None
+    """When the offer arrived (monotonic seconds of the server)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,8 @@ class Segment:
     """Its position in the live recording; None if that has no time for it."""
     captured: int | None
     """Its position in the spool, in ticks; None if the client never captured this time."""
+    about: int = 0
+    """By how many ticks that position may be wrong."""
 
     def is_wanted(self, mode: RestoreMode) -> bool:
         """Return whether it is to be replaced by what was captured."""
@@ -81,6 +95,9 @@ class SpoolMap:
     The segments that its calls return follow each other on the spool's time axis, without a gap
     and without an overlap. Between them is only time that the client never captured: the sender
     stalled.
+
+    Where a position in the spool is an estimate (`about`), the axis of the spool is time, too. Time
+    that the recording has and that axis has not is an error of the estimate, and in no segment.
     """
 
     def __init__(self) -> None:
@@ -89,6 +106,7 @@ class SpoolMap:
         self._told = 0  # all captured sound before this is in a segment
         self._silence = 0  # live samples to come that are in segments already
         self._is_placed = False
+        self._about = 0  # of what is recorded now
 
     @property
     def reached(self) -> int:
@@ -104,19 +122,26 @@ class SpoolMap:
         self._next = self._told = ticks
         self._is_placed = True
 
-    def placed(self, *, gap: int, ticks: int) -> list[Segment]:
-        """Note that after `gap` samples of silence the sound captured at `ticks` follows."""
+    def placed(self, *, gap: int, ticks: int, about: int | None = None) -> list[Segment]:
+        """Note that after `gap` samples of silence the sound captured at `ticks` follows.
+
+        `about` is by how much an estimate of `ticks` may be wrong; None if it is none.
+        """
         segments: list[Segment] = []
+        if about and self._is_placed:  # sound behind other sound was captured behind it
+            ticks = min(max(ticks, self._told), ticks + about)
+        unsure, self._about = max(self._about, about or 0), about or 0
         # silence for what is in a segment already, or lies before the spool
         again = min(gap, max(0, min(self._told, ticks) - self._next))
         position, silent = self._position + again, gap - again
         lost = max(0, ticks - self._told)
         beside = min(silent, lost)
         if beside:
-            segments.append(Segment(beside, SampleKind.SILENCE, position, self._told))
+            segments.append(Segment(beside, SampleKind.SILENCE, position, self._told, unsure))
         if lost > beside:  # the recording has left out time
-            segments.append(Segment(lost - beside, SampleKind.SILENCE, None, self._told + beside))
-        if silent > beside:  # the sender captured nothing
+            at = self._told + beside
+            segments.append(Segment(lost - beside, SampleKind.SILENCE, None, at, unsure))
+        if silent > beside and about is None:  # the sender captured nothing
             at = position + beside
             segments.append(Segment(silent - beside, SampleKind.SILENCE, at, None))
         self._is_placed = True
@@ -141,7 +166,7 @@ class SpoolMap:
         length -= again
         if not length:
             return []
-        segment = Segment(length, kind, self._position, self._next)
+        segment = Segment(length, kind, self._position, self._next, self._about)
         self._position += length
         self._next += length
         self._told = self._next
@@ -160,16 +185,16 @@ def segments_of(
     """
     spool_map, found = SpoolMap(), []
     placements = [placement for event in events if (placement := placement_of(event)) is not None]
-    placements.sort(key=lambda item: item[0])
+    placements.sort(key=lambda item: item.position)
     index, position = 0, 0
     for span in spans:
         end = span.start + span.length
         while position < end:
-            while index < len(placements) and placements[index][0] <= position:
-                _, gap, ticks = placements[index]
-                found += spool_map.placed(gap=gap, ticks=ticks)
+            while index < len(placements) and placements[index].position <= position:
+                placed = placements[index]
+                found += spool_map.placed(gap=placed.gap, ticks=placed.ticks, about=placed.about)
                 index += 1
-            cut = min(end, placements[index][0]) if index < len(placements) else end
+            cut = min(end, placements[index].position) if index < len(placements) else end
             found += spool_map.recorded(cut - position, span.kind)
             position = cut
     if total is None:
@@ -177,12 +202,30 @@ def segments_of(
     return _with_end(found, spool_map.reached, total)
 
 
-def placement_of(event: LedgerEvent) -> tuple[int, int, int] | None:
-    """Return position, gap and ticks of a `PLACED` event; None for others, and for damaged ones."""
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """After `gap` samples from `position` on, the sound follows that was captured at `ticks`."""
+
+    position: int
+    gap: int
+    ticks: int
+    about: int | None = None
+    """By how many ticks an estimate may be wrong; None if `ticks` are no estimate."""
+
+    @property
+    def start(self) -> int:
+        """The position of the sound."""
+        return self.position + self.gap
+
+
+def placement_of(event: LedgerEvent) -> Placement | None:
+    """Return what a `PLACED` event says; None for other events, and for damaged ones."""
     if event.type != PLACED:
         return None
     try:
-        return event.position, max(0, int(event.details["gap"])), int(event.details["ticks"])
+        gap, about = max(0, int(event.details["gap"])), event.details.get("about")
+        unsure = None if about is None else min(max(0, int(about)), ABOUT)
+        return Placement(event.position, gap, int(event.details["ticks"]), unsure)
     except (KeyError, OverflowError, TypeError, ValueError):
         return None
 
@@ -205,7 +248,8 @@ def _with_end(segments: list[Segment], reached: int, total: int) -> list[Segment
             behind.append(Segment(segment.length - length, segment.kind, live, None))
     while behind and behind[-1].kind in (SampleKind.SILENCE, SampleKind.DTX):
         behind.pop()
-    if sum(segment.length for segment in behind) > PADDING:
+    unsure = max((segment.about for segment in behind), default=0)
+    if sum(segment.length for segment in behind) > PADDING + unsure:
         return kept + behind
     while kept and kept[-1].captured is None:
         kept.pop()
@@ -225,13 +269,13 @@ def ticks_of(samples: int, rate_hz: int) -> int:
 def wanted_range(segment: Segment, mode: RestoreMode, rate_hz: int) -> Range:
     """Return the samples of a spool that are needed for a segment.
 
-    Where only some sound is replaced, that is more than the segment: for the seams, and for the
-    filter that changes the rate.
+    Where only some sound is replaced, that is more than the segment: for the seams, for the filter
+    that changes the rate, and for what is not known of its place.
     """
     assert segment.captured is not None
     margin = 0
     if mode is RestoreMode.LOST:
-        margin = -(-CROSSFADE * rate_hz // TICK_RATE_HZ)
+        margin = -(-(CROSSFADE + segment.about) * rate_hz // TICK_RATE_HZ)
         if rate_hz != TICK_RATE_HZ:
             margin += round(FILTER_MARGIN_S * rate_hz)
     start = max(0, samples_before(segment.captured, rate_hz) - margin)

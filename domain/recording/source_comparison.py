@@ -309,9 +309,8 @@ def _places(events: Iterable[LedgerEvent], rate_hz: int) -> list[tuple[int, int]
 
     The silence of a gap before such a position goes on with what was captured before it.
     """
-    found = []
-    for event in events:
-        if (placement := placement_of(event)) is not None:
-            position, gap, ticks = placement
-            found.append((position + gap, samples_before(ticks, rate_hz)))
-    return sorted(found)
+    return sorted(
+        (placement.start, samples_before(placement.ticks, rate_hz))
+        for event in events
+        if (placement := placement_of(event)) is not None
+    )

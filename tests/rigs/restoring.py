@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,6 +67,12 @@ class Live:
     told: int = 0
     known: dict[int, tuple[int, SampleKind]] = field(default_factory=dict)
     """For each tick: its position in the live recording, and its kind."""
+    about: int | None = None
+    """Set if the client does not know its timestamps: its positions in the spool are estimates."""
+    error: int = 0
+    """By how many ticks these are too late."""
+    heard: Callable[[Samples], Samples] = np.invert
+    """What comes of captured sound: like it, but no sample is the same."""
 
     def begin(self, pre_roll: int) -> None:
         self.at = pre_roll - LOOK_AHEAD
@@ -74,7 +80,9 @@ class Live:
         self.place(0)
 
     def place(self, gap: int) -> None:
-        details = {"gap": gap, "ticks": self.at}
+        details = {"gap": gap, "ticks": self.at + self.error}
+        if self.about is not None:
+            details["about"] = self.about
         self.events.append(LedgerEvent(PLACED, self.length, details))
 
     def run(self, length: int, kind: SampleKind) -> None:
@@ -83,7 +91,7 @@ class Live:
         inside = (ticks >= 0) & (ticks < len(self.pcm))
         found = np.zeros((length, self.pcm.shape[1]), "<i2")
         if kind not in (SampleKind.SILENCE, SampleKind.DTX):
-            found[inside] = ~self.pcm[ticks[inside]]  # like it, but no sample is the same
+            found[inside] = self.heard(self.pcm[ticks[inside]])
         for offset, tick in enumerate(ticks):
             if tick >= self.told:
                 self.known[int(tick)] = (self.length + offset, kind)

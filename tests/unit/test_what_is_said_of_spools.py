@@ -41,6 +41,13 @@ spools = st.builds(
     ),
     st.sampled_from(RestoreMode),
     times,
+) | st.builds(
+    SpoolInfo,
+    st.none(),
+    st.just(AudioFormat(48_000, 1)),
+    st.sampled_from(RestoreMode),
+    times,
+    st.integers(0, 30 * 86_400 * 48_000),
 )
 
 
@@ -104,6 +111,19 @@ def test_a_spool_that_cannot_be_is_refused(name: str, values: list[Any]) -> None
     if name not in ("restore", "started_at"):
         with pytest.raises(ValueError, match=name):
             read_spool({key: value for key, value in GOOD_SPOOL.items() if key != name})
+
+
+@pytest.mark.parametrize("position", [-1, 30 * 86_400 * 48_000 + 1, 1.5, "1", None, True])
+def test_a_position_that_cannot_be_is_refused(position: Any) -> None:
+    spool = {key: value for key, value in GOOD_SPOOL.items() if key != "rtp_timestamp"}
+    assert read_spool(spool | {"position": 5}).position == 5
+    with pytest.raises(ValueError, match=r"spool\.position has to be"):
+        read_spool(spool | {"position": position})
+
+
+def test_a_spool_has_a_timestamp_or_a_position() -> None:
+    with pytest.raises(ValueError, match="not both"):
+        read_spool(GOOD_SPOOL | {"position": 5})
 
 
 @pytest.mark.parametrize("value", [None, [], "x", 5])

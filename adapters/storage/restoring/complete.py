@@ -31,7 +31,13 @@ from domain.recording.ledger import (
     Span,
 )
 from domain.recording.reading import moment, text
-from domain.recording.restoring import PLACED, TICK_RATE_HZ, Segment, segments_of
+from domain.recording.restoring import (
+    PLACED,
+    TICK_RATE_HZ,
+    Segment,
+    placement_of,
+    segments_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,12 @@ class CompleteRecording:
         """Whether the ledger says where all of its sound is in a spool."""
         types = {event.type for event in self.ledger.events}
         return PLACED in types and LEFT_OUT not in types
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the axis of its spool is time, see `SpoolInfo`."""
+        placed = (placement_of(event) for event in self.ledger.events)
+        return any(item is not None and item.about is not None for item in placed)
 
     @property
     def sha256(self) -> str:

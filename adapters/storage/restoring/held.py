@@ -62,7 +62,12 @@ class CapturedAndHeld:
         if self.mode is not RestoreMode.ALL or self.captured is None or not self.is_whole:
             return False
         segments = self._segments_of(recording) if recording.is_placed else ()
-        return not has_more(segments, self.captured.missing, rate_hz=self.rate_hz)
+        return not has_more(
+            segments,
+            self.captured.missing,
+            rate_hz=self.rate_hz,
+            is_timed=recording.is_timed,
+        )
 
     def fits(self, recording: CompleteRecording) -> bool:
         """Whether it is known where captured sound belongs in a recording."""

@@ -178,17 +178,18 @@ def _read_key(entry: Mapping[str, Any]) -> RestoreKey:
     if entry["restore"] != VERSION:
         raise ValueError(f"version {shown(entry['restore'])} is not known")
     spool = entry["spool"]
-    started_at = spool["started_at"]
+    started_at, rtp, position = spool["started_at"], spool["rtp_timestamp"], spool.get("position")
     return RestoreKey(
         session_id=text(entry["session_id"]),
         resume_digest=text(entry["resume_digest"]),
         name=text(entry["name"]),
         room=read_room(entry.get("room")),
         spool=SpoolInfo(
-            rtp_timestamp=whole(spool["rtp_timestamp"], most=2**32 - 1),
+            rtp_timestamp=None if rtp is None else whole(rtp, most=2**32 - 1),
             format=audio_format(spool),
             mode=RestoreMode(spool["restore"]),
             started_at=None if started_at is None else moment(started_at),
+            position=None if position is None else whole(position),
         ),
         mode=RestoreMode(entry["mode"]),
         opened_at=moment(entry["opened_at"]),
@@ -224,6 +225,7 @@ def _key(key: RestoreKey) -> dict[str, Any]:
             **spool.format.as_json(),
             "restore": spool.mode.value,
             "started_at": None if spool.started_at is None else timestamp(spool.started_at),
+            "position": spool.position,
         },
     }
 

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from domain.errors import OfferRejected, SessionUnknown
 from domain.events.server import ConnectionAdded, SessionDeleted, SessionEnded, SessionOpened
@@ -148,6 +149,8 @@ class SessionService:
         `ServerFull` or `StorageFull`.
         """
         offer = digest_of(f"{resume or ''} {sdp}")
+        if spool is not None:  # how long it takes to answer is known, too
+            spool = replace(spool, told_at=self._clock.monotonic())
         return await self._answers.get(
             offer,
             caller,
