@@ -1,0 +1,339 @@
+// The page's side of a spool: what is captured, kept by the browser until the server has it. The
+// work is done in a worker: ../worker/spool.js.
+
+import { scriptUrl } from "../shared/trusted.js";
+
+/** @typedef {import("./capture.js").CaptureEvent} CaptureEvent */
+/** @typedef {{ id: string, secret: string }} Session the session whose recording gets the sound */
+
+/**
+ * What the header `Gapless-Spool` of an offer says.
+ *
+ * @typedef {{ position: number, sample_rate_hz: number, channels: number, sample_format: "s16",
+ *   restore: "all", started_at: string }} Offer
+ */
+
+/**
+ * How far a spool is. Nothing in it is more than what is known.
+ *
+ * @typedef {object} Progress
+ * @property {number} capturedS length of the spool, with what was missed
+ * @property {number} safeS the server has confirmed all before this
+ * @property {number} owedS what was captured and the server has not confirmed
+ * @property {"capturing" | "sending" | "complete" | "expired" | "off" | "refused" | "failed"} state
+ *   `sending`: nothing is captured any more; `complete`: the server has all of it; `expired`: it has
+ *   given up waiting; `off`: it does not restore; `refused`: it does not want it, see `reason`;
+ *   `failed`: the browser could not read or keep it
+ * @property {string} reason why it was refused or failed, or what the server does not answer; else ""
+ * @property {boolean} isReachable whether the server has answered the last request
+ * @property {"disk" | "memory"} kept memory: when the page is closed, what is owed is lost
+ * @property {"" | "full" | "missing"} ended why no more is kept although the microphone goes on: the
+ *   disk (or the limit of what is kept in memory) is full, or too much was missed
+ * @property {number | null} leftS how much more can be kept, about; null if it is not known
+ */
+
+/**
+ * How it has ended.
+ *
+ * @typedef {object} Finished
+ * @property {"complete" | "expired" | "off" | "refused" | "failed"} state as of `Progress`
+ * @property {string} reason
+ * @property {string} sha256 of the PCM that was captured, with silence for what was missed; "" if
+ *   it could not be read
+ * @property {number} length samples per channel
+ * @property {boolean} isSame whether the recording is the same, bit for bit
+ */
+
+/**
+ * A spool that an earlier page has left.
+ *
+ * @typedef {object} Owed
+ * @property {string} id
+ * @property {string} name
+ * @property {string} room
+ * @property {string} startedAt RFC 3339
+ * @property {number} seconds
+ * @property {number} owedS
+ * @property {number} sampleRate
+ * @property {number} channels
+ * @property {Session | null} session null if the server never had one
+ * @property {boolean} isEnded whether the speaker has stopped it
+ */
+
+/** @typedef {{ sampleRate: number, channels: number, name: string, room: string }} Description */
+
+/** Keeps what one recording captures, and sends it. */
+export class Spool {
+  /** @type {(progress: Progress) => void} called at most a few times a second */
+  onprogress = () => {};
+  /** @type {(event: CaptureEvent) => void} `stall`s; the spool has noted them already */
+  onevent = () => {};
+
+  #worker;
+  /** @type {Description & { id: string, startedAt: string, session: Session | null }} */
+  #description;
+  /** @type {Promise<Finished> | null} */
+  #finished = null;
+
+  /**
+   * Begins a spool. Where the browser keeps no files (private windows), it is kept in memory.
+   *
+   * @param {Description} description of the `Capture`, and of the recording
+   * @returns {Promise<Spool>}
+   */
+  static async begin({ sampleRate, channels, name, room }) {
+    // the answer is not waited for: some browsers ask the user, who may not answer
+    navigator.storage?.persist?.().catch(() => {});
+    return await Spool.#open("begin", { sampleRate, channels, name, room });
+  }
+
+  /**
+   * Returns what earlier pages have left and no other page is sending, the oldest first.
+   *
+   * @returns {Promise<Owed[]>}
+   */
+  static async owed() {
+    return await once("owed");
+  }
+
+  /**
+   * Goes on with a spool: what is captured from now on comes behind the time that nobody captured.
+   * `Capture` has to have the rate and the channels of the spool (see `Spool.owed`).
+   *
+   * @param {string} id
+   * @returns {Promise<Spool>} with `session`, if it had one
+   * @throws {Error} if there is no such spool, or another page has it
+   */
+  static async resume(id) {
+    return await Spool.#open("resume", { id });
+  }
+
+  /**
+   * Sends what is owed, without capturing. `finish` tells how that ends.
+   *
+   * @param {string} id
+   * @returns {Promise<Spool>}
+   * @throws {Error} as `resume`
+   */
+  static async send(id) {
+    const spool = await Spool.#open("send", { id });
+    spool.finish();
+    return spool;
+  }
+
+  /**
+   * Returns all of a spool as a WAV, with silence for what was missed. It stays a file until it is
+   * read: take it when nothing is captured any more.
+   *
+   * @param {string} id
+   * @returns {Promise<Blob>}
+   * @throws {Error} if there is no such spool, or it is being captured
+   */
+  static async export(id) {
+    return await once("export", { id });
+  }
+
+  /**
+   * Throws a spool away, whatever is owed of it.
+   *
+   * @param {string} id
+   * @throws {Error} if another page has it
+   */
+  static async discard(id) {
+    await once("discard", { id });
+  }
+
+  /**
+   * @param {"begin" | "resume" | "send"} how
+   * @param {object} what
+   */
+  static async #open(how, what) {
+    const worker = new Service();
+    try {
+      const sound = new MessageChannel();
+      const description = await worker.ask(how, { ...what, port: sound.port1 }, [sound.port1]);
+      return new Spool(worker, sound.port2, description);
+    } catch (error) {
+      worker.end();
+      throw error;
+    }
+  }
+
+  /**
+   * @param {Service} worker
+   * @param {MessagePort} port
+   * @param {Description & { id: string, startedAt: string, session: Session | null }} description
+   */
+  constructor(worker, port, description) {
+    this.#worker = worker;
+    this.#description = description;
+    /** Where the sound comes in: for `Capture.keep`, which takes it away. */
+    this.port = port;
+    worker.ontold = (kind, value) => {
+      if (kind === "progress") this.onprogress(value);
+      if (kind === "event") this.onevent(value);
+    };
+  }
+
+  get id() {
+    return this.#description.id;
+  }
+
+  get sampleRate() {
+    return this.#description.sampleRate;
+  }
+
+  get channels() {
+    return this.#description.channels;
+  }
+
+  /** The session that it belongs to; null before `attach`. */
+  get session() {
+    return this.#description.session;
+  }
+
+  /**
+   * Returns what an offer says of the spool, as it is at this moment.
+   *
+   * @returns {Promise<Offer>}
+   */
+  async offer() {
+    return await this.#worker.ask("offer");
+  }
+
+  /**
+   * Sends what is captured to the recording of a session from now on. The browser keeps it, so that
+   * a page after a reload finds it. A spool has one session: only the first call counts.
+   *
+   * @param {Session} session
+   */
+  async attach(session) {
+    this.#description.session ??= session;
+    await this.#worker.ask("attach", this.#description.session);
+  }
+
+  /**
+   * Notes what has happened to the microphone; the server gets it when it can be reached.
+   *
+   * @param {CaptureEvent} event
+   */
+  note(event) {
+    this.#worker.tell("note", event);
+  }
+
+  /**
+   * Tells how the live sound gets through, at least once a second: what is sent beside it gives way.
+   * Null if there is no live sound: all of the network may be used then.
+   *
+   * @param {{ roundTripS: number | null, lost: number } | null} report `lost`: fraction of the
+   *   packets since the last report
+   */
+  network(report) {
+    this.#worker.tell("network", report);
+  }
+
+  /**
+   * Sends the rest when nothing is captured any more, for as long as it takes: also while the
+   * network is away. End the session at the server, and `Capture.keep(null)`, before.
+   *
+   * @returns {Promise<Finished>}
+   */
+  finish() {
+    this.#finished ??= this.#worker.ask("finish");
+    return this.#finished;
+  }
+
+  /**
+   * Returns all of this spool as a WAV, once it is finished or is being sent.
+   *
+   * @returns {Promise<Blob>}
+   */
+  async export() {
+    return await this.#worker.ask("export");
+  }
+
+  /** Lets go of the spool. What is owed stays, for a later page. */
+  async close() {
+    this.port.close();
+    await this.#worker.ask("close").catch(() => {});
+    this.#worker.end();
+  }
+}
+
+/** The worker, as functions. */
+class Service {
+  /** @type {(kind: string, value: any) => void} */
+  ontold = () => {};
+  #worker = new Worker(scriptUrl("/pages/worker/spool.js"), { type: "module" });
+  /** @type {Map<number, { promise: Promise<any>, resolve(value: any): void, reject(error: Error): void }>} */
+  #asked = new Map();
+  #next = 0;
+
+  constructor() {
+    this.#worker.onmessage = ({ data: { answers, value, error, told } }) => {
+      if (told !== undefined) this.ontold(told, value);
+      const asked = this.#asked.get(answers);
+      this.#asked.delete(answers);
+      if (error === undefined) asked?.resolve(value);
+      else asked?.reject(new Error(error));
+    };
+    this.#worker.onerror = (event) => this.#fail(event.message ?? "the worker cannot be loaded");
+  }
+
+  /**
+   * @param {string} what
+   * @param {object} [value]
+   * @param {Transferable[]} [transferred]
+   * @returns {Promise<any>}
+   */
+  ask(what, value, transferred = []) {
+    const asked = withResolvers();
+    this.#asked.set(++this.#next, asked);
+    this.#worker.postMessage({ asks: this.#next, what, value }, transferred);
+    return asked.promise;
+  }
+
+  /**
+   * @param {string} what
+   * @param {object | null} value
+   */
+  tell(what, value) {
+    this.#worker.postMessage({ what, value });
+  }
+
+  end() {
+    this.#worker.terminate();
+    this.#fail("the spool was closed");
+  }
+
+  /** @param {string} reason */
+  #fail(reason) {
+    for (const asked of this.#asked.values()) asked.reject(new Error(reason));
+    this.#asked.clear();
+  }
+}
+
+/**
+ * Asks a worker of its own for one thing.
+ *
+ * @param {string} what
+ * @param {object} [value]
+ */
+async function once(what, value) {
+  const worker = new Service();
+  try {
+    return await worker.ask(what, value);
+  } finally {
+    worker.end();
+  }
+}
+
+/** `Promise.withResolvers`, which is younger than other things that are needed. */
+function withResolvers() {
+  /** @type {any} */
+  const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  // who asks may have gone
+  made.promise.catch(() => {});
+  return made;
+}
