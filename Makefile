@@ -38,7 +38,7 @@ REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \
 	$(addprefix tests/integration/test_,microphone.py browser_publishes.py browsers_stall.py \
 	client_is_stopped.py whip_publishers.py libraries_publish.py disk_trouble.py \
 	stalls_survive_a_kill.py browsers_play_recordings.py conversions_beside_a_session.py \
-	a_self_signed_server_is_pinned.py a_doctor_examines_both_ends.py)
+	a_self_signed_server_is_pinned.py a_doctor_examines_both_ends.py networks_of_tests_go_and_come.py)
 # and those that need the whole machine
 ALONE := tests/contracts/test_a_sound_server_keeps_its_microphone.py \
 	$(addprefix tests/integration/test_,network_comes_and_goes.py nothing_stays_behind.py \
