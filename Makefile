@@ -38,7 +38,8 @@ REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \
 	$(addprefix tests/integration/test_,microphone.py browser_publishes.py browsers_stall.py \
 	client_is_stopped.py whip_publishers.py libraries_publish.py disk_trouble.py \
 	stalls_survive_a_kill.py browsers_play_recordings.py conversions_beside_a_session.py \
-	a_self_signed_server_is_pinned.py a_doctor_examines_both_ends.py networks_of_tests_go_and_come.py)
+	a_self_signed_server_is_pinned.py a_doctor_examines_both_ends.py networks_of_tests_go_and_come.py \
+	pages_are_accessible.py)
 # and those that need the whole machine
 ALONE := tests/contracts/test_a_sound_server_keeps_its_microphone.py \
 	$(addprefix tests/integration/test_,network_comes_and_goes.py nothing_stays_behind.py \
@@ -76,6 +77,10 @@ bench: $(VENV)/dev ## Measure fidelity, reconnection, performance and restoring;
 .PHONY: api-page
 api-page: $(VENV)/dev ## Write docs/api.md from what the routes of the API say of themselves
 	$(BIN)/python -m tests.rigs.api_page
+
+.PHONY: screenshots
+screenshots: $(VENV)/dev ## Write docs/pages.md and its pictures: each state of the pages, as it looks
+	$(BIN)/python -m tests.rigs.screenshots
 
 .PHONY: lint
 lint: $(VENV)/dev ## Check style

@@ -1,0 +1,151 @@
+"""Every state of the pages can be read, reached by keyboard, and used on a narrow screen."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from playwright.async_api import Page
+
+from tests.rigs.browser import CHROMIUM
+from tests.rigs.screens import (
+    LOOKS,
+    NARROW,
+    SCREENS,
+    WORLDS,
+    Look,
+    Screen,
+    Stage,
+    a_browser,
+    shown,
+    staged,
+)
+
+AXE = pathlib.Path(sys.prefix) / "npm/node_modules/axe-core/axe.min.js"
+BAD = ("serious", "critical")
+MAX_TABS = 150
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.timeout(300),
+]
+
+FAULTS = """
+async () => {
+  const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+  return violations.map(({ id, impact, help, nodes }) => ({
+    id, impact, help, where: nodes.slice(0, 5).map(({ target, failureSummary }) =>
+      `${target.join(" ")}: ${failureSummary}`),
+  }));
+}
+"""
+TOO_WIDE = """
+() => {
+  const width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= width) return [];
+  return [...document.querySelectorAll("body *")]
+    .filter((element) => element.getBoundingClientRect().right > width + 0.5)
+    .slice(0, 8).map((element) => element.outerHTML.slice(0, 120));
+}
+"""
+CONTROLS = """
+() => {
+  const all = "a[href], button, input, select, textarea, summary, audio[controls]";
+  const dialog = document.querySelector("dialog:modal");
+  window.controls = [...(dialog ?? document).querySelectorAll(all)].filter((element) =>
+    !element.disabled && element.tabIndex >= 0 && element.checkVisibility({
+      visibilityProperty: true,
+    }) && !element.closest("[inert]"));
+  window.reached = new Set();
+  document.activeElement?.blur();
+  return controls.length;
+}
+"""
+AT = """
+() => {
+  const element = document.activeElement;
+  if (!element || element === document.body) return null;
+  const isAgain = reached.has(element);
+  reached.add(element);
+  // one of a group of radio buttons is in the tab order; arrow keys lead to the others
+  if (element.type === "radio")
+    for (const other of document.getElementsByName(element.name)) reached.add(other);
+  const seen = (one) => {
+    const { outlineStyle, outlineWidth } = getComputedStyle(one);
+    return outlineStyle !== "none" && parseFloat(outlineWidth) >= 1;
+  };
+  const around = element.closest("label") ?? element;
+  return { isAgain, isSeen: seen(element) || seen(around), html: element.outerHTML.slice(0, 160) };
+}
+"""
+UNREACHED = """
+() => controls.filter((one) => one.isConnected && !reached.has(one))
+  .map((one) => one.outerHTML.slice(0, 160))
+"""
+
+
+@asynccontextmanager
+async def all_screens(world: str, look: Look) -> AsyncIterator[AsyncIterator[tuple[Screen, Page]]]:
+    """Open each state of a world, one after the other."""
+
+    async def opened(stage: Stage) -> AsyncIterator[tuple[Screen, Page]]:
+        for screen in SCREENS:
+            if screen.world == world:
+                async with shown(browser, stage, screen, look, bypass_csp=True) as page:
+                    yield screen, page
+
+    async with a_browser() as browser, staged(world) as stage:
+        yield opened(stage)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("look", [LOOKS[0], LOOKS[-1]], ids=lambda look: look.name)
+async def test_every_state_can_be_read(world: str, look: Look) -> None:
+    """axe finds nothing serious, and on a narrow screen nothing scrolls sideways."""
+    found: dict[str, Any] = {}
+    async with all_screens(world, look) as screens:
+        async for screen, page in screens:
+            serious = await faults_of(page)
+            await page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+            too_wide = await page.evaluate(TOO_WIDE)
+            if serious or too_wide:
+                found[screen.name] = {"faults": serious, "too wide": too_wide}
+    assert found == {}, json.dumps(found, indent=1)
+
+
+async def faults_of(page: Page) -> list[Any]:
+    """Return what axe-core takes for serious; nothing if it is not installed."""
+    if not AXE.exists():
+        return []
+    await page.evaluate(AXE.read_text())
+    return [fault for fault in await page.evaluate(FAULTS) if fault["impact"] in BAD]
+
+
+async def test_every_control_is_reached_by_tab_and_seen() -> None:
+    lacking: dict[str, Any] = {}
+    async with all_screens("many", LOOKS[0]) as screens:
+        async for screen, page in screens:
+            unseen = await walk(page)
+            unreached = await page.evaluate(UNREACHED)
+            if unseen or unreached:
+                lacking[screen.name] = {"no visible focus": unseen, "not reached": unreached}
+    assert lacking == {}, json.dumps(lacking, indent=1)
+
+
+async def walk(page: Page) -> list[str]:
+    """Press Tab until all controls were reached; return those on which no focus is seen."""
+    await page.evaluate(CONTROLS)
+    unseen = []
+    for _ in range(MAX_TABS):
+        await page.keyboard.press("Tab")
+        at = await page.evaluate(AT)
+        if at is None or at["isAgain"]:
+            break
+        if not at["isSeen"]:
+            unseen.append(at["html"])
+    return unseen
