@@ -62,7 +62,8 @@ ROUTES: dict[tuple[str, str], Role | None] = {
 }
 PUBLIC_STATUSES = {("POST", "/api/sign-in"): 415, ("DELETE", "/api/sign-in"): 204}
 """What a request without a body gets from those that do not answer 200."""
-RESUMES = {route for route in ROUTES if route == ("POST", "/offer") or "{secret}" in route[1]}
+OFFERS = {("POST", "/offer"), ("POST", "/whip")}
+RESUMES = OFFERS | {route for route in ROUTES if "{secret}" in route[1]}
 """Routes where the secret of a session may be in the request: a token may have expired since."""
 SECRET_ONLY = {
     ("GET", "/sessions/{id}/wanted"),
@@ -203,7 +204,7 @@ async def test_what_is_no_valid_token_opens_nothing_and_looks_the_same(
             assert status == PUBLIC_STATUSES.get((method, path), 200), name
             continue
         if name == "expired" and (method, path) in RESUMES:
-            assert status == (415 if path == "/offer" else 404)
+            assert status == (415 if (method, path) in OFFERS else 404)
             continue
         # these routes also take the secret of a session, which any text might be
         assert status == 401, name
