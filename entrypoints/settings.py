@@ -70,7 +70,8 @@ class ServerSettings:
     cors_origins: tuple[str, ...] = setting(
         (),
         "Web pages that may use this server from a browser, as origins separated by commas. By "
-        "default all of them if there is a token, else those of this machine.",
+        "default all of them if there is a token, else those of this machine, which may publish "
+        "and watch.",
     )
     trusted_proxies: tuple[str, ...] = setting(
         (),

@@ -296,8 +296,7 @@ def _cookie(request: web.Request) -> str:
 
     Another node has checked the cookie already, and forwards its token as a bearer token.
     """
-    is_for_api = _takes_cookie(request) and not is_from_node(request)
-    return token_in_cookie(request) if is_for_api else ""
+    return token_in_cookie(request) if _takes_cookie(request) else ""
 
 
 def _takes_cookie(request: web.Request) -> bool:
