@@ -24,6 +24,8 @@ PADDING = 6072
 look-ahead."""
 ABOUT = 3 * TICK_RATE_HZ
 """By how many ticks an estimate of where sound is in a spool may be wrong, see `SpoolInfo`."""
+TAIL = TICK_RATE_HZ // 2
+"""Ticks that a page may send behind the end of its spool when it stops one after the other."""
 FILTER_MARGIN_S = 0.02
 """More sound than this is not needed around a piece to change its rate."""
 
@@ -199,7 +201,8 @@ def segments_of(
             position = cut
     if total is None:
         return found
-    return _with_end(found, spool_map.reached, total)
+    is_timed = any(item.about is not None for item in placements)
+    return _with_end(found, spool_map.reached, total, PADDING + TAIL if is_timed else PADDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +233,11 @@ def placement_of(event: LedgerEvent) -> Placement | None:
         return None
 
 
-def _with_end(segments: list[Segment], reached: int, total: int) -> list[Segment]:
-    """Let segments end with the last captured tick, or with sound that was only received."""
+def _with_end(segments: list[Segment], reached: int, total: int, padding: int) -> list[Segment]:
+    """Let segments end with the last captured tick, or with sound that was only received.
+
+    Sound that is not longer than `padding` ends with the last captured tick.
+    """
     if reached < total:
         return [*segments, Segment(total - reached, SampleKind.SILENCE, None, reached)]
     kept: list[Segment] = []
@@ -249,7 +255,7 @@ def _with_end(segments: list[Segment], reached: int, total: int) -> list[Segment
     while behind and behind[-1].kind in (SampleKind.SILENCE, SampleKind.DTX):
         behind.pop()
     unsure = max((segment.about for segment in behind), default=0)
-    if sum(segment.length for segment in behind) > PADDING + unsure:
+    if sum(segment.length for segment in behind) > padding + unsure:
         return kept + behind
     while kept and kept[-1].captured is None:
         kept.pop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import re
 
+from domain.recording.alignment import ALIGNED
 from domain.recording.ledger import LEFT_OUT, SampleKind
 from domain.recording.restoring import PLACED
 
@@ -21,7 +22,7 @@ def documented(heading: str) -> set[str]:
 
 
 def test_all_types_of_events_are_documented() -> None:
-    made = {LEFT_OUT, PLACED} | {
+    made = {ALIGNED, LEFT_OUT, PLACED} | {
         next(filter(None, match.groups()))
         for package in ("domain", "adapters")
         for path in (ROOT / package).rglob("*.py")

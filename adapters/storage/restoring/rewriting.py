@@ -19,6 +19,7 @@ from adapters.storage.folder.part import PartOptions
 from adapters.storage.folder.reader import OpenedWav
 from adapters.storage.folder.swap import Swap, finish_swap
 from adapters.storage.media_file import CutOff
+from adapters.storage.restoring.aligning import aligned
 from adapters.storage.restoring.beside import keep_beside, note_state, outcome_beside
 from adapters.storage.restoring.blending import CapturedSound, ResamplerFactory, fade
 from adapters.storage.restoring.complete import CompleteRecording, read_complete
@@ -192,6 +193,7 @@ def rewrite(
     Raises `OSError`, `NotAsRecorded` or `CutOff`; the recording is the one before then, unless it
     can only be the one after.
     """
+    recording = aligned(recording, sound, make_resampler)
     layout = sound.layout_of(recording)
     if layout is None:
         note_state(swap, recording, sound, state)
