@@ -6,14 +6,6 @@ const LEVELS_S = 0.05;
 const FULL_SCALE = 32767 / 32768;
 
 /**
- * What goes to a spool: `pcm` has 16-bit samples, of which a frame has one per channel.
- *
- * @typedef {{ frame: number, at: number, pcm: Int16Array<ArrayBuffer> }} Block `frame`: number of
- *   the first frame, in the context's count; `at`: milliseconds (`Date.now`) when the last frame was
- *   rendered
- */
-
-/**
  * Converts what it hears to 16 bits and sends it to a spool, once it has got a port to one.
  *
  * Messages to it: `{ keep: port | null }`. With a port it keeps from the next frame on; with null it

@@ -1,0 +1,361 @@
+// Sends a spool: beside the live sound as the path allows, and the rest after the end.
+
+import { Backoff, Refused, Unreachable, ask } from "./asking.js";
+import { encode } from "./flac.js";
+import { Pacer } from "./pacing.js";
+import { PiecePlan, REQUEST_BYTES } from "./pieces.js";
+import { Sha256 } from "./sha256.js";
+
+/** @typedef {import("./kept.js").Kept} Kept */
+/** @typedef {import("./ranges.js").Range} Range */
+/** @typedef {import("./terms.js").Finished} Finished */
+/** @typedef {import("./terms.js").Progress} Progress */
+
+/** How often a server is asked what it wants while the session lives. */
+const ASK_S = 3;
+/** How long an answer and a piece may take. */
+const ANSWER_S = 20;
+const PIECE_S = 60;
+/** How often what the server has is noted. */
+const NOTE_S = 5;
+/** Of so many ranges an answer may not have told all. */
+const MAX_RANGES = 1000;
+/** How long a server may say that it wants what it was sent. */
+const PATIENCE_S = 60;
+const MAX_EVENTS = 50;
+/** States in which a server wants nothing any more. */
+const LAST = ["complete", "expired", "off"];
+
+/** Sends one spool to the session that is noted in it. */
+export class Uploads {
+  /** @type {Progress["state"]} */
+  state = "capturing";
+  reason = "";
+  isReachable = true;
+  /** @type {() => void} called when any of this, or what is confirmed, has changed */
+  onchange = () => {};
+
+  #kept;
+  #plan;
+  #pacer = new Pacer(nowS());
+  #backoff = new Backoff();
+  #closing = new AbortController();
+  #isFinishing = false;
+  /** @type {(() => void) | null} ends a pause */
+  #wake = null;
+  #notedAt = 0;
+  #isEventRouteThere = true;
+  /** @type {Promise<Finished | null> | null} */
+  #running = null;
+
+  /** @param {Kept} kept */
+  constructor(kept) {
+    const { sampleRate, channels } = kept.description;
+    this.#kept = kept;
+    this.#plan = new PiecePlan(sampleRate, channels * 2);
+    addEventListener("online", () => this.hurry(), { signal: this.#closing.signal });
+  }
+
+  /** Begins to send, once there is a session; it ends by `finish` or `close`. */
+  begin() {
+    if (this.#kept.session) this.#running ??= this.#run();
+  }
+
+  /**
+   * Sends the rest; nothing is captured any more.
+   *
+   * @returns {Promise<Finished>}
+   */
+  async finish() {
+    this.#isFinishing = true;
+    if (this.state === "capturing") this.#become("sending", "");
+    this.hurry();
+    if (!this.#kept.session) this.#become("refused", "the server has never had a session of it");
+    this.begin();
+    const finished = await this.#running;
+    return finished ?? (await this.#ended());
+  }
+
+  /** Ends a pause: something has changed. */
+  hurry() {
+    this.#wake?.();
+  }
+
+  /** @param {{ roundTripS: number | null, lost: number } | null} report as of `Spool.network` */
+  network(report) {
+    if (report) this.#pacer.reported(report, nowS());
+    else this.#pacer.gone();
+    this.hurry();
+  }
+
+  close() {
+    this.#closing.abort(new DOMException("the spool was closed", "AbortError"));
+    this.hurry();
+  }
+
+  /** @returns {Promise<Finished | null>} null if it was ended before it was finished */
+  async #run() {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      try {
+        const finished = this.#isFinishing ? await this.#finish() : await this.#sendBeside();
+        if (finished) return finished;
+      } catch (error) {
+        if (signal.aborted) return null;
+        if (error instanceof Unreachable) {
+          this.#reached(false, error.message);
+          this.#plan.failed();
+          await this.#pause(this.#backoff.next(error.retryAfterS));
+        } else if (error instanceof Refused) {
+          this.#become("refused", error.message);
+          return null;
+        } else {
+          this.#become("failed", error instanceof Error ? error.message : String(error));
+          return null;
+        }
+      }
+    }
+    return null;
+  }
+
+  // -- beside live sound ----------------------------------------------------------------------
+
+  async #sendBeside() {
+    const askedAt = nowS();
+    await this.#tellEvents();
+    await this.#pace(REQUEST_BYTES);
+    if (this.#isFinishing) return null;
+    const { body } = await this.#ask("GET", "wanted");
+    this.#notWanted(body.ranges);
+    for (const piece of this.#plan.pieces(body.ranges, this.#kept.captured)) {
+      await this.#put(piece);
+      if (this.#isFinishing) return null;
+    }
+    // notes are told at once: `hurry` ends this
+    if (!this.#isFinishing) await this.#pause(ASK_S - (nowS() - askedAt));
+    return null;
+  }
+
+  /**
+   * What the server wants it has not, or not any more.
+   *
+   * @param {Range[]} ranges
+   */
+  #notWanted(ranges) {
+    for (const { start, length } of ranges) this.#kept.confirmed.remove(start, start + length);
+    this.onchange();
+  }
+
+  /**
+   * Waits until bytes may be sent.
+   *
+   * @param {number} size
+   */
+  async #pace(size) {
+    for (;;) {
+      const now = nowS();
+      const hasLive = !this.#isFinishing && this.#pacer.hasLive(now);
+      this.#plan.limit = hasLive ? this.#pacer.rate : null;
+      const waitS = hasLive ? this.#pacer.waitS(now) : 0;
+      if (!waitS) {
+        this.#pacer.granted(size, now);
+        return;
+      }
+      await this.#pause(waitS);
+      this.#closing.signal.throwIfAborted();
+    }
+  }
+
+  // -- after the end --------------------------------------------------------------------------
+
+  /** @returns {Promise<Finished>} */
+  async #finish() {
+    await this.#tellEvents();
+    const captured = await this.#captured();
+    let patientUntil = nowS() + PATIENCE_S;
+    let before = "";
+    let isRepeated = false;
+    const backoff = new Backoff();
+    for (;;) {
+      let answer;
+      try {
+        answer = await this.#ask("POST", "captured", captured);
+      } catch (error) {
+        // when it is told the same again, a server asks for the sound again: a piece may be wrong
+        if (!(error instanceof Refused) || error.status !== 422 || isRepeated) throw error;
+        isRepeated = true;
+        continue;
+      }
+      const { state, sha256 = null, ranges = [] } = answer.body;
+      if (LAST.includes(state)) return await this.#ended(state, sha256);
+      if (state === "live") this.#notWanted(ranges);
+      else this.#confirm(ranges);
+      const news = JSON.stringify(ranges);
+      if ((ranges.length && news !== before) || state !== "waiting")
+        patientUntil = nowS() + PATIENCE_S;
+      else if (nowS() > patientUntil)
+        throw new Refused(409, "the server does not take what it wants of the sound");
+      if (!ranges.length || news === before) await this.#pause(backoff.next());
+      else backoff.reset();
+      this.#closing.signal.throwIfAborted();
+      before = news;
+      for (const piece of this.#plan.pieces(ranges, this.#kept.captured)) await this.#put(piece);
+    }
+  }
+
+  async #captured() {
+    while (!this.#kept.hash()) await this.#pause(0);
+    const { length, sha256, missing } = this.#kept;
+    return { length, sha256, ...(missing.length ? { missing } : {}) };
+  }
+
+  /**
+   * The server has told all that it wants: what it does not want it has.
+   *
+   * @param {Range[]} ranges
+   */
+  #confirm(ranges) {
+    const { confirmed, length } = this.#kept;
+    const last = ranges.at(-1);
+    confirmed.add(0, last && ranges.length >= MAX_RANGES ? last.start : length);
+    this.#notWanted(ranges);
+  }
+
+  /**
+   * @param {"complete" | "expired" | "off"} [state] that the server has told
+   * @param {string | null} [theirs] hash of the recording
+   * @returns {Promise<Finished>}
+   */
+  async #ended(state, theirs = null) {
+    let sha256 = "";
+    try {
+      while (!this.#kept.hash()) await this.#pause(0);
+      ({ sha256 } = this.#kept);
+    } catch (error) {
+      if (!state) this.#become("failed", error instanceof Error ? error.message : String(error));
+    }
+    const { length } = this.#kept;
+    const isSame = sha256 !== "" && sha256 === theirs;
+    if (state === "complete") {
+      this.#kept.confirmed.add(0, length);
+      this.#kept.noteConfirmed();
+      if (isSame) this.#kept.noteDelivered();
+    }
+    if (state) this.#become(state, "");
+    const last = /** @type {Finished["state"]} */ (this.state);
+    return { state: last, reason: this.reason, sha256, length, isSame };
+  }
+
+  // -- requests -------------------------------------------------------------------------------
+
+  /** @param {Range} piece */
+  async #put(piece) {
+    const { sampleRate, channels } = this.#kept.description;
+    const flac = encode(this.#kept.read(piece), sampleRate, channels);
+    await this.#pace(REQUEST_BYTES + flac.length);
+    const hash = new Sha256();
+    hash.update(flac);
+    const began = nowS();
+    const { status } = await this.#request("PUT", `sound/${piece.start}`, PIECE_S, flac, {
+      "Content-Type": "audio/flac",
+      "Content-Digest": `sha-256=:${btoa(String.fromCharCode(...hash.digest()))}:`,
+    });
+    if (status !== 204) throw new Unreachable(`a piece was answered with ${status}`);
+    this.#plan.sent(piece.length, flac.length, nowS() - began);
+    this.#kept.confirmed.add(piece.start, piece.start + piece.length);
+    if (nowS() - this.#notedAt > NOTE_S) {
+      this.#notedAt = nowS();
+      this.#kept.noteConfirmed();
+    }
+    this.onchange();
+  }
+
+  async #tellEvents() {
+    while (this.#kept.events.length && this.#isEventRouteThere) {
+      const events = this.#kept.events.slice(0, MAX_EVENTS);
+      try {
+        await this.#ask("POST", "capture-events", { events });
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        // the sound matters more; a server that is older has no such route
+        this.#isEventRouteThere = error.status !== 404 && error.status !== 405;
+      }
+      this.#kept.noteTold(events.length);
+    }
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} what
+   * @param {object} [body]
+   */
+  async #ask(method, what, body) {
+    const answer = await (body
+      ? this.#request(method, what, ANSWER_S, JSON.stringify(body), {
+          "Content-Type": "application/json",
+        })
+      : this.#request(method, what, ANSWER_S));
+    if (what !== "capture-events" && !answer.body) throw new Unreachable("the answer is empty");
+    return answer;
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} what
+   * @param {number} timeoutS
+   * @param {BodyInit} [body]
+   * @param {Record<string, string>} [headers]
+   */
+  async #request(method, what, timeoutS, body, headers) {
+    const session = this.#kept.session;
+    if (!session) throw new Refused(404, "the server has never had a session of it");
+    const path = `/sessions/${encodeURIComponent(session.id)}/${what}`;
+    const { signal } = this.#closing;
+    const { secret } = session;
+    const answer = await ask(method, path, { secret, body, headers, signal, timeoutS });
+    this.#backoff.reset();
+    this.#reached(true, "");
+    return answer;
+  }
+
+  /**
+   * @param {boolean} isReachable
+   * @param {string} reason
+   */
+  #reached(isReachable, reason) {
+    if (this.isReachable === isReachable && this.reason === reason) return;
+    this.isReachable = isReachable;
+    this.reason = reason;
+    this.onchange();
+  }
+
+  /**
+   * @param {Progress["state"]} state
+   * @param {string} reason
+   */
+  #become(state, reason) {
+    this.state = state;
+    this.reason = reason;
+    this.onchange();
+  }
+
+  /**
+   * Waits; `hurry` ends it.
+   *
+   * @param {number} seconds
+   */
+  async #pause(seconds) {
+    await new Promise((resolve) => {
+      const timer = setTimeout(resolve, Math.max(0, seconds) * 1000);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve(undefined);
+      };
+    });
+    this.#wake = null;
+  }
+}
+
+function nowS() {
+  return performance.now() / 1000;
+}
