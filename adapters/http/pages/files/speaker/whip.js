@@ -17,13 +17,13 @@ import { fragmentOf, iceOf, iceServersOf, withIceOf, withOpus } from "./sdp.js";
  * What is published.
  *
  * @typedef {object} Published
- * @property {MediaStream} stream its first audio track is sent
+ * @property {MediaStream | null} stream its first audio track is sent; null only opens a session
  * @property {Mode} mode
  * @property {string | null} token
  * @property {string} [name] of the recording, where the token does not say it
  * @property {string} [room]
- * @property {() => object | null} spool what the server has to know of the page's own copy, at the
- *   moment of the offer; null without one
+ * @property {() => Promise<object | null>} spool what the server has to know of the page's own copy,
+ *   at the moment of the offer; null without one
  */
 
 const SDP = "application/sdp";
@@ -68,8 +68,11 @@ export class Publication {
   static async open(published, session, signal) {
     const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
     try {
-      const [track] = published.stream.getAudioTracks();
-      peer.addTransceiver(track, { direction: "sendonly", streams: [published.stream] });
+      const { stream } = published;
+      peer.addTransceiver(stream?.getAudioTracks()[0] ?? "audio", {
+        direction: "sendonly",
+        streams: stream ? [stream] : [],
+      });
       const publication = new Publication(peer, published);
       await publication.#offer(published, session, signal);
       return publication;
@@ -128,21 +131,6 @@ export class Publication {
     return figures;
   }
 
-  /** Ends the session at the server, after what is on its way. Raises nothing: it ends anyway. */
-  async end() {
-    try {
-      await send("DELETE", this.url, {
-        token: this.token,
-        keepalive: true,
-        signal: AbortSignal.timeout(ANSWER_MS),
-      });
-    } catch {
-      // without this the server waits for a while, and then ends it
-    } finally {
-      this.abandon();
-    }
-  }
-
   /** Closes the connection; the session goes on for as long as the server waits. */
   abandon() {
     this.peer.onconnectionstatechange = null;
@@ -163,7 +151,7 @@ export class Publication {
     const query = new URLSearchParams();
     if (published.name) query.set("name", published.name);
     if (published.room) query.set("room", published.room);
-    const spool = published.spool();
+    const spool = await published.spool();
     const answer = await send("POST", `/whip${query.size ? `?${query}` : ""}`, {
       token: this.token,
       headers: {
@@ -230,6 +218,27 @@ export class Publication {
       body: fragmentOf(this.ice, candidates),
       signal: within(signal),
     });
+  }
+}
+
+/**
+ * Ends a session at the server, after what is on its way. Raises nothing: without this the server
+ * waits for a while, and ends it then.
+ *
+ * @param {Session} session
+ * @param {string | null} token
+ * @returns {Promise<boolean>} whether the server has ended it now
+ */
+export async function endSession({ secret }, token) {
+  try {
+    await send("DELETE", `/whip/${secret}`, {
+      token: token ?? undefined,
+      keepalive: true,
+      signal: AbortSignal.timeout(ANSWER_MS),
+    });
+    return true;
+  } catch {
+    return false;
   }
 }
 

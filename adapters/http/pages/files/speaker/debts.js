@@ -1,0 +1,163 @@
+// What earlier pages have captured, and the server does not have: found, sent, or gone on with.
+
+import { sessionFor } from "./publish.js";
+import { outcomeOf } from "./recording.js";
+import { Spool } from "./spool.js";
+import { endSession, isAlive } from "./whip.js";
+
+/** @typedef {import("./state.js").Debt} Debt */
+/** @typedef {import("./spool.js").Owed} Owed */
+
+/** How often a session that can be gone on with is looked at: there is no event for its end. */
+const LOOK_MS = 5000;
+
+/** The debts of this browser to the server. */
+export class Debts {
+  /**
+   * @param {string | null} token
+   * @param {(debts: Debt[]) => void} show
+   */
+  constructor(token, show) {
+    this.token = token;
+    this.show = show;
+    /** @type {Map<string, Debt>} */
+    this.debts = new Map();
+    /** @type {Map<string, Spool>} */
+    this.spools = new Map();
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.timer = undefined;
+  }
+
+  /** Whether something is being sent that closing the page would interrupt. */
+  get isSending() {
+    return [...this.debts.values()].some((debt) => debt.state === "sending");
+  }
+
+  /** Looks for what is owed, and sends it, one after the other. */
+  async settle() {
+    const found = (await Spool.owed()).filter(({ id }) => !this.debts.has(id));
+    for (const { id, name, startedAt, seconds, owedS } of found)
+      this.#note({ id, name, startedAt, seconds, owedS, state: "waiting", isAlive: false });
+    for (const owed of found) {
+      try {
+        if (await this.#canGoOn(owed)) await this.#hold(owed);
+        else await this.#send(owed);
+      } catch (error) {
+        // another page has it, or the browser cannot read it
+        this.#change(owed.id, { state: "refused", detail: String(error) });
+      }
+    }
+  }
+
+  /**
+   * Hands over a spool whose recording can be gone on with.
+   *
+   * @param {string} id
+   * @returns {Spool | null} null if it cannot any more
+   */
+  take(id) {
+    const spool = this.spools.get(id) ?? null;
+    if (!spool || !this.debts.get(id)?.isAlive) return null;
+    this.#forget(id);
+    return spool;
+  }
+
+  /** @param {string} id */
+  async discard(id) {
+    await this.spools.get(id)?.close();
+    await Spool.discard(id);
+    this.#forget(id);
+  }
+
+  /** @param {string} id */
+  async export(id) {
+    return await (this.spools.get(id)?.export() ?? Spool.export(id));
+  }
+
+  /** @param {Owed} owed */
+  async #canGoOn({ session, isEnded }) {
+    return session !== null && !isEnded && (await isAlive(session, this.token)) === true;
+  }
+
+  /**
+   * Keeps a spool open: what is owed is sent, and capturing may go on.
+   *
+   * @param {Owed} owed
+   */
+  async #hold(owed) {
+    const spool = await this.#open(owed.id, Spool.resume(owed.id));
+    this.#change(owed.id, { isAlive: true });
+    const look = async () => {
+      if (this.spools.get(owed.id) !== spool) return;
+      if (await this.#canGoOn(owed)) this.timer = setTimeout(look, LOOK_MS);
+      else if (this.spools.get(owed.id) === spool) await this.#finish(owed.id, spool);
+    };
+    this.timer = setTimeout(look, LOOK_MS);
+  }
+
+  /** @param {Owed} owed */
+  async #send(owed) {
+    const spool = await this.#open(owed.id, Spool.send(owed.id));
+    if (spool.session) await endSession(spool.session, this.token);
+    else {
+      const { name, room } = this.token ? { name: "", room: "" } : owed;
+      const offer = async () => await spool.offer();
+      const published = { mode: /** @type {const} */ ("voice"), token: this.token, name, room };
+      const session = await sessionFor({ ...published, spool: offer });
+      if (!session) {
+        await spool.close();
+        this.spools.delete(owed.id);
+        this.#change(owed.id, { state: "refused", detail: "" });
+        return;
+      }
+      await spool.attach(session);
+    }
+    await this.#finish(owed.id, spool);
+  }
+
+  /**
+   * @param {string} id
+   * @param {Promise<Spool>} opening
+   */
+  async #open(id, opening) {
+    const spool = await opening;
+    this.spools.set(id, spool);
+    spool.onprogress = ({ owedS, capturedS }) => this.#change(id, { owedS, seconds: capturedS });
+    return spool;
+  }
+
+  /**
+   * @param {string} id
+   * @param {Spool} spool
+   */
+  async #finish(id, spool) {
+    this.#change(id, { state: "sending", isAlive: false });
+    const { state, detail } = await outcomeOf(spool);
+    await spool.close();
+    this.spools.delete(id);
+    if (state === "owed") this.#change(id, { state: "refused", detail });
+    else this.#change(id, { state: "sent", owedS: 0 });
+  }
+
+  /** @param {Debt} debt */
+  #note(debt) {
+    this.debts.set(debt.id, debt);
+    this.show([...this.debts.values()]);
+  }
+
+  /**
+   * @param {string} id
+   * @param {Partial<Debt>} changes
+   */
+  #change(id, changes) {
+    const debt = this.debts.get(id);
+    if (debt) this.#note({ ...debt, ...changes });
+  }
+
+  /** @param {string} id */
+  #forget(id) {
+    this.debts.delete(id);
+    this.spools.delete(id);
+    this.show([...this.debts.values()]);
+  }
+}
