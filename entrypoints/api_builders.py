@@ -14,6 +14,7 @@ from adapters.http.api.messages import MessageHandlers
 from adapters.http.api.peaks import PeaksHandlers
 from adapters.http.api.recordings import RecordingHandlers
 from adapters.http.api.sessions import SessionHandlers
+from adapters.http.api.storage import StorageHandlers
 from adapters.http.api.tap import TapHandlers
 from adapters.http.api.tokens import TokenHandlers
 from adapters.http.api.verdicts import VerdictHandlers
@@ -66,6 +67,7 @@ def build_api(
         TapHandlers(taps),
         EventHandlers(hub, placement=placement, nodes=nodes, max_watchers=settings.max_watchers),
         AlarmHandlers(watching, placement=placement, nodes=nodes),
+        StorageHandlers(watching, placement=placement, nodes=nodes),
         TokenHandlers(tokens),
     ]
 

@@ -23,6 +23,15 @@ class DiskSpace:
     bytes_per_s: float | None
     """How fast it fills; negative if it gets emptier, None if that is not known yet."""
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until it is full at the present rate; None if it does not fill, or none knows."""
+        if self.free_bytes <= 0:
+            return 0.0
+        if self.bytes_per_s is None or self.bytes_per_s <= 0:
+            return None
+        return self.free_bytes / self.bytes_per_s
+
 
 class DiskRule:
     """The alarm of the disk."""
@@ -43,9 +52,7 @@ class DiskRule:
             return self.latch.wrong(text, now=now, step=step, level=AlarmLevel.CRITICAL)
         if disk.bytes_per_s is None:
             return False
-        hours = math.inf
-        if disk.bytes_per_s > 0:
-            hours = disk.free_bytes / disk.bytes_per_s / 3600
+        hours = math.inf if disk.left_s is None else disk.left_s / 3600
         if hours < limit_h:
             is_critical = hours < limit_h * CRITICAL_DISK
             return self.latch.wrong(

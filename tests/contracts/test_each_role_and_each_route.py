@@ -55,6 +55,7 @@ ROUTES: dict[tuple[str, str], Role | None] = {
     ("GET", "/api/sessions/{id}/pcm"): WATCH,
     ("GET", "/api/events"): WATCH,
     ("GET", "/api/alarms"): WATCH,
+    ("GET", "/api/storage"): WATCH,
     ("POST", "/api/tokens"): ADMIN,
     ("GET", "/api/tokens"): ADMIN,
     ("DELETE", "/api/tokens/{id}"): ADMIN,
@@ -77,6 +78,7 @@ NODES_ONLY = {
     ("GET", "/nodes/events"),
     ("POST", "/nodes/events/past"),
     ("GET", "/nodes/alarms"),
+    ("GET", "/nodes/storage"),
     ("GET", "/nodes/sessions"),
 }
 """Routes that the workers of a server ask of each other; for all others there is no such path."""

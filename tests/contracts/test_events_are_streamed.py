@@ -8,7 +8,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import pytest
@@ -30,6 +30,7 @@ from domain.events.server import (
 )
 from domain.ports.placement import Node, Placement
 from domain.recording.effects import EndReason
+from domain.recording.ledger import SampleKind
 from domain.services.server.tokens import TokenService
 from domain.session.caller import UNKNOWN
 from domain.session.grants import Grant
@@ -211,6 +212,12 @@ async def test_levels_come_to_whoever_asks_for_them() -> None:
         assert [item["session"] for item in data["sessions"]] == ["quiet", "loud"]
         (channel,) = data["sessions"][0]["tracks"][0]["channels"]
         assert channel == {"peak_dbfs": None, "rms_dbfs": None, "clipped": 0}
+        kinds = {SampleKind.RECEIVED: 47_040, SampleKind.SILENCE: 960}
+        (track,) = status_of("lossy").tracks
+        served.hub.show([status_of("lossy", tracks=(replace(track, kinds=kinds),))])
+        (lossy,) = (await meter.wait_for("levels"))["sessions"]
+        samples = lossy["tracks"][0]["samples"]
+        assert (samples["received"], samples["silence"], samples["dtx"]) == (47_040, 960, 0)
         (session,) = (await one.wait_for("levels"))["sessions"]
         assert session["session"] == "loud"
         assert (await other.next())[0] == "session.opened"

@@ -23,6 +23,12 @@ _SHARES = schema_of(
     "Which share of the last minute's samples is of which kind; all are 0 before the first.",
     {kind.value: NUMBER for kind in SampleKind},
 )
+_SAMPLES = schema_of(
+    "SamplesSoFar",
+    "Samples of each kind since the process began to record the track. What has come between two "
+    "of these events is their difference.",
+    {kind.value: WHOLE for kind in SampleKind},
+)
 _TRACK = schema_of(
     "TrackLevels",
     "A track; without channels if its packets are not decoded, or none have come.",
@@ -31,6 +37,7 @@ _TRACK = schema_of(
         "length": {**WHOLE, "description": "Samples per channel that have been recorded."},
         "channels": {"type": "array", "items": _CHANNEL},
         "shares": _SHARES,
+        "samples": _SAMPLES,
     },
 )
 _SESSION = schema_of(
@@ -60,7 +67,7 @@ def _track(track: TrackStatus) -> str:
     channels = ",".join(map(_channel, track.levels))
     return (
         f'{{"track":{track.number},"length":{track.length},"channels":[{channels}],'
-        f'"shares":{_shares(track.recent_kinds)}}}'
+        f'"shares":{_shares(track.recent_kinds)},"samples":{_samples(track.kinds)}}}'
     )
 
 
@@ -79,6 +86,11 @@ def _shares(kinds: Mapping[SampleKind, int]) -> str:
     total = sum(kinds.values()) or 1
     shares = ",".join(f'"{name}":{kinds.get(kind, 0) / total:.5g}' for kind, name in _KINDS)
     return f"{{{shares}}}"
+
+
+def _samples(kinds: Mapping[SampleKind, int]) -> str:
+    samples = ",".join(f'"{name}":{kinds.get(kind, 0)}' for kind, name in _KINDS)
+    return f"{{{samples}}}"
 
 
 _KINDS = [(kind, kind.value) for kind in SampleKind]

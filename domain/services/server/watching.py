@@ -58,6 +58,8 @@ class WatchService:
         self._ended: deque[Alarm] = deque(maxlen=KEPT_ENDED)
         self.latest: Sequence[SessionStatus] = ()
         """The statuses of the latest tick."""
+        self.disk: DiskSpace | None = None
+        """The disk at the latest tick; None if it is not watched, or could not be measured."""
         self.on_statuses: Callable[[Sequence[SessionStatus]], None] = lambda _statuses: None
         """Called with the statuses of each tick."""
 
@@ -73,9 +75,8 @@ class WatchService:
         """Look at everything; call it a few times a second."""
         now = self._clock.monotonic()
         self.latest = self._source.statuses({status.id: status for status in self.latest})
-        changed = self._watch.observe(
-            self.latest, self._measured(now), now=now, utc=self._clock.utc()
-        )
+        self.disk = self._measured(now)
+        changed = self._watch.observe(self.latest, self.disk, now=now, utc=self._clock.utc())
         for alarm in changed:
             if alarm.ended_at is None:
                 self._events.publish(AlarmRaised(alarm))
