@@ -31,7 +31,8 @@ PROCESSES := $(addprefix tests/integration/test_,nothing_is_lost.py other_client
 	one_port_passes_nats.py udp_is_blocked.py a_service_manager_is_told.py \
 	the_service_is_sandboxed.py checks_go_to_nobody_else.py a_session_is_transcribed.py \
 	the_guide_runs_as_written.py live_sound_is_listened_to.py waveforms_are_drawn.py \
-	tokens_hold_for_all_workers.py sessions_are_listed_and_ended.py events_of_all_workers.py)
+	tokens_hold_for_all_workers.py sessions_are_listed_and_ended.py events_of_all_workers.py \
+	servers_work_behind_proxies.py)
 # tests of real devices, browsers and time: they wait most of the time, and nothing that computes may
 # hold them up
 REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \
