@@ -307,13 +307,12 @@ class SessionService:
     def _open(
         self, session_id: str, name: str, room: str, resume: str, caller: Caller
     ) -> LiveSession:
-        now = self._clock.monotonic()
         session = Session(
             id=session_id,
             resume_digest=digest_of(resume),
             name=name,
             room=room,
-            connect_deadline=now + self._policy.connect_timeout_s,
+            connect_deadline=self._clock.monotonic() + self._policy.connect_timeout_s,
             inactivity_timeout_s=self._policy.inactivity_timeout_s,
             opened_at=self._clock.utc(),
         )
