@@ -32,7 +32,7 @@ PROCESSES := $(addprefix tests/integration/test_,nothing_is_lost.py other_client
 	the_service_is_sandboxed.py checks_go_to_nobody_else.py a_session_is_transcribed.py \
 	the_guide_runs_as_written.py live_sound_is_listened_to.py waveforms_are_drawn.py \
 	tokens_hold_for_all_workers.py sessions_are_listed_and_ended.py events_of_all_workers.py \
-	servers_work_behind_proxies.py)
+	servers_work_behind_proxies.py pages_are_restored.py)
 # tests of real devices, browsers and time: they wait most of the time, and nothing that computes may
 # hold them up
 REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \
@@ -42,12 +42,12 @@ REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \
 	a_self_signed_server_is_pinned.py a_doctor_examines_both_ends.py networks_of_tests_go_and_come.py \
 	pages_are_accessible.py)
 # and those that need the whole machine
-ALONE := tests/contracts/test_a_sound_server_keeps_its_microphone.py \
-	$(addprefix tests/integration/test_,network_comes_and_goes.py nothing_stays_behind.py \
+ALONE := $(addprefix tests/integration/test_,network_comes_and_goes.py nothing_stays_behind.py \
 	senders_as_they_are.py slow_uplinks_are_spared.py fine_sound_is_restored.py \
 	many_sessions_share_a_port.py junk_costs_others_nothing.py \
 	sessions_beside_an_attacker_are_whole.py offers_are_limited.py a_flood_is_cut_off.py \
-	idle_connections.py)
+	idle_connections.py) \
+	$(addprefix tests/contracts/test_,a_sound_server_keeps_its_microphone.py)
 
 .PHONY: soak
 soak: $(VENV)/dev ## Run the tests that take long: a hundred kills, a thousand sessions

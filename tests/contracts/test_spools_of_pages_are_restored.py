@@ -98,8 +98,10 @@ def lag_of(heard: Samples, captured: Samples) -> int:
     return max(range(-480, 481), key=lambda lag: float(likeness[lag]))
 
 
-@pytest.mark.parametrize(("first", "second"), [(14_400, -14_400), (-96_000, 2000), (0, 0)])
-@pytest.mark.parametrize("rate_hz", [48_000, 44_100])
+@pytest.mark.parametrize(
+    ("first", "second", "rate_hz"),
+    [(14_400, -14_400, 48_000), (-96_000, 2000, 48_000), (0, 9600, 44_100)],
+)
 def test_lost_sound_is_put_where_it_belongs(
     tmp_path: pathlib.Path, first: int, second: int, rate_hz: int
 ) -> None:
