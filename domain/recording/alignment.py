@@ -26,8 +26,8 @@ WINDOW = TICK_RATE_HZ
 """Ticks that are looked for at once."""
 MAX_WINDOWS = 20
 """Windows of one run."""
-MAX_RUNS = 100
-"""Runs that are looked for, the longest ones: each takes about half a second of work."""
+MAX_RUNS = 50
+"""Runs that are looked for, the longest ones: each takes up to a second of work."""
 MAX_EVENTS = 1000
 """Events of this type in one ledger."""
 _SHORTEST = TICK_RATE_HZ // 5

@@ -108,7 +108,8 @@ class SpoolMap:
         self._told = 0  # all captured sound before this is in a segment
         self._silence = 0  # live samples to come that are in segments already
         self._is_placed = False
-        self._about = 0  # of what is recorded now
+        self.about = 0
+        """By how many ticks the place of what is recorded now may be wrong."""
 
     @property
     def reached(self) -> int:
@@ -132,7 +133,7 @@ class SpoolMap:
         segments: list[Segment] = []
         if about and self._is_placed:  # sound behind other sound was captured behind it
             ticks = min(max(ticks, self._told), ticks + about)
-        unsure, self._about = max(self._about, about or 0), about or 0
+        unsure, self.about = max(self.about, about or 0), about or 0
         # silence for what is in a segment already, or lies before the spool
         again = min(gap, max(0, min(self._told, ticks) - self._next))
         position, silent = self._position + again, gap - again
@@ -168,7 +169,7 @@ class SpoolMap:
         length -= again
         if not length:
             return []
-        segment = Segment(length, kind, self._position, self._next, self._about)
+        segment = Segment(length, kind, self._position, self._next, self.about)
         self._position += length
         self._next += length
         self._told = self._next
@@ -201,8 +202,11 @@ def segments_of(
             position = cut
     if total is None:
         return found
+    if spool_map.reached < total:
+        rest = total - spool_map.reached
+        return [*found, Segment(rest, SampleKind.SILENCE, None, spool_map.reached, spool_map.about)]
     is_timed = any(item.about is not None for item in placements)
-    return _with_end(found, spool_map.reached, total, PADDING + TAIL if is_timed else PADDING)
+    return _with_end(found, total, PADDING + TAIL if is_timed else PADDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +237,11 @@ def placement_of(event: LedgerEvent) -> Placement | None:
         return None
 
 
-def _with_end(segments: list[Segment], reached: int, total: int, padding: int) -> list[Segment]:
-    """Let segments end with the last captured tick, or with sound that was only received.
+def _with_end(segments: list[Segment], total: int, padding: int) -> list[Segment]:
+    """Let segments that reach the last captured tick end there, or with sound only received.
 
     Sound that is not longer than `padding` ends with the last captured tick.
     """
-    if reached < total:
-        return [*segments, Segment(total - reached, SampleKind.SILENCE, None, reached)]
     kept: list[Segment] = []
     behind: list[Segment] = []
     for segment in segments:
@@ -251,7 +253,8 @@ def _with_end(segments: list[Segment], reached: int, total: int, padding: int) -
             length = total - segment.captured
             kept.append(replace(segment, length=length))
             live = None if segment.live is None else segment.live + length
-            behind.append(Segment(segment.length - length, segment.kind, live, None))
+            rest = segment.length - length
+            behind.append(replace(segment, length=rest, live=live, captured=None))
     while behind and behind[-1].kind in (SampleKind.SILENCE, SampleKind.DTX):
         behind.pop()
     unsure = max((segment.about for segment in behind), default=0)

@@ -221,6 +221,36 @@ def test_long_sound_that_only_the_server_has_stays_in_a_hole(tmp_path: pathlib.P
     folder.close()
 
 
+def test_an_estimate_that_is_too_late_makes_no_sound_behind_the_end(tmp_path: pathlib.Path) -> None:
+    """Nothing tells where the sound is: it could be up to 3 s earlier."""
+    live = page(noise(MONO, 12 * SECOND), 2 * SECOND)
+    live.begin(0)
+    live.run(10 * SECOND, RECEIVED)
+    pcm = np.zeros((10 * SECOND, 1), "<i2")
+    folder = Folder(tmp_path, MONO, RestoreMode.ALL)
+    folder.record(live)
+    assert folder.restore(pcm).sha256 == captured_of(pcm, MONO).sha256
+    assert folder.catalogue.ledger(SESSION)["sha256"] == captured_of(pcm, MONO).sha256
+    folder.close()
+
+
+def test_the_end_of_the_spool_is_wanted_with_sound_to_find_its_place(
+    tmp_path: pathlib.Path,
+) -> None:
+    live = page(noise(MONO, 20 * SECOND))
+    live.begin(0)
+    live.run(10 * SECOND, RECEIVED)
+    folder = Folder(tmp_path, MONO)
+    folder.record(live)
+    captured = captured_of(noise(MONO, 11 * SECOND), MONO)
+    restoration = Restoration(MONO, RestoreMode.LOST)
+    restoration.begin_anew(folder.rewrite.segments(folder.key, captured), captured)
+    (item,) = restoration.first(10)
+    assert item.start <= 7 * SECOND
+    assert item.end == 11 * SECOND
+    folder.close()
+
+
 def test_what_is_wanted_has_room_for_the_error_of_the_estimate(tmp_path: pathlib.Path) -> None:
     live = page(noise(MONO, 20 * SECOND))
     live.begin(0)
