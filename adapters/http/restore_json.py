@@ -131,11 +131,12 @@ def read_captured(value: Any) -> Captured:
 
 
 def write_wanted(wanted: Wanted) -> dict[str, Any]:
-    return {
+    body = {
         "ranges": write_ranges(wanted.ranges),
         "state": wanted.state,
         "until": None if wanted.until is None else write_time(wanted.until),
     }
+    return body | ({"held": write_ranges(wanted.held)} if wanted.held else {})
 
 
 def read_wanted(value: Any) -> Wanted:
@@ -145,6 +146,7 @@ def read_wanted(value: Any) -> Wanted:
         read_ranges(body.get("ranges"), "ranges"),
         _text(body, "state"),
         None if until is None else read_time(until),
+        tuple(read_ranges(body.get("held", []), "held")),
     )
 
 

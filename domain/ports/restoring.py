@@ -145,6 +145,8 @@ class Wanted:
     """A value of `RestoreState`."""
     until: datetime.datetime | None = None
     """When the server stops waiting; None while the session lives."""
+    held: Sequence[Range] = ()
+    """The first ranges that the server has, in samples of the spool."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,6 +353,10 @@ class Restoration:
         """Return the first ranges that are wanted, at most `limit` of them."""
         return list(itertools.islice(self._wanted, limit))
 
+    def first_held(self, limit: int) -> list[Range]:
+        """Return the first ranges that are held, at most `limit` of them."""
+        return list(itertools.islice(self._held, limit))
+
     def _limit(self) -> None:
         if (captured := self.captured) is not None:
             self._wanted.remove(captured.length, max(captured.length, self._wanted.end))

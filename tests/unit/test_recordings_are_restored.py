@@ -80,7 +80,9 @@ async def test_what_a_live_recording_lacks_is_wanted_until_it_has_come() -> None
     assert (wanted.ranges, wanted.state, wanted.until) == ([NEEDED], "live", None)
     await server.service.put("a", "secret", 4000, b"1000")
     rest = Range(5000, NEEDED.end - 5000)
-    assert (await server.service.wanted("a", "secret")).ranges == [rest]
+    wanted = await server.service.wanted("a", "secret")
+    assert wanted.ranges == [rest]
+    assert wanted.held == [Range(NEEDED.start, 5000 - NEEDED.start)]
     await server.service.put("a", "secret", 5000, b"48000")
     assert (await server.service.wanted("a", "secret")).ranges == []
     assert server.pieces.held == [NEEDED]  # nothing else was kept

@@ -67,11 +67,11 @@ def test_a_spool_is_read_as_it_was_written(spool: SpoolInfo) -> None:
     assert read_spool(through_json(write_spool(spool))) == spool
 
 
-@given(ranges(), st.sampled_from(["live", "waiting"]), times)
+@given(ranges(), st.sampled_from(["live", "waiting"]), times, ranges())
 def test_what_is_wanted_is_read_as_it_was_written(
-    wanted: list[Range], state: str, until: datetime.datetime | None
+    wanted: list[Range], state: str, until: datetime.datetime | None, held: list[Range]
 ) -> None:
-    value = Wanted(wanted, state, until)
+    value = Wanted(wanted, state, until, tuple(held))
     assert read_wanted(through_json(write_wanted(value))) == value
 
 

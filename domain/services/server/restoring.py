@@ -39,6 +39,8 @@ MAX_MISSING_S = 3600.0
 MAX_MISSING_RATIO = 10
 """How many times what was captured may be missing beyond that: silence that nobody captured must
 not fill a disk."""
+MAX_HELD = 20
+"""Ranges that are held, in one answer: a client that sends everything in order needs the first."""
 ANSWER_S = 8.0
 """How long an answer may wait for a recording that is being rewritten."""
 EMPTY_S = 600.0
@@ -229,8 +231,9 @@ class RestoreService:
         restore = self._find(session_id, secret)
         if restore is None:
             return Wanted([], RestoreState.OFF.value)
-        ranges = [] if restore.pieces.outcome else restore.restoration.first(MAX_RANGES)
-        return Wanted(ranges, restore.state.value, restore.until)
+        restoration, state = restore.restoration, restore.state.value
+        ranges = [] if restore.pieces.outcome else restoration.first(MAX_RANGES)
+        return Wanted(ranges, state, restore.until, restoration.first_held(MAX_HELD))
 
     async def put(self, session_id: str, secret: str, start: int, flac: bytes) -> None:
         """Keep a piece, as far as it is wanted. Raises as `wanted`, and as `Pieces.put`."""

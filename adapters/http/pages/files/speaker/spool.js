@@ -183,7 +183,8 @@ export class Spool {
 
   /**
    * Sends the rest when nothing is captured any more, for as long as it takes: also while the
-   * network is away. End the session at the server, and `Capture.keep(null)`, before.
+   * network is away. Before it, end the session at the server, and then `Capture.keep(null)`: what
+   * was received and not kept would be left at the end of the recording.
    *
    * @returns {Promise<Finished>}
    */

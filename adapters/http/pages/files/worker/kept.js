@@ -19,7 +19,7 @@ const BYTES = 2; // of a sample
 const WRITE_S = 0.1;
 const WRITES_A_FLUSH = 4;
 /** How much is hashed at once. */
-const HASH_BYTES = 4 * 1024 * 1024;
+const HASH_BYTES = 1024 * 1024;
 /** A server takes no more: an hour, and ten times what was captured. */
 const MISSED_S = 3600;
 const MISSED_TIMES = 10;

@@ -2,12 +2,13 @@
 // first. The rate follows the delay of the queue before the bottleneck, as in LEDBAT (RFC 6817).
 
 // all rates are bytes a second
-const FIRST_RATE = 4_000;
+const FIRST_RATE = 8_000;
 const LOWEST_RATE = 250;
 /** Five times the sound of a microphone as FLAC. */
 const HIGHEST_RATE = 250_000;
-/** By how much the rate grows in a second, and close to where there was a queue or a loss. */
-const GROWTH = 0.25;
+/** By how much the rate grows in a second: at first, later, and close to a queue or a loss. */
+const FIRST_GROWTH = 0.5;
+const GROWTH = 0.2;
 const SLOW_GROWTH = 0.04;
 const CLOSE = 0.8;
 const REDUCTION = 0.7;
@@ -97,7 +98,9 @@ export class Pacer {
       }
       this.#close(now + PAUSE_S);
     } else if (wasUsed && delay <= QUEUE_S) {
-      const growth = this.rate > CLOSE * this.#limit ? SLOW_GROWTH : GROWTH;
+      const isKnown = this.#limit < Infinity;
+      const isClose = this.rate > CLOSE * this.#limit;
+      const growth = isClose ? SLOW_GROWTH : isKnown ? GROWTH : FIRST_GROWTH;
       this.rate = Math.min(HIGHEST_RATE, this.rate * (1 + growth * Math.min(passed, 1)));
     }
     if (now >= this.#listensAt) this.#listen(now);

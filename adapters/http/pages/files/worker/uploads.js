@@ -4,7 +4,9 @@ import { Backoff, Refused, Unreachable, ask } from "./asking.js";
 import { encode } from "./flac.js";
 import { Pacer } from "./pacing.js";
 import { PiecePlan, REQUEST_BYTES } from "./pieces.js";
+import { Ranges } from "./ranges.js";
 import { Sha256 } from "./sha256.js";
+import { Telling } from "./telling.js";
 
 /** @typedef {import("./kept.js").Kept} Kept */
 /** @typedef {import("./ranges.js").Range} Range */
@@ -18,11 +20,14 @@ const ANSWER_S = 20;
 const PIECE_S = 60;
 /** How often what the server has is noted. */
 const NOTE_S = 5;
+/** How often a server is told what was captured of a session that has ended there, but not here. */
+const TELL_S = 20;
+/** So much at the end is held back until then: with all of it, the recording would be complete. */
+const HELD_BACK_S = 1;
 /** Of so many ranges an answer may not have told all. */
 const MAX_RANGES = 1000;
 /** How long a server may say that it wants what it was sent. */
 const PATIENCE_S = 60;
-const MAX_EVENTS = 50;
 /** States in which a server wants nothing any more. */
 const LAST = ["complete", "expired", "off"];
 
@@ -44,7 +49,11 @@ export class Uploads {
   /** @type {(() => void) | null} ends a pause */
   #wake = null;
   #notedAt = 0;
-  #isEventRouteThere = true;
+  #toldAt = -Infinity;
+  /** What the server was told is captured, while more is. */
+  #told = Infinity;
+  #telling;
+  #isPacing = false;
   /** @type {Promise<Finished | null> | null} */
   #running = null;
 
@@ -53,6 +62,7 @@ export class Uploads {
     const { sampleRate, channels } = kept.description;
     this.#kept = kept;
     this.#plan = new PiecePlan(sampleRate, channels * 2);
+    this.#telling = new Telling(kept);
     addEventListener("online", () => this.hurry(), { signal: this.#closing.signal });
   }
 
@@ -85,7 +95,7 @@ export class Uploads {
   network(report) {
     if (report) this.#pacer.reported(report, nowS());
     else this.#pacer.gone();
-    this.hurry();
+    if (this.#isPacing) this.hurry();
   }
 
   close() {
@@ -104,7 +114,6 @@ export class Uploads {
         if (signal.aborted) return null;
         if (error instanceof Unreachable) {
           this.#reached(false, error.message);
-          this.#plan.failed();
           await this.#pause(this.#backoff.next(error.retryAfterS));
         } else if (error instanceof Refused) {
           this.#become("refused", error.message);
@@ -122,18 +131,51 @@ export class Uploads {
 
   async #sendBeside() {
     const askedAt = nowS();
-    await this.#tellEvents();
+    await this.#telling.tell((events) => this.#ask("POST", "capture-events", { events }));
     await this.#pace(REQUEST_BYTES);
     if (this.#isFinishing) return null;
     const { body } = await this.#ask("GET", "wanted");
-    this.#notWanted(body.ranges);
-    for (const piece of this.#plan.pieces(body.ranges, this.#kept.captured)) {
-      await this.#put(piece);
-      if (this.#isFinishing) return null;
+    const { ranges, held = [], state } = body;
+    for (const { start, length } of held) this.#kept.confirmed.add(start, start + length);
+    this.#notHeld(ranges);
+    if (state === "waiting" && askedAt - this.#toldAt > TELL_S) {
+      await this.#tellCaptured();
+      return null;
     }
+    await this.#send(ranges);
     // notes are told at once: `hurry` ends this
     if (!this.#isFinishing) await this.#pause(ASK_S - (nowS() - askedAt));
     return null;
+  }
+
+  /**
+   * The session has ended at the server, and the microphone goes on: tells what there is, so that
+   * the server wants that, too. It waits for what is held back of it.
+   */
+  async #tellCaptured() {
+    this.#toldAt = nowS();
+    const captured = await this.#captured();
+    this.#told = captured.length;
+    await this.#ask("POST", "captured", captured);
+  }
+
+  /**
+   * Sends what is wanted; what was begun beside live sound ends when nothing is captured any more.
+   *
+   * @param {Range[]} ranges
+   */
+  async #send(ranges) {
+    const { captured, description } = this.#kept;
+    const isBeside = !this.#isFinishing;
+    if (isBeside) captured.remove(this.#told - HELD_BACK_S * description.sampleRate, Infinity);
+    const wanted = new Ranges(ranges);
+    for (const piece of this.#plan.pieces(ranges, captured)) {
+      await this.#put(piece);
+      for (const { start, length } of wanted.within(piece.start, piece.start + piece.length))
+        this.#kept.confirmed.add(start, start + length);
+      this.onchange();
+      if (isBeside && this.#isFinishing) return;
+    }
   }
 
   /**
@@ -141,7 +183,7 @@ export class Uploads {
    *
    * @param {Range[]} ranges
    */
-  #notWanted(ranges) {
+  #notHeld(ranges) {
     for (const { start, length } of ranges) this.#kept.confirmed.remove(start, start + length);
     this.onchange();
   }
@@ -161,7 +203,9 @@ export class Uploads {
         this.#pacer.granted(size, now);
         return;
       }
+      this.#isPacing = true;
       await this.#pause(waitS);
+      this.#isPacing = false;
       this.#closing.signal.throwIfAborted();
     }
   }
@@ -170,7 +214,7 @@ export class Uploads {
 
   /** @returns {Promise<Finished>} */
   async #finish() {
-    await this.#tellEvents();
+    await this.#telling.tell((events) => this.#ask("POST", "capture-events", { events }));
     const captured = await this.#captured();
     let patientUntil = nowS() + PATIENCE_S;
     let before = "";
@@ -188,7 +232,7 @@ export class Uploads {
       }
       const { state, sha256 = null, ranges = [] } = answer.body;
       if (LAST.includes(state)) return await this.#ended(state, sha256);
-      if (state === "live") this.#notWanted(ranges);
+      if (state === "live") this.#notHeld(ranges);
       else this.#confirm(ranges);
       const news = JSON.stringify(ranges);
       if ((ranges.length && news !== before) || state !== "waiting")
@@ -199,13 +243,13 @@ export class Uploads {
       else backoff.reset();
       this.#closing.signal.throwIfAborted();
       before = news;
-      for (const piece of this.#plan.pieces(ranges, this.#kept.captured)) await this.#put(piece);
+      await this.#send(ranges);
     }
   }
 
   async #captured() {
     while (!this.#kept.hash()) await this.#pause(0);
-    const { length, sha256, missing } = this.#kept;
+    const { settled: length, sha256, missing } = this.#kept;
     return { length, sha256, ...(missing.length ? { missing } : {}) };
   }
 
@@ -218,7 +262,7 @@ export class Uploads {
     const { confirmed, length } = this.#kept;
     const last = ranges.at(-1);
     confirmed.add(0, last && ranges.length >= MAX_RANGES ? last.start : length);
-    this.#notWanted(ranges);
+    this.#notHeld(ranges);
   }
 
   /**
@@ -256,31 +300,20 @@ export class Uploads {
     const hash = new Sha256();
     hash.update(flac);
     const began = nowS();
-    const { status } = await this.#request("PUT", `sound/${piece.start}`, PIECE_S, flac, {
-      "Content-Type": "audio/flac",
-      "Content-Digest": `sha-256=:${btoa(String.fromCharCode(...hash.digest()))}:`,
-    });
-    if (status !== 204) throw new Unreachable(`a piece was answered with ${status}`);
+    try {
+      const { status } = await this.#request("PUT", `sound/${piece.start}`, PIECE_S, flac, {
+        "Content-Type": "audio/flac",
+        "Content-Digest": `sha-256=:${btoa(String.fromCharCode(...hash.digest()))}:`,
+      });
+      if (status !== 204) throw new Unreachable(`a piece was answered with ${status}`);
+    } catch (error) {
+      if (error instanceof Unreachable) this.#plan.failed();
+      throw error;
+    }
     this.#plan.sent(piece.length, flac.length, nowS() - began);
-    this.#kept.confirmed.add(piece.start, piece.start + piece.length);
     if (nowS() - this.#notedAt > NOTE_S) {
       this.#notedAt = nowS();
       this.#kept.noteConfirmed();
-    }
-    this.onchange();
-  }
-
-  async #tellEvents() {
-    while (this.#kept.events.length && this.#isEventRouteThere) {
-      const events = this.#kept.events.slice(0, MAX_EVENTS);
-      try {
-        await this.#ask("POST", "capture-events", { events });
-      } catch (error) {
-        if (!(error instanceof Refused)) throw error;
-        // the sound matters more; a server that is older has no such route
-        this.#isEventRouteThere = error.status !== 404 && error.status !== 405;
-      }
-      this.#kept.noteTold(events.length);
     }
   }
 
