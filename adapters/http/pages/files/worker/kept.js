@@ -59,8 +59,11 @@ export class Kept {
    * @throws {Error} if its journal does not say what it is
    */
   constructor(store) {
-    const known = readJournal(store.journal());
+    const journal = store.journal();
+    const known = readJournal(journal);
     if (!known) throw new Error("the spool has not begun");
+    // a line that was cut off is not to spoil the next one
+    if (!journal.endsWith("\n")) store.note("\n");
     this.#store = store;
     this.#known = known;
     const { channels, sampleRate } = known.begun;
@@ -68,7 +71,8 @@ export class Kept {
     for (const [at, length] of known.missed)
       if (at <= this.#axis.length) this.#axis.miss(at, length);
     this.confirmed = new Ranges(known.confirmed);
-    this.#stalls = new Stalls(sampleRate, known.base);
+    const begun = store.size ? Date.parse(known.begun.startedAt) / 1000 : null;
+    this.#stalls = new Stalls(sampleRate, known.base ?? begun);
     this.#notedBase = known.base;
     this.#eventCount = known.events.length;
   }
