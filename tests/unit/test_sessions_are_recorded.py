@@ -17,6 +17,8 @@ from domain.errors import (
     StorageFull,
 )
 from domain.recording.effects import EndReason
+from domain.recording.ledger import RestoreMode
+from domain.recording.restoring import SpoolInfo
 from domain.rtp.packets import RtpPacket
 from domain.services.server.sessions import SessionService
 from domain.session.ice import IceCandidate
@@ -210,6 +212,24 @@ async def test_a_clean_close_ends_the_recording_at_once(server: Server) -> None:
     assert server.seen.ended == [EndReason.CLOSED]
     assert server.seen.details == [None]
     assert len(server.only_recording) == 960
+
+
+@pytest.mark.parametrize("is_flowing", [True, False])
+async def test_a_page_that_is_reloaded_ends_nothing(server: Server, is_flowing: bool) -> None:
+    mono = AudioFormat(48_000, 1)
+    spool = SpoolInfo(None, mono, RestoreMode.ALL, position=0)
+    accepted = await server.sessions.offer("v=0", name="", spool=spool)
+    if is_flowing:
+        server.receive(packet(1))
+    sink = server.transport.connections[0].sink
+    assert sink is not None
+    sink.connection_closed()
+    again = SpoolInfo(None, mono, RestoreMode.ALL, position=48_000)
+    resumed = await server.sessions.offer("v=0", name="", resume=accepted.resume, spool=again)
+    assert resumed.session_id == accepted.session_id
+    await server.sessions.delete(accepted.session_id)
+    await server.spawned.join()
+    assert server.seen.ended == [EndReason.DELETED]
 
 
 async def test_the_end_of_a_session_says_why_its_connection_failed(server: Server) -> None:

@@ -213,7 +213,8 @@ class LiveSession:
     def closed(self, connection: SessionConnection, reason: str | None = None) -> Sequence[Effect]:
         """Note that the peer has closed a connection, or the `reason` for which it failed.
 
-        This ends the session, unless it has another connection.
+        This ends the session, unless it has another connection. A page, which does not know its RTP
+        timestamps, may go on after it was reloaded: a browser closes its connections then.
         """
         if connection not in self.connections:
             return ()
@@ -221,7 +222,9 @@ class LiveSession:
             connection.was_closed = True  # process its packets before closing
             return ()
         was_never_connected = self.session.state is SessionState.CONNECTING
-        if len(self.connections) == 1 and (connection.is_connected or was_never_connected):
+        is_page = connection.spool is not None and connection.spool.position is not None
+        is_last = len(self.connections) == 1 and not is_page
+        if is_last and (connection.is_connected or was_never_connected):
             return (End(SessionInput.CONNECTION_CLOSED, reason),)
         return self._drop(connection)
 
