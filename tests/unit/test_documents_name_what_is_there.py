@@ -10,6 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("domain", "adapters", "entrypoints", "tests", "benchmarks")
+PAGES = ROOT / "adapters" / "http" / "pages" / "files"
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -62,11 +63,11 @@ def defined() -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_and_folders_exist(document: pathlib.Path) -> None:
-    modules = {path.name for path in sources()}
+    modules = {path.name for path in [*sources(), *PAGES.rglob("*.js")]}
     for text in quoted(document):
         if text.split("/")[0] in (*PACKAGES, "docs", "requirements") and " " not in text:
             assert list(ROOT.glob(text.rstrip("/"))), f"{document.name} names {text}"
-        elif re.fullmatch(r"[a-z_0-9]+\.py", text):
+        elif re.fullmatch(r"[a-z_0-9-]+\.(py|js)", text):
             assert text in modules, f"{document.name} names {text}"
 
 
@@ -75,6 +76,6 @@ def test_classes_and_functions_exist(document: pathlib.Path) -> None:
     known = defined() | FOREIGN
     for text in quoted(document):
         if re.fullmatch(r"[A-Z][a-z]\w*[A-Z]\w*(\.\w+)?|[a-z_]+\.[a-z_]+", text):
-            if text.endswith((".py", ".toml", ".txt", ".md")):
+            if text.endswith((".py", ".js", ".toml", ".txt", ".md")):
                 continue
             assert text in known, f"{document.name} names {text}"

@@ -46,7 +46,7 @@ export function intervalsOf(peaks) {
  * at the lower edge, too: silence has no height of its own.
  *
  * @param {HTMLCanvasElement} canvas its size on the page is kept
- * @param {Interval[]} intervals
+ * @param {(Interval | null)[]} intervals null: nothing is known, and nothing drawn
  * @param {{ from?: number, to?: number }} [span] which part of the width they take, 0 to 1
  */
 export function drawWaveform(canvas, intervals, { from = 0, to = 1 } = {}) {
@@ -57,14 +57,16 @@ export function drawWaveform(canvas, intervals, { from = 0, to = 1 } = {}) {
   const colours = kindColours();
   context.clearRect(0, 0, width, height);
   const step = ((to - from) * width) / Math.max(1, intervals.length);
-  for (const [index, { min, max, kind }] of intervals.entries()) {
-    const left = from * width + index * step;
+  for (const [index, interval] of intervals.entries()) {
+    if (!interval) continue;
+    const { min, max, kind } = interval;
+    const left = Math.round(from * width + index * step);
+    const wide = Math.max(1, Math.round(from * width + (index + 1) * step) - left);
     const top = middle - max * middle;
     const bottom = middle - min * middle;
     context.fillStyle = colours[kind];
-    context.fillRect(left, top, Math.max(step, 1), Math.max(bottom - top, scale()));
-    if (kind !== "received" && kind !== "dtx")
-      context.fillRect(left, height - strip, Math.max(step, 1), strip);
+    context.fillRect(left, top, wide, Math.max(bottom - top, scale()));
+    if (kind !== "received" && kind !== "dtx") context.fillRect(left, height - strip, wide, strip);
   }
 }
 

@@ -1,0 +1,58 @@
+// A track of a live session: its level, and its last minute as a waveform.
+
+import { h } from "../shared/dom.js";
+import { Meter } from "../shared/meter.js";
+import { t } from "../shared/text.js";
+import { drawWaveform } from "../shared/waveform.js";
+import { History } from "./history.js";
+
+/** @typedef {import("api").components["schemas"]} Schemas */
+
+/** Shows a track that is being recorded. */
+export class TrackView {
+  /**
+   * @param {Schemas["Track"]} track
+   * @param {string} name of its session
+   */
+  constructor(track, name) {
+    this.track = track;
+    this.rate = track.sample_rate_hz;
+    this.history = new History(this.rate);
+    this.history.end = track.length;
+    this.shares = track.recent_shares;
+    this.isFilled = false;
+    /** @type {Schemas["ChannelLevels"][]} */
+    this.channels = [];
+    this.canvas = h("canvas", {
+      class: "waveform",
+      role: "img",
+      "aria-label": t("track.waveform", { name }),
+    });
+    this.meter = new Meter(t("track.level", { name }));
+    // packets that are stored undecoded have no level
+    this.meter.element.hidden = true;
+    this.element = h("div", { class: "stack track" }, this.canvas, this.meter.element);
+    this.isDrawn = false;
+  }
+
+  get seconds() {
+    return this.history.end / this.rate;
+  }
+
+  /** @param {Schemas["TrackLevels"]} told */
+  told(told) {
+    this.history.add(told);
+    this.shares = told.shares;
+    this.channels = told.channels;
+    this.isDrawn = false;
+    if (told.channels.length) this.meter.element.hidden = false;
+  }
+
+  draw() {
+    if (this.isDrawn) return;
+    this.isDrawn = true;
+    const { intervals, from, to } = this.history.shown();
+    drawWaveform(this.canvas, intervals, { from, to });
+    if (!this.meter.element.hidden) this.meter.show(this.channels);
+  }
+}
