@@ -35,6 +35,8 @@ FOREIGN = {
     "SameSite",
 }
 
+PAGES = ROOT / "adapters" / "http" / "pages" / "files"
+
 
 def quoted(document: pathlib.Path) -> set[str]:
     """Return the text in single backticks outside of code blocks."""
@@ -69,6 +71,8 @@ def test_files_and_folders_exist(document: pathlib.Path) -> None:
             assert list(ROOT.glob(text.rstrip("/"))), f"{document.name} names {text}"
         elif re.fullmatch(r"[a-z_0-9-]+\.(py|js)", text):
             assert text in modules, f"{document.name} names {text}"
+        elif re.fullmatch(r"[a-z]+/[a-z-]+\.js", text):
+            assert (PAGES / text).exists(), f"{document.name} names {text}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
