@@ -193,6 +193,7 @@ function show(root, recording, role) {
       { class: "panel stack", "aria-label": t("recording.sound") },
       h("div", { class: "row spread" }, h("div", { class: "row" }, play, clock), timeline.controls),
       timeline.element,
+      playback.audio,
       timeline.help,
       problem,
       legend,

@@ -220,6 +220,7 @@ class SittingView {
         { class: "panel stack", "aria-label": t("rooms.timeline") },
         h("div", { class: "row spread" }, this.clock, this.timeline.controls),
         this.timeline.element,
+        this.playback.audio,
         this.timeline.help,
         this.problem,
         h("ul", { class: "legend" }, kinds),
