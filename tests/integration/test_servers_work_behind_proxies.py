@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -95,7 +96,12 @@ async def publishing(proxied: Proxied) -> AsyncIterator[tuple[Publishing, aiohtt
 
 async def test_a_guest_is_recorded_and_watched(proxied: Proxied) -> None:
     http, url = proxied.http, proxied.url
-    async with following(http, url) as events, publishing(proxied) as (client, answer):
+    async with http.post(f"{url}/api/tokens", json={"role": "watch", "sub": "Ben"}) as made:
+        watcher = await made.json()
+    async with (
+        following(http, url, token=watcher["token"]) as events,
+        publishing(proxied) as (client, answer),
+    ):
         # at once: nothing waits in the proxy for more
         opened = await asyncio.wait_for(events.wait_for("session.opened"), 5)
         await asyncio.wait_for(_spoken(client, 100), 10)
@@ -111,6 +117,10 @@ async def test_a_guest_is_recorded_and_watched(proxied: Proxied) -> None:
         async with http.delete(whip) as deleted:
             assert deleted.status == 200, await deleted.text()
         await asyncio.wait_for(events.wait_for("recording.completed"), 5)
+        async with http.delete(f"{url}/api/tokens/{watcher['id']}") as revoked:
+            assert revoked.status == 204
+        with contextlib.suppress(aiohttp.ClientPayloadError):  # it is cut off
+            await events.end()
 
 
 async def _spoken(client: Publishing, packets: int) -> None:
