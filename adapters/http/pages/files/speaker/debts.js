@@ -53,11 +53,19 @@ export class Debts {
    * Hands over a spool whose recording can be gone on with.
    *
    * @param {string} id
-   * @returns {Spool | null} null if it cannot any more
+   * @returns {Promise<Spool | null>} null if it cannot any more: the rest is sent
    */
-  take(id) {
+  async take(id) {
     const spool = this.spools.get(id) ?? null;
-    if (!spool || !this.debts.get(id)?.isAlive) return null;
+    if (!spool?.session || !this.debts.get(id)?.isAlive) return null;
+    // it may have ended since it was looked at; a server that cannot be reached may still have it
+    const isOver = (await isAlive(spool.session, this.token)) === false;
+    if (this.spools.get(id) !== spool) return null;
+    if (isOver) {
+      this.spools.delete(id);
+      void this.#finish(id, spool);
+      return null;
+    }
     this.#forget(id);
     return spool;
   }

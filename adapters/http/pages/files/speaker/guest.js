@@ -212,12 +212,14 @@ export class Guest {
 
   /** @param {string} id of a debt */
   async #goOn(id) {
-    const spool = this.debts.take(id);
-    if (!spool) return;
+    const debt = this.state.debts.find((one) => one.id === id);
+    const spool = await this.debts.take(id);
     // its sound has the channels that it began with
-    this.state.mode = spool.channels > 1 ? "music" : this.state.mode;
-    if (!this.capture || this.capture.channels !== spool.channels) await this.#openMicrophone();
+    const channels = spool?.channels ?? this.capture?.channels;
+    if (channels === 2) this.state.mode = "music";
+    if (!this.capture || this.capture.channels !== channels) await this.#openMicrophone();
     await this.#record(spool);
+    if (spool && debt) this.#show({ elapsedS: debt.seconds, owedS: debt.owedS });
   }
 
   async #stop() {

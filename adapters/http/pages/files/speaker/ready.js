@@ -16,16 +16,22 @@ import { nameOf, notice, worded } from "./words.js";
  */
 function invitation() {
   const title = h("h1", { tabindex: -1 });
-  const guest = h("p", { class: "soft" });
+  const forWhom = h("p", { class: "soft" });
+  const where = h("p", { class: "soft" });
   const expired = notice();
   return {
-    element: h("div", { class: "stack tight" }, title, guest, expired.element),
+    element: h(
+      "div",
+      { class: "stack tight" },
+      title,
+      h("div", {}, forWhom, where),
+      expired.element,
+    ),
     update({ guest: { name, room, isInvited, isExpired } }) {
       setText(title, t(isInvited ? "ready.invited" : "ready.title"));
-      const key = name && room ? "ready.for.both" : name ? "ready.for.name" : "ready.for.room";
-      guest.hidden = !name && !room;
-      if (!guest.hidden && !guest.childNodes.length)
-        fill(guest, worded(key, { name: nameOf(name), room: nameOf(room) }));
+      if (name && !forWhom.firstChild)
+        fill(forWhom, worded("ready.for.name", { name: nameOf(name) }));
+      if (room && !where.firstChild) fill(where, worded("ready.for.room", { room: nameOf(room) }));
       if (isExpired) expired.show("warning", t("ready.expired"), t("ready.expired.what"));
       else expired.hide();
     },

@@ -117,10 +117,15 @@ export class Recording {
   async stop() {
     const { capture, connection, spool } = this;
     clearInterval(this.timer);
+    const isReached = connection.session !== null;
+    // nothing is sent live that the copy has not: the end of both is that of the recording
+    if (spool && isReached) {
+      connection.close();
+      await this.ran;
+    }
     await capture.keep(null);
-    // without a session nobody would take the rest: wait until the server can be reached
-    const isReached = this.connection.session !== null;
-    if (!isReached) await capture.close();
+    if (spool || !isReached) await capture.close();
+    // without a session nobody takes the rest: wait until the server can be reached
     const session = await this.opened;
     const isEnded = session !== null && (await endSession(session, this.token));
     await this.#close();

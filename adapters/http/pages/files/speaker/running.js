@@ -114,16 +114,17 @@ function safeText({ keeping, owedS }) {
  * @param {State} state
  */
 function showIncident(trouble, { incident }) {
-  if (!incident) trouble.hide();
-  else
-    trouble.show(
-      incident.type === "stall" || incident.type === "other" ? "warning" : "critical",
-      t(`incident.${incident.type}`),
-      t(`incident.${incident.type}.what`, {
-        seconds: Math.max(1, Math.round(incident.seconds ?? 0)),
-        device: incident.text ?? "",
-      }),
-    );
+  if (!incident) {
+    trouble.hide();
+    return;
+  }
+  const { type, seconds = 0, text = "" } = incident;
+  const values = { seconds: Math.max(1, Math.round(seconds)), device: text };
+  trouble.show(
+    type === "stall" || type === "other" ? "warning" : "critical",
+    t(`incident.${type}`, values),
+    t(`incident.${type}.what`, values),
+  );
 }
 
 /** @param {() => void} press */

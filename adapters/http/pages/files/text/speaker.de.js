@@ -4,9 +4,8 @@ export default {
   // before a recording
   "ready.title": "Mikrofon aufnehmen",
   "ready.invited": "Einladung zu einer Aufnahme",
-  "ready.for.both": "Für {name}, im Raum {room}",
   "ready.for.name": "Für {name}",
-  "ready.for.room": "Im Raum {room}",
+  "ready.for.room": "Raum: {room}",
   "ready.expired": "Dieser Link ist abgelaufen.",
   "ready.expired.what":
     "Bitte um einen neuen bitten. Was damit aufgenommen wurde, ist nicht verloren.",
