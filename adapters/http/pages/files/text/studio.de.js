@@ -20,8 +20,6 @@ export default {
   "sign_in.role":
     "Dieses Token darf nur senden. Für das Studio ist eines nötig, das zuschauen darf.",
   "sign_in.later": "Zu viele Versuche. Bitte vor dem nächsten etwas warten.",
-  "role.admin": "darf alles",
-  "role.watch": "schaut zu",
   "title.critical": "({count}) Alarm – Gapless Studio",
   "connection.lost":
     "Keine Verbindung zum Server seit {at}. Was hier steht, kann veraltet sein; aufgenommen wird auch ohne diese Seite.",

@@ -19,8 +19,6 @@ export default {
   "sign_in.wrong": "This token is wrong, or it is no longer valid.",
   "sign_in.role": "This token may only publish. The studio needs one that may watch.",
   "sign_in.later": "Too many attempts. Wait a moment before the next one.",
-  "role.admin": "may do everything",
-  "role.watch": "watches",
   "title.critical": "({count}) Alarm – Gapless Studio",
   "connection.lost":
     "No connection to the server since {at}. What is shown here may be out of date; recording goes on without this page.",
