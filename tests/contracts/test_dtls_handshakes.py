@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from aiortc import RTCCertificate, RTCPeerConnection, RTCSessionDescription
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from adapters.runtime.asyncio_runtime import BackgroundTasks
-from adapters.transport.dtls.handshake import _datagrams
+from adapters.transport.dtls.handshake import DtlsSession, _datagrams
 from adapters.transport.sdp.parsing import parse_answer
 from domain.errors import ConnectionFailed
 from domain.ports.signaling import ClientConnection, ServerConnection
@@ -258,3 +259,33 @@ def test_records_are_packed_into_datagrams_undivided() -> None:
     assert list(_datagrams(b"".join(records))) == [records[0], records[1] + records[2]]
     assert list(_datagrams(records[0] * 3)) == [records[0]] * 3
     assert list(_datagrams(b"")) == []
+
+
+@roles
+async def test_a_connection_that_is_closed_amid_its_handshake_is_not_established(
+    setup: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened: list[ServerConnection] = []
+    closings: list[asyncio.Task[None]] = []
+    begun = asyncio.Event()
+    handshake = DtlsSession.handshake
+
+    async def closed_before_its_end(self: DtlsSession, *args: Any) -> None:
+        await handshake(self, *args)
+        closings.append(asyncio.create_task(opened[0].close()))
+        async with asyncio.timeout(5):
+            while opened[0]._transport._dtls is not None:  # type: ignore[attr-defined]
+                await asyncio.sleep(0)
+        begun.set()
+
+    monkeypatch.setattr(DtlsSession, "handshake", closed_before_its_end)
+    certificate = elliptic_certificate(ec.SECP256R1())
+    async with published(certificate, setup) as (server, heard, _):
+        opened.append(server)
+        async with asyncio.timeout(10):
+            await begun.wait()
+        await closings[0]
+    assert heard.established == 0
+    assert not server._transport.is_open  # type: ignore[attr-defined]
+    assert server.obstacle is not None
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

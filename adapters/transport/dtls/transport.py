@@ -100,9 +100,11 @@ class DtlsTransport:
             # ConnectionError without a path; malformed checks make aioice raise other ones
             raise ConnectionFailed(f"no network path was found: {error}") from error
         self._has_path = True
-        self._dtls = DtlsSession(self._certificate, role=role)
-        await self._dtls.handshake(self.ice, remote.fingerprints)
-        return self._dtls
+        dtls = self._dtls = DtlsSession(self._certificate, role=role)
+        await dtls.handshake(self.ice, remote.fingerprints)
+        if self._closing is not None:  # its last flight was there already
+            raise ConnectionFailed("the connection was closed amid the DTLS handshake")
+        return dtls
 
     def send(self, packet: bytes) -> None:
         """Protect and send an RTP packet at once, in one thread at a time.
