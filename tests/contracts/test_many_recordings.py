@@ -68,10 +68,17 @@ async def a_ledger(folder: pathlib.Path) -> bytes:
     return (folder / f"{info(0).name}.json").read_bytes()
 
 
-def milliseconds_of(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def milliseconds_of(
+    call: Callable[[], object], clock: Callable[[], float] = time.perf_counter
+) -> float:
+    began = clock()
     call()
-    return (time.perf_counter() - began) * 1000
+    return (clock() - began) * 1000
+
+
+def work_of(call: Callable[[], object]) -> float:
+    """Return the CPU time (ms) of a call, in all threads: a busy machine cannot prolong it."""
+    return milliseconds_of(call, time.process_time)
 
 
 def start_of(folder: pathlib.Path) -> float:
@@ -109,10 +116,10 @@ def test_many_recordings_make_neither_the_start_nor_a_page_slow(
         "of a name": CatalogueQuery(name="kitchen"),
         "of no name": CatalogueQuery(name="salon"),
     }
-    pages = {what: milliseconds_of(lambda q=query: rig.catalogue.page(q))
+    pages = {what: work_of(lambda q=query: rig.catalogue.page(q))
              for what, query in queries.items()}  # fmt: skip
     middle = info(count // 3).id
-    one = milliseconds_of(lambda: rig.catalogue.entry(middle))
+    one = work_of(lambda: rig.catalogue.entry(middle))
     close(rig)
     size = (folder / INDEX).stat().st_size
     print(
@@ -121,6 +128,5 @@ def test_many_recordings_make_neither_the_start_nor_a_page_slow(
     )
     print("\n".join(f"  page of 50, {what}: {took:.1f} ms" for what, took in pages.items()))
     assert starts[folder] < 5 * starts[empty] + 20
-    # a page may take 50 ms; the limit is higher because the machine may be busy
-    assert max(pages.values()) < 150
+    assert max(pages.values()) < 50
     assert one < 50
