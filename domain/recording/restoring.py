@@ -147,6 +147,8 @@ class SpoolMap:
         if silent > beside and about is None:  # the sender captured nothing
             at = position + beside
             segments.append(Segment(silent - beside, SampleKind.SILENCE, at, None))
+        if about and self._is_placed and not segments:  # there may be time between, unknown yet
+            segments.append(Segment(0, SampleKind.SILENCE, None, self._told, unsure))
         self._is_placed = True
         self._next = ticks
         self._told += lost

@@ -251,6 +251,30 @@ def test_the_end_of_the_spool_is_wanted_with_sound_to_find_its_place(
     folder.close()
 
 
+def test_sound_around_a_new_estimate_is_wanted(tmp_path: pathlib.Path) -> None:
+    """The connections seem to follow each other at once, but there may be time between them."""
+    pcm = speech(11)
+    live = page(through_opus(pcm), 9600)
+    live.heard = np.copy
+    live.begin(0)
+    live.run(5 * SECOND, RECEIVED)
+    live.error = 0
+    live.at += 9600
+    live.place(0)
+    live.run(5 * SECOND, RECEIVED)
+    folder = Folder(tmp_path, MONO)
+    folder.record(live)
+    captured = captured_of(pcm, MONO)
+    restoration = Restoration(MONO, RestoreMode.LOST)
+    restoration.begin_anew(folder.rewrite.segments(folder.key, captured), captured)
+    wanted = RangeSet(restoration.first(10))
+    assert wanted.covers(3 * SECOND, 8 * SECOND)
+    result = folder.restore(pcm, list(wanted))
+    assert result.length == len(pcm)
+    assert SILENCE not in folder.kinds()
+    folder.close()
+
+
 def test_what_is_wanted_has_room_for_the_error_of_the_estimate(tmp_path: pathlib.Path) -> None:
     live = page(noise(MONO, 20 * SECOND))
     live.begin(0)
