@@ -64,6 +64,10 @@ class FirefoxPage:
             urlPatterns=[{"type": "pattern", "pathname": BLANK}],
         )
 
+    async def open_tab(self) -> None:
+        """Go on in a new tab."""
+        self._context = (await self.command("browsingContext.create", type="tab"))["context"]
+
     async def goto(self, url: str) -> None:
         await self.command(
             "browsingContext.navigate", context=self._context, url=url, wait="complete"

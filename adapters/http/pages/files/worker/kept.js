@@ -104,10 +104,9 @@ export class Kept {
     return base === null ? this.description.startedAt : new Date(base * 1000).toISOString();
   }
 
-  /** Samples per channel until now, with what is missing. */
+  /** Samples per channel until now, with what is missing for sure. */
   get length() {
-    const pending = this.#stalls.pending?.samples ?? 0;
-    return this.#axis.length + this.#waitingFrames + pending;
+    return this.#axis.length + this.#waitingFrames;
   }
 
   /**
@@ -117,7 +116,7 @@ export class Kept {
    */
   lengthAt(nowS) {
     const { base } = this.#stalls;
-    if (base === null) return this.length;
+    if (base === null || this.isEnded) return this.length;
     return Math.max(this.length, Math.round((nowS - base) * this.description.sampleRate));
   }
 
@@ -231,9 +230,9 @@ export class Kept {
    * Notes what has happened to the microphone, as far as there are not too many events.
    *
    * @param {Omit<Noted, "position">} event
-   * @param {number} [position]
+   * @param {number} [position] now, if it is not given
    */
-  noteEvent(event, position = this.length) {
+  noteEvent(event, position = this.lengthAt(Date.now() / 1000)) {
     if (++this.#eventCount > MAX_EVENTS) return;
     const noted = { ...event, position };
     this.events.push(noted);

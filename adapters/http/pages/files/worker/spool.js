@@ -15,6 +15,8 @@ const PROGRESS_MS = 250;
 const ROOM_MS = 10_000;
 /** How long the last block may take that the worklet has sent. */
 const LAST_BLOCK_MS = 1000;
+/** How long a browser may take to let go of the files of a page that was killed. */
+const GOING_S = 2;
 
 /** @type {Kept | null} */
 let kept = null;
@@ -178,37 +180,42 @@ function tell(isNews) {
 
 /** @returns {Promise<Owed[]>} */
 async function owed() {
-  const found = [];
-  for (const id of await listStores()) {
-    try {
-      const store = await openStore(id, { patienceS: 0 });
-      const known = readJournal(store.journal());
-      const isEmpty = !known || !store.size;
-      if (isEmpty || known.delivered) {
-        store.close();
-        await removeStore(id);
-        continue;
-      }
-      const spool = new Kept(store);
-      const { description, session, startedAt, isEnded } = spool;
-      const rate = description.sampleRate;
-      const { id: _, startedAt: __, ...rest } = description;
-      found.push({
-        id,
-        ...rest,
-        startedAt,
-        seconds: spool.length / rate,
-        owedS: spool.owed / rate,
-        session,
-        isEnded,
-      });
-      spool.close();
-    } catch (error) {
-      // another page has it; anything else is not to hide the other spools either
-      if (!(error instanceof SpoolBusy)) console.warn(`the spool ${id} cannot be read`, error);
+  const found = await Promise.all((await listStores()).map(left));
+  return found.filter((one) => one !== null);
+}
+
+/**
+ * Returns what is owed of a spool; null if there is nothing, or another page has it.
+ *
+ * @param {string} id
+ * @returns {Promise<Owed | null>}
+ */
+async function left(id) {
+  try {
+    const store = await openStore(id, { patienceS: GOING_S });
+    const known = readJournal(store.journal());
+    if (!known || !store.size || known.delivered) {
+      store.close();
+      await removeStore(id);
+      return null;
     }
+    const spool = new Kept(store);
+    const { description, session, startedAt, isEnded, length, owed } = spool;
+    spool.close();
+    const { sampleRate: rate } = description;
+    return {
+      ...description,
+      startedAt,
+      seconds: length / rate,
+      owedS: owed / rate,
+      session,
+      isEnded,
+    };
+  } catch (error) {
+    // of others than busy ones, the next may be read all the same
+    if (!(error instanceof SpoolBusy)) console.warn(`the spool ${id} cannot be read`, error);
+    return null;
   }
-  return found;
 }
 
 /** An id that sorts by time. */

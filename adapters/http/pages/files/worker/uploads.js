@@ -48,7 +48,7 @@ export class Uploads {
   #isFinishing = false;
   /** @type {(() => void) | null} ends a pause */
   #wake = null;
-  #notedAt = 0;
+  #notedAt = -Infinity;
   #toldAt = -Infinity;
   /** What the server was told is captured, while more is. */
   #told = Infinity;
@@ -173,6 +173,10 @@ export class Uploads {
       await this.#put(piece);
       for (const { start, length } of wanted.within(piece.start, piece.start + piece.length))
         this.#kept.confirmed.add(start, start + length);
+      if (nowS() - this.#notedAt > NOTE_S) {
+        this.#notedAt = nowS();
+        this.#kept.noteConfirmed();
+      }
       this.onchange();
       if (isBeside && this.#isFinishing) return;
     }
@@ -311,10 +315,6 @@ export class Uploads {
       throw error;
     }
     this.#plan.sent(piece.length, flac.length, nowS() - began);
-    if (nowS() - this.#notedAt > NOTE_S) {
-      this.#notedAt = nowS();
-      this.#kept.noteConfirmed();
-    }
   }
 
   /**

@@ -1,0 +1,66 @@
+"""What a page captures becomes the recording, bit for bit, also if its tab is killed meanwhile."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+import soundfile
+
+from domain.recording.ledger import SampleKind
+from tests.rigs import microphone as rig
+from tests.rigs.browser import BROWSERS, opened
+from tests.rigs.firefox import BLANK
+from tests.rigs.processes import serving
+from tests.rigs.spooling_page import END, EXPORTED, OPEN, OWED, REACHED, RECORD, STALLED, kill_tab
+from tests.rigs.sweep import DESK, STEREO, microphones
+
+LOST_S = 0.5
+"""How much a killed page may lose of what it has captured."""
+
+
+@pytest.mark.skipif(rig.missing() is not None, reason=str(rig.missing()))
+@pytest.mark.parametrize(
+    ("name", "mode", "label", "channels"),
+    [("chromium", "voice", DESK, 1), ("firefox", "music", STEREO, 2)],
+)
+async def test_a_killed_tab_goes_on_and_all_arrives(
+    tmp_path: pathlib.Path, name: str, mode: str, label: str, channels: int
+) -> None:
+    if BROWSERS[name] is None:
+        pytest.skip(f"{name} is not installed")
+    microphone = {"mode": mode, "label": label}
+    with microphones(tmp_path / "microphones") as heard, serving(tmp_path / "recordings") as server:
+        async with opened(name, tmp_path / "browser", heard.environ) as browser:
+            page = browser.page
+            await page.goto(f"{server.url}{BLANK}")
+            opening = await page.evaluate(OPEN, microphone)
+            assert opening == {"label": label, "rate": 48_000, "channels": channels}
+            spool = await page.evaluate(RECORD, {})
+            before = await page.evaluate(REACHED, {"captured": 4, "safe": 0.1})
+            page = await kill_tab(browser)
+            await page.goto(f"{server.url}{BLANK}")
+            await page.evaluate(OPEN, microphone)
+            (owed,) = await page.evaluate(OWED)
+            assert (owed["id"], owed["channels"], owed["isEnded"]) == (spool, channels, False)
+            assert owed["seconds"] > before["capturedS"] - LOST_S
+            assert owed["owedS"] < owed["seconds"]
+            await page.evaluate(RECORD, {"resume": spool})
+            stalled_s = await page.evaluate(STALLED)
+            finished = await page.evaluate(END)
+            assert (finished["state"], finished["isSame"]) == ("complete", True), finished
+            assert await page.evaluate(EXPORTED) == finished["sha256"]
+            await page.evaluate("rig.spool.close()")
+            assert await page.evaluate(OWED) == []
+        (path,) = server.recordings()
+    ledger = json.loads(path.with_suffix(".json").read_text())
+    assert ledger["sha256"] == finished["sha256"]
+    info = soundfile.info(path)
+    assert (info.frames, info.channels) == (finished["length"], channels)
+    lengths = dict.fromkeys(SampleKind, 0)
+    for span in ledger["spans"]:
+        lengths[SampleKind(span["kind"])] += span["length"]
+    # there may have been a stall before the tab was killed, too
+    assert lengths[SampleKind.SILENCE] >= round(stalled_s * 48_000) > 0
+    assert lengths[SampleKind.RESTORED] + lengths[SampleKind.SILENCE] == info.frames
