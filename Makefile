@@ -37,6 +37,7 @@ PROCESSES := $(addprefix tests/integration/test_,nothing_is_lost.py other_client
 # hold them up
 REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \
 	$(addprefix tests/integration/test_,microphone.py browser_publishes.py browsers_stall.py \
+	a_page_keeps_what_it_captures.py \
 	client_is_stopped.py whip_publishers.py libraries_publish.py disk_trouble.py \
 	stalls_survive_a_kill.py browsers_play_recordings.py conversions_beside_a_session.py \
 	a_self_signed_server_is_pinned.py a_doctor_examines_both_ends.py networks_of_tests_go_and_come.py \

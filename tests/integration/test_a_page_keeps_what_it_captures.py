@@ -10,14 +10,27 @@ import soundfile
 
 from domain.recording.ledger import SampleKind
 from tests.rigs import microphone as rig
-from tests.rigs.browser import BROWSERS, opened
+from tests.rigs.browser import BROWSERS, CHROMIUM, browser_page, opened
 from tests.rigs.firefox import BLANK
 from tests.rigs.processes import serving
-from tests.rigs.spooling_page import END, EXPORTED, OPEN, OWED, REACHED, RECORD, STALLED, kill_tab
+from tests.rigs.sound import SPEECH
+from tests.rigs.spooling_page import (
+    END,
+    END_AT_THE_SERVER,
+    EXPORTED,
+    OPEN,
+    OWED,
+    REACHED,
+    RECORD,
+    STALLED,
+    kill_tab,
+)
 from tests.rigs.sweep import DESK, STEREO, microphones
 
 LOST_S = 0.5
 """How much a killed page may lose of what it has captured."""
+HELD_BACK_S = 1.0
+"""How much the server does not get of a session that has ended there, but not at the page."""
 
 
 @pytest.mark.skipif(rig.missing() is not None, reason=str(rig.missing()))
@@ -64,3 +77,26 @@ async def test_a_killed_tab_goes_on_and_all_arrives(
     # there may have been a stall before the tab was killed, too
     assert lengths[SampleKind.SILENCE] >= round(stalled_s * 48_000) > 0
     assert lengths[SampleKind.RESTORED] + lengths[SampleKind.SILENCE] == info.frames
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+async def test_sound_arrives_though_its_session_has_ended_meanwhile(
+    tmp_path: pathlib.Path,
+) -> None:
+    soundfile.write(tmp_path / "microphone.wav", *soundfile.read(SPEECH, dtype="int16"))
+    with serving(tmp_path / "recordings") as server:
+        async with browser_page(tmp_path / "microphone.wav") as page:
+            await page.goto(f"{server.url}{BLANK}")
+            await page.evaluate(OPEN, {"mode": "voice", "label": "Fake Default Audio Input"})
+            await page.evaluate(RECORD, {})
+            await page.evaluate(REACHED, {"captured": 1})
+            await page.evaluate(END_AT_THE_SERVER)
+            # the live sound ends here: what follows is safe by its spool only
+            await page.evaluate(REACHED, {"captured": 5})
+            reached = await page.evaluate(REACHED, {"safe": 1.5})
+            assert reached["safeS"] <= reached["capturedS"] - HELD_BACK_S
+            finished = await page.evaluate(END)
+        assert (finished["state"], finished["isSame"]) == ("complete", True), finished
+        (path,) = server.recordings()
+    assert soundfile.info(path).frames == finished["length"] > 5 * 48_000
+    assert json.loads(path.with_suffix(".json").read_text())["sha256"] == finished["sha256"]

@@ -69,6 +69,14 @@ async ({ resume = null }) => {
 """
 """Begins a spool, or goes on with one, and publishes the same sound by WHIP."""
 
+END_AT_THE_SERVER = """
+async () => {
+  rig.pc.close();
+  await fetch(rig.resource, { method: "DELETE" });
+}
+"""
+"""Ends the session and not the capture, as a server does that has waited for too long."""
+
 REACHED = """
 async ({ captured = 0, safe = 0 }) => {
   const is = () => rig.progress?.capturedS >= captured && rig.progress.safeS >= safe;

@@ -42,6 +42,7 @@ import { scriptUrl } from "../shared/trusted.js";
 const RATE_HZ = 48_000;
 /** How long a change of the gain takes: without it, it clicks. */
 const FADE_S = 0.01;
+const LAST_BLOCK_MS = 1000;
 
 /** An open microphone. */
 export class Capture {
@@ -166,9 +167,12 @@ export class Capture {
       this.#worklet.port.postMessage({ keep: port }, [port]);
       return;
     }
-    const kept = new Promise((resolve) => (this.#kept = () => resolve(undefined)));
-    this.#worklet.port.postMessage({ keep: null });
-    await kept;
+    await new Promise((resolve) => {
+      this.#kept = () => resolve(undefined);
+      // a browser that does not let the sound run may not let the worklet answer either
+      setTimeout(this.#kept, LAST_BLOCK_MS);
+      this.#worklet.port.postMessage({ keep: null });
+    });
   }
 
   /** @param {boolean} isMuted silence from now on, until it is false */

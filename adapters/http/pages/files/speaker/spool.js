@@ -58,7 +58,8 @@ export class Spool {
   }
 
   /**
-   * Sends what is owed, without capturing. `finish` tells how that ends.
+   * Sends what is owed, without capturing. `finish` tells how that ends. A spool that never had a
+   * session needs one first: `attach`.
    *
    * @param {string} id
    * @returns {Promise<Spool>}
@@ -66,7 +67,7 @@ export class Spool {
    */
   static async send(id) {
     const spool = await Spool.#open("send", { id });
-    spool.finish();
+    if (spool.session) spool.finish();
     return spool;
   }
 
@@ -189,6 +190,8 @@ export class Spool {
    * @returns {Promise<Finished>}
    */
   finish() {
+    // without a session it is refused, and may be tried again with one
+    if (!this.session) return this.#worker.ask("finish");
     this.#finished ??= this.#worker.ask("finish");
     return this.#finished;
   }

@@ -131,8 +131,12 @@ function take(block) {
   const spool = here();
   const { ended } = spool;
   spool.add(block);
-  // a little at a time: at the end, not much is left to be hashed
-  spool.hash();
+  try {
+    // a little at a time: at the end, not much is left to be hashed
+    spool.hash();
+  } catch {
+    // what cannot be read is told at the end
+  }
   tell(spool.ended !== ended);
 }
 

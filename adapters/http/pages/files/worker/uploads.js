@@ -72,15 +72,19 @@ export class Uploads {
   }
 
   /**
-   * Sends the rest; nothing is captured any more.
+   * Sends the rest; nothing is captured any more. Without a session that is refused; it may be tried
+   * again with one.
    *
    * @returns {Promise<Finished>}
    */
   async finish() {
     this.#isFinishing = true;
-    if (this.state === "capturing") this.#become("sending", "");
     this.hurry();
-    if (!this.#kept.session) this.#become("refused", "the server has never had a session of it");
+    if (!this.#kept.session) {
+      this.#become("refused", "the server has never had a session of it");
+      return await this.#ended();
+    }
+    if (!this.#running || this.state === "capturing") this.#become("sending", "");
     this.begin();
     const finished = await this.#running;
     return finished ?? (await this.#ended());
