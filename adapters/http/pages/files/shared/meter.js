@@ -27,6 +27,8 @@ export class Meter {
       "aria-label": label,
       "aria-valuemin": LOWEST_DBFS,
       "aria-valuemax": 0,
+      "aria-valuenow": LOWEST_DBFS,
+      "aria-valuetext": dbfs(null),
     });
     this.element = h("div", { class: "meter" }, this.canvas);
     /** @type {number[]} */

@@ -150,7 +150,7 @@ export class Alarms {
         ...this.#subject(alarm),
         h("strong", {}, kindText(alarm)),
         " ",
-        h("span", { class: "small", lang: "en", dir: "auto" }, alarm.text),
+        h("span", { class: "small detail", lang: "en", dir: "auto" }, alarm.text),
       ),
       h("time", { class: "small", datetime: alarm.since }, timeOfDay(alarm.since)),
       h(

@@ -135,8 +135,10 @@ async function studio(who) {
     if (mine !== turn) return;
     close();
     close = () => {};
-    fill(page);
-    const ended = await open(page, {
+    // of its own: a view that is still being opened writes into no other one
+    const root = h("div", { class: "view" });
+    fill(page, root);
+    const ended = await open(root, {
       role: who.role,
       query: new URLSearchParams(query),
       events,

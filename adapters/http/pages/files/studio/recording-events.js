@@ -4,12 +4,7 @@ import { ApiError, ask } from "../shared/api.js";
 
 /** @typedef {import("api").components["schemas"]["Recording"]} Recording */
 
-/**
- * The server's events: calls a function for each of a type, and returns what ends that. The type
- * `anew` says that some were missed.
- *
- * @typedef {{ on: (type: string, listener: (data: any) => void) => () => void }} Events
- */
+/** @typedef {import("./events.js").Events} Events */
 
 const CHANGES = ["started", "completed", "recovered", "interrupted", "failed", "format_changed"];
 const OF_SESSIONS = ["restored", "not_restored"];
@@ -90,38 +85,5 @@ export function listen(events, told) {
   return () => {
     stop.abort();
     for (const end of ends) end();
-  };
-}
-
-/**
- * Returns the events of a connection of one's own, and what closes it.
- *
- * @returns {Events & { close: () => void }}
- */
-export function ownEvents() {
-  const source = new EventSource("/api/events?levels=true");
-  /** @type {Set<() => void>} */
-  const anew = new Set();
-  let wasAway = false;
-  source.addEventListener("missed", () => anew.forEach((listener) => listener()));
-  source.addEventListener("error", () => {
-    wasAway = true;
-  });
-  source.addEventListener("open", () => {
-    if (wasAway) anew.forEach((listener) => listener());
-    wasAway = false;
-  });
-  return {
-    close: () => source.close(),
-    on: (type, listener) => {
-      const hear = (/** @type {any} */ event) => listener(event ? JSON.parse(event.data) : null);
-      if (type === "anew") {
-        const tell = () => listener(null);
-        anew.add(tell);
-        return () => anew.delete(tell);
-      }
-      source.addEventListener(type, hear);
-      return () => source.removeEventListener(type, hear);
-    },
   };
 }

@@ -7,7 +7,7 @@ import { t } from "../shared/text.js";
 import { deletions, isLeaving } from "./deleting.js";
 import { VirtualList } from "./list.js";
 import { openRecording } from "./recording.js";
-import { listen, ownEvents } from "./recording-events.js";
+import { listen } from "./recording-events.js";
 import { MAX_KEPT, Source } from "./source.js";
 import { stateMark, trouble } from "./words.js";
 
@@ -26,15 +26,9 @@ let last = { query: "", top: 0, count: AHEAD };
 
 /** @type {import("./main.js").View} */
 export async function open(root, context) {
-  const id = context.query.get("id");
-  const events = ownEvents();
-  const close = id
-    ? await openRecording(root, { id, role: context.role, events })
-    : openList(root, context.query, events);
-  return () => {
-    close();
-    events.close();
-  };
+  const { role, query, events } = context;
+  const id = query.get("id");
+  return id ? await openRecording(root, { id, role, events }) : openList(root, query, events);
 }
 
 /**

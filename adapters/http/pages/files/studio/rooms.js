@@ -8,7 +8,7 @@ import { Axis } from "./axis.js";
 import { isLeaving } from "./deleting.js";
 import { Lane } from "./lane.js";
 import { Playback } from "./playback.js";
-import { listen, ownEvents } from "./recording-events.js";
+import { listen } from "./recording-events.js";
 import { kindName } from "./recording-verdict.js";
 import { roomsOf, sittingsOf } from "./sittings.js";
 import { allRecordings } from "./source.js";
@@ -22,14 +22,9 @@ import { stateMark, trouble } from "./words.js";
 const GROW_S = 2;
 
 /** @type {import("./main.js").View} */
-export async function open(root, { query }) {
+export async function open(root, { query, events }) {
   const room = query.get("room");
-  const events = ownEvents();
-  const close = await (room ? openRoom(root, room, events) : openRooms(root, events));
-  return () => {
-    close();
-    events.close();
-  };
+  return await (room ? openRoom(root, room, events) : openRooms(root, events));
 }
 
 /**

@@ -8,6 +8,9 @@ import { History } from "./history.js";
 
 /** @typedef {import("api").components["schemas"]} Schemas */
 
+/** Events of levels without one, after which the meter falls to nothing. */
+const MOST_WITHOUT_LEVEL = 4;
+
 /** Shows a track that is being recorded. */
 export class TrackView {
   /**
@@ -23,6 +26,7 @@ export class TrackView {
     this.isFilled = false;
     /** @type {Schemas["ChannelLevels"][]} */
     this.channels = [];
+    this.withoutLevel = 0;
     this.canvas = h("canvas", {
       class: "waveform",
       role: "img",
@@ -43,9 +47,16 @@ export class TrackView {
   told(told) {
     this.history.add(told);
     this.shares = told.shares;
-    this.channels = told.channels;
     this.isDrawn = false;
-    if (told.channels.length) this.meter.element.hidden = false;
+    if (told.channels.length) {
+      this.channels = told.channels;
+      this.withoutLevel = 0;
+      this.meter.element.hidden = false;
+      return;
+    }
+    // the recorder waits for what was lost: nothing is recorded for a moment, and then more at once
+    this.withoutLevel += 1;
+    if (this.withoutLevel > MOST_WITHOUT_LEVEL) this.channels = [];
   }
 
   draw() {
