@@ -96,6 +96,8 @@ async def studio(folder: pathlib.Path, url: str) -> AsyncIterator[Page]:
     soundfile.write(microphone, np.zeros(RATE, dtype="<i2"), RATE)
     failures: list[str] = []
     async with browser_page(microphone) as page:
+        page.set_default_timeout(20_000)
+        expect.set_options(timeout=20_000)
         page.on("pageerror", lambda error: failures.append(str(error)))
         await page.goto(f"{url}/studio#recordings")
         yield page
@@ -249,6 +251,23 @@ async def test_a_guest_records_by_an_invitation_into_a_room(tmp_path: pathlib.Pa
             await expect(page.get_by_text("revoked")).to_be_visible()
         ledger = json.loads(server.recording().with_suffix(".json").read_text())
         assert ledger["room"] == "Friday & more"
+
+
+@pytest.mark.timeout(120)
+async def test_a_watcher_hears_recordings_and_cannot_change_them(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "recordings"
+    await record(folder)
+    tokens = ("--token", "the-token-of-all-clients", "--admin-token", "the-administrators-token")
+    with serving(folder, *tokens) as server:
+        async with studio(tmp_path / "microphone", server.url) as page:
+            await page.get_by_label("Token").fill("the-token-of-all-clients")
+            await page.get_by_role("button", name="Sign in").click()
+            await page.get_by_role("link", name="bruno").click()
+            await page.get_by_role("button", name="Play", exact=True).click()
+            await plays_from(page, 0)
+            await expect(page.get_by_role("link", name="FLAC")).to_be_visible()
+            await expect(page.get_by_role("button", name="Delete", exact=True)).to_have_count(0)
+            await expect(page.get_by_role("link", name="Invite")).to_have_count(0)
 
 
 @pytest.mark.timeout(120)

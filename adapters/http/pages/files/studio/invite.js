@@ -9,7 +9,7 @@ import { drawQr } from "./qr.js";
 import { reason, trouble } from "./words.js";
 
 /** @typedef {import("api").components["schemas"]["Token"]} Token */
-/** @typedef {import("api").components["schemas"]["Invitation"] & { qr?: string[] }} Invitation */
+/** @typedef {import("api").components["schemas"]["Invitation"]} Invitation */
 
 /** @type {[number, () => string][]} seconds, and how that is called */
 const EXPIRIES = [

@@ -18,7 +18,7 @@ export function warningOf(url) {
     host === "::1" ||
     host === "::ffff:7f00:1" ||
     host === "0.0.0.0" ||
-    /^127\./.test(host);
+    /^127\.[\d.]+$/.test(host);
   if (isLoopback) return "loopback";
   return protocol === "https:" ? null : "http";
 }

@@ -18,7 +18,6 @@ const MAX_WAITING = 50;
  * @property {(recording: Recording) => void} changed a recording as it is now
  * @property {(id: string) => void} removed
  * @property {() => void} missed so much has happened that all has to be asked for anew
- * @property {(session: string, state: string) => void} [session] the state of a session
  * @property {(session: string, track: number, samples: number) => void} [grown] the length of
  *   what is being recorded, a few times a second
  * @property {(session: string) => Iterable<string>} [idsOf] the recordings of a session that the
@@ -72,9 +71,7 @@ export function listen(events, told) {
     events.on("recording.deleted", ({ recording }) => told.removed(recording)),
     events.on("anew", () => told.missed()),
   ];
-  const { session: tellSession, grown } = told;
-  if (tellSession)
-    ends.push(events.on("session.changed", ({ session, state }) => tellSession(session, state)));
+  const { grown } = told;
   if (grown)
     ends.push(
       events.on("levels", ({ sessions }) => {

@@ -13,7 +13,7 @@ import { Playback } from "./playback.js";
 import { listen } from "./recording-events.js";
 import { Timeline } from "./timeline.js";
 import { VerdictPanel, restoreWords, shares } from "./recording-verdict.js";
-import { reason, stateMark, trouble } from "./words.js";
+import { liveMark, reason, trouble } from "./words.js";
 
 /** @typedef {import("api").components["schemas"]["Recording"]} Recording */
 
@@ -24,11 +24,10 @@ const GROW_S = 2;
  * Shows a recording until it is closed.
  *
  * @param {HTMLElement} root
- * @param {{ id: string, role: "watch" | "admin",
- *   events: import("./recording-events.js").Events }} context
+ * @param {import("./main.js").Context & { id: string }} context
  * @returns {Promise<() => void>}
  */
-export async function openRecording(root, { id, role, events }) {
+export async function openRecording(root, { id, role, events, sessions }) {
   const stop = new AbortController();
   const path = `/api/recordings/${encodeURIComponent(id)}`;
   const back = h("p", {}, h("a", { href: "#recordings", class: "back" }, t("recording.back")));
@@ -41,7 +40,7 @@ export async function openRecording(root, { id, role, events }) {
       /** @type {Recording} */
       const recording = await ask("GET", path, undefined, { signal: stop.signal });
       close();
-      close = show(place, recording, role);
+      close = show(place, recording, role, sessions);
     } catch (error) {
       if (stop.signal.aborted) return;
       close();
@@ -55,23 +54,18 @@ export async function openRecording(root, { id, role, events }) {
         );
     }
   };
-  let session = "";
   const hush = listen(events, {
     changed: (recording) => {
-      session = recording.session;
       if (recording.id === id) void load();
     },
     removed: (gone) => {
       if (gone === id) void load();
     },
     missed: () => void load(),
-    idsOf: () => [id],
+    idsOf: (session) => (session === place.dataset.session ? [id] : []),
     grown: (of, track, samples) => {
       if (of === place.dataset.session && String(track) === place.dataset.track)
         place.dispatchEvent(new CustomEvent("grown", { detail: samples }));
-    },
-    session: (of) => {
-      if (of === session) void load();
     },
   });
   await load();
@@ -86,9 +80,10 @@ export async function openRecording(root, { id, role, events }) {
  * @param {HTMLElement} root
  * @param {Recording} recording
  * @param {"watch" | "admin"} role
+ * @param {import("./sessions.js").Sessions} sessions
  * @returns {() => void}
  */
-function show(root, recording, role) {
+function show(root, recording, role, sessions) {
   const { id } = recording;
   const path = `/api/recordings/${encodeURIComponent(id)}`;
   const isLive = recording.state === "live";
@@ -177,6 +172,7 @@ function show(root, recording, role) {
     setText(length, duration(seconds));
   };
   if (isLive) root.addEventListener("grown", grown);
+  const mark = isLive ? liveMark(sessions, recording) : null;
 
   const length = h("dd", {}, duration(recording.seconds));
   fill(
@@ -185,7 +181,7 @@ function show(root, recording, role) {
       "div",
       { class: "recording-title" },
       h("h1", {}, h("bdi", {}, recording.client_name || t("recording.unnamed"))),
-      isLive && stateMark(undefined),
+      mark?.element,
     ),
     h("dl", { class: "figures facts" }, facts(recording, length)),
     h(
@@ -225,6 +221,7 @@ function show(root, recording, role) {
   );
   return () => {
     root.removeEventListener("grown", grown);
+    mark?.close();
     stop.abort();
     verdict.close();
     playback.close();

@@ -1,6 +1,5 @@
 // What was recorded: a list to search, and one recording of it (`#recordings?id=…`).
 
-import { ask } from "../shared/api.js";
 import { fill, h, setText } from "../shared/dom.js";
 import { dateTime, duration, number, size } from "../shared/format.js";
 import { t } from "../shared/text.js";
@@ -25,22 +24,18 @@ const STATES = ["", "live", "complete"];
 let last = { query: "", top: 0, count: AHEAD };
 
 /** @type {import("./main.js").View} */
-export async function open(root, context) {
-  const { role, query, events } = context;
-  const id = query.get("id");
-  return id ? await openRecording(root, { id, role, events }) : openList(root, query, events);
+export function open(root, context) {
+  const id = context.query.get("id");
+  return id ? openRecording(root, { ...context, id }) : openList(root, context);
 }
 
 /**
  * @param {HTMLElement} root
- * @param {URLSearchParams} query
- * @param {import("./recording-events.js").Events} events
+ * @param {import("./main.js").Context} context
  */
-function openList(root, query, events) {
+function openList(root, { query, events, sessions }) {
   const wanted = wantedIn(query);
   const returned = last.query === queryOf(wanted) ? last : null;
-  /** @type {Map<string, string>} the state of a session */
-  const sessions = new Map();
   let shown = 0;
   let isReady = false;
 
@@ -50,7 +45,7 @@ function openList(root, query, events) {
   const list = new VirtualList({
     make: makeRow,
     show: (row, /** @type {Recording} */ recording) =>
-      showRow(row, recording, sessions.get(recording.session)),
+      showRow(row, recording, sessions.byId.get(recording.session)?.state),
     keyOf: (recording) => recording.id,
     near: (index) => {
       if (isReady && source.hasMore && index + AHEAD > shown) void source.load(shown + AHEAD);
@@ -157,23 +152,12 @@ function openList(root, query, events) {
   const hush = listen(events, {
     changed: (recording) => source.put(recording),
     removed: (gone) => source.remove(gone),
-    missed: () => {
-      void askSessions();
-      redo();
-    },
-    session: (session, state) => {
-      sessions.set(session, state);
-      if (source.live.some((one) => one.session === session)) show();
-    },
+    missed: redo,
     idsOf: (session) => source.items.filter((one) => one.session === session).map((one) => one.id),
   });
-  const stop = new AbortController();
-  async function askSessions() {
-    const found = await ask("GET", "/api/sessions", undefined, { signal: stop.signal });
-    for (const { id, state } of found.sessions) sessions.set(id, state);
-    show();
-  }
-  askSessions().catch(() => {}); // the list says that the server is away
+  const hushSessions = sessions.onChange(() => {
+    if (source.live.length) show();
+  });
   deletions.addEventListener("change", show);
   void source.load(returned?.count ?? AHEAD).then(() => {
     isReady = true;
@@ -183,8 +167,8 @@ function openList(root, query, events) {
   return () => {
     last = { query: queryOf(source.wanted), top: scrollY, count: shown };
     deletions.removeEventListener("change", show);
-    stop.abort();
     hush();
+    hushSessions();
     list.close();
     source.close();
   };

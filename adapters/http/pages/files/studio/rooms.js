@@ -13,7 +13,7 @@ import { kindName } from "./recording-verdict.js";
 import { roomsOf, sittingsOf } from "./sittings.js";
 import { allRecordings } from "./source.js";
 import { Timeline } from "./timeline.js";
-import { stateMark, trouble } from "./words.js";
+import { liveMark, stateMark, trouble } from "./words.js";
 
 /** @typedef {import("api").components["schemas"]["Recording"]} Recording */
 /** @typedef {import("./sittings.js").Sitting} Sitting */
@@ -22,9 +22,9 @@ import { stateMark, trouble } from "./words.js";
 const GROW_S = 2;
 
 /** @type {import("./main.js").View} */
-export async function open(root, { query, events }) {
+export function open(root, { query, events, sessions }) {
   const room = query.get("room");
-  return await (room ? openRoom(root, room, events) : openRooms(root, events));
+  return room ? openRoom(root, room, events, sessions) : openRooms(root, events);
 }
 
 /**
@@ -55,7 +55,7 @@ async function openRooms(root, events) {
           h("a", { href: `#rooms?room=${encodeURIComponent(name)}` }, h("bdi", {}, name)),
           h("span", { class: "soft small" }, t("rooms.recordings", { count })),
           h("time", { class: "soft small" }, dateTime(new Date(latest))),
-          isLive && stateMark(undefined),
+          isLive && stateMark("recording"),
         ),
       ),
     );
@@ -100,8 +100,9 @@ async function openRooms(root, events) {
  * @param {HTMLElement} root
  * @param {string} room
  * @param {import("./recording-events.js").Events} events
+ * @param {import("./sessions.js").Sessions} sessions
  */
-async function openRoom(root, room, events) {
+async function openRoom(root, room, events, sessions) {
   const stop = new AbortController();
   const place = h("div", { class: "stack" });
   const choice = h("select", { onChange: () => showSitting() });
@@ -128,7 +129,7 @@ async function openRoom(root, room, events) {
     view = null;
     const sitting = sittings[Number(choice.value)] ?? sittings[0];
     if (!sitting) return fill(place, h("p", { class: "panel soft" }, t("rooms.none")));
-    view = new SittingView(place, sitting);
+    view = new SittingView(place, sitting, sessions);
     if (at && at < sitting.seconds) view.timeline.moveTo(at);
   }
 
@@ -184,8 +185,10 @@ class SittingView {
   /**
    * @param {HTMLElement} root
    * @param {Sitting} sitting
+   * @param {import("./sessions.js").Sessions} sessions
    */
-  constructor(root, sitting) {
+  constructor(root, sitting, sessions) {
+    this.sessions = sessions;
     this.axis = new Axis(sitting.seconds);
     this.problem = h("div", { class: "slot" });
     /** @type {import("./sittings.js").Sitting["lanes"][number] | null} what plays */
@@ -246,7 +249,10 @@ class SittingView {
   close() {
     this.playback.close();
     this.timeline.close();
-    for (const { lane } of this.lanes) lane.close();
+    for (const { lane, mark } of this.lanes) {
+      lane.close();
+      mark?.close();
+    }
   }
 
   /** @param {Sitting["lanes"][number]} placed */
@@ -258,7 +264,7 @@ class SittingView {
     const stage = h("div", { class: "lane-stage" }, lane.canvas);
     this.timeline.follow(stage);
     const name = recording.client_name || t("recording.unnamed");
-    const isLive = recording.state === "live";
+    const mark = recording.state === "live" ? liveMark(this.sessions, recording) : null;
     const href = `#recordings?id=${encodeURIComponent(recording.id)}`;
     this.timeline.lanes.append(
       h(
@@ -274,13 +280,13 @@ class SittingView {
             { class: "row soft small figures" },
             recording.track > 1 && h("span", {}, t("rooms.track", { number: recording.track })),
             h("span", {}, timeOfDay(recording.started_at)),
-            isLive ? stateMark(undefined) : h("span", {}, duration(recording.seconds)),
+            mark?.element ?? h("span", {}, duration(recording.seconds)),
           ),
         ),
       ),
       stage,
     );
-    return { placed, lane, play, name };
+    return { placed, lane, play, name, mark };
   }
 
   /** @param {number} seconds on the axis */

@@ -1,7 +1,7 @@
 // What states and faults are called, in the views of what was recorded.
 
 import { ApiError } from "../shared/api.js";
-import { h } from "../shared/dom.js";
+import { fill, h } from "../shared/dom.js";
 import { t } from "../shared/text.js";
 
 /**
@@ -13,7 +13,25 @@ export function stateMark(session) {
   if (session === "interrupted")
     return h("span", { class: "mark warning" }, t("recording.interrupted"));
   if (session === "silent") return h("span", { class: "mark warning" }, t("recording.silent"));
-  return h("span", { class: "mark recording" }, t("recording.live"));
+  if (session === "recording") return h("span", { class: "mark recording" }, t("recording.live"));
+  return h("span", { class: "mark quiet" }, t("state.live"));
+}
+
+/**
+ * Says what a live recording does, as long as it is shown.
+ *
+ * @param {import("./sessions.js").Sessions} sessions
+ * @param {import("api").components["schemas"]["Recording"]} recording
+ * @returns {{ element: HTMLElement, close: () => void }}
+ */
+export function liveMark(sessions, recording) {
+  const element = h("span");
+  const show = () => {
+    const mark = stateMark(sessions.byId.get(recording.session)?.state);
+    if (mark.textContent !== element.textContent) fill(element, mark);
+  };
+  show();
+  return { element, close: sessions.onChange(show) };
 }
 
 /**
@@ -37,8 +55,6 @@ export function trouble(error, again = null) {
  * @param {unknown} error
  */
 export function reason(error) {
-  if (error instanceof ApiError && error.status)
-    return t("error.detail", { detail: error.message });
-  if (!(error instanceof ApiError)) console.error(error);
-  return t("error.network");
+  if (!(error instanceof ApiError)) return t("recording.fault", { detail: String(error) });
+  return error.status ? t("error.detail", { detail: error.message }) : t("error.network");
 }

@@ -172,6 +172,7 @@ export default {
   "state.all": "Alle",
   "state.live": "Live",
   "state.complete": "Fertig",
+  "recording.fault": "Diese Seite hat einen Fehler: {detail}",
   "recording.live": "nimmt auf",
   "recording.silent": "nichts kommt an",
   "recording.interrupted": "unterbrochen",

@@ -171,6 +171,7 @@ export default {
   "state.all": "All",
   "state.live": "Live",
   "state.complete": "Complete",
+  "recording.fault": "This page has a fault: {detail}",
   "recording.live": "recording",
   "recording.silent": "nothing arrives",
   "recording.interrupted": "interrupted",
