@@ -148,7 +148,8 @@ function pressed(button, isPressed, text) {
  * @param {Actions} actions
  */
 function messageList(actions) {
-  const list = h("ol", { class: "stack tight", role: "log", "aria-label": t("messages.label") });
+  // a log is no list to a screen reader, so its messages are no items
+  const list = h("div", { class: "stack tight", role: "log", "aria-label": t("messages.label") });
   /** @type {Map<string, HTMLElement>} */
   const shown = new Map();
   return {
@@ -164,7 +165,7 @@ function messageList(actions) {
       for (const { id, text, at } of latest) {
         if (shown.has(id)) continue;
         const item = h(
-          "li",
+          "div",
           { class: "notice message" },
           h("p", { class: "small soft" }, t("messages.from", { time: timeOfDay(at) })),
           h("p", { class: "text", dir: "auto" }, text),
