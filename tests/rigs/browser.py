@@ -228,23 +228,27 @@ async def opened(
 
 @asynccontextmanager
 async def browser_page(
-    microphone: pathlib.Path, *, accepts_any_certificate: bool = False
+    microphone: pathlib.Path, *, accepts_any_certificate: bool = False, is_phone: bool = False
 ) -> AsyncIterator[Page]:
     """Open a page in a fresh Chromium that loops the file `microphone` as its microphone.
 
-    A user who goes on past the warning of a certificate `accepts_any_certificate`.
+    A user who goes on past the warning of a certificate `accepts_any_certificate`. A phone is
+    small, and is touched.
     """
     arguments = [
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={microphone}",
     ]
-    async with _chromium(arguments, {}, accepts_any_certificate) as (page, _):
+    async with _chromium(arguments, {}, accepts_any_certificate, is_phone) as (page, _):
         yield page
 
 
 @asynccontextmanager
 async def _chromium(
-    arguments: Sequence[str], environ: Mapping[str, str], accepts_any_certificate: bool = False
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    accepts_any_certificate: bool = False,
+    is_phone: bool = False,
 ) -> AsyncIterator[tuple[Page, int]]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
@@ -262,7 +266,11 @@ async def _chromium(
             processes = (await devtools.send("SystemInfo.getProcessInfo"))["processInfo"]
             (leader,) = (one["id"] for one in processes if one["type"] == "browser")
             context = await browser.new_context(
-                permissions=["microphone"], ignore_https_errors=accepts_any_certificate
+                permissions=["microphone"],
+                ignore_https_errors=accepts_any_certificate,
+                viewport={"width": 360, "height": 740} if is_phone else None,
+                has_touch=is_phone,
+                is_mobile=is_phone,
             )
             await context.route(
                 f"**{BLANK}",

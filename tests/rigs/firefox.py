@@ -73,6 +73,12 @@ class FirefoxPage:
             "browsingContext.navigate", context=self._context, url=url, wait="complete"
         )
 
+    async def replace_tab(self) -> None:
+        """Close the tab without asking its page, and go on in another one."""
+        opened = await self.command("browsingContext.create", type="tab")
+        closed, self._context = self._context, opened["context"]
+        await self.command("browsingContext.close", context=closed, promptUnload=False)
+
     async def evaluate(self, script: str, argument: Any = None, /) -> Any:
         """Evaluate an expression, or call a function with a JSON value; waits for a promise.
 

@@ -144,6 +144,7 @@ STATES: dict[str, dict[str, Any]] = {
             "detail": "the session is over",
         },
     },
+    "lost": {"screen": "finished", "outcome": {"state": "lost", "seconds": 12.0, "sha256": None}},
     "refused": {
         "screen": "refused",
         "guest": _GUEST,

@@ -71,7 +71,8 @@ export function finishedScreen(actions) {
       if (!outcome) return;
       const { state, seconds, sha256 } = outcome;
       setText(title, t(`finished.${state}`));
-      mark(word, state === "owed" ? "warning" : "good", t(`finished.${state}.word`));
+      const tone = state === "lost" ? "critical" : state === "owed" ? "warning" : "good";
+      mark(word, tone, t(`finished.${state}.word`));
       setText(about, t(`finished.${state}.about`));
       setText(detail, outcome.detail ? t("error.detail", { detail: outcome.detail }) : "");
       detail.hidden = !outcome.detail;

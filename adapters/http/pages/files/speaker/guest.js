@@ -52,9 +52,11 @@ export class Guest {
       if (this.#isNeeded) event.preventDefault();
     });
     navigator.mediaDevices?.addEventListener("devicechange", () => void this.#listDevices());
-    this.#show({ permission: obstacle() ?? "ask" });
+    const reason = obstacle();
+    const mayOpen = reason === null && (await isAllowed());
+    this.#show({ permission: reason ?? (mayOpen ? "asking" : "ask") });
     void this.#settle();
-    if (this.state.permission === "ask" && (await isAllowed())) await this.#openMicrophone();
+    if (mayOpen) await this.#openMicrophone();
   }
 
   /** Whether closing the page would end or interrupt something. */

@@ -125,13 +125,14 @@ export class Recording {
     }
     await capture.keep(null);
     if (spool || !isReached) await capture.close();
+    if (!spool && !isReached) connection.close();
     // without a session nobody takes the rest: wait until the server can be reached
     const session = await this.opened;
-    const isEnded = session !== null && (await endSession(session, this.token));
+    if (session) await endSession(session, this.token);
     await this.#close();
     spool?.network(null);
     if (spool && session) return await outcomeOf(spool);
-    const state = isEnded ? "live" : "owed";
+    const state = spool ? "owed" : session ? "live" : "lost";
     const { detail } = connection.condition;
     return { state, seconds: this.elapsedS, sha256: null, detail };
   }

@@ -18,8 +18,9 @@
  * What became of the last recording.
  *
  * @typedef {object} Outcome
- * @property {"safe" | "owed" | "live"} state safe: the server has confirmed all; owed: not all;
- *   live: the server restores nothing, it has what the network brought
+ * @property {"safe" | "owed" | "live" | "lost"} state safe: the server has confirmed all; owed: not
+ *   all; live: no copy was kept or wanted, the server has what the network brought; lost: no copy was
+ *   kept, and the server was never reached
  * @property {number} seconds
  * @property {string | null} sha256 of all samples, as page and server have counted it
  * @property {string} [detail] why not, in the server's words

@@ -135,6 +135,9 @@ export default {
   "finished.owed.word": "Der Rest liegt auf diesem Gerät",
   "finished.owed.about":
     "Bitte diese Seite später auf diesem Gerät wieder öffnen, oder die Aufnahme speichern und selbst schicken.",
+  "finished.lost": "Nichts wurde aufgenommen",
+  "finished.lost.word": "Der Server war nicht erreichbar",
+  "finished.lost.about": "Dieser Browser behält hier keine Kopie, daher ist der Ton verloren.",
   "finished.figures": "Zahlen",
   "finished.length": "Länge",
   "finished.retry": "Noch einmal versuchen",

@@ -127,6 +127,9 @@ export default {
   "finished.owed.word": "The rest is kept on this device",
   "finished.owed.about":
     "Open this page again later on this device, or save the recording and send it yourself.",
+  "finished.lost": "Nothing was recorded",
+  "finished.lost.word": "The server could not be reached",
+  "finished.lost.about": "This browser keeps no copy here, so the sound is lost.",
   "finished.figures": "Figures",
   "finished.length": "Length",
   "finished.retry": "Try again",

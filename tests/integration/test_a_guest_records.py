@@ -1,0 +1,194 @@
+"""The whole way of a guest, in browsers: from the link to a recording that has all of it.
+
+The page counts the SHA-256 of what it has captured while it captures. It has to be that of the
+recording, whatever has become of the network and of the page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+import soundfile
+
+from tests.rigs import microphone as rig
+from tests.rigs.browser import BROWSERS, browser_page, opened
+from tests.rigs.guest import ChromiumGuest, FirefoxGuest, Guest
+from tests.rigs.processes import Server, gapless, serving
+from tests.rigs.proxied import Network, proxied
+from tests.rigs.sound import RATE, speech
+from tests.rigs.sweep import microphones
+
+TOKEN = "token-of-the-administrator-of-the-tests"
+OUTAGE_S = 5.0
+NOTICED_S = 20.0
+"""Browsers notice within 5 to 8 s that nothing comes back."""
+
+pytestmark = [
+    pytest.mark.skipif(BROWSERS["chromium"] is None, reason="chromium is not installed"),
+    pytest.mark.timeout(150),
+]
+
+
+@asynccontextmanager
+async def a_guest(browser: str, folder: pathlib.Path) -> AsyncIterator[Guest]:
+    """Give a guest a phone with Chromium, or a computer with Firefox; the microphone speaks."""
+    if browser == "chromium":
+        soundfile.write(folder / "microphone.wav", speech(20), RATE)
+        async with browser_page(folder / "microphone.wav", is_phone=True) as page:
+            yield ChromiumGuest(page)
+    else:
+        if BROWSERS["firefox"] is None or rig.missing() is not None:
+            pytest.skip(rig.missing() or "firefox is not installed")
+        with microphones(folder / "pulse") as device:
+            async with opened("firefox", folder / "firefox", device.environ) as firefox:
+                yield FirefoxGuest(firefox.page)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def a_studio(
+    folder: pathlib.Path, *, has_tokens: bool = False, udp_is_blocked: bool = False
+) -> AsyncIterator[tuple[Server, Network]]:
+    env = {"GAPLESS_TOKEN": TOKEN} if has_tokens else {}
+    with serving(folder / "recordings", "--trusted-proxies", "127.0.0.1", env=env) as server:
+        async with proxied(server.url, udp_is_blocked=udp_is_blocked) as network:
+            yield server, network
+
+
+async def asked(method: str, url: str, body: object = None) -> dict[str, object]:
+    """Ask the API as the administrator."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.request(method, url, json=body) as answer,
+    ):
+        assert answer.ok, await answer.text()
+        found: dict[str, object] = await answer.json()
+        return found
+
+
+async def ready(guest: Guest, url: str) -> None:
+    """Open a link, and wait until the microphone is heard."""
+    await guest.open(url)
+    if "Choose microphone" in await guest.until("Choose microphone", "Start recording"):
+        await guest.press("Choose microphone")
+    await guest.until("Start recording")
+
+
+def verified(folder: pathlib.Path) -> dict[str, object]:
+    """Return the ledger of the only recording, which `gapless verify` finds sound."""
+    (path,) = (folder / "recordings").glob("*.wav")
+    with gapless("verify", str(path)) as verifying:
+        assert verifying.end() == 0, verifying.lines
+    ledger: dict[str, object] = json.loads(path.with_suffix(".json").read_text())
+    return ledger
+
+
+async def finished(guest: Guest) -> str:
+    """Stop, wait until all is safe, and return the hash of what the page has captured."""
+    await guest.press("Stop")
+    await guest.until("All of it is on the server", seconds=60)
+    await guest.press("Figures")
+    found = await guest.hash()
+    assert len(found) == 64
+    return found
+
+
+@pytest.mark.parametrize("browser", ["chromium", "firefox"])
+async def test_a_recording_has_all_that_the_page_has_captured(
+    browser: str, tmp_path: pathlib.Path
+) -> None:
+    """The network goes for a while, the tab is killed, and another one goes on."""
+    async with (
+        a_studio(tmp_path, has_tokens=True) as (server, network),
+        a_guest(browser, tmp_path) as guest,
+    ):
+        invited = await asked(
+            "POST", f"{server.url}/api/invitations", {"name": "Ana", "room": "friday"}
+        )
+        link = f"{network.url}/#{str(invited['url']).partition('#')[2]}"
+        await ready(guest, link)
+        assert "Ana" in await guest.until("friday")
+        await guest.press("Start recording")
+        await guest.until("Connected")
+        sessions = await asked("GET", f"{server.url}/api/sessions")
+        (session,) = sessions["sessions"]  # type: ignore[misc]
+        sending = f"{server.url}/api/sessions/{session['id']}/messages"  # type: ignore[index]
+        await asked("POST", sending, {"text": "<b>Closer</b>, please."})
+        await guest.until("<b>Closer</b>, please.")
+        await asyncio.sleep(2)
+
+        network.gone()
+        await asyncio.sleep(OUTAGE_S)
+        await guest.until("reconnecting", seconds=NOTICED_S)
+        network.back()
+        await guest.until("Connected")
+        await guest.until_safe(3)
+
+        await guest.kill_tab()
+        await guest.open(link)
+        await guest.until("Continue recording")
+        await guest.press("Continue recording")
+        await guest.until("Connected")
+        await asyncio.sleep(2)
+        sha256 = await finished(guest)
+    ledger = verified(tmp_path)
+    assert ledger["sha256"] == sha256
+    assert ledger["room"] == "friday"
+    assert ledger["restore"]["state"] == "complete"  # type: ignore[index]
+    assert int(str(ledger["length_samples"])) > 12 * RATE
+
+
+async def test_sound_arrives_whole_where_udp_is_blocked(tmp_path: pathlib.Path) -> None:
+    async with (
+        a_studio(tmp_path, udp_is_blocked=True) as (_, network),
+        a_guest("chromium", tmp_path) as guest,
+    ):
+        await ready(guest, network.url)
+        await guest.press("Start recording")
+        await guest.until("This network blocks live sound", seconds=20)
+        sha256 = await finished(guest)
+    ledger = verified(tmp_path)
+    assert ledger["sha256"] == sha256
+    assert {span["kind"] for span in ledger["spans"]} == {"restored"}  # type: ignore[attr-defined]
+
+
+async def test_what_is_recorded_without_a_network_is_sent_when_it_is_there(
+    tmp_path: pathlib.Path,
+) -> None:
+    """No session is opened before the speaker has stopped."""
+    async with a_studio(tmp_path) as (server, _), a_guest("chromium", tmp_path) as guest:
+        assert isinstance(guest, ChromiumGuest)
+        await ready(guest, server.url)
+        await guest.page.route("**/whip", lambda route: route.abort())
+        await guest.press("Start recording")
+        await guest.until("The server cannot be reached")
+        await asyncio.sleep(2)
+        await guest.press("Stop")
+        await guest.until("It goes on by itself")
+        await guest.page.unroute("**/whip")
+        await guest.until("All of it is on the server", seconds=60)
+        await guest.press("Figures")
+        sha256 = await guest.hash()
+    ledger = verified(tmp_path)
+    assert ledger["sha256"] == sha256
+    assert int(str(ledger["length_samples"])) > 2 * RATE
+
+
+async def test_a_link_that_is_not_valid_is_refused_in_words(tmp_path: pathlib.Path) -> None:
+    async with (
+        a_studio(tmp_path, has_tokens=True) as (server, _),
+        a_guest("chromium", tmp_path) as guest,
+    ):
+        await ready(guest, f"{server.url}/#token=abc.def.ghi")
+        await guest.press("Start recording")
+        await guest.until("This link is not valid any more.")
+        # nothing is kept of it: another visit owes nothing
+        await ready(guest, f"{server.url}/?again#token=abc.def.ghi")
+        assert "earlier" not in await guest.until("Start recording")
+    assert list((tmp_path / "recordings").glob("*.wav")) == []
