@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from domain.recording.ledger import LedgerEvent
-from domain.recording.ranges import RangeSet
-from domain.recording.restoring import TICK_RATE_HZ, Placement, placement_of
+from domain.recording.ranges import Range, RangeSet
+from domain.recording.restoring import PLACED, TICK_RATE_HZ, Placement, placement_of
 
 ALIGNED = "aligned"
 """The type of the ledger events that tell where sound was found."""
@@ -30,6 +30,8 @@ MAX_RUNS = 50
 """Runs that are looked for, the longest ones: each takes up to a second of work."""
 MAX_EVENTS = 1000
 """Events of this type in one ledger."""
+_HOLE = TICK_RATE_HZ // 5
+"""A shorter hole is not worth while to look for sound behind it."""
 _SHORTEST = TICK_RATE_HZ // 5
 _MAX_LOOKS = 3 * MAX_WINDOWS
 """Windows that are read to find some that have sound in them."""
@@ -128,6 +130,26 @@ def timed_runs(events: Iterable[LedgerEvent], length: int) -> list[TimedRun]:
         for item, end in zip(placed, ends, strict=True)
         if item.about and end > item.start
     ]
+
+
+def divided(
+    events: Sequence[LedgerEvent], holes: Iterable[Range], length: int
+) -> list[LedgerEvent]:
+    """Return events that place the sound behind each of a spool's holes anew, at its estimate.
+
+    A page fills a hole by its clock, which errs, too: so what was received before and behind it is
+    looked for separately. Some browsers send silence meanwhile, and nothing else tells of the hole.
+    `holes` are in ticks; the longest ones count.
+    """
+    longest = sorted(holes, key=lambda hole: hole.length, reverse=True)[:MAX_RUNS]
+    middles = sorted(hole.start + hole.length // 2 for hole in longest if hole.length >= _HOLE)
+    added = []
+    for run in timed_runs(events, length):
+        first = bisect.bisect_right(middles, run.ticks)
+        for ticks in middles[first : bisect.bisect_left(middles, run.ticks + run.length)]:
+            details = {"gap": 0, "ticks": ticks, "about": run.about}
+            added.append(LedgerEvent(PLACED, run.start + ticks - run.ticks, details))
+    return sorted([*events, *added], key=lambda event: event.position)
 
 
 def align(run: TimedRun, known: RangeSet, sounds: Sounds) -> Alignment | None:

@@ -23,6 +23,7 @@ from domain.recording.restoring import (
     TICK_RATE_HZ,
     Captured,
     Segment,
+    quiet_in,
     samples_before,
     ticks_of,
 )
@@ -187,12 +188,15 @@ def has_more(
     *,
     rate_hz: int,
     is_timed: bool = False,
+    quiet: RangeSet | None = None,
 ) -> bool:
     """Return whether more sound was received than was captured.
 
     It is so if a client's disk was full or damaged. Sound that merely ends a little later than what
     was captured, because of Opus, does not count. Neither does a little sound in the holes of a
     spool that `is_timed` (see `SpoolInfo`): a page that is killed has not written its last block.
+    Nor does sound at `quiet` positions, which nobody can hear: some browsers send silence while a
+    page captures nothing.
     """
     if segments and segments[-1].captured is None:  # see `segments_of`
         return True
@@ -203,6 +207,8 @@ def has_more(
     for item in segments if missing else ():
         if item.captured is not None and item.kind in _HEARD:
             heard.add(item.captured, item.captured + item.length)
+            for found in quiet_in(item, quiet or RangeSet()):
+                heard.remove(item.captured + found.start, item.captured + found.end)
     for hole in RangeSet(missing):
         start, end = hole.start * TICK_RATE_HZ // rate_hz, ticks_of(hole.end, rate_hz)
         if sum(found.length for found in heard.within(start, end)) > least:

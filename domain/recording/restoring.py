@@ -179,14 +179,18 @@ class SpoolMap:
 
 
 def segments_of(
-    spans: Iterable[Span], events: Iterable[LedgerEvent], *, total: int | None = None
+    spans: Iterable[Span],
+    events: Iterable[LedgerEvent],
+    *,
+    total: int | None = None,
+    quiet: RangeSet | None = None,
 ) -> list[Segment]:
     """Return the segments of a whole recording, by its ledger.
 
     `total` is the number of ticks that were captured, if the client has told it: the segments then
     end there. Only sound that a client has sent and lost stays behind them, with no place in the
-    spool: a killed client may not have written its last sound. Events that cannot be read are left
-    out.
+    spool: a killed client may not have written its last sound. `quiet` are positions of received
+    sound that nobody can hear; they do not count there. Events that cannot be read are left out.
     """
     spool_map, found = SpoolMap(), []
     placements = [placement for event in events if (placement := placement_of(event)) is not None]
@@ -208,7 +212,8 @@ def segments_of(
         rest = total - spool_map.reached
         return [*found, Segment(rest, SampleKind.SILENCE, None, spool_map.reached, spool_map.about)]
     is_timed = any(item.about is not None for item in placements)
-    return _with_end(found, total, PADDING + TAIL if is_timed else PADDING)
+    padding = PADDING + TAIL if is_timed else PADDING
+    return _with_end(found, total, padding, quiet or RangeSet())
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +244,7 @@ def placement_of(event: LedgerEvent) -> Placement | None:
         return None
 
 
-def _with_end(segments: list[Segment], total: int, padding: int) -> list[Segment]:
+def _with_end(segments: list[Segment], total: int, padding: int, quiet: RangeSet) -> list[Segment]:
     """Let segments that reach the last captured tick end there, or with sound only received.
 
     Sound that is not longer than `padding` ends with the last captured tick.
@@ -260,11 +265,20 @@ def _with_end(segments: list[Segment], total: int, padding: int) -> list[Segment
     while behind and behind[-1].kind in (SampleKind.SILENCE, SampleKind.DTX):
         behind.pop()
     unsure = max((segment.about for segment in behind), default=0)
-    if sum(segment.length for segment in behind) > padding + unsure:
+    heard = sum(item.length - quiet_in(item, quiet).total for item in behind)
+    if heard > padding + unsure:
         return kept + behind
     while kept and kept[-1].captured is None:
         kept.pop()
     return kept
+
+
+def quiet_in(segment: Segment, quiet: RangeSet) -> RangeSet:
+    """Return which samples of a segment are at `quiet` positions, counted from its beginning."""
+    if segment.live is None:
+        return RangeSet()
+    found = quiet.within(segment.live, segment.live + segment.length)
+    return RangeSet(Range(item.start - segment.live, item.length) for item in found)
 
 
 def samples_before(ticks: int, rate_hz: int) -> int:

@@ -275,6 +275,47 @@ def test_sound_around_a_new_estimate_is_wanted(tmp_path: pathlib.Path) -> None:
     folder.close()
 
 
+def test_a_page_may_fill_a_hole_with_too_much(tmp_path: pathlib.Path) -> None:
+    """Firefox goes on with silence, but the page has filled 4800 samples more."""
+    pcm = speech(11)
+    sent = through_opus(pcm)
+    hole = Range(5 * SECOND, SECOND)
+    live = page(with_holes(sent, [hole]), 9600)
+    live.heard = np.copy
+    live.begin(0)
+    live.run(11 * SECOND - 960, RECEIVED)
+    missing = [Range(hole.start, hole.length + 4800)]
+    spool = np.concatenate([pcm[: hole.end], np.zeros((4800, 1), "<i2"), pcm[hole.end :]])
+    spool = with_holes(spool, missing)
+    folder = Folder(tmp_path, MONO, RestoreMode.ALL)
+    folder.record(live)
+    folder.restore(spool, [Range(0, len(spool))], missing=missing)
+    told = [e for e in folder.catalogue.ledger(SESSION)["events"] if e["type"] == ALIGNED]
+    assert [abs(event["shift"] + 9600) <= 3 for event in told] == [True, False]
+    assert abs(told[1]["shift"] + 4800) <= 3
+    assert all(event["residual_samples"] <= 1 for event in told)
+    folder.close()
+
+
+def test_silence_that_a_browser_sends_while_nothing_is_captured_does_not_count(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Firefox goes on with silence, in a hole and behind the end."""
+    heard = noise(MONO, 30 * SECOND)
+    missing = [Range(4 * SECOND, 10 * SECOND)]
+    pcm = with_holes(heard[: 20 * SECOND], missing)
+    live = page(with_holes(heard, [*missing, Range(20 * SECOND, 10 * SECOND)]), 4800)
+    live.begin(0)
+    live.run(28 * SECOND, RECEIVED)
+    held = RangeSet([Range(0, len(pcm))]).minus(RangeSet(missing))
+    folder = Folder(tmp_path, MONO, RestoreMode.ALL)
+    folder.record(live)
+    result = folder.restore(pcm, list(held), missing=missing)
+    ledger = folder.catalogue.ledger(SESSION)
+    assert result.sha256 == ledger["sha256"] == captured_of(pcm, MONO, missing).sha256
+    folder.close()
+
+
 def test_what_is_wanted_has_room_for_the_error_of_the_estimate(tmp_path: pathlib.Path) -> None:
     live = page(noise(MONO, 20 * SECOND))
     live.begin(0)

@@ -17,6 +17,7 @@ from domain.recording.alignment import (
     Mono,
     TimedRun,
     align,
+    divided,
     realigned,
     timed_runs,
 )
@@ -230,6 +231,22 @@ def test_sound_is_placed_where_it_was_found_and_the_rest_beside_it() -> None:
         LedgerEvent("anchor", 1500, {}),
         placed(2000, 9000, about=None),
     ]
+
+
+def test_sound_behind_a_hole_is_looked_for_by_itself() -> None:
+    """What is before a hole, and what is no hole worth mentioning, stays one run."""
+    events = [placed(0, 48_000), placed(480_000, 600_000), LedgerEvent("anchor", 480_000, {})]
+    holes = [Range(0, 40_000), Range(100_000, 20_000), Range(200_000, 4000), Range(700_000, 90_000)]
+    found = divided(events, holes, 960_000)
+    assert found == [
+        placed(0, 48_000),
+        placed(110_000 - 48_000, 110_000),
+        placed(480_000, 600_000),
+        LedgerEvent("anchor", 480_000, {}),
+        placed(480_000 + 145_000, 745_000),
+    ]
+    known = [placed(0, 48_000, about=None)]
+    assert divided(known, holes, 960_000) == known
 
 
 def test_estimates_stay_where_nothing_was_found() -> None:

@@ -16,14 +16,21 @@ from domain.recording.alignment import (
     Alignment,
     Mono,
     align,
+    divided,
     realigned,
     timed_runs,
 )
 from domain.recording.layout import restorable
-from domain.recording.ledger import Ledger, SampleKind
-from domain.recording.restoring import TICK_RATE_HZ
+from domain.recording.ledger import Ledger, RestoreMode, SampleKind
+from domain.recording.ranges import RangeSet
+from domain.recording.restoring import TICK_RATE_HZ, ticks_of
 from domain.sound.conversion import convert, mix_channels
 from domain.sound.formats import SampleFormat, Samples
+
+_BLOCK = TICK_RATE_HZ // 50
+_QUIET = 10 ** (-60 / 20)
+"""Below this, nothing can be heard of a block."""
+_ENDLESS = 2**53
 
 
 def aligned(
@@ -31,14 +38,16 @@ def aligned(
 ) -> CompleteRecording:
     """Return a recording with its sound where it was found in what is held. Raises `OSError`.
 
-    It is the same if it knows where its sound is.
+    It also knows where nothing can be heard of what only it has. It is the same if it knows where
+    its sound is.
     """
     if recording.info.format.sample_rate_hz != TICK_RATE_HZ:
         return recording
     ledger = recording.ledger
-    runs = timed_runs(ledger.events, ledger.length)
-    if not runs:
+    if not timed_runs(ledger.events, ledger.length):
         return recording
+    events = divided(ledger.events, _holes(sound), ledger.length)
+    runs = timed_runs(events, ledger.length)
     known = restorable(sound.held, sound.captured, rate_hz=sound.rate_hz)
     longest = sorted(runs, key=lambda run: run.length, reverse=True)[:MAX_RUNS]
     found: dict[int, Alignment] = {}
@@ -49,11 +58,42 @@ def aligned(
         for run in longest:
             if (alignment := align(run, known, sounds)) is not None:
                 found[run.position] = alignment
+        ledger = copy.copy(ledger)
+        ledger.events = realigned(events, found)
+        recording = replace(recording, ledger=ledger)
+        return replace(recording, quiet=_quiet(recording, sound, sounds))
     finally:
         live.close()
-    ledger = copy.copy(ledger)
-    ledger.events = realigned(ledger.events, found)
-    return replace(recording, ledger=ledger)
+
+
+def _holes(sound: CapturedAndHeld) -> RangeSet:
+    """Return the ticks that the client has not captured."""
+    holes, rate_hz = RangeSet(), sound.rate_hz
+    for item in () if sound.captured is None else sound.captured.missing:
+        holes.add(item.start * TICK_RATE_HZ // rate_hz, ticks_of(item.end, rate_hz))
+    return holes
+
+
+def _quiet(recording: CompleteRecording, sound: CapturedAndHeld, sounds: _Sounds) -> RangeSet:
+    """Return where nothing can be heard of what was received and not captured."""
+    captured, quiet = sound.captured, RangeSet()
+    if captured is None or sound.mode is not RestoreMode.ALL:
+        return quiet
+    missing = _holes(sound)
+    end = ticks_of(captured.length, sound.rate_hz)
+    missing.add(end, end + _ENDLESS)
+    for segment in recording.segments(None):
+        if segment.live is None or segment.captured is None:
+            continue
+        for item in missing.within(segment.captured, segment.captured + segment.length):
+            start = segment.live + item.start - segment.captured
+            for at in range(start, start + item.length, TICK_RATE_HZ):
+                samples, _ = sounds.received(at, min(TICK_RATE_HZ, start + item.length - at))
+                for block in range(0, len(samples), _BLOCK):
+                    part = samples[block : block + _BLOCK]
+                    if np.abs(part).max() < _QUIET:
+                        quiet.add(at + block, at + block + len(part))
+    return quiet
 
 
 class _Sounds:

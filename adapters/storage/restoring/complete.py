@@ -6,7 +6,7 @@ import datetime
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters.descriptors import RESERVE
@@ -30,6 +30,7 @@ from domain.recording.ledger import (
     SampleKind,
     Span,
 )
+from domain.recording.ranges import RangeSet
 from domain.recording.reading import moment, text
 from domain.recording.restoring import (
     PLACED,
@@ -61,6 +62,8 @@ class CompleteRecording:
     ended_at: datetime.datetime
     state: RestoreState
     """How far its ledger says that it is restored."""
+    quiet: RangeSet = field(default_factory=RangeSet)
+    """Positions of received sound that nobody can hear, as far as it was looked for."""
 
     @property
     def is_done(self) -> bool:
@@ -98,7 +101,7 @@ class CompleteRecording:
         if rate_hz != TICK_RATE_HZ:  # it is as it was captured
             spans = [_in_ticks(span, rate_hz) for span in spans]
             events = [_event_in_ticks(event, rate_hz) for event in events]
-        return segments_of(spans, events, total=total)
+        return segments_of(spans, events, total=total, quiet=self.quiet)
 
     def open(self) -> OpenedWav:
         """Open the sound of all parts, in the format of the last one. Raises `OSError`."""

@@ -67,6 +67,7 @@ class CapturedAndHeld:
             self.captured.missing,
             rate_hz=self.rate_hz,
             is_timed=recording.is_timed,
+            quiet=recording.quiet,
         )
 
     def fits(self, recording: CompleteRecording) -> bool:
