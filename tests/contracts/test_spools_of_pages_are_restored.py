@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import random
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import soundfile
 
+from adapters.codec.decoders import make_decoder
 from adapters.codec.libopus import OpusDecoder
 from adapters.codec.pyav import PyAvResampler
+from adapters.storage.restoring.rendering import RestoringRenderer
 from domain.recording.alignment import ALIGNED
 from domain.recording.ledger import RestoreMode, RestoreState, SampleKind
 from domain.recording.ranges import Range, RangeSet
@@ -272,6 +276,32 @@ def test_sound_around_a_new_estimate_is_wanted(tmp_path: pathlib.Path) -> None:
     result = folder.restore(pcm, list(wanted))
     assert result.length == len(pcm)
     assert SILENCE not in folder.kinds()
+    folder.close()
+
+
+@pytest.mark.parametrize("mode", [RestoreMode.LOST, RestoreMode.ALL])
+def test_packets_of_a_page_are_rendered_where_they_belong(
+    tmp_path: pathlib.Path, mode: RestoreMode
+) -> None:
+    pcm = speech(8)
+    packets = [EncodedSound(payload, 960) for payload in encode(pcm)][50:-50]
+    folder = Folder(tmp_path, MONO, mode)
+    folder.record_packets(packets, 100, 110, ticks=50 * 960 - LOOK_AHEAD + 9600, about=ABOUT)
+    folder.restore(pcm)
+    rendered = RestoringRenderer(make_decoder, PyAvResampler).render(
+        str(tmp_path / f"{folder.name}.opus"), None
+    )
+    path = pathlib.Path(rendered.location)
+    ledger = json.loads(path.with_suffix(".json").read_text())
+    (told,) = (event for event in ledger["events"] if event["type"] == ALIGNED)
+    assert abs(told["shift"] + 9600) <= 3
+    assert rendered.length == len(pcm)
+    samples = soundfile.read(path, dtype="int16", always_2d=True)[0]
+    for span in ledger["spans"]:
+        if span["kind"] == "restored":
+            begin, end = span["start"], span["start"] + span["length"]
+            assert (samples[begin:end] == pcm[begin:end]).all()
+    assert (ledger["sha256"] == captured_of(pcm, MONO).sha256) is (mode is RestoreMode.ALL)
     folder.close()
 
 

@@ -182,14 +182,25 @@ class Folder:
         finally:
             sync.close()
 
-    def record_packets(self, packets: Sequence[EncodedSound], first: int, last: int) -> None:
-        """Record packets, of which those from `first` up to `last` are lost."""
+    def record_packets(
+        self,
+        packets: Sequence[EncodedSound],
+        first: int,
+        last: int,
+        *,
+        ticks: int = -LOOK_AHEAD,
+        **more: int,
+    ) -> None:
+        """Record packets, of which those from `first` up to `last` are lost.
+
+        `ticks` and `more` say where they are in the spool.
+        """
         sync = SyncThread(self.path)
         about = replace(self.info, container=Container.OGG)
         parts = RecordingParts(self.path, about, self.options, sync, self.catalogue)
         try:
             parts.open()
-            parts.note(LedgerEvent(PLACED, 0, {"gap": 0, "ticks": -LOOK_AHEAD}))
+            parts.note(LedgerEvent(PLACED, 0, {"gap": 0, "ticks": ticks, **more}))
             parts.write(packets[:first], SampleKind.RECEIVED)
             parts.write_silence(sum(map(len, packets[first:last])), SampleKind.SILENCE)
             parts.write(packets[last:], SampleKind.RECEIVED)

@@ -9,7 +9,7 @@ import pytest
 from adapters.codec.decoders import make_decoder
 from adapters.storage.memory import MemoryStore
 from domain.recording.effects import EndReason, Placed
-from domain.recording.ledger import RestoreMode, SampleKind
+from domain.recording.ledger import LedgerEvent, RestoreMode, SampleKind
 from domain.recording.restoring import ABOUT, LOOK_AHEAD, PLACED, Segment, SpoolInfo
 from domain.rtp.packets import RtpPacket
 from domain.services.server.spool_tracker import SpoolTracker
@@ -127,6 +127,20 @@ def test_a_page_that_was_loaded_again_tells_a_new_position(early: int) -> None:
     assert segments[-1] == Segment(960, SampleKind.RECEIVED, 52_800, at, ABOUT)
     received = [item for item in segments if item.kind is SampleKind.RECEIVED]
     assert sum(item.length for item in received) == 48_960
+
+
+def test_a_page_goes_on_with_a_recording_of_a_server_that_was_killed() -> None:
+    segments: list[Segment] = []
+    tracker = SpoolTracker(RestoreMode.ALL, segments.extend)
+    placed = LedgerEvent(PLACED, 0, {"gap": 0, "ticks": 5000, "about": ABOUT})
+    tracker.resume(placed, 48_000)
+    tracker.connect(page(100_000, 10.0))
+    tracker.placed(Placed(48_000, 40_000, 7, arrived=10.0 + (960 + LOOK_AHEAD) / 48_000))
+    tracker.recorded(40_000, SampleKind.SILENCE)
+    tracker.recorded(960, SampleKind.RECEIVED)
+    assert segments[-1] == Segment(960, SampleKind.RECEIVED, 88_000, 100_000, ABOUT)
+    lost = [(item.captured, item.length) for item in segments[:-1]]
+    assert lost == [(53_000, 40_000), (93_000, 7000)]
 
 
 def test_a_connection_without_a_spool_is_not_placed() -> None:
