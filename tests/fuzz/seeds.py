@@ -8,6 +8,7 @@ import os
 import pathlib
 import struct
 import tempfile
+from dataclasses import replace
 
 import aioice.stun
 from aiortc import RTCDtlsFingerprint
@@ -135,7 +136,10 @@ def seeds() -> dict[str, list[bytes]]:
         "pieces": _piece_journals(),
         "digests": [f'{digest_of_content(b"sound")}, md5=:AAAA:;a="b"'.encode()],
         "captured": [json.dumps(write_captured(_CAPTURED)).encode()],
-        "spool": [json.dumps(write_spool(_SPOOL)).encode()],
+        "spool": [
+            json.dumps(write_spool(_SPOOL)).encode(),
+            json.dumps(write_spool(replace(_SPOOL, rtp_timestamp=None, position=7))).encode(),
+        ],
     }
 
 
