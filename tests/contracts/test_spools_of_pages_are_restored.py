@@ -14,11 +14,13 @@ import soundfile
 from adapters.codec.decoders import make_decoder
 from adapters.codec.libopus import OpusDecoder
 from adapters.codec.pyav import PyAvResampler
+from adapters.storage.folder.inspection import inspect_recording
 from adapters.storage.restoring.rendering import RestoringRenderer
 from domain.recording.alignment import ALIGNED
 from domain.recording.ledger import RestoreMode, RestoreState, SampleKind
 from domain.recording.ranges import Range, RangeSet
 from domain.recording.restoring import ABOUT, LOOK_AHEAD, PADDING, Restoration
+from domain.recording.verification import Limits, verify
 from domain.sound.formats import AudioFormat, AudioFrame, Samples
 from domain.sound.pieces import EncodedSound
 from tests.rigs.restoring import SESSION, Folder, Live, captured_of, noise
@@ -33,6 +35,12 @@ CONCEALED, SILENCE = SampleKind.CONCEALED, SampleKind.SILENCE
 def page(pcm: Samples, error: int = 0) -> Live:
     """Record what a page sends; where it is in the spool is an estimate that may be wrong."""
     return Live(pcm, about=ABOUT, error=error, heard=lambda sound: sound // 2)
+
+
+def assert_valid(folder: Folder) -> None:
+    for path in folder.path.glob("*.wav"):
+        verdict = verify(inspect_recording(str(path)), Limits())
+        assert verdict.ok, verdict.problems
 
 
 def pass_by(live: Live, length: int) -> None:
@@ -80,6 +88,8 @@ def test_all_is_the_spool_and_nothing_else(
     assert result.sha256 == ledger["sha256"] == captured_of(pcm, spool).sha256
     assert (folder.read() == pcm).all()
     assert set(folder.kinds()) == {RESTORED}
+    assert folder.restore(pcm) == result  # again: the process was killed before it noted that
+    assert_valid(folder)
     folder.close()
 
 
@@ -136,6 +146,7 @@ def test_lost_sound_is_put_where_it_belongs(
     restored = kinds == RESTORED
     if rate_hz == 48_000:
         assert (found[restored] == pcm[restored]).all()
+    assert_valid(folder)
     runs = [(4 * SECOND, 8 * SECOND), (12 * SECOND, 15 * SECOND)]
     for start, end in runs:
         mask = (kinds[start:end] == RECEIVED)[:, np.newaxis]
@@ -188,6 +199,8 @@ def test_a_page_that_was_killed_has_not_written_its_last_block(
     kinds = np.array([kind is RESTORED for kind in folder.kinds()])
     assert not kinds[missing[0].start : missing[0].end].any()
     assert kinds.sum() == held.total
+    assert folder.restore(pcm, list(held), missing=missing) == result
+    assert_valid(folder)
     folder.close()
 
 
