@@ -23,9 +23,10 @@ from tests.rigs.spooling_page import (
     REACHED,
     RECORD,
     STALLED,
+    USED,
     kill_tab,
 )
-from tests.rigs.sweep import DESK, STEREO, microphones
+from tests.rigs.sweep import DESK, OTHER, STEREO, microphones, plug_in, unplug
 
 LOST_S = 0.5
 """How much a killed page may lose of what it has captured."""
@@ -100,3 +101,19 @@ async def test_sound_arrives_though_its_session_has_ended_meanwhile(
         (path,) = server.recordings()
     assert soundfile.info(path).frames == finished["length"] > 5 * 48_000
     assert json.loads(path.with_suffix(".json").read_text())["sha256"] == finished["sha256"]
+
+
+@pytest.mark.skipif(rig.missing() is not None, reason=str(rig.missing()))
+@pytest.mark.skipif(BROWSERS["firefox"] is None, reason="Firefox is not installed")
+async def test_a_microphone_that_was_gone_is_used_again(tmp_path: pathlib.Path) -> None:
+    """In Firefox: Chromium does not learn from PulseAudio that a microphone is gone."""
+    with microphones(tmp_path / "microphones") as heard, serving(tmp_path / "recordings") as server:
+        async with opened("firefox", tmp_path / "browser", heard.environ) as browser:
+            await browser.page.goto(f"{server.url}{BLANK}")
+            await browser.page.evaluate(OPEN, {"mode": "voice", "label": OTHER})
+            unplug(heard, OTHER)
+            await browser.page.evaluate(USED, DESK)
+            plug_in(heard, OTHER)
+            events = await browser.page.evaluate(USED, OTHER)
+    told = [(event["type"], event["text"]) for event in events]
+    assert told == [("ended", OTHER), ("microphone", DESK), ("microphone", OTHER)]

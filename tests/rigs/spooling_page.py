@@ -77,6 +77,17 @@ async () => {
 """
 """Ends the session and not the capture, as a server does that has waited for too long."""
 
+USED = """
+async (label) => {
+  const soon = () => new Promise((resolve) => setTimeout(resolve, 50));
+  while (rig.capture.label !== label) await soon();
+  rig.levels.length = 0;
+  while (!rig.levels.some(([level]) => level.peak_dbfs > -60)) await soon();
+  return rig.events.filter(({ type }) => type === "ended" || type === "microphone");
+}
+"""
+"""Waits until a microphone is heard; returns which were used and ended until then."""
+
 REACHED = """
 async ({ captured = 0, safe = 0 }) => {
   const is = () => rig.progress?.capturedS >= captured && rig.progress.safeS >= safe;

@@ -106,6 +106,32 @@ def _seconds_between(begin: str, end: str) -> float:
     ).total_seconds()
 
 
+_HEARD = {
+    DESK: ("virt", "mono"),
+    OTHER: ("virt", "mono"),
+    STEREO: ("both", "front-left,front-right"),
+}
+"""What the microphones hear, and their channels."""
+
+
+def plug_in(device: rig.Microphone, name: str) -> None:
+    """Add one of the microphones."""
+    heard, channels = _HEARD[name]
+    _load(
+        device, "module-remap-source", f"source_name={name.lower()}",
+        f"master={heard}.monitor", f"channel_map={channels}", "remix=no",
+        f"master_channel_map={channels}",
+        f"source_properties=device.description={name}",
+    )  # fmt: skip
+
+
+def unplug(device: rig.Microphone, name: str) -> None:
+    """Remove one of the microphones."""
+    for line in _pactl(device, "list", "short", "modules").splitlines():
+        if f"source_name={name.lower()} " in line:
+            _pactl(device, "unload-module", line.split()[0])
+
+
 @contextmanager
 def microphones(folder: pathlib.Path) -> Iterator[rig.Microphone]:
     """Provide three microphones until the block is left.
@@ -115,17 +141,8 @@ def microphones(folder: pathlib.Path) -> Iterator[rig.Microphone]:
     """
     with rig.microphone(folder) as device:
         _load(device, "module-null-sink", "sink_name=both", "rate=48000", "channels=2")
-        for name, heard, channels in (
-            (DESK, "virt", "mono"),
-            (OTHER, "virt", "mono"),
-            (STEREO, "both", "front-left,front-right"),
-        ):
-            _load(
-                device, "module-remap-source", f"source_name={name.lower()}",
-                f"master={heard}.monitor", f"channel_map={channels}", "remix=no",
-                f"master_channel_map={channels}",
-                f"source_properties=device.description={name}",
-            )  # fmt: skip
+        for name in _HEARD:
+            plug_in(device, name)
         _pactl(device, "set-default-source", DESK.lower())
         soundfile.write(folder / "tone.wav", tone(), RATE)
         times = np.arange(RATE) / RATE  # a second of whole waves, which can be repeated
@@ -148,8 +165,10 @@ def _load(device: rig.Microphone, *arguments: str) -> None:
     _pactl(device, "load-module", *arguments)
 
 
-def _pactl(device: rig.Microphone, *arguments: str) -> None:
-    subprocess.run(["pactl", *arguments], env=_environ(device), check=True, capture_output=True)
+def _pactl(device: rig.Microphone, *arguments: str) -> str:
+    command = ["pactl", *arguments]
+    done = subprocess.run(command, env=_environ(device), check=True, capture_output=True)
+    return done.stdout.decode()
 
 
 def _environ(device: rig.Microphone) -> dict[str, str]:

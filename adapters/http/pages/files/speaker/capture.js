@@ -4,6 +4,7 @@
 //                                   → stream for the peer connection
 
 import { scriptUrl } from "../shared/trusted.js";
+import { channelsOf, contextFor, openMicrophone, RATE_HZ, stop } from "./opening.js";
 
 /** @typedef {"voice" | "music"} Mode voice: one channel, as the browser improves it; music: as it is */
 
@@ -39,7 +40,6 @@ import { scriptUrl } from "../shared/trusted.js";
  * @property {AudioContextLatencyCategory} [latencyHint]
  */
 
-const RATE_HZ = 48_000;
 /** How long a change of the gain takes: without it, it clicks. */
 const FADE_S = 0.01;
 const LAST_BLOCK_MS = 1000;
@@ -199,8 +199,8 @@ export class Capture {
    * @throws {DOMException} as `open`
    */
   async use(deviceId) {
-    await this.#change(deviceId);
-    this.#deviceId = deviceId;
+    await this.#next(() => this.#change(deviceId));
+    this.#deviceId = this.deviceId;
   }
 
   /** Lets go of the microphone. */
@@ -273,36 +273,42 @@ export class Capture {
 
   /** Returns to the device that is meant if it is there, or takes another if there is none. */
   async #recover() {
-    const { signal } = this.#closing;
-    const devices = await navigator.mediaDevices.enumerateDevices();
-    if (signal.aborted) return;
-    const inputs = devices.filter((device) => device.kind === "audioinput");
-    const isLive = this.#track?.readyState === "live";
-    const isThere = inputs.some((device) => device.deviceId === this.#deviceId);
-    if (isLive && (!isThere || this.deviceId === this.#deviceId)) return;
-    if (!inputs.length) return;
-    try {
-      await this.#change(isThere ? this.#deviceId : "");
-    } catch {
+    await this.#next(async () => {
+      const devices = await navigator.mediaDevices.enumerateDevices();
+      const inputs = devices.filter((device) => device.kind === "audioinput");
+      const isLive = this.#track?.readyState === "live";
+      const isThere = inputs.some((device) => device.deviceId === this.#deviceId);
+      if (isLive && (!isThere || this.deviceId === this.#deviceId)) return;
+      if (inputs.length) await this.#change(isThere ? this.#deviceId : "");
+    }).catch(() => {
       // it is there but cannot be opened yet: the next `devicechange` is another occasion
-    }
+    });
+  }
+
+  /**
+   * Does one thing after the other.
+   *
+   * @param {() => Promise<void>} change
+   */
+  #next(change) {
+    const changed = this.#changing.then(() =>
+      this.#closing.signal.aborted ? undefined : change(),
+    );
+    this.#changing = changed.catch(() => {});
+    return changed;
   }
 
   /** @param {string} deviceId */
-  #change(deviceId) {
-    const changed = this.#changing.then(async () => {
-      const microphone = await openMicrophone(this.#mode, deviceId);
-      try {
-        if (this.#closing.signal.aborted) throw new DOMException("closed", "AbortError");
-        this.#use(microphone, this.#context.createMediaStreamSource(microphone));
-      } catch (error) {
-        stop(microphone);
-        throw error;
-      }
-      this.#tell("microphone", { text: this.label });
-    });
-    this.#changing = changed.catch(() => {});
-    return changed;
+  async #change(deviceId) {
+    const microphone = await openMicrophone(this.#mode, deviceId);
+    try {
+      this.#closing.signal.throwIfAborted();
+      this.#use(microphone, this.#context.createMediaStreamSource(microphone));
+    } catch (error) {
+      stop(microphone);
+      throw error;
+    }
+    this.#tell("microphone", { text: this.label });
   }
 
   /**
@@ -345,56 +351,4 @@ export class Capture {
   #tell(type, details) {
     this.onevent({ type, at: new Date().toISOString(), ...details });
   }
-}
-
-/**
- * @param {Mode} mode
- * @param {string} deviceId
- */
-function openMicrophone(mode, deviceId) {
-  const isVoice = mode === "voice";
-  return navigator.mediaDevices.getUserMedia({
-    audio: {
-      ...(deviceId ? { deviceId: { exact: deviceId } } : {}),
-      echoCancellation: isVoice,
-      noiseSuppression: isVoice,
-      autoGainControl: isVoice,
-      channelCount: isVoice ? 1 : { ideal: 2 },
-    },
-  });
-}
-
-/**
- * @param {MediaStream} microphone
- * @param {AudioContextLatencyCategory} latencyHint
- */
-function contextFor(microphone, latencyHint) {
-  const context = new AudioContext({ sampleRate: RATE_HZ, latencyHint });
-  try {
-    return { context, source: context.createMediaStreamSource(microphone) };
-  } catch {
-    // Firefox connects no microphone of another rate
-    context.close();
-  }
-  const own = new AudioContext({ latencyHint });
-  try {
-    return { context: own, source: own.createMediaStreamSource(microphone) };
-  } catch (error) {
-    own.close();
-    throw error;
-  }
-}
-
-/**
- * @param {MediaStream} microphone
- * @param {Mode} mode
- */
-function channelsOf(microphone, mode) {
-  if (mode === "voice") return 1;
-  return Math.min(2, microphone.getAudioTracks()[0].getSettings().channelCount ?? 1);
-}
-
-/** @param {MediaStream} stream */
-function stop(stream) {
-  for (const track of stream.getTracks()) track.stop();
 }
