@@ -48,12 +48,12 @@ export class Pacer {
   #grantedAt = -Infinity;
   #granted = 0; // bytes since the last report
   #closedUntil = -Infinity;
-  #listensAt;
+  #listensAt = -Infinity;
 
   /** @param {number} now */
   constructor(now) {
     this.#reportedAt = now;
-    this.#listensAt = now;
+    this.#listen(now);
   }
 
   /** There is no live sound, and so no reason to wait. */
