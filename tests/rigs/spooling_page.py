@@ -128,6 +128,17 @@ async () => {
 """
 """The hash (hex) of the PCM that the page exports."""
 
+KEPT = """
+async () => {
+  await rig.spool.close();
+  const root = await navigator.storage.getDirectory();
+  const kept = [];
+  for await (const id of (await root.getDirectoryHandle("spools")).keys()) kept.push(id);
+  return kept;
+}
+"""
+"""Lets go of the spool; returns which are still kept by the browser."""
+
 OWED = "async () => await rig.Spool.owed()"
 
 

@@ -205,7 +205,7 @@ export class Spool {
     return await this.#worker.ask("export");
   }
 
-  /** Lets go of the spool. What is owed stays, for a later page. */
+  /** Lets go of the spool. What is owed stays, for a later page; what the server has is removed. */
   async close() {
     this.port.close();
     await this.#worker.ask("close").catch(() => {});

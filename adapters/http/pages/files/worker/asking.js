@@ -43,6 +43,7 @@ export class Refused extends Error {
  * @throws {Refused}
  */
 export async function ask(method, path, { secret, headers = {}, body, signal, timeoutS }) {
+  const timeout = AbortSignal.timeout(timeoutS * 1000);
   /** @type {Response} */
   let response;
   let text;
@@ -53,7 +54,8 @@ export async function ask(method, path, { secret, headers = {}, body, signal, ti
       headers: { Authorization: `Bearer ${secret}`, ...headers },
       credentials: "omit",
       cache: "no-store",
-      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutS * 1000)]),
+      // browsers without `any` end a request that nobody waits for when its time is over
+      signal: AbortSignal.any?.([signal, timeout]) ?? timeout,
     });
     text = await response.text();
   } catch (error) {

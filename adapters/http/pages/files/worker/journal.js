@@ -23,7 +23,7 @@
  * @property {Noted} [event]
  * @property {number} [told] how many of the events the server has, in their order
  * @property {boolean} [ended] the speaker has stopped
- * @property {boolean} [delivered] the recording is the same as the spool
+ * @property {boolean} [delivered] the server has all of it
  */
 
 /**

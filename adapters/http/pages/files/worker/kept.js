@@ -132,8 +132,13 @@ export class Kept {
 
   /** What was captured, as far as it is settled. */
   get captured() {
-    const captured = new Ranges([{ start: 0, length: this.settled }]);
-    for (const { start, length } of this.missing) captured.remove(start, start + length);
+    const captured = new Ranges();
+    let position = 0;
+    for (const { start, length } of this.missing) {
+      captured.add(position, Math.min(start, this.settled));
+      position = start + length;
+    }
+    captured.add(position, this.settled);
     return captured;
   }
 

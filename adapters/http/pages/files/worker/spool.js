@@ -77,11 +77,13 @@ const TASKS = {
     here().end();
     return await /** @type {Uploads} */ (uploads).finish();
   },
-  close() {
+  async close() {
     port?.close();
     uploads?.close();
-    kept?.close();
+    const spool = kept;
     kept = null;
+    spool?.close();
+    if (spool?.isDelivered && spool.kept === "disk") await removeStore(spool.description.id);
   },
   owed,
   async export(value) {

@@ -291,7 +291,8 @@ export class Uploads {
     if (state === "complete") {
       this.#kept.confirmed.add(0, length);
       this.#kept.noteConfirmed();
-      if (isSame) this.#kept.noteDelivered();
+      // the server has compared what it got with the hash; its recording may have more than that
+      this.#kept.noteDelivered();
     }
     if (state) this.#become(state, "");
     const last = /** @type {Finished["state"]} */ (this.state);
