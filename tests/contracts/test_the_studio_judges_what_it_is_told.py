@@ -11,6 +11,7 @@ import pytest
 from adapters.http.pages.handlers import FILES
 from domain.recording.ledger import SampleKind
 from domain.session.alarm_kinds import AlarmKind, AlarmLevel
+from domain.session.capture import CaptureChange
 from domain.session.session import SessionState
 from tests.contracts.test_pages_are_served import texts_of
 from tests.rigs.node import NODE, run_in_node
@@ -66,6 +67,34 @@ def test_a_track_that_is_bad_is_not_hidden_by_another() -> None:
     """
     judged = run_in_node(script, [session(), [], [shares(), shares(silence=0.5)]])
     assert (judged["word"], judged["share"]) == ("bad", 0.5)
+
+
+def happened(*events: tuple[str, str]) -> Any:
+    script = """
+    const { Microphone } = await load("studio/microphone.js");
+    const { judge } = await load("studio/verdict.js");
+    const microphone = new Microphone();
+    for (const [what, text] of argument.events) microphone.add({ what, text, seconds: null });
+    const { word } = judge(argument.session, [], [], microphone.obstacle);
+    return [microphone.obstacle, word, microphone.latest.what];
+    """
+    return run_in_node(script, {"events": events, "session": session()})
+
+
+def test_a_microphone_that_is_not_heard_is_told_until_it_is_heard() -> None:
+    assert happened(("mute", "")) == ["mute", "bad", "mute"]
+    assert happened(("mute", ""), ("unmute", "")) == [None, "good", "unmute"]
+    assert happened(("ended", "USB"), ("microphone", "Built-in")) == [None, "good", "microphone"]
+    assert happened(("interrupted", ""), ("hidden", "")) == ["interrupted", "bad", "hidden"]
+    assert happened(("interrupted", ""), ("resumed", "")) == [None, "good", "resumed"]
+
+
+def test_what_a_speaker_does_on_purpose_is_no_fault() -> None:
+    assert happened(("mute", "by the speaker")) == ["mute.speaker", "look", "mute.speaker"]
+    assert happened(("mute", "paused")) == ["mute.paused", "waiting", "mute.paused"]
+    # one hand does not take back what the other has done
+    assert happened(("mute", "paused"), ("unmute", "by the speaker"))[0] == "mute.paused"
+    assert happened(("mute", "paused"), ("unmute", "continued"))[0] is None
 
 
 def told(length: int, peak_dbfs: float | None = -6.0, **lost: int) -> dict[str, Any]:
@@ -185,3 +214,6 @@ def test_there_is_a_text_for_all_that_the_server_may_say() -> None:
     )
     assert {f"listen.state.{state}" for state in re.findall(r'"(\w+)"', states)} <= there
     assert "why.to_come" in there
+    assert {f"mic.{change.value}" for change in CaptureChange} <= there
+    by_hand = itertools.product(["mute", "unmute"], ["speaker", "paused"])
+    assert {f"mic.{change}.{hand}" for change, hand in by_hand} <= there

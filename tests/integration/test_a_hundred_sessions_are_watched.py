@@ -26,10 +26,11 @@ from adapters.http.nodes import NodeClient
 from adapters.http.pages.handlers import PageHandlers
 from adapters.http.routes import Route
 from adapters.placement.single import SingleNode
-from domain.events.server import SessionStateChanged
+from domain.events.server import CaptureReported, SessionStateChanged
 from domain.recording.ledger import SampleKind
 from domain.services.server.watching import WatchService
 from domain.session.alarm_kinds import AlarmThresholds
+from domain.session.capture import CaptureChange, CaptureEvent
 from domain.session.session import SessionState
 from domain.session.status import ChannelLevel, SessionStatus, TrackStatus
 from tests.fakes.http import FakeSessions, http_server
@@ -89,8 +90,8 @@ class _Server:
 
 
 @asynccontextmanager
-async def studio_server() -> AsyncIterator[str]:
-    """Serve the studio and its events, and let time pass as for real sessions."""
+async def studio_server() -> AsyncIterator[tuple[str, EventDispatcher]]:
+    """Serve the studio, and let time pass as for real sessions; give the URL and the events."""
     known, hub, nodes, placement = _Server(), EventHub(), NodeClient(), SingleNode()
     events = EventDispatcher([hub])
     watching = WatchService(known, AlarmThresholds(), clock=FakeClock(), events=events)
@@ -114,7 +115,7 @@ async def studio_server() -> AsyncIterator[str]:
 
     ticking = asyncio.create_task(tick())
     try:
-        yield await server.start()
+        yield await server.start(), events
     finally:
         ticking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -150,7 +151,7 @@ def longest_task_ms(trace: bytes) -> float:
 async def test_no_frame_takes_long(tmp_path: pathlib.Path) -> None:
     microphone = tmp_path / "microphone.wav"
     soundfile.write(str(microphone), np.zeros(RATE, np.int16), RATE)
-    async with studio_server() as url, browser_page(microphone) as page:
+    async with studio_server() as (url, events), browser_page(microphone) as page:
         await page.set_viewport_size({"width": 1280, "height": 800})
         await page.goto(f"{url}/studio")
         await expect(page.locator(".card")).to_have_count(SESSIONS, timeout=20_000)
@@ -160,3 +161,9 @@ async def test_no_frame_takes_long(tmp_path: pathlib.Path) -> None:
         await browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
         await page.evaluate(SCROLL, MEASURED_S)
         assert longest_task_ms(await browser.stop_tracing()) < MOST_MS
+
+        unplugged = CaptureEvent(CaptureChange.ENDED, EPOCH, text="<i>USB</i>")
+        events.publish(CaptureReported("s1", unplugged))
+        card = page.get_by_role("listitem", name="Guest 1", exact=True)
+        await expect(card).to_contain_text("The microphone was unplugged")
+        await expect(page.get_by_text("1 bad · 10 to look at · 89 good")).to_be_visible()

@@ -1,11 +1,12 @@
 // One session, as the live view shows it.
 
 import { fill, h, setText } from "../shared/dom.js";
-import { duration, percent } from "../shared/format.js";
+import { duration, number, percent, timeOfDay } from "../shared/format.js";
 import { t } from "../shared/text.js";
 import { askToEnd } from "./ending.js";
 import { Figures } from "./figures.js";
 import { Talk } from "./talk.js";
+import { Microphone } from "./microphone.js";
 import { TrackView } from "./track-view.js";
 import { judge } from "./verdict.js";
 
@@ -30,6 +31,7 @@ export class Card {
     this.tracks = new Map();
     /** @type {Schemas["Alarm"][]} */
     this.alarms = [];
+    this.microphone = new Microphone();
     this.verdict = judge(session, [], []);
     /** Whether the page still says something else; so it is written for those who cannot see, too. */
     this.isChanged = true;
@@ -39,6 +41,7 @@ export class Card {
     this.mark = h("span", { class: "mark" });
     this.time = h("span", { class: "figures", role: "timer", "aria-live": "off" });
     this.why = h("p", { class: "small soft why" });
+    this.happened = h("p", { class: "small soft happened", dir: "auto", hidden: true });
     this.trackList = h("div", { class: "stack tight" });
     this.actions = h("div", { class: "row actions" });
     this.figures = new Figures(session.id, context);
@@ -54,6 +57,7 @@ export class Card {
       ),
       this.why,
       this.trackList,
+      this.happened,
       this.actions,
     );
     if (context.role === "admin") {
@@ -104,10 +108,24 @@ export class Card {
     this.#judge();
   }
 
+  /** @param {import("./microphone.js").CaptureEvent} event what its page tells of the microphone */
+  happen(event) {
+    const { microphone } = this;
+    microphone.add(event);
+    this.#judge();
+    const what = t(`mic.${microphone.latest?.what}`, {
+      text: event.text,
+      seconds: number(event.seconds ?? 0, { maximumFractionDigits: 1 }),
+    });
+    this.happened.hidden = false;
+    setText(this.happened, t("mic.at", { at: timeOfDay(event.at), what }));
+    if (microphone.obstacle) this.context.announcer.say(`${this.name}: ${what}`);
+  }
+
   #judge() {
     const shares = [...this.tracks.values()].map((track) => track.shares);
     const { word, why } = this.verdict;
-    this.verdict = judge(this.session, this.alarms, shares);
+    this.verdict = judge(this.session, this.alarms, shares, this.microphone.obstacle);
     this.isChanged ||= this.verdict.word !== word || this.verdict.why !== why;
   }
 
@@ -118,7 +136,7 @@ export class Card {
     const className = `mark ${MARKS[word]}`;
     if (this.mark.className !== className) this.mark.className = className;
     setText(this.mark, t(`verdict.${word}`));
-    setText(this.why, t(`why.${why}`, { share: percent(share) }));
+    setText(this.why, t(why.startsWith("mic.") ? why : `why.${why}`, { share: percent(share) }));
     const longest = Math.max(0, ...[...this.tracks.values()].map((track) => track.seconds));
     setText(this.time, duration(longest));
   }

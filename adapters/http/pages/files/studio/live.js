@@ -71,6 +71,10 @@ class Live {
       sessions.onChange(() => this.#sync()),
       alarms.onChange(() => this.#judge()),
       events.on("levels", (levels) => this.#told(levels)),
+      events.on("session.capture", (event) => {
+        this.cards.get(event.session)?.happen(event);
+        this.#draw();
+      }),
       events.on("recording.completed", (recording) => this.#completed(recording)),
     ];
     this.#sync();

@@ -89,6 +89,24 @@ export default {
   "track.waveform": "Die letzte Minute von {name}",
   "track.level": "Pegel von {name}",
 
+  // live: what happens to microphones
+  "mic.at": "Mikrofon, {at}: {what}",
+  "mic.ended": "Das Mikrofon wurde abgezogen oder vom System weggenommen.",
+  "mic.interrupted": "Etwas unterbricht das Mikrofon, etwa ein Anruf.",
+  "mic.resumed": "Es geht weiter.",
+  "mic.mute": "Das Gerät oder das System schaltet das Mikrofon stumm.",
+  "mic.mute.speaker": "Auf der Seite der sprechenden Person stumm geschaltet.",
+  "mic.mute.paused": "Auf der Seite der sprechenden Person pausiert.",
+  "mic.unmute": "Es ist wieder zu hören.",
+  "mic.unmute.speaker": "Nicht mehr stumm geschaltet.",
+  "mic.unmute.paused": "Es geht weiter.",
+  "mic.devicechange": "Geräte wurden ein- oder ausgesteckt.",
+  "mic.stall": "Es hat {seconds} s lang nichts aufgenommen.",
+  "mic.rate": "Es nimmt mit {text} auf.",
+  "mic.microphone": "Ein anderes wird benutzt: {text}",
+  "mic.hidden": "Die Seite der sprechenden Person ist im Hintergrund.",
+  "mic.visible": "Die Seite der sprechenden Person ist wieder vorn.",
+
   // live: the figures of a session
   "figures.title": "Messwerte",
   "figures.state": "Zustand",

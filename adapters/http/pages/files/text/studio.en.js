@@ -88,6 +88,24 @@ export default {
   "track.waveform": "The last minute of {name}",
   "track.level": "Level of {name}",
 
+  // live: what happens to microphones
+  "mic.at": "Microphone, {at}: {what}",
+  "mic.ended": "The microphone was unplugged, or the system took it away.",
+  "mic.interrupted": "Something interrupts the microphone, such as a call.",
+  "mic.resumed": "It goes on.",
+  "mic.mute": "The device or the system mutes the microphone.",
+  "mic.mute.speaker": "Muted on the speaker’s page.",
+  "mic.mute.paused": "Paused on the speaker’s page.",
+  "mic.unmute": "It is heard again.",
+  "mic.unmute.speaker": "No longer muted.",
+  "mic.unmute.paused": "Continued.",
+  "mic.devicechange": "Devices were plugged in or out.",
+  "mic.stall": "It captured nothing for {seconds} s.",
+  "mic.rate": "It captures at {text}.",
+  "mic.microphone": "Another one is used: {text}",
+  "mic.hidden": "The speaker’s page is in the background.",
+  "mic.visible": "The speaker’s page is in front again.",
+
   // live: the figures of a session
   "figures.title": "Figures",
   "figures.state": "State",
