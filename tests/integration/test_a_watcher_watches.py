@@ -12,7 +12,9 @@ import pytest
 import soundfile
 from playwright.async_api import Locator, Page, expect
 
-from tests.rigs.browser import CHROMIUM, browser_page
+from tests.rigs.browser import CHROMIUM, browser_page, opened
+from tests.rigs.firefox import FIREFOX
+from tests.rigs.microphone import microphone, missing
 from tests.rigs.network import network_before
 from tests.rigs.processes import Process, Server, gapless, serving
 
@@ -205,3 +207,37 @@ async def test_a_server_that_is_gone_is_told_of_and_found_again(tmp_path: pathli
                     await expect(card(page, "Ana")).to_contain_text("good")
                     client.process.terminate()
                     await asyncio.to_thread(client.end)
+
+
+UNTIL = """
+async ({ selector, text }) => {
+  for (;;) {
+    const found = [...document.querySelectorAll(selector)].find((one) => one.innerText.match(text));
+    if (found) return found.innerText;
+    await new Promise(requestAnimationFrame);
+  }
+}
+"""
+"""Waits for an element with a text."""
+LISTEN = """
+() => [...document.querySelectorAll(".card button")]
+  .find((one) => one.textContent === "Listen").click()
+"""
+
+
+@pytest.mark.skipif(FIREFOX is None or missing() is not None, reason="no Firefox or PulseAudio")
+async def test_firefox_shows_and_plays_a_session(tmp_path: pathlib.Path) -> None:
+    streamed = ("--capture", "tone", "--name", "Ana")
+    with (
+        microphone(tmp_path / "pulse") as speakers,
+        serving(tmp_path / "recordings") as server,
+        gapless("stream", *streamed, "--server", server.url) as client,
+    ):
+        async with opened("firefox", tmp_path / "browser", speakers.environ) as browser:
+            await browser.page.goto(f"{server.url}/studio")
+            async with asyncio.timeout(60):
+                await browser.page.evaluate(UNTIL, {"selector": ".card", "text": "Ana\\s+good"})
+                await browser.page.evaluate(LISTEN)
+                await browser.page.evaluate(UNTIL, {"selector": ".heard", "text": "00:02"})
+        client.process.terminate()
+        await asyncio.to_thread(client.end)

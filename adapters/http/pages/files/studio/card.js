@@ -2,7 +2,7 @@
 
 import { fill, h, setText } from "../shared/dom.js";
 import { duration, number, percent, timeOfDay } from "../shared/format.js";
-import { t } from "../shared/text.js";
+import { hasText, t } from "../shared/text.js";
 import { askToEnd } from "./ending.js";
 import { Figures } from "./figures.js";
 import { Talk } from "./talk.js";
@@ -113,10 +113,10 @@ export class Card {
     const { microphone } = this;
     microphone.add(event);
     this.#judge();
-    const what = t(`mic.${microphone.latest?.what}`, {
-      text: event.text,
-      seconds: number(event.seconds ?? 0, { maximumFractionDigits: 1 }),
-    });
+    const key = `mic.${microphone.latest?.what}`;
+    if (!hasText(key)) return;
+    const seconds = number(event.seconds ?? 0, { maximumFractionDigits: 1 });
+    const what = t(key, { text: event.text, seconds });
     this.happened.hidden = false;
     setText(this.happened, t("mic.at", { at: timeOfDay(event.at), what }));
     if (microphone.obstacle) this.context.announcer.say(`${this.name}: ${what}`);
@@ -136,7 +136,10 @@ export class Card {
     const className = `mark ${MARKS[word]}`;
     if (this.mark.className !== className) this.mark.className = className;
     setText(this.mark, t(`verdict.${word}`));
-    setText(this.why, t(why.startsWith("mic.") ? why : `why.${why}`, { share: percent(share) }));
+    const key = why.startsWith("mic.") ? why : `why.${why}`;
+    // an alarm of a kind that the studio does not know has words of its own
+    const text = hasText(key) ? t(key, { share: percent(share) }) : (this.alarms[0]?.text ?? "");
+    setText(this.why, text);
     const longest = Math.max(0, ...[...this.tracks.values()].map((track) => track.seconds));
     setText(this.time, duration(longest));
   }

@@ -8,11 +8,15 @@ const QUIET_MS = 5000;
 /** When the server is asked again after it has refused the events, as a full one does. */
 const AGAIN_MS = 3000;
 
+/** Types that the server does not have. */
+const OWN = ["anew", "connection", "busy", "refused"];
+
 /**
  * Tells listeners what happens. Beside the types of the API there are these:
  *
  * - `anew`: something may have been missed, so that all that is known has to be asked for again;
  * - `connection`: whether the server can be reached now (a boolean);
+ * - `busy`: the server can be reached, but has no place for another watcher;
  * - `refused`: nobody is signed in any more.
  */
 export class Events {
@@ -109,7 +113,7 @@ export class Events {
    * @param {string} type
    */
   #hear(source, type) {
-    if (["anew", "connection", "refused"].includes(type)) return;
+    if (OWN.includes(type)) return;
     source.addEventListener(type, (event) => this.#tell(type, JSON.parse(event.data)));
   }
 
@@ -134,6 +138,7 @@ export class Events {
   async #refused() {
     try {
       await ask("GET", "/api/sign-in", undefined, { signal: this.stopping.signal });
+      this.#tell("busy", null);
     } catch (error) {
       if (this.stopping.signal.aborted) return;
       if (error instanceof ApiError && [401, 403].includes(error.status)) {

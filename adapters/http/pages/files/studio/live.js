@@ -160,6 +160,9 @@ class Live {
       card.told(told);
       if (card.isSeen) this.filler.add(card);
     }
+    // levels do not say whether what is missing is still to come
+    const isMissing = [...this.cards.values()].some((card) => card.verdict.share);
+    if (isMissing) this.context.sessions.refreshSoon();
     this.#summarize();
     this.#draw();
   }

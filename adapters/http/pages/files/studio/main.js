@@ -114,6 +114,7 @@ async function studio(who) {
         h("p", { class: "notice critical" }, t("connection.lost", { at: timeOfDay(new Date()) })),
       );
   });
+  events.on("busy", () => fill(lost, h("p", { class: "notice warning" }, t("connection.busy"))));
   events.on("refused", () => leave(t("sign_in.ended")));
   await events.start();
   void sessions.refresh();

@@ -39,6 +39,7 @@ export class Sessions {
     /** @type {Promise<void> | null} */
     this.asking = null;
     this.isStale = false;
+    this.askedAt = -Infinity;
     this.stopping = new AbortController();
     for (const type of CHANGES) events.on(type, () => void this.refresh());
     events.on("session.ended", ({ session }) => {
@@ -66,6 +67,11 @@ export class Sessions {
     return this.asking;
   }
 
+  /** Asks for the list, unless that was done a moment ago. */
+  refreshSoon() {
+    if (!this.asking && performance.now() - this.askedAt > SOON_MS) void this.refresh();
+  }
+
   /**
    * Puts in a session that was asked for alone.
    *
@@ -84,6 +90,7 @@ export class Sessions {
     const { signal } = this.stopping;
     while (this.isStale && !signal.aborted) {
       this.isStale = false;
+      this.askedAt = performance.now();
       try {
         const list = await ask("GET", "/api/sessions", undefined, { signal });
         this.byId = new Map(list.sessions.map((/** @type {Session} */ one) => [one.id, one]));
@@ -119,3 +126,4 @@ export class Sessions {
 }
 
 const MAX_NAMES = 2000;
+const SOON_MS = 2000;

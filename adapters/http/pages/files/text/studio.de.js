@@ -23,6 +23,8 @@ export default {
   "title.critical": "({count}) Alarm – Gapless Studio",
   "connection.lost":
     "Keine Verbindung zum Server seit {at}. Was hier steht, kann veraltet sein; aufgenommen wird auch ohne diese Seite.",
+  "connection.busy":
+    "Der Server versorgt schon so viele Seiten wie möglich: Hier erscheint nichts Neues. Er wird alle paar Sekunden wieder gefragt.",
   "storage.left": "Speicher: reicht für {time}",
   "storage.free": "Speicher: {free} frei",
 

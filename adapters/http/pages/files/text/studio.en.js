@@ -22,6 +22,8 @@ export default {
   "title.critical": "({count}) Alarm – Gapless Studio",
   "connection.lost":
     "No connection to the server since {at}. What is shown here may be out of date; recording goes on without this page.",
+  "connection.busy":
+    "The server follows as many pages as it can: nothing new is shown here. It is asked again every few seconds.",
   "storage.left": "Disk: room for {time}",
   "storage.free": "Disk: {free} free",
 

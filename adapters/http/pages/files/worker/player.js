@@ -78,7 +78,7 @@ class Player extends AudioWorkletProcessor {
   process(_inputs, outputs) {
     const [output] = outputs;
     const wanted = output[0].length;
-    if (this.isFilling && this.queued >= TARGET_S * sampleRate) this.isFilling = false;
+    if (this.isFilling && this.queued >= TARGET_S * sampleRate) this.begin();
     let done = 0;
     while (!this.isFilling && done < wanted) {
       const [piece] = this.pieces;
@@ -95,6 +95,12 @@ class Player extends AudioWorkletProcessor {
     }
     if (currentTime - this.toldAt >= TELL_S) this.tell();
     return true;
+  }
+
+  begin() {
+    this.isFilling = false;
+    // what came while the browser was getting ready would only make all of it late
+    if (!this.played) this.drop(this.queued - Math.round(TARGET_S * sampleRate));
   }
 
   /**
