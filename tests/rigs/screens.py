@@ -182,6 +182,39 @@ def after(seconds: float) -> Show:
     return lambda page, _stage: page.wait_for_timeout(1000 * seconds)
 
 
+async def listed(page: Page, _stage: Stage) -> None:
+    """Wait for the recordings."""
+    await page.locator(".list-body a").first.wait_for()
+
+
+async def a_recording(page: Page, _stage: Stage) -> None:
+    """Open the newest complete recording, and wait for its waveform and its verdict."""
+    await page.locator(".list-row:has(.list-length:not(:empty)) a").first.click()
+    await page.get_by_text("longest gap").or_(page.get_by_text("no gap")).wait_for()
+    await page.wait_for_function(WAVEFORM)
+
+
+async def a_room(page: Page, _stage: Stage) -> None:
+    await page.get_by_role("link", name=ROOM).first.click()
+    await page.wait_for_function(WAVEFORM)
+
+
+async def an_invitation(page: Page, _stage: Stage) -> None:
+    await page.get_by_label("Name of the guest").fill(RIGHT_TO_LEFT[0])
+    await page.get_by_role("button", name="Make a link").click()
+    await page.get_by_role("img", name="QR code of the link").wait_for()
+
+
+WAVEFORM = """
+() => {
+  const canvas = document.querySelector(".lane-canvas");
+  return canvas?.width && canvas.getContext("2d")
+    .getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value);
+}
+"""
+"""Whether the first lane is drawn."""
+
+
 RENDER = """
 async (changes) => {
   const { loadTexts } = await import("/pages/shared/text.js");
@@ -330,9 +363,12 @@ STUDIO_SCREENS = (
     Screen("studio-live", "Who is on", studio("live", after(4)), "many"),
     Screen("studio-live-names", "Long names, right-to-left names", studio("live"), "strange"),
     Screen("studio-recordings-empty", "No recordings yet", studio("recordings"), "empty"),
-    Screen("studio-recordings", "Recordings", studio("recordings"), "many"),
-    Screen("studio-recordings-names", "Names of all sorts", studio("recordings"), "strange"),
+    Screen("studio-recordings", "Recordings", studio("recordings", listed), "many"),
+    Screen("studio-recordings-names", "Names of all sorts", studio("recordings", listed), "strange"),
+    Screen("studio-recording", "A recording", studio("recordings", a_recording), "many"),
     Screen("studio-rooms", "Rooms", studio("rooms"), "many"),
-    Screen("studio-invite", "An invitation", studio("invite"), "many"),
+    Screen("studio-room", "A room", studio("rooms", a_room), "many"),
+    Screen("studio-invite", "Inviting", studio("invite"), "many"),
+    Screen("studio-invitation", "An invitation", studio("invite", an_invitation), "many"),
 )
 SCREENS: tuple[Screen, ...] = (*SPEAKER_SCREENS, *STUDIO_SCREENS)

@@ -17,6 +17,7 @@ import numpy as np
 from domain.ports.storage import RecordingWriter
 from domain.recording.effects import EndReason
 from domain.recording.ledger import LedgerEvent, SampleKind
+from domain.sound.formats import Samples
 from tests.rigs.clients import Publishing, Remote
 from tests.rigs.recordings import close, info, open_folder
 from tests.rigs.relay import Plan, Relay, burst_loss, clean, random_loss
@@ -83,28 +84,35 @@ async def write_recordings(
             name=re.sub(r"^\d+T\d+Z", f"{began:%Y%m%dT%H%M%S}000Z", about.name),
         )
         writer = rig.store.create(about)
-        length = _write(writer, number)
+        length = await _write(writer, number)
         ended_at = began + datetime.timedelta(seconds=length / RATE)
         await writer.finish(EndReason.CLOSED, ended_at)
     close(rig)
 
 
-def _write(writer: RecordingWriter, number: int) -> int:
+async def _write(writer: RecordingWriter, number: int) -> int:
     """Write speech with one of five fates; return the length."""
+
+    async def append(sound: Samples, kind: SampleKind) -> None:
+        for first in range(0, len(sound), RATE):
+            writer.append([sound[first : first + RATE]], kind)
+            while writer.waiting:  # more at once than the store's queue holds is left out
+                await asyncio.sleep(0.001)
+
     seconds = 20 + number * 37 % 50
     sound = speech(seconds)
     at = 0
     for share, kind, lasts_s in FATES[number % len(FATES)]:
         start = round(share * seconds * RATE)
         end = start + round(lasts_s * RATE)
-        writer.append([sound[at:start]], SampleKind.RECEIVED)
+        await append(sound[at:start], SampleKind.RECEIVED)
         if kind is SampleKind.SILENCE:
             writer.append_silence(end - start, kind)
             writer.note(LedgerEvent("outage", start, {"length": end - start}))
         else:
-            writer.append([sound[start:end]], kind)
+            await append(sound[start:end], kind)
         at = end
-    writer.append([sound[at:]], SampleKind.RECEIVED)
+    await append(sound[at:], SampleKind.RECEIVED)
     return len(sound)
 
 

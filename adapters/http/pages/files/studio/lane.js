@@ -47,10 +47,13 @@ export class Lane {
     this.ends = [axis.onChange(() => this.redraw())];
     const resized = new ResizeObserver(() => this.redraw());
     resized.observe(this.canvas);
-    const seen = new IntersectionObserver(([entry]) => {
-      this.isSeen = entry.isIntersecting;
-      this.redraw();
-    });
+    const seen = new IntersectionObserver(
+      ([entry]) => {
+        this.isSeen = entry.isIntersecting;
+        this.redraw();
+      },
+      { rootMargin: "100% 0px" }, // a screen ahead: one scrolls to what is drawn
+    );
     seen.observe(this.canvas);
     const dark = matchMedia("(prefers-color-scheme: dark)");
     const redraw = () => this.redraw();

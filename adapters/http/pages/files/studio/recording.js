@@ -46,7 +46,7 @@ export async function openRecording(root, { id, role, events, sessions }) {
       close();
       close = () => {};
       if (error instanceof ApiError && error.status === 404)
-        fill(place, h("p", { class: "notice", role: "status" }, t("recording.gone")));
+        fill(place, h("h1", { class: "notice" }, t("recording.gone")));
       else
         fill(
           place,

@@ -53,7 +53,7 @@ function openList(root, { query, events, sessions }) {
   });
   const table = h(
     "div",
-    { class: "list", role: "table", "aria-label": t("nav.recordings") },
+    { class: "list", role: "table", "aria-label": t("nav.recordings"), hidden: true },
     h(
       "div",
       { class: "list-row list-head", role: "row", "aria-rowindex": 1 },

@@ -209,7 +209,7 @@ class SittingView {
     this.start = sitting.start;
     this.lanes = sitting.lanes.map((placed) => this.#lane(placed));
     const kinds = KINDS.map((kind) =>
-      h("li", {}, h("span", { class: `kind-${kind}` }, kindName(kind))),
+      h("li", {}, h("span", { class: `kind-${kind}` }, h("b", {}, kindName(kind)))),
     );
     fill(
       root,
