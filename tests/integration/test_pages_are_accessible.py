@@ -16,7 +16,6 @@ from tests.rigs.browser import CHROMIUM
 from tests.rigs.screens import (
     LOOKS,
     NARROW,
-    SCREENS,
     WORLDS,
     Look,
     Screen,
@@ -25,7 +24,10 @@ from tests.rigs.screens import (
     shown,
     staged,
 )
+from tests.rigs.speaker_screens import SPEAKER_SCREENS
+from tests.rigs.studio_screens import STUDIO_SCREENS
 
+SCREENS = (*SPEAKER_SCREENS, *STUDIO_SCREENS)
 AXE = pathlib.Path(sys.prefix) / "npm/node_modules/axe-core/axe.min.js"
 BAD = ("serious", "critical")
 MAX_TABS = 150
@@ -76,10 +78,10 @@ AT = """
   // one of a group of radio buttons is in the tab order; arrow keys lead to the others
   if (element.type === "radio")
     for (const other of document.getElementsByName(element.name)) reached.add(other);
-  const seen = (one) => {
-    const { outlineStyle, outlineWidth } = getComputedStyle(one);
+  const seen = (one) => [undefined, "::after"].some((part) => {
+    const { outlineStyle, outlineWidth } = getComputedStyle(one, part);
     return outlineStyle !== "none" && parseFloat(outlineWidth) >= 1;
-  };
+  });
   const around = element.closest("label") ?? element;
   return { isAgain, isSeen: seen(element) || seen(around), html: element.outerHTML.slice(0, 160) };
 }
@@ -100,7 +102,7 @@ async def all_screens(world: str, look: Look) -> AsyncIterator[AsyncIterator[tup
                 async with shown(browser, stage, screen, look, bypass_csp=True) as page:
                     yield screen, page
 
-    async with a_browser() as browser, staged(world) as stage:
+    async with a_browser() as browser, staged(WORLDS[world]) as stage:
         yield opened(stage)
 
 

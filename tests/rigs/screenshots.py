@@ -10,11 +10,15 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from tests.rigs.screens import LOOKS, SCREENS, WORLDS, Look, Screen, a_browser, shown, staged
+from tests.rigs.screens import LOOKS, WORLDS, Look, Screen, a_browser, shown, staged
+from tests.rigs.speaker_screens import SPEAKER_SCREENS
+from tests.rigs.studio_screens import STUDIO_SCREENS
 
+SCREENS = (*SPEAKER_SCREENS, *STUDIO_SCREENS)
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 FOLDER = DOCS / "pages"
 _COLOURS = 48
+_SPOKEN_S = 20.0
 _INTRODUCTION = """\
 # The pages
 
@@ -59,7 +63,7 @@ async def shoot(screens: Sequence[Screen], looks: Sequence[Look], folder: pathli
             here = [screen for screen in screens if screen.world == name]
             if not here:
                 continue
-            async with staged(name) as stage:
+            async with staged(WORLDS[name], for_s=_SPOKEN_S) as stage:
                 for screen in here:
                     for look in looks:
                         try:

@@ -27,7 +27,8 @@ PLAIN = ("Ana", "Ben", "Chiara", "Dev", "Elif", "Farah", "Goran", "Hana", "Ines"
 LONG = "Professor Doctor Wilhelmina Oberstaufenbach-Krähenwinkel of the Institute of Slow Rivers"
 UNBROKEN = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 RIGHT_TO_LEFT = ("مريم الحسيني", "דוד בן־גוריון", "Ana (أنا)")
-ROOM = "friday"
+ROOM, PANEL = "friday", "panel"
+TOGETHER = 3
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,17 @@ FATES: tuple[tuple[tuple[float, SampleKind, float], ...], ...] = (
 async def write_recordings(
     folder: pathlib.Path, names: Sequence[str], *, count: int, rooms: Sequence[str] = (ROOM, "")
 ) -> None:
-    """Write complete recordings of speech, each with another fate."""
+    """Write complete recordings of speech, each with another fate.
+
+    The first `TOGETHER` are of one sitting, in the room `PANEL`.
+    """
     rig = open_folder(folder)
     for number in range(1, count + 1):
+        is_together = number <= TOGETHER
         name, room = names[number % len(names)], rooms[number % len(rooms)]
-        about = info(number, client=name, room=room)
-        began = about.started_at + number * datetime.timedelta(hours=5, minutes=7)
+        about = info(number, client=name, room=PANEL if is_together else room)
+        apart = datetime.timedelta(hours=0 if is_together else 5, seconds=7)
+        began = about.started_at + number * apart
         about = replace(
             about,
             started_at=began,
@@ -92,28 +98,28 @@ async def write_recordings(
 
 async def _write(writer: RecordingWriter, number: int) -> int:
     """Write speech with one of five fates; return the length."""
-
-    async def append(sound: Samples, kind: SampleKind) -> None:
-        for first in range(0, len(sound), RATE):
-            writer.append([sound[first : first + RATE]], kind)
-            while writer.waiting:  # more at once than the store's queue holds is left out
-                await asyncio.sleep(0.001)
-
     seconds = 20 + number * 37 % 50
     sound = speech(seconds)
     at = 0
     for share, kind, lasts_s in FATES[number % len(FATES)]:
         start = round(share * seconds * RATE)
         end = start + round(lasts_s * RATE)
-        await append(sound[at:start], SampleKind.RECEIVED)
+        await _append(writer, sound[at:start], SampleKind.RECEIVED)
         if kind is SampleKind.SILENCE:
             writer.append_silence(end - start, kind)
             writer.note(LedgerEvent("outage", start, {"length": end - start}))
         else:
-            await append(sound[start:end], kind)
+            await _append(writer, sound[start:end], kind)
         at = end
-    await append(sound[at:], SampleKind.RECEIVED)
+    await _append(writer, sound[at:], SampleKind.RECEIVED)
     return len(sound)
+
+
+async def _append(writer: RecordingWriter, sound: Samples, kind: SampleKind) -> None:
+    """Append sound no faster than it is written."""
+    for at in range(0, len(sound), RATE):
+        writer.append([sound[at : at + RATE]], kind)
+        await asyncio.sleep(0.01)
 
 
 # -- sessions ----------------------------------------------------------------------------------
@@ -157,8 +163,10 @@ class _Speaking(Publishing):
 
 
 @asynccontextmanager
-async def on_air(url: str, guests: Sequence[Guest], *, token: str = "") -> AsyncIterator[list[str]]:
-    """Let guests speak to a server until the block is left; the ids of their sessions."""
+async def on_air(
+    url: str, guests: Sequence[Guest], *, token: str = ""
+) -> AsyncIterator[dict[str, str]]:
+    """Let guests speak to a server until the block is left; their sessions and their secrets."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with aiohttp.ClientSession(headers=headers) as http, AsyncExitStack() as opened:
         speaking = [_Speaking(Remote(url, http), guest) for guest in guests]
@@ -167,7 +175,7 @@ async def on_air(url: str, guests: Sequence[Guest], *, token: str = "") -> Async
             opened.push_async_callback(one.close)
             task = asyncio.create_task(one.speak())
             opened.push_async_callback(_ended, task)
-        yield [one.id for one in speaking]
+        yield {one.id: one.resume for one in speaking}
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
