@@ -5,7 +5,7 @@ import { Awake } from "./awake.js";
 import { Debts } from "./debts.js";
 import { Hearing } from "./hearing.js";
 import { isAllowed, microphones, obstacle, openMicrophone } from "./microphone.js";
-import { Recording, outcomeOf } from "./recording.js";
+import { Recording } from "./recording.js";
 import { Spool } from "./spool.js";
 import { initialState } from "./state.js";
 import { viewIn } from "./view.js";
@@ -42,6 +42,8 @@ export class Guest {
     this.recording = null;
     /** @type {Spool | null} what a recording has left that is not safe */
     this.owed = null;
+    /** Whether the speaker has just chosen another microphone. */
+    this.choosing = false;
     /** One opening, change or end at a time. */
     this.busy = Promise.resolve();
   }
@@ -131,11 +133,12 @@ export class Guest {
       if (document.visibilityState === "visible") this.#show({ level, hearing });
     };
     opened.onevent = (event) => {
-      this.recording?.happened(event);
+      this.recording?.happened(event, { isWanted: this.choosing && event.type === "microphone" });
       if (event.type === "microphone" || event.type === "ended") void this.#listDevices();
     };
     await this.#listDevices();
-    this.#show({ screen: "ready", hearing: "listening", isMuted: false, isPaused: false });
+    const hearing = opened.isRunning ? "listening" : "asleep";
+    this.#show({ screen: "ready", hearing, level: [], isMuted: false, isPaused: false });
   }
 
   async #listDevices() {
@@ -147,11 +150,14 @@ export class Guest {
 
   /** @param {string} id */
   async #choose(id) {
+    this.choosing = true;
     try {
       await this.capture?.use(id);
-      this.hearing = new Hearing();
+      if (!this.recording) this.hearing = new Hearing();
     } catch (error) {
       console.warn("the other microphone cannot be opened:", error);
+    } finally {
+      this.choosing = false;
     }
     await this.#listDevices();
   }
@@ -245,14 +251,14 @@ export class Guest {
     this.#show({ screen: "finished", outcome });
   }
 
+  /** Sends what the last recording owes as that of an earlier page is sent. */
   async #retry() {
     const { owed } = this;
     if (!owed) return;
-    this.#show({ screen: "finishing" });
+    this.owed = null;
     await owed.close();
-    const spool = await Spool.send(owed.id);
-    spool.onprogress = ({ owedS }) => this.#show({ owedS });
-    await this.#finished(spool, await outcomeOf(spool));
+    void this.#settle();
+    await this.#openMicrophone();
   }
 
   get #fileName() {

@@ -4,7 +4,7 @@ import { fill, h, setText } from "../shared/dom.js";
 import { Meter } from "../shared/meter.js";
 import { t } from "../shared/text.js";
 import { isVirtual } from "./hearing.js";
-import { nameOf, notice, worded } from "./words.js";
+import { microphoneChoice, nameOf, notice, worded } from "./words.js";
 
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./state.js").Actions} Actions */
@@ -84,9 +84,7 @@ export function openingScreen(actions) {
  */
 export function readyScreen(actions) {
   const head = invitation();
-  const select = h("select", {
-    onchange: () => actions.choose(select.value),
-  });
+  const microphone = microphoneChoice(actions.choose);
   const meter = new Meter(t("level.label"));
   const verdict = h("p", { class: "verdict", role: "status" });
   const wrong = notice();
@@ -96,7 +94,6 @@ export function readyScreen(actions) {
     { class: "record big", type: "button", onclick: actions.record },
     t("ready.record"),
   );
-  let listed = "";
   return {
     element: h(
       "div",
@@ -105,7 +102,7 @@ export function readyScreen(actions) {
       h(
         "section",
         { class: "panel stack" },
-        h("label", { class: "field" }, h("span", {}, t("ready.microphone")), select),
+        microphone.element,
         h("div", { class: "stack tight" }, meter.element, verdict),
         wrong.element,
         modes.element,
@@ -116,20 +113,11 @@ export function readyScreen(actions) {
     /** @param {State} state */
     update(state) {
       head.update(state);
-      const { microphones, microphone, label, level, hearing } = state;
-      const wanted = JSON.stringify([microphones, microphone]);
-      if (wanted !== listed) {
-        listed = wanted;
-        const options = microphones.map(({ id, label: text }, index) =>
-          h("option", { value: id }, text || t("ready.microphone.nameless", { number: index + 1 })),
-        );
-        fill(select, options);
-        select.value = microphone;
-        select.title = label;
-      }
+      const { microphones, label, level, hearing } = state;
+      microphone.update(state);
       meter.show(level);
       setText(verdict, t(`hearing.${hearing}`));
-      verdict.dataset.tone = hearing === "good" || hearing === "listening" ? "" : "warning";
+      verdict.dataset.tone = ["good", "listening"].includes(hearing) ? "" : "warning";
       if (isVirtual(label)) wrong.show("warning", t("wrong.virtual"), t("wrong.virtual.what"));
       else if (hearing === "silent")
         wrong.show(

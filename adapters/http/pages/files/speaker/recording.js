@@ -35,6 +35,8 @@ export class Recording {
     this.elapsedS = 0;
     /** @type {import("./messages.js").Message[]} */
     this.messages = [];
+    /** @type {string | undefined} the microphone that was taken away last */
+    this.gone = undefined;
     this.ending = new AbortController();
     this.connection = connectionFor({
       stream: capture.stream,
@@ -87,13 +89,19 @@ export class Recording {
    * Shows and keeps what has happened to the microphone.
    *
    * @param {CaptureEvent} event
+   * @param {{ isWanted?: boolean }} [options] whether the speaker has done that
    */
-  happened(event) {
+  happened(event, { isWanted = false } = {}) {
     // the spool has noted its own already
     if (event.type !== "stall") this.spool?.note(event);
     const { text, seconds } = event;
     const byPage = event.type === "mute" && text !== undefined;
-    if (event.type === "ended") this.show({ incident: { type: "ended", text } });
+    if (isWanted) this.show({ incident: null });
+    else if (event.type === "ended") {
+      this.gone = text;
+      this.show({ incident: { type: "ended", text } });
+    } else if (event.type === "microphone" && text === this.gone)
+      this.show({ incident: { type: "back" } });
     else if (event.type === "mute" && !byPage) this.show({ incident: { type: "mute" } });
     else if (event.type === "interrupted") this.show({ incident: { type: "interrupted" } });
     else if (event.type === "microphone") this.show({ incident: { type: "other", text } });

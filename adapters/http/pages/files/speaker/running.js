@@ -4,7 +4,7 @@ import { h, setText } from "../shared/dom.js";
 import { duration, timeOfDay } from "../shared/format.js";
 import { Meter } from "../shared/meter.js";
 import { t } from "../shared/text.js";
-import { clock, mark, notice } from "./words.js";
+import { clock, mark, microphoneChoice, notice } from "./words.js";
 
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./state.js").Actions} Actions */
@@ -39,6 +39,7 @@ export function runningScreen(actions) {
   const trouble = notice(true);
   const keeping = notice();
   const messages = messageList(actions);
+  const microphone = microphoneChoice(actions.choose);
   const pause = toggle(() => actions.pause(pause.getAttribute("aria-pressed") !== "true"));
   const mute = toggle(() => actions.mute(mute.getAttribute("aria-pressed") !== "true"));
   const stop = h("button", { class: "record", type: "button", onclick: actions.stop });
@@ -65,6 +66,7 @@ export function runningScreen(actions) {
       trouble.element,
       keeping.element,
       messages.element,
+      h("details", {}, h("summary", {}, t("running.other")), microphone.element),
       h("p", { class: "small soft" }, t("running.promise")),
     ),
     /** @param {State} state */
@@ -95,6 +97,7 @@ export function runningScreen(actions) {
         keeping.show("warning", t("keeping.none"), t("keeping.none.what"));
       else keeping.hide();
       messages.update(state.messages);
+      microphone.update(state);
     },
   };
 }
@@ -121,7 +124,7 @@ function showIncident(trouble, { incident }) {
   const { type, seconds = 0, text = "" } = incident;
   const values = { seconds: Math.max(1, Math.round(seconds)), device: text };
   trouble.show(
-    type === "stall" || type === "other" ? "warning" : "critical",
+    ["stall", "other", "back"].includes(type) ? "warning" : "critical",
     t(`incident.${type}`, values),
     t(`incident.${type}.what`, values),
   );

@@ -30,7 +30,7 @@
  * Something that a browser did to the microphone.
  *
  * @typedef {object} Incident
- * @property {"mute" | "ended" | "interrupted" | "other" | "stall" | "full" | "quiet"} type
+ * @property {"mute" | "ended" | "back" | "interrupted" | "other" | "stall" | "full" | "quiet"} type
  * @property {number} [seconds]
  * @property {string} [text] name of a device
  */
@@ -46,7 +46,8 @@
  * @property {string} label its name
  * @property {import("./sdp.js").Mode} mode
  * @property {import("./hearing.js").Level[]} level
- * @property {import("./hearing.js").Verdict} hearing
+ * @property {import("./hearing.js").Verdict | "asleep"} hearing asleep: the browser waits for a touch or
+ *   a key before it listens
  * @property {import("./connection.js").Condition} connection
  * @property {number} elapsedS captured since the recording began
  * @property {number} safeS what the server has confirmed, from the beginning on

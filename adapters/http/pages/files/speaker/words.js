@@ -1,6 +1,6 @@
 // Pieces that the screens of the speaker's page are made of.
 
-import { h } from "../shared/dom.js";
+import { fill, h } from "../shared/dom.js";
 import { t } from "../shared/text.js";
 
 /**
@@ -50,6 +50,31 @@ export function mark(element, tone, text) {
   const wanted = `mark ${tone}`;
   if (element.className !== wanted) element.className = wanted;
   if (element.textContent !== text) element.textContent = text;
+}
+
+/**
+ * Makes the choice of microphones, and shows which is in use.
+ *
+ * @param {(id: string) => void} choose
+ * @returns {{ element: HTMLElement, update: (state: import("./state.js").State) => void }}
+ */
+export function microphoneChoice(choose) {
+  const select = h("select", { onchange: () => choose(select.value) });
+  let shown = "";
+  return {
+    element: h("label", { class: "field" }, h("span", {}, t("ready.microphone")), select),
+    update({ microphones, microphone, label }) {
+      const wanted = JSON.stringify([microphones, microphone]);
+      if (wanted === shown) return;
+      shown = wanted;
+      const options = microphones.map(({ id, label: text }, index) =>
+        h("option", { value: id }, text || t("ready.microphone.nameless", { number: index + 1 })),
+      );
+      fill(select, options);
+      select.value = microphone;
+      select.title = label;
+    },
+  };
 }
 
 /**

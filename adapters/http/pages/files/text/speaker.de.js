@@ -22,6 +22,7 @@ export default {
   "mode.music.about":
     "Der Klang bleibt, wie er ist. Zwei Kanäle, wenn das Mikrofon sie hat. Bitte Kopfhörer benutzen.",
   "hearing.listening": "Bitte etwas sagen.",
+  "hearing.asleep": "Bitte die Seite berühren oder anklicken: vorher hört der Browser nicht zu.",
   "hearing.good": "Der Pegel ist gut.",
   "hearing.silent": "Es ist nichts zu hören.",
   "hearing.clips": "Zu laut: es übersteuert. Mehr Abstand halten oder das Mikrofon leiser stellen.",
@@ -63,6 +64,7 @@ export default {
   "running.mute": "Stumm",
   "running.unmute": "Ton an",
   "running.stop": "Beenden",
+  "running.other": "Anderes Mikrofon benutzen",
   "running.clips": "Zu laut: es übersteuert.",
   "running.silent": "Es ist nichts mehr zu hören.",
   "running.promise": "Bitte diese Seite offen und den Bildschirm an lassen.",
@@ -103,6 +105,8 @@ export default {
   "incident.ended": "Das Mikrofon ist weg.",
   "incident.ended.what":
     "Bitte wieder anschließen: die Aufnahme geht von selbst weiter. Bis dahin wird Stille aufgenommen. {device}",
+  "incident.back": "Das Mikrofon ist wieder da.",
+  "incident.back.what": "Die Aufnahme geht weiter. Solange es weg war, wurde Stille aufgenommen.",
   "incident.interrupted": "Der Browser hat das Mikrofon unterbrochen.",
   "incident.interrupted.what":
     "Zum Fortsetzen die Seite berühren. Anrufe und ein gesperrter Bildschirm lösen das aus.",

@@ -21,6 +21,7 @@ export default {
   "mode.music.about":
     "The sound stays as it is. Two channels where the microphone has them. Use headphones.",
   "hearing.listening": "Say something.",
+  "hearing.asleep": "Touch or click the page: the browser waits for that before it listens.",
   "hearing.good": "The level is good.",
   "hearing.silent": "Nothing is heard.",
   "hearing.clips": "Too loud: it distorts. Move away, or turn the microphone down.",
@@ -59,6 +60,7 @@ export default {
   "running.mute": "Mute",
   "running.unmute": "Unmute",
   "running.stop": "Stop",
+  "running.other": "Use another microphone",
   "running.clips": "Too loud: it distorts.",
   "running.silent": "Nothing is heard any more.",
   "running.promise": "Keep this page open, and the screen on.",
@@ -97,6 +99,8 @@ export default {
   "incident.ended": "The microphone is gone.",
   "incident.ended.what":
     "Connect it again: the recording goes on by itself. Until then, silence is recorded. {device}",
+  "incident.back": "The microphone is back.",
+  "incident.back.what": "The recording goes on. While it was gone, silence was recorded.",
   "incident.interrupted": "The browser has interrupted the microphone.",
   "incident.interrupted.what": "Touch the page to go on. Calls and a locked screen do that.",
   "incident.other": "Another microphone is used now.",
