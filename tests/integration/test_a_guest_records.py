@@ -162,16 +162,15 @@ async def test_what_is_recorded_without_a_network_is_sent_when_it_is_there(
     tmp_path: pathlib.Path,
 ) -> None:
     """No session is opened before the speaker has stopped."""
-    async with a_studio(tmp_path) as (server, _), a_guest("chromium", tmp_path) as guest:
-        assert isinstance(guest, ChromiumGuest)
-        await ready(guest, server.url)
-        await guest.page.route("**/whip", lambda route: route.abort())
+    async with a_studio(tmp_path) as (_, network), a_guest("chromium", tmp_path) as guest:
+        await ready(guest, network.url)
+        network.gone(refuses=True)
         await guest.press("Start recording")
         await guest.until("The server cannot be reached")
         await asyncio.sleep(2)
         await guest.press("Stop")
         await guest.until("It goes on by itself")
-        await guest.page.unroute("**/whip")
+        network.back()
         await guest.until("All of it is on the server", seconds=60)
         await guest.press("Figures")
         sha256 = await guest.hash()

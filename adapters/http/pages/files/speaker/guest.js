@@ -136,7 +136,7 @@ export class Guest {
       this.recording?.happened(event, { isWanted: this.choosing && event.type === "microphone" });
       if (event.type === "microphone" || event.type === "ended") void this.#listDevices();
     };
-    await this.#listDevices();
+    await Promise.all([this.#listDevices(), Spool.prepare()]);
     const hearing = opened.isRunning ? "listening" : "asleep";
     this.#show({ screen: "ready", hearing, level: [], isMuted: false, isPaused: false });
   }

@@ -24,6 +24,13 @@ export class Spool {
   /** @type {Promise<Finished> | null} */
   #finished = null;
 
+  /** Loads what a spool needs, so that one can begin while the network is away. */
+  static async prepare() {
+    if (!spare || spare.isBroken) spare = new Service();
+    // any answer shows that it is loaded; what cannot be loaded now may be when it is needed
+    await spare.ask("owed").catch(() => {});
+  }
+
   /**
    * Begins a spool. Where the browser keeps no files (private windows), it is kept in memory.
    *
@@ -98,7 +105,8 @@ export class Spool {
    * @param {object} what
    */
   static async #open(how, what) {
-    const worker = new Service();
+    const worker = spare && !spare.isBroken ? spare : new Service();
+    spare = null;
     try {
       const sound = new MessageChannel();
       const description = await worker.ask(how, { ...what, port: sound.port1 }, [sound.port1]);
@@ -213,10 +221,15 @@ export class Spool {
   }
 }
 
+/** @type {Service | null} a worker that is loaded already, for the spool that comes next */
+let spare = null;
+
 /** The worker, as functions. */
 class Service {
   /** @type {(kind: string, value: any) => void} */
   ontold = () => {};
+  /** Whether it answers nothing more. */
+  isBroken = false;
   #worker = new Worker(scriptUrl("/pages/worker/spool.js"), { type: "module" });
   /** @type {Map<number, { promise: Promise<any>, resolve(value: any): void, reject(error: Error): void }>} */
   #asked = new Map();
@@ -261,6 +274,7 @@ class Service {
 
   /** @param {string} reason */
   #fail(reason) {
+    this.isBroken = true;
     for (const asked of this.#asked.values()) asked.reject(new Error(reason));
     this.#asked.clear();
   }
