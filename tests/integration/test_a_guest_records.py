@@ -191,3 +191,26 @@ async def test_a_link_that_is_not_valid_is_refused_in_words(tmp_path: pathlib.Pa
         await ready(guest, f"{server.url}/?again#token=abc.def.ghi")
         assert "earlier" not in await guest.until("Start recording")
     assert list((tmp_path / "recordings").glob("*.wav")) == []
+
+
+async def test_what_is_said_after_the_studio_has_ended_it_arrives_too(
+    tmp_path: pathlib.Path,
+) -> None:
+    async with a_studio(tmp_path) as (server, _), a_guest("chromium", tmp_path) as guest:
+        await ready(guest, server.url)
+        await guest.press("Start recording")
+        await guest.until("Connected")
+        sessions = await asked("GET", f"{server.url}/api/sessions")
+        (session,) = sessions["sessions"]  # type: ignore[misc]
+        async with (
+            aiohttp.ClientSession() as http,
+            http.delete(f"{server.url}/sessions/{session['id']}") as ended,  # type: ignore[index]
+        ):
+            assert ended.ok
+        # its messages end at once; a browser takes seconds to notice that its connection is closed
+        await guest.until("The server has ended this recording", seconds=5)
+        await asyncio.sleep(2)
+        sha256 = await finished(guest)
+    ledger = verified(tmp_path)
+    assert ledger["sha256"] == sha256
+    assert int(str(ledger["length_samples"])) > 2 * RATE

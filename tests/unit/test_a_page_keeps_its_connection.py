@@ -175,6 +175,18 @@ def test_a_session_that_is_over_is_not_opened_again() -> None:
     assert found["log"][-1] == "abandon 0"
 
 
+def test_a_session_that_may_be_over_is_asked_for_at_once() -> None:
+    found = played("""
+        const running = connection.run(); await settle();
+        answers = ["connected", new ApiError(404, "gone")];
+        connection.doubt(); await settle();
+        connection.doubt();
+        await running;
+    """)
+    assert found["told"] == ["live", "restarting", "live", "restarting", "over 404"]
+    assert "restart" not in " ".join(found["log"])
+
+
 def test_a_lost_connection_that_comes_back_by_itself_is_kept() -> None:
     found = played("""
         connection.run(); await settle();

@@ -93,6 +93,7 @@ export class Connection {
     this.trouble = null;
     this.closing = new AbortController();
     this.hurried = false;
+    this.isDoubted = false;
     /** @type {Set<() => void>} */
     this.waiting = new Set();
   }
@@ -123,16 +124,22 @@ export class Connection {
     this.#wake();
   }
 
+  /** Asks the server at once whether the session is still there: something hints at its end. */
+  doubt() {
+    this.isDoubted = true;
+    this.#wake();
+  }
+
   async #keep() {
     let delay = FIRST_DELAY_MS;
     for (;;) {
-      if (this.#isConnected() || (await this.#dialled())) {
+      if ((!this.isDoubted && this.#isConnected()) || (await this.#dialled())) {
         delay = FIRST_DELAY_MS;
         do {
           this.#tell({ state: "live" });
-          await this.#until(() => this.#isLost());
+          await this.#until(() => this.isDoubted || this.#isLost());
           this.#tell({ state: "restarting" });
-        } while (await this.#restarted());
+        } while (!this.isDoubted && (await this.#restarted()));
         continue;
       }
       const pause = delay * (0.5 + this.world.random() / 2);
@@ -147,6 +154,7 @@ export class Connection {
   /** Makes a new connection; returns whether it came about. */
   async #dialled() {
     this.hurried = false;
+    this.isDoubted = false;
     /** @type {Link} */
     let link;
     try {

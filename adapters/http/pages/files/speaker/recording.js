@@ -168,7 +168,11 @@ export class Recording {
       this.messages = [...this.messages, message].slice(-MAX_MESSAGES);
       this.show({ messages: this.messages });
     };
-    listen(session, hear, this.ending.signal).catch((error) => console.error(error));
+    // a session that is over has no messages: browsers take some seconds to notice its end
+    const { signal } = this.ending;
+    listen(session, hear, signal)
+      .then(() => signal.aborted || this.connection.doubt())
+      .catch((error) => console.error(error));
   }
 
   /** @param {import("./spool.js").Progress} progress */
