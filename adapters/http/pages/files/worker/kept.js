@@ -5,7 +5,6 @@ import { read as readJournal, written } from "./journal.js";
 import { Ranges } from "./ranges.js";
 import { Sha256 } from "./sha256.js";
 import { Stalls } from "./stalls.js";
-import { memoryLimit } from "./store.js";
 import { wavHeader } from "./wav.js";
 
 /** @typedef {import("./terms.js").Block} Block */
@@ -330,14 +329,8 @@ export class Kept {
   async leftS() {
     const { channels, sampleRate } = this.description;
     const second = sampleRate * channels * BYTES;
-    if (this.ended) return 0;
-    if (this.kept === "memory") return (memoryLimit - this.#store.size) / second;
-    try {
-      const { quota = 0, usage = 0 } = await navigator.storage.estimate();
-      return Math.max(0, quota - usage) / second;
-    } catch {
-      return null;
-    }
+    const room = this.ended ? 0 : await this.#store.room();
+    return room === null ? null : room / second;
   }
 
   close() {

@@ -12,6 +12,8 @@
  * @property {() => void} flush makes what was appended survive whatever happens
  * @property {() => Promise<(offset: number, length: number) => Blob>} slices sound that is read when
  *   it is needed
+ * @property {() => Promise<number | null>} room bytes that it may still get, about; null if the
+ *   browser does not tell
  * @property {() => string} journal all of it
  * @property {(text: string) => void} note adds to the journal, and flushes it
  * @property {() => void} close
@@ -181,6 +183,14 @@ function diskStore(file, sound, journal, unlock) {
       const whole = await file.getFile();
       return (offset, length) => whole.slice(offset, offset + length);
     },
+    async room() {
+      try {
+        const { quota = 0, usage = 0 } = await navigator.storage.estimate();
+        return Math.max(0, quota - usage);
+      } catch {
+        return null;
+      }
+    },
     journal() {
       const bytes = new Uint8Array(noted);
       journal.read(bytes, { at: 0 });
@@ -241,6 +251,7 @@ function memoryStore() {
     async slices() {
       return (offset, length) => new Blob([read(offset, length)]);
     },
+    room: async () => MEMORY_BYTES - size,
     journal: () => journal,
     note(text) {
       journal += text;
@@ -248,6 +259,3 @@ function memoryStore() {
     close() {},
   };
 }
-
-/** How many bytes a store in memory takes. */
-export const memoryLimit = MEMORY_BYTES;
