@@ -42,7 +42,8 @@ REAL_TIME := $(addprefix tests/contracts/test_,capture_contract.py) \
 	stalls_survive_a_kill.py browsers_play_recordings.py conversions_beside_a_session.py \
 	a_self_signed_server_is_pinned.py a_doctor_examines_both_ends.py networks_of_tests_go_and_come.py \
 	pages_are_accessible.py pages_refuse_hostile_guests.py a_watcher_watches.py browsers_keep_to_the_servers_pages.py \
-	recordings_are_browsed.py a_guest_records.py a_hundred_sessions_are_watched.py)
+	recordings_are_browsed.py a_guest_records.py a_hundred_sessions_are_watched.py \
+	browsers_keep_what_they_send.py)
 # and those that need the whole machine
 ALONE := $(addprefix tests/integration/test_,network_comes_and_goes.py nothing_stays_behind.py \
 	senders_as_they_are.py slow_uplinks_are_spared.py fine_sound_is_restored.py \
