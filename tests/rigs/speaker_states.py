@@ -121,6 +121,12 @@ STATES: dict[str, dict[str, Any]] = {
         "owedS": 754.2,
         "keeping": "memory",
     },
+    "recording-lost-unkept": {
+        **_RECORDING,
+        "connection": {"state": "offline"},
+        "keeping": "none",
+        "safeS": 0.0,
+    },
     "recording-over": {**_RECORDING, "connection": {"state": "over", "status": 404}},
     "recording-microphone-gone": {
         **_RECORDING,

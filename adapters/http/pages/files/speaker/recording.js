@@ -178,7 +178,12 @@ export class Recording {
   /** @param {import("./spool.js").Progress} progress */
   #progressed({ capturedS, safeS, owedS, state, kept, ended, reason }) {
     this.elapsedS = capturedS;
-    this.show({ elapsedS: capturedS, safeS, owedS, keeping: ended ? "none" : kept });
+    this.show({
+      elapsedS: capturedS,
+      safeS,
+      owedS,
+      keeping: ended || state === "off" ? "none" : kept,
+    });
     if (ended === "full") this.show({ incident: { type: "full" } });
     else if (state === "failed") this.show({ incident: { type: "quiet", text: reason } });
   }

@@ -83,9 +83,13 @@ export function runningScreen(actions) {
       verdict.dataset.tone = isTold ? "warning" : "";
       const { state: how, detail } = state.connection;
       mark(connection, TONES[how], t(`connection.${how}`));
-      setText(about, how === "live" ? "" : t(`connection.${how}.about`, { detail: detail ?? "" }));
+      // nothing is promised of a copy that is not there
+      const isKept = state.keeping !== "none";
+      const key = isKept ? `connection.${how}.about` : "connection.unkept";
+      setText(about, how === "live" ? "" : t(key, { detail: detail ?? "" }));
       about.hidden = how === "live";
       setText(safe, t("safe.until", { time: clock(safeS) }));
+      safe.hidden = !isKept && safeS === 0;
       setText(safeAbout, safeText(state));
       safeAbout.hidden = safeAbout.textContent === "";
       pressed(pause, isPaused, t(isPaused ? "running.resume" : "running.pause"));

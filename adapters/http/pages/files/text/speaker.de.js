@@ -8,7 +8,7 @@ export default {
   "ready.for.room": "Raum: {room}",
   "ready.expired": "Dieser Link ist abgelaufen.",
   "ready.expired.what":
-    "Bitte um einen neuen bitten. Was damit aufgenommen wurde, ist nicht verloren.",
+    "Bitte nach einem neuen fragen. Was damit aufgenommen wurde, ist nicht verloren.",
   "ready.microphone": "Mikrofon",
   "ready.microphone.nameless": "Mikrofon {number}",
   "ready.record": "Aufnahme starten",
@@ -50,7 +50,7 @@ export default {
     "Vielleicht benutzt es ein anderes Programm. Bitte dieses schließen und noch einmal versuchen.",
   "permission.insecure": "Diese Adresse ist nicht sicher.",
   "permission.insecure.what":
-    "Browser öffnen Mikrofone nur auf Seiten mit https. Bitte um einen Link bitten, der mit https beginnt.",
+    "Browser öffnen Mikrofone nur auf Seiten mit https. Bitte nach einem Link fragen, der mit https beginnt.",
   "permission.unsupported": "Dieser Browser kann nicht aufnehmen.",
   "permission.unsupported.what":
     "Bitte den Link in einem aktuellen Chrome, Edge, Firefox oder Safari öffnen.",
@@ -91,6 +91,7 @@ export default {
     "Hier läuft die Aufnahme weiter. Zum Abschluss auf Beenden drücken. Der Server sagt: {detail}",
   "connection.closed": "Beendet",
   "connection.closed.about": "Der Rest wird gesendet.",
+  "connection.unkept": "Was jetzt gesagt wird, geht verloren: hier bleibt keine Kopie.",
   "safe.until": "Sicher auf dem Server: {time}",
   "safe.owed": "Weitere {time} liegen auf diesem Gerät, bis der Server sie hat.",
   "safe.all": "Alles bis jetzt.",
@@ -150,11 +151,11 @@ export default {
   "refused.title": "Diese Aufnahme kann nicht beginnen",
   "refused.link": "Dieser Link ist nicht mehr gültig.",
   "refused.link.what":
-    "Er ist abgelaufen, schon benutzt oder zurückgenommen. Bitte um einen neuen bitten.",
+    "Er ist abgelaufen, schon benutzt oder zurückgenommen. Bitte nach einem neuen fragen.",
   "refused.401": "Dieser Server braucht eine Einladung.",
   "refused.401.what": "Bitte den ganzen Link öffnen, der Ihnen geschickt wurde.",
   "refused.403": "Dieser Link erlaubt das nicht.",
-  "refused.403.what": "Bitte um einen anderen bitten.",
+  "refused.403.what": "Bitte nach einem anderen fragen.",
   "refused.404": "Dieser Server nimmt unter dieser Adresse keine Aufnahmen an.",
   "refused.404.what": "Bitte den Link prüfen.",
   "refused.other": "Der Server lehnt ab.",

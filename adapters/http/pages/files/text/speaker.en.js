@@ -85,6 +85,7 @@ export default {
     "It goes on here. Press Stop when you are done. The server says: {detail}",
   "connection.closed": "Ended",
   "connection.closed.about": "The rest is sent.",
+  "connection.unkept": "What is said now is lost, because no copy is kept here.",
   "safe.until": "Safe on the server: {time}",
   "safe.owed": "{time} more is kept on this device until the server has it.",
   "safe.all": "Everything up to now.",
