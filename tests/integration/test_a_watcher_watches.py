@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 import numpy as np
 import pytest
 import soundfile
@@ -207,6 +208,48 @@ async def test_a_server_that_is_gone_is_told_of_and_found_again(tmp_path: pathli
                     await expect(card(page, "Ana")).to_contain_text("good")
                     client.process.terminate()
                     await asyncio.to_thread(client.end)
+
+
+async def test_a_revoked_token_ends_the_studio(tmp_path: pathlib.Path) -> None:
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    with serving(tmp_path, "--token", WATCHER, "--admin-token", ADMIN) as server:
+        async with studio(server, tmp_path) as page, aiohttp.ClientSession(headers=headers) as http:
+            tokens = f"{server.url}/api/tokens"
+            async with http.post(tokens, json={"role": "watch", "sub": "<i>Kim</i>"}) as answer:
+                assert answer.status == 201
+                token = await answer.json()
+            await sign_in(page, token["token"])
+            await expect(page.get_by_role("heading", name="Nobody is on.")).to_be_visible()
+            await expect(page.get_by_text("<i>Kim</i>")).to_be_visible()
+            async with http.delete(f"{tokens}/{token['id']}") as answer:
+                assert answer.status == 204
+            await expect(page.get_by_text("You are no longer signed in")).to_be_visible()
+            await expect(page.get_by_role("link", name="Live")).to_have_count(0)
+
+
+async def test_a_server_with_too_many_watchers_says_so(tmp_path: pathlib.Path) -> None:
+    with serving(tmp_path, "--max-watchers", "1") as server:
+        async with aiohttp.ClientSession() as http, studio(server, tmp_path) as page:
+            await expect(page.get_by_role("heading", name="Nobody is on.")).to_be_visible()
+            busy = page.get_by_text("The server follows as many pages as it can")
+            await page.goto("about:blank")
+            async with watching_alone(http, server.url):
+                await page.goto(f"{server.url}/studio")
+                await expect(busy).to_be_visible()
+                # what does not come by events is there
+                await expect(page.get_by_role("heading", name="Nobody is on.")).to_be_visible()
+            await expect(busy).to_be_hidden()
+
+
+@asynccontextmanager
+async def watching_alone(http: aiohttp.ClientSession, url: str) -> AsyncIterator[None]:
+    """Follow the events of a server that lets one watch, as soon as nobody else does."""
+    async with asyncio.timeout(20):
+        while (answer := await http.get(f"{url}/api/events")).status != 200:
+            answer.close()
+            await asyncio.sleep(0.1)
+    yield
+    answer.close()
 
 
 UNTIL = """

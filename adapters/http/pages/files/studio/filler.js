@@ -3,6 +3,8 @@
 import { ApiError, ask } from "../shared/api.js";
 import { intervalsOf } from "../shared/waveform.js";
 
+const MOST_ATTEMPTS = 10;
+
 /** Asks for one waveform at a time: the server draws them from its disk. */
 export class Filler {
   constructor() {
@@ -34,18 +36,22 @@ export class Filler {
       this.waiting.delete(card);
       for (const track of card.tracks.values()) {
         if (!isWanting(track) || this.closing.signal.aborted) continue;
-        track.isFilled = true;
-        await this.#fill(track);
+        track.attempts += 1;
+        track.isFilled = (await this.#fill(track)) || track.attempts === MOST_ATTEMPTS;
       }
     }
     this.isAsking = false;
   }
 
-  /** @param {import("./track-view.js").TrackView} track */
+  /**
+   * Returns whether there is nothing more to ask for.
+   *
+   * @param {import("./track-view.js").TrackView} track
+   */
   async #fill({ track, history }) {
     const from = Math.ceil(history.from / history.slot) * history.slot;
-    const to = Math.floor(history.end / history.slot) * history.slot;
-    if (to <= from || !track.recording) return;
+    const to = Math.floor((history.began ?? 0) / history.slot) * history.slot;
+    if (to <= from || !track.recording) return true;
     const points = (to - from) / history.slot;
     const path = `/api/recordings/${encodeURIComponent(track.recording)}/peaks`;
     const { signal } = this.closing;
@@ -54,9 +60,12 @@ export class Filler {
         signal,
       });
       history.fill(peaks.from, peaks.to, intervalsOf(peaks));
+      // the latest second may not be on the server's disk yet
+      return peaks.to >= to;
     } catch (error) {
       // without it, the waveform begins now
       if (!(error instanceof ApiError) && !signal.aborted) throw error;
+      return true;
     }
   }
 }

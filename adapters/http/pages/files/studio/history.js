@@ -23,6 +23,8 @@ export class History {
   /** @param {number} rate samples of a channel in a second */
   constructor(rate) {
     this.slot = Math.max(1, Math.round(rate / PER_S));
+    /** @type {number | null} where the first event was; what is before it has to be filled in */
+    this.began = null;
     /** The position behind the last sample. */
     this.end = 0;
     /** @type {Map<number, Interval>} by the number of the interval */
@@ -45,6 +47,7 @@ export class History {
     const before = this.latest;
     this.latest = told;
     this.end = told.length;
+    this.began ??= told.length;
     if (!before || told.length <= before.length) return;
     const peak = Math.max(-Infinity, ...told.channels.map((one) => one.peak_dbfs ?? -Infinity));
     const high = Math.min(1, 10 ** (peak / 20));
@@ -64,10 +67,14 @@ export class History {
    */
   fill(from, to, intervals) {
     const step = (to - from) / Math.max(1, intervals.length);
+    /** @type {Map<number, Interval>} */
+    const found = new Map();
     for (const [index, interval] of intervals.entries()) {
       const number = Math.floor((from + (index + 0.5) * step) / this.slot);
-      if (!this.slots.has(number)) this.slots.set(number, interval);
+      const there = found.get(number);
+      found.set(number, there ? worse(there, interval) : interval);
     }
+    this.slots = new Map([...found, ...this.slots]);
     this.#forget();
   }
 

@@ -16,6 +16,8 @@ export class ListenerBar {
     this.again = h("button", { hidden: true, onclick: () => listener.resume() }, t("listen.allow"));
     const volume = h("input", {
       type: "range",
+      class: "volume",
+      "aria-label": t("listen.volume"),
       min: 0,
       max: 1,
       step: 0.05,
@@ -28,7 +30,7 @@ export class ListenerBar {
       h("div", {}, this.what, this.state),
       this.time,
       this.again,
-      h("label", { class: "field volume" }, h("span", {}, t("listen.volume")), volume),
+      volume,
       h("button", { onclick: () => listener.stop() }, t("listen.stop")),
     );
     listener.onChange(() => this.#show());

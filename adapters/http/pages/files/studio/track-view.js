@@ -23,7 +23,9 @@ export class TrackView {
     this.history = new History(this.rate);
     this.history.end = track.length;
     this.shares = track.recent_shares;
+    /** Whether what was recorded before is known, or cannot be had. */
     this.isFilled = false;
+    this.attempts = 0;
     /** @type {Schemas["ChannelLevels"][]} */
     this.channels = [];
     this.withoutLevel = 0;
