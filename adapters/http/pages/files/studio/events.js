@@ -62,7 +62,8 @@ export class Events {
    */
   start() {
     const { signal } = this.stopping;
-    addEventListener("offline", () => this.#lose(), { signal });
+    // a server on this machine or in this house may still be there
+    addEventListener("offline", () => void this.#check(), { signal });
     addEventListener("online", () => this.#open(), { signal });
     this.on("levels", () => this.#heard());
     this.on("missed", () => this.#tell("anew", null));
@@ -87,6 +88,7 @@ export class Events {
 
   #open() {
     clearTimeout(this.again);
+    if (this.stopping.signal.aborted) return;
     this.source?.close();
     const source = new EventSource(ADDRESS);
     this.source = source;
@@ -163,6 +165,11 @@ export class Events {
       this.watch = setTimeout(() => void this.#look(), QUIET_MS - quiet);
       return;
     }
+    await this.#check();
+  }
+
+  /** Asks whether the server is there; if it is not, looks for it until it is. */
+  async #check() {
     try {
       await ask("GET", "/api/sign-in", undefined, { signal: AbortSignal.timeout(QUIET_MS) });
     } catch {
