@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from unittest import mock
 
 import aiohttp
 import numpy as np
@@ -17,7 +18,6 @@ import numpy as np
 from domain.ports.storage import RecordingWriter
 from domain.recording.effects import EndReason
 from domain.recording.ledger import LedgerEvent, SampleKind
-from domain.sound.formats import Samples
 from tests.rigs.clients import Publishing, Remote
 from tests.rigs.recordings import close, info, open_folder
 from tests.rigs.relay import Plan, Relay, burst_loss, clean, random_loss
@@ -29,6 +29,7 @@ UNBROKEN = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamte
 RIGHT_TO_LEFT = ("مريم الحسيني", "דוד בן־גוריון", "Ana (أنا)")
 ROOM, PANEL = "friday", "panel"
 TOGETHER = 3
+MAX_RECORDING_S = 100.0
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,16 @@ async def write_recordings(
             started_at=began,
             name=re.sub(r"^\d+T\d+Z", f"{began:%Y%m%dT%H%M%S}000Z", about.name),
         )
-        writer = rig.store.create(about)
-        length = await _write(writer, number)
+        # a whole recording is appended at once, which no microphone does
+        with mock.patch("adapters.storage.folder.writer.QUEUE_S", MAX_RECORDING_S):
+            writer = rig.store.create(about)
+        length = _write(writer, number)
         ended_at = began + datetime.timedelta(seconds=length / RATE)
         await writer.finish(EndReason.CLOSED, ended_at)
     close(rig)
 
 
-async def _write(writer: RecordingWriter, number: int) -> int:
+def _write(writer: RecordingWriter, number: int) -> int:
     """Write speech with one of five fates; return the length."""
     seconds = 20 + number * 37 % 50
     sound = speech(seconds)
@@ -104,22 +107,15 @@ async def _write(writer: RecordingWriter, number: int) -> int:
     for share, kind, lasts_s in FATES[number % len(FATES)]:
         start = round(share * seconds * RATE)
         end = start + round(lasts_s * RATE)
-        await _append(writer, sound[at:start], SampleKind.RECEIVED)
+        writer.append([sound[at:start]], SampleKind.RECEIVED)
         if kind is SampleKind.SILENCE:
             writer.append_silence(end - start, kind)
             writer.note(LedgerEvent("outage", start, {"length": end - start}))
         else:
-            await _append(writer, sound[start:end], kind)
+            writer.append([sound[start:end]], kind)
         at = end
-    await _append(writer, sound[at:], SampleKind.RECEIVED)
+    writer.append([sound[at:]], SampleKind.RECEIVED)
     return len(sound)
-
-
-async def _append(writer: RecordingWriter, sound: Samples, kind: SampleKind) -> None:
-    """Append sound no faster than it is written."""
-    for at in range(0, len(sound), RATE):
-        writer.append([sound[at : at + RATE]], kind)
-        await asyncio.sleep(0.01)
 
 
 # -- sessions ----------------------------------------------------------------------------------
