@@ -58,7 +58,7 @@ export class Guest {
     const mayOpen = reason === null && (await isAllowed());
     this.#show({ permission: reason ?? (mayOpen ? "asking" : "ask") });
     void this.#settle();
-    if (mayOpen) await this.#openMicrophone();
+    if (mayOpen) await this.#next(() => this.#openMicrophone());
   }
 
   /** Whether closing the page would end or interrupt something. */
@@ -70,12 +70,7 @@ export class Guest {
 
   /** @returns {import("./state.js").Actions} */
   #actions() {
-    const next = (/** @type {() => Promise<unknown>} */ work) => {
-      this.busy = this.busy.then(work).then(
-        () => {},
-        (error) => console.error(error),
-      );
-    };
+    const next = (/** @type {() => Promise<unknown>} */ work) => void this.#next(work);
     return {
       allow: () => next(() => this.#openMicrophone()),
       choose: (id) => next(() => this.#choose(id)),
@@ -98,6 +93,19 @@ export class Guest {
       },
       dismiss: (id) => this.recording?.dismiss(id),
     };
+  }
+
+  /**
+   * Does something after what is being done: a press may come while a microphone is being opened.
+   *
+   * @param {() => Promise<unknown>} work
+   */
+  #next(work) {
+    this.busy = this.busy.then(work).then(
+      () => {},
+      (error) => console.error(error),
+    );
+    return this.busy;
   }
 
   /** @param {Partial<State>} changes */
