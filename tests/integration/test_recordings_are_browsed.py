@@ -84,8 +84,6 @@ async def record(folder: pathlib.Path) -> None:
                 length = len(lost) * RATE
                 writer.note(LedgerEvent("outage", second * RATE, {"length": length}))
                 writer.append_silence(length, SampleKind.SILENCE)
-            while writer.waiting:  # more at once than the store's queue holds is left out
-                await asyncio.sleep(0.001)
         await writer.finish(EndReason.CLOSED, START + SECONDS * SECOND)
     close(rig)
 

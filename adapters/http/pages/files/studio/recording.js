@@ -13,7 +13,7 @@ import { Playback } from "./playback.js";
 import { listen } from "./recording-events.js";
 import { Timeline } from "./timeline.js";
 import { VerdictPanel, restoreWords, shares } from "./recording-verdict.js";
-import { liveMark, reason, trouble } from "./words.js";
+import { liveMark, nameOf, reason, trouble } from "./words.js";
 
 /** @typedef {import("api").components["schemas"]["Recording"]} Recording */
 
@@ -180,7 +180,7 @@ function show(root, recording, role, sessions) {
     h(
       "div",
       { class: "recording-title" },
-      h("h1", {}, h("bdi", {}, recording.client_name || t("recording.unnamed"))),
+      h("h1", {}, h("bdi", {}, nameOf(sessions, recording))),
       mark?.element,
     ),
     h("dl", { class: "figures facts" }, facts(recording, length)),

@@ -8,7 +8,7 @@ import { VirtualList } from "./list.js";
 import { openRecording } from "./recording.js";
 import { listen } from "./recording-events.js";
 import { MAX_KEPT, Source } from "./source.js";
-import { stateMark, trouble } from "./words.js";
+import { nameOf, stateMark, trouble } from "./words.js";
 
 /** @typedef {import("api").components["schemas"]["Recording"]} Recording */
 /** @typedef {import("./source.js").Wanted} Wanted */
@@ -44,8 +44,7 @@ function openList(root, { query, events, sessions }) {
   const empty = h("p", { class: "panel soft", hidden: true });
   const list = new VirtualList({
     make: makeRow,
-    show: (row, /** @type {Recording} */ recording) =>
-      showRow(row, recording, sessions.byId.get(recording.session)?.state),
+    show: (row, /** @type {Recording} */ recording) => showRow(row, recording, sessions),
     keyOf: (recording) => recording.id,
     near: (index) => {
       if (isReady && source.hasMore && index + AHEAD > shown) void source.load(shown + AHEAD);
@@ -193,21 +192,20 @@ function makeRow() {
 /**
  * @param {HTMLElement} row
  * @param {Recording} recording
- * @param {string | undefined} session the state of its session
+ * @param {import("./sessions.js").Sessions} sessions
  */
-function showRow(row, recording, session) {
+function showRow(row, recording, sessions) {
   const [name, room, started, length, bytes, state] = row.children;
   const link = /** @type {HTMLAnchorElement} */ (name.firstElementChild);
-  const called = recording.client_name || t("recording.unnamed");
   link.href = `#recordings?id=${encodeURIComponent(recording.id)}`;
   link.title = recording.name;
-  setText(/** @type {Element} */ (link.firstElementChild), called);
+  setText(/** @type {Element} */ (link.firstElementChild), nameOf(sessions, recording));
   setText(/** @type {Element} */ (room.firstElementChild), recording.room ?? "");
   setText(/** @type {Element} */ (started.firstElementChild), dateTime(recording.started_at));
   const isLive = recording.state === "live";
   setText(length, isLive ? "" : duration(recording.seconds));
   setText(bytes, isLive ? "" : size(recording.size_bytes));
-  const mark = isLive ? stateMark(session) : null;
+  const mark = isLive ? stateMark(sessions.byId.get(recording.session)?.state) : null;
   if (state.textContent !== (mark?.textContent ?? "")) fill(state, mark);
 }
 

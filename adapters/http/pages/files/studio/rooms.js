@@ -13,7 +13,7 @@ import { kindName } from "./recording-verdict.js";
 import { roomsOf, sittingsOf } from "./sittings.js";
 import { allRecordings } from "./source.js";
 import { Timeline } from "./timeline.js";
-import { liveMark, stateMark, trouble } from "./words.js";
+import { liveMark, nameOf, stateMark, trouble } from "./words.js";
 
 /** @typedef {import("api").components["schemas"]["Recording"]} Recording */
 /** @typedef {import("./sittings.js").Sitting} Sitting */
@@ -263,7 +263,7 @@ class SittingView {
     const play = h("button", { type: "button", onClick: () => this.#toggle(placed) });
     const stage = h("div", { class: "lane-stage" }, lane.canvas);
     this.timeline.follow(stage);
-    const name = recording.client_name || t("recording.unnamed");
+    const name = nameOf(this.sessions, recording);
     const mark = recording.state === "live" ? liveMark(this.sessions, recording) : null;
     const href = `#recordings?id=${encodeURIComponent(recording.id)}`;
     this.timeline.lanes.append(

@@ -5,6 +5,17 @@ import { fill, h } from "../shared/dom.js";
 import { t } from "../shared/text.js";
 
 /**
+ * Returns whose recording it is: by the name of its session while that is known, and otherwise by
+ * what its files are called.
+ *
+ * @param {import("./sessions.js").Sessions} sessions
+ * @param {import("api").components["schemas"]["Recording"]} recording
+ */
+export function nameOf(sessions, recording) {
+  return sessions.names.get(recording.session) || recording.client_name || t("recording.unnamed");
+}
+
+/**
  * Says what a recording does that is live.
  *
  * @param {string | undefined} session the state of its session, if it is known
