@@ -14,8 +14,8 @@ from domain.errors import QueryInvalid, RecordingLive, RecordingUnknown
 from domain.ports.catalogue import CatalogueEntry, CataloguePage, CatalogueQuery, RecordingState
 from domain.recording.completed import CompletedPart
 from domain.recording.ledger import RecordingInfo
-from domain.recording.naming import slug
 from domain.session.rooms import room_key
+from domain.session.titles import name_texts, title_key
 from domain.sound.conversion import pack
 from domain.sound.formats import Samples
 
@@ -130,11 +130,15 @@ def _state(recording: MemoryRecording) -> RecordingState:
 
 def _matches(recording: MemoryRecording, query: CatalogueQuery) -> bool:
     started_ms, name = _place(recording)
-    texts = {query.name.lower(), slug(query.name)} - {""}
+    texts, key = name_texts(query.name), title_key(query.name)
     return (
         _state(recording) in query.states
         and (not query.room or room_key(recording.info.room) == room_key(query.room))
-        and (not texts or any(text in name.lower() for text in texts))
+        and (
+            not texts
+            or any(text in name.lower() for text in texts)
+            or (bool(key) and key in title_key(recording.info.title))
+        )
         and (query.since is None or started_ms >= milliseconds(query.since))
         and (query.until is None or started_ms < milliseconds(query.until))
     )

@@ -174,6 +174,8 @@ class RecordingDeleted:
     """Of its files."""
     caller: Caller
     """Who sent the request."""
+    title: str = ""
+    """The name that its client gave; empty if it gave none."""
 
 
 @dataclass(frozen=True, slots=True)

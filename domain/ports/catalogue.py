@@ -31,7 +31,8 @@ class CatalogueQuery:
     before: str | None = None
     """The cursor of the page before this one; None for the newest recordings."""
     name: str = ""
-    """Only recordings whose name contains this text, as it is or as a slug; case is ignored."""
+    """Only recordings whose name contains this text, as it is or as a slug, or whose title does.
+    Case is ignored, and in titles accents are. See `name_texts` and `title_key`."""
     room: str = ""
     """Only recordings of this room; case is ignored."""
     states: frozenset[RecordingState] = frozenset(RecordingState)

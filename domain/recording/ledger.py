@@ -311,6 +311,8 @@ class RecordingInfo:
     """Number of the track in the session, from 1."""
     room: str = field(default="", kw_only=True)
     """The room of its session; empty if there is none."""
+    title: str = field(default="", kw_only=True)
+    """The name that the client gave, see `title_of`; empty if it gave none."""
     restore: RestoreMode = field(default=RestoreMode.OFF, kw_only=True)
     """What the recording will get from its client's spool."""
 
@@ -375,6 +377,7 @@ def describe(info: RecordingInfo) -> dict[str, Any]:
         "track": info.track,
         "name": info.name,
         "room": info.room or None,
+        "title": info.title or None,
         **info.format.as_json(),
         "codec": info.codec,
         "container": info.container.value,

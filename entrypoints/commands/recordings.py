@@ -289,7 +289,7 @@ def _table(found: Sequence[Any], width: int | None) -> list[str]:
         "STATE": [_text(item, "state") for item in found],
         "SIZE": [size_text(int(_number(item, "size_bytes"))) for item in found],
         "ROOM": [_text(item, "room") for item in found],
-        "NAME": [_text(item, "client_name") or "-" for item in found],
+        "NAME": [_text(item, "title") or _text(item, "client_name") or "-" for item in found],
     }
     if not any(columns["ROOM"]):
         del columns["ROOM"]
@@ -318,6 +318,7 @@ def _described(found: Any, judged: Any) -> list[str]:
     lines = {
         "id": _text(found, "id"),
         "name": _text(found, "name"),
+        "title": _text(found, "title"),
         "room": _text(found, "room"),
         "state": _text(found, "state"),
         "started": local_time(_text(found, "started_at")),

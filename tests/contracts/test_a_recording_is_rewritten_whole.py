@@ -300,10 +300,11 @@ def test_a_removed_recording_stays_removed(recorded: tuple[Folder, Samples]) -> 
 
 
 @pytest.mark.parametrize("was_live", [True, False])
-def test_a_restored_recording_is_in_the_room_of_its_session(
+def test_a_restored_recording_has_room_and_title_of_its_session(
     tmp_path: pathlib.Path, was_live: bool
 ) -> None:
-    folder, sound = Folder(tmp_path, MONO, room="friday"), noise(MONO, 6000)
+    folder = Folder(tmp_path, MONO, room="friday", client="مريم\n🎙️")
+    sound = noise(MONO, 6000)
     if was_live:
         live = Live(sound)
         live.begin(0)
@@ -312,7 +313,9 @@ def test_a_restored_recording_is_in_the_room_of_its_session(
     folder.restore(sound)
     (entry,) = folder.catalogue.page(CatalogueQuery(room="Friday")).entries
     assert entry.info.room == "friday"
-    assert folder.catalogue.ledger(SESSION)["room"] == "friday"
+    ledger = folder.catalogue.ledger(SESSION)
+    assert (ledger["room"], ledger["title"]) == ("friday", "مريم 🎙️")
+    assert folder.catalogue.page(CatalogueQuery(name="مريم")).entries == (entry,)
     folder.close()
 
 

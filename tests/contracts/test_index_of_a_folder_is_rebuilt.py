@@ -113,19 +113,22 @@ async def test_a_damaged_index_is_rebuilt(
         close(rig)
 
 
-@pytest.mark.parametrize("is_version_1", [True, False])
+@pytest.mark.parametrize("version", [1, 2, None])
 async def test_an_index_made_again_finds_recordings_by_their_room(
-    folder: pathlib.Path, is_version_1: bool
+    folder: pathlib.Path, version: int | None
 ) -> None:
     rig = open_folder(folder)
     for number in range(1, 4):
         await rig.record(number, room="friday" if number % 2 else "")
     close(rig)
-    if is_version_1:  # its table had no rooms
+    if version is not None:  # tables had no titles, and at first no rooms
         with closing(sqlite3.connect(folder / INDEX)) as connection:
-            connection.execute("DROP INDEX by_room")
-            connection.execute("ALTER TABLE recordings DROP COLUMN room")
-            connection.execute("PRAGMA user_version = 1")
+            connection.execute("DROP INDEX by_time")
+            connection.execute("ALTER TABLE recordings DROP COLUMN title")
+            if version == 1:
+                connection.execute("DROP INDEX by_room")
+                connection.execute("ALTER TABLE recordings DROP COLUMN room")
+            connection.execute(f"PRAGMA user_version = {version}")
     else:
         (folder / INDEX).unlink()
     again = open_folder(folder)

@@ -129,7 +129,7 @@ async def test_recordings_are_listed_in_a_table(rig: Rig, api: Api) -> None:
     assert result.exit_code == 0, result.output
     heading, second, first = result.output.splitlines()
     assert heading.split() == ["ID", "STARTED", "LENGTH", "STATE", "SIZE", "NAME"]
-    assert second.split()[0] == info(2).id and second.split()[-1] == "bad"
+    assert second.split()[0] == info(2).id and second.split()[-1] == "Bad"
     assert first.split()[-4:] == ["complete", "20.0", "kB", "kitchen"]
     assert "00:00:00.2" in first
     named = await run(
@@ -176,6 +176,7 @@ async def test_one_is_shown(rig: Rig, api: Api) -> None:
     result = await run(api, "show", info(1).id, "--verdict")
     assert result.exit_code == 0, result.output
     assert f"name     {info(1).name}" in result.output
+    assert "title    kitchen" in result.output
     assert "sound    opus, 48000 Hz, mono" in result.output
     assert "verdict  sound" in result.output
     as_json = json.loads((await run(api, "show", info(1).id, "--json")).output)

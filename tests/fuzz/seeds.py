@@ -237,7 +237,7 @@ def _ledgers() -> list[bytes]:
         read.note(LedgerEvent("anchor", position, details))
     described = RecordingInfo(
         id="a0", name="a", format=AudioFormat(48_000, 1), codec="opus", started_at=_AT,
-        session_id="a0", restore=RestoreMode.LOST,
+        session_id="a0", restore=RestoreMode.LOST, title="مريم 🎙️",
     )  # fmt: skip
     entry = document(described, read, ended_at=_AT, end_reason="closed", sha256="ab" * 32)
     return [json.dumps(entry).encode()]

@@ -60,6 +60,7 @@ from domain.recording.reading import MAX_SAMPLES
 from domain.recording.verification import FileFacts, Limits, verify
 from domain.rtp.packets import header_extension, parse_rtp, write_rtp
 from domain.rtp.redundancy import split_red
+from domain.session.titles import title_of
 from domain.sound.formats import AudioFormat, SampleFormat
 from domain.sound.peaks import WaveformBuilder, stretches
 
@@ -207,6 +208,7 @@ def ledger(data: bytes) -> None:
         assert read.length == sum(span.length for span in read.spans()) <= MAX_SAMPLES
         info = read_info(entry)
         assert "/" not in info.name + info.id + info.session_id
+        assert title_of(info.title) == info.title
 
 
 def spool_journal(data: bytes) -> None:

@@ -22,6 +22,7 @@ from domain.ports.storage import RecordingStore, RecordingWriter
 from domain.recording.effects import EndReason
 from domain.recording.ledger import Container, RecordingInfo, SampleKind
 from domain.recording.naming import recording_id, recording_name
+from domain.session.titles import title_of
 from domain.sound.formats import AudioFormat, Samples
 from domain.sound.pieces import EncodedSound, Sound
 from tests.rigs.sound import encode, speech
@@ -48,6 +49,7 @@ def info(number: int, *, client: str = "kitchen", track: int = 1, room: str = ""
         session_id=session_id,
         track=track,
         room=room,
+        title=title_of(client),
     )
 
 

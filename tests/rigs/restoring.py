@@ -30,6 +30,7 @@ from domain.recording.ledger import (
 from domain.recording.naming import recording_name
 from domain.recording.ranges import Range, RangeSet
 from domain.recording.restoring import LOOK_AHEAD, PLACED, Captured, SpoolInfo
+from domain.session.titles import title_of
 from domain.sound.conversion import pack
 from domain.sound.formats import AudioFormat, SampleFormat, Samples
 from domain.sound.pieces import EncodedSound
@@ -136,6 +137,7 @@ class Folder:
     live_format: AudioFormat = MONO
     rtp_timestamp: int = 0
     room: str = ""
+    client: str = "kitchen"
 
     def __post_init__(self) -> None:
         self.catalogue = FolderCatalogue(str(self.path), make_decoder, rescan_s=0.0)
@@ -144,13 +146,12 @@ class Folder:
 
     @property
     def key(self) -> RestoreKey:
-        return RestoreKey(
-            SESSION, "", "kitchen", SpoolInfo(0, self.spool, self.mode), self.mode, START, self.room
-        )
+        spool = SpoolInfo(0, self.spool, self.mode)
+        return RestoreKey(SESSION, "", self.client, spool, self.mode, START, self.room)
 
     @property
     def name(self) -> str:
-        return recording_name(started_at=START, client_name="kitchen", session_id=SESSION)
+        return recording_name(started_at=START, client_name=self.client, session_id=SESSION)
 
     @property
     def info(self) -> RecordingInfo:
@@ -162,6 +163,7 @@ class Folder:
             started_at=START,
             session_id=SESSION,
             room=self.room,
+            title=title_of(self.client),
             restore=self.mode,
         )
 

@@ -112,6 +112,7 @@ def test_the_ledger_has_the_stable_fields() -> None:
         "track": 1,
         "name": "name",
         "room": None,
+        "title": None,
         "sample_rate_hz": 48_000,
         "channels": 1,
         "sample_format": "s16",

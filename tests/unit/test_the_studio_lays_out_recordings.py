@@ -89,7 +89,7 @@ def a_recording(number: int, at: str, seconds: float, **more: Any) -> dict[str, 
     return {
         "id": f"r{number}", "name": f"n{number}", "started_at": f"2026-01-02T{at}+00:00",
         "seconds": seconds, "room": "Friday", "state": "complete", "size_bytes": number,
-        "client_name": f"c{number}", "session": f"s{number}",
+        "client_name": f"c{number}", "title": "", "session": f"s{number}",
     } | more  # fmt: skip
 
 
@@ -268,6 +268,42 @@ def test_events_put_recordings_where_they_belong() -> None:
     ids, seconds = run_in_node(SERVER + script, argument)
     assert ids == ["new", "r9", "r8", "r6", "r5", "r4", "r3", "r2", "r1", "r0"]
     assert seconds == 99
+
+
+def test_recordings_are_called_as_their_clients_are() -> None:
+    titles = ("José", "مريم الحسيني", "")
+    slugs = ("jose", "", "")
+    recordings = [
+        a_recording(number, f"09:00:0{number}", 1, title=title, client_name=slug)
+        for number, (title, slug) in enumerate(zip(titles, slugs, strict=True))
+    ]
+    script = """
+    Object.defineProperty(globalThis, "navigator", { value: { languages: ["en"] } });
+    globalThis.document = { documentElement: {} };
+    const { loadTexts } = await load("shared/text.js");
+    await loadTexts("studio");
+    const { nameOf } = await load("studio/words.js");
+    return argument.map(nameOf);
+    """
+    assert run_in_node(script, recordings) == ["José", "مريم الحسيني", "Without a name"]
+    recordings.append(a_recording(3, "09:00:03", 1, client_name="jose"))  # older than titles
+    assert run_in_node(script, recordings[3:]) == ["jose"]
+
+
+def test_events_put_recordings_into_a_search_by_their_title() -> None:
+    script = """
+    await source.load(10);
+    for (const recording of argument.told) source.put(recording);
+    return ids();
+    """
+    told = [
+        a_recording(number, f"09:00:0{number}", 1, title=title)
+        for number, title in enumerate(("مريم الحسيني", "José", "MARIA JOSÉ", ""))
+    ]
+    argument = {"recordings": [], "wanted": {"name": "مريم"}, "told": told}
+    assert run_in_node(SERVER + script, argument) == ["r0"]
+    argument["wanted"] = {"name": "jose"}
+    assert run_in_node(SERVER + script, argument) == ["r2", "r1"]
 
 
 def test_a_list_says_that_the_server_is_away_and_can_be_asked_again() -> None:

@@ -76,8 +76,8 @@ ALARM = schema_of(
     },
 )
 _RECORDED: Mapping[str, Schema] = {
-    "recording": TEXT, "name": TEXT, "track": WHOLE, "length": WHOLE, "seconds": NUMBER,
-    "end_reason": TEXT, "ended_at": TIME,
+    "recording": TEXT, "name": TEXT, "title": TEXT, "track": WHOLE, "length": WHOLE,
+    "seconds": NUMBER, "end_reason": TEXT, "ended_at": TIME,
 }  # fmt: skip
 _FORMAT: Mapping[str, Schema] = {
     "recording": TEXT, "track": WHOLE, "sample_rate_hz": WHOLE, "channels": WHOLE,
@@ -124,14 +124,15 @@ KINDS: Mapping[str, tuple[str, str, Mapping[str, Schema]]] = {
     ),
     "recording.interrupted": (
         "RecordingInterrupted", "A recording of an earlier process waits for its client.",
-        {"recording": TEXT, "track": WHOLE, "name": TEXT},
+        {"recording": TEXT, "track": WHOLE, "name": TEXT, "title": TEXT},
     ),
     "recording.failed": (
         "RecordingFailed", "A recording could not be written completely.",
         {"recording": TEXT, "track": WHOLE, "reason": TEXT},
     ),
     "recording.deleted": (
-        "RecordingDeleted", "A request has deleted a recording.", {"recording": TEXT, "name": TEXT},
+        "RecordingDeleted", "A request has deleted a recording.",
+        {"recording": TEXT, "name": TEXT, "title": TEXT},
     ),
     "recording.restored": (
         "RecordingRestored", "A recording has got what its client had captured.",
@@ -213,14 +214,15 @@ def event_json(event: Event) -> tuple[str, str | None, dict[str, Any]] | None:
             return "recording.part_completed", session, _of(session, track) | place
         case RecordingCompleted(session, _, recording):
             return "recording.completed", session, _recorded(recording)
-        case RecordingDeleted(recording_id=deleted, name=name):
+        case RecordingDeleted(recording_id=deleted, name=name, title=title):
             session = split_recording_id(deleted)[0]
-            return "recording.deleted", session, {"recording": deleted, "name": name}
+            details = {"recording": deleted, "name": name, "title": title}
+            return "recording.deleted", session, details
         case RecordingRecovered(recording):
             return "recording.recovered", recording.info.session_id, _recorded(recording)
         case RecordingInterrupted(info, _):
-            of_track = _of(info.session_id, info.track)
-            return "recording.interrupted", info.session_id, of_track | {"name": info.name}
+            details = _of(info.session_id, info.track) | {"name": info.name, "title": info.title}
+            return "recording.interrupted", info.session_id, details
         case RecordingFailed(session, track, error):
             return "recording.failed", session, _of(session, track) | {"reason": _reason(error)}
         case RecordingRestored(session, restore_state, seconds, restored_s):
@@ -259,6 +261,7 @@ def _recorded(recording: CompletedRecording) -> dict[str, Any]:
     return {
         "recording": recording.info.id,
         "name": recording.info.name,
+        "title": recording.info.title,
         "track": recording.info.track,
         "length": recording.length,
         "seconds": recording.seconds,

@@ -46,6 +46,7 @@ RECORDING: Schema = {
         "room": {**_TEXT_OR_NULL, "description": "The room of its session, if it has one."},
         "name": {**_TEXT, "description": "Name of its files, without extension; sorts by time."},
         "client_name": {**_TEXT, "description": "The client's name as it is in `name`, or empty."},
+        "title": {**_TEXT, "description": "The name that the client gave; empty if it gave none."},
         "state": {"type": "string", "enum": [state.value for state in RecordingState]},
         "started_at": _TIME,
         "ended_at": {**_TIME_OR_NULL, "description": "Null while it is live, or if unknown."},
@@ -62,9 +63,9 @@ RECORDING: Schema = {
         "parts": {"type": "array", "items": PART},
     },
     "required": [
-        "id", "session", "track", "room", "name", "client_name", "state", "started_at", "ended_at",
-        "end_reason", "length_samples", "seconds", "size_bytes", "sample_rate_hz", "channels",
-        "sample_format", "codec", "container", "restore", "parts",
+        "id", "session", "track", "room", "name", "client_name", "title", "state", "started_at",
+        "ended_at", "end_reason", "length_samples", "seconds", "size_bytes", "sample_rate_hz",
+        "channels", "sample_format", "codec", "container", "restore", "parts",
     ],
     "additionalProperties": False,
 }  # fmt: skip
@@ -118,7 +119,7 @@ LIST_PARAMETERS = (
     Parameter(name="before", text="`next` of the page before this one."),
     Parameter(
         name="name",
-        text="Only recordings whose name contains this text; case is ignored.",
+        text="Only recordings whose name or title contains this text; case is ignored.",
         schema={"type": "string", "maxLength": MAX_TEXT},
     ),
     Parameter(
@@ -146,6 +147,7 @@ def entry_json(entry: CatalogueEntry) -> dict[str, Any]:
         **describe(info),
         "session": info.session_id,
         "client_name": client_name_in(info.name),
+        "title": info.title,
         "state": entry.state.value,
         "ended_at": None if entry.ended_at is None else timestamp(entry.ended_at),
         "end_reason": entry.end_reason,

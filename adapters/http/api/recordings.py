@@ -31,6 +31,7 @@ from domain.errors import RecordingUnknown
 from domain.events.server import RecordingDeleted
 from domain.ports.catalogue import Catalogue
 from domain.ports.events import EventPublisher
+from domain.recording.ledger import RecordingInfo
 from domain.session.roles import Role
 
 TAG = "recordings"
@@ -74,15 +75,16 @@ class RecordingHandlers:
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         found = id_in(request)
-        name = await self._call(lambda: self._remove(found))
-        self._events.publish(RecordingDeleted(found, name, caller_of(request)))
+        removed = await self._call(lambda: self._remove(found))
+        caller = caller_of(request)
+        self._events.publish(RecordingDeleted(found, removed.name, caller, removed.title))
         return web.Response(status=204)
 
-    def _remove(self, recording_id: str) -> str:
-        """Remove a recording; return its name."""
-        name = self._catalogue.entry(recording_id).info.name
+    def _remove(self, recording_id: str) -> RecordingInfo:
+        """Remove a recording; return what it was."""
+        info = self._catalogue.entry(recording_id).info
         self._catalogue.remove(recording_id)
-        return name
+        return info
 
     async def _ledger(self, request: web.Request) -> web.StreamResponse:
         found = id_in(request)

@@ -38,8 +38,9 @@ from domain.ports.catalogue import CatalogueEntry, CataloguePage, CatalogueQuery
 from domain.ports.codec import DecoderFactory
 from domain.recording.completed import CompletedPart
 from domain.recording.ledger import RecordingInfo, timestamp
-from domain.recording.naming import part_name, slug, split_part_name
+from domain.recording.naming import part_name, split_part_name
 from domain.session.rooms import room_key
+from domain.session.titles import name_texts, title_key
 
 _RESCAN_S = 5.0
 _REST = 20
@@ -135,6 +136,8 @@ class FolderCatalogue:
         with _harmless("listed"):
             if not self._index.is_complete:
                 self._start_scan()
+            else:  # an earlier process may have ended before it had read all ledgers
+                self._start_describing()
 
     def scan(self) -> None:
         """Update the index from a listing of the folder. Raises `OSError`."""
@@ -158,7 +161,8 @@ class FolderCatalogue:
         wanted = RowQuery(
             limit=query.limit + 1,
             before=None if query.before is None else read_cursor(query.before),
-            texts=[text for text in {query.name.lower(), slug(query.name)} if text],
+            texts=tuple(name_texts(query.name)),
+            title=title_key(query.name),
             room=room_key(query.room),
             is_live=None if is_live and is_complete else is_live,
             since_ms=None if query.since is None else milliseconds(query.since),
@@ -306,7 +310,7 @@ class FolderCatalogue:
                 self._describing.start()
 
     def _describe_all(self) -> None:
-        """Read the ledgers that no page has read yet: only they say the room of a recording."""
+        """Read the ledgers that no page has read yet: only they say rooms and titles."""
         after, took = "", 0.0
         with _harmless("described"):
             while not self._closing.wait(max(_DESCRIBE_PAUSE_S, 3 * took)):
@@ -375,9 +379,7 @@ def _by_key(item: tuple[tuple[str, int], ListedPart]) -> tuple[str, int]:
 def _row(info: RecordingInfo) -> RecordingRow:
     """Make the row of a recording that a store writes."""
     started_ms = milliseconds(info.started_at)
-    return RecordingRow(
-        info.name, info.id, started_ms, False, describe_row(info), room_key(info.room)
-    )
+    return describe_row(RecordingRow(info.name, info.id, started_ms, False, None), info)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from domain.recording.completed import CompletedPart
 from domain.recording.ledger import Container, Ledger, RecordingInfo, RestoreState, describe
 from domain.recording.naming import split_recording_id
 from domain.session.rooms import room_key
+from domain.session.titles import title_key
 from domain.sound.detection import CodecParameters
 
 _OPUS = CodecParameters("opus", 111, 48_000, 2)
@@ -93,8 +94,7 @@ class EntryReader:
             if not part.row.is_live and part.row != before
         ]
         if row.info is None or changed:
-            described = replace(row, info=describe_row(info), room=room_key(info.room))
-            changes.append(Change(described, changed))
+            changes.append(Change(describe_row(row, info), changed))
         last = found[-1].row
         ended_at = None if row.is_live else last.ended_at
         return CatalogueEntry(
@@ -297,10 +297,11 @@ def journal_of(files: RecordingFiles) -> FoundJournal:
         return FoundJournal()
 
 
-def describe_row(info: RecordingInfo) -> str:
+def describe_row(row: RecordingRow, info: RecordingInfo) -> RecordingRow:
     """Describe a recording for the index."""
     described = {**describe(info), "session_id": info.session_id, "restore": info.restore.value}
-    return json.dumps(described)
+    room, title = room_key(info.room), title_key(info.title)
+    return replace(row, info=json.dumps(described), room=room, title=title)
 
 
 def _is_outdated(found: _Found) -> bool:

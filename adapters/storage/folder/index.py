@@ -37,7 +37,7 @@ from domain.errors import StorageFailed
 INDEX = ".catalogue.sqlite3"
 STALE = ".catalogue.stale"
 CLOSED = ".catalogue.closed"
-VERSION = 2
+VERSION = 3
 _BUSY_S = 0.2
 """How long a recording may wait for another process that uses the index."""
 _CLOSE_S = 1.0

@@ -19,9 +19,10 @@ CREATE TABLE recordings (
     started_ms INTEGER NOT NULL,
     is_live INTEGER NOT NULL,
     info TEXT,
-    room TEXT NOT NULL DEFAULT ''
+    room TEXT NOT NULL DEFAULT '',
+    title TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX by_time ON recordings (started_ms, name);
+CREATE INDEX by_time ON recordings (started_ms, name, title);
 CREATE INDEX by_id ON recordings (id);
 CREATE INDEX by_room ON recordings (room, started_ms, name) WHERE room != '';
 CREATE INDEX undescribed ON recordings (name) WHERE info IS NULL;
@@ -77,6 +78,8 @@ class RecordingRow:
     """JSON; None until the ledger is read."""
     room: str = ""
     """The key of its room, see `room_key`. It is written together with `info`, and not read."""
+    title: str = ""
+    """The key of its title, see `title_key`; as `room`."""
     parts: tuple[PartRow, ...] = ()
 
 
@@ -97,6 +100,8 @@ class RowQuery:
     """Only recordings before this time and name."""
     texts: Sequence[str] = ()
     """Only recordings with one of these texts in their name (ASCII, case ignored); all if empty."""
+    title: str = ""
+    """With this key in their title, they are selected, too; one is not known before `info` is."""
     room: str = ""
     """Only recordings of the room with this key, and those of which `info` is not known yet."""
     is_live: bool | None = None
@@ -167,9 +172,12 @@ def execute(connection: sqlite3.Connection, statement: str, *values: Any) -> lis
 
 def insert(connection: sqlite3.Connection, recordings: Sequence[RecordingRow]) -> None:
     connection.executemany(
-        "INSERT OR IGNORE INTO recordings (name, id, started_ms, is_live, info, room)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        [(row.name, row.id, row.started_ms, row.is_live, row.info, row.room) for row in recordings],
+        "INSERT OR IGNORE INTO recordings (name, id, started_ms, is_live, info, room, title)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (row.name, row.id, row.started_ms, row.is_live, row.info, row.room, row.title)
+            for row in recordings
+        ],
     )
     connection.executemany(
         f"INSERT OR IGNORE INTO parts (recording, {_PART})"  # noqa: S608 (our own words)
@@ -193,8 +201,8 @@ def put(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
         insert(connection, [replace(recording, parts=())])
         if recording.info is not None:
             connection.execute(
-                "UPDATE recordings SET info = ?, room = ? WHERE name = ?",
-                (recording.info, recording.room, recording.name),
+                "UPDATE recordings SET info = ?, room = ?, title = ? WHERE name = ?",
+                (recording.info, recording.room, recording.title, recording.name),
             )
         connection.executemany(
             f"INSERT OR REPLACE INTO parts (recording, {_PART})"  # noqa: S608
@@ -238,8 +246,10 @@ def page(connection: sqlite3.Connection, query: RowQuery) -> Sequence[RecordingR
         values.append(query.room)
     if query.texts:
         like = "name LIKE ? ESCAPE '!'"  # takes a third of the time of instr and lower
-        conditions.append(f"({' OR '.join([like] * len(query.texts))})")
-        values += [f"%{_WILDCARD.sub(_ESCAPED, text)}%" for text in query.texts]
+        likes = [like] * len(query.texts) + ["title LIKE ? ESCAPE '!'"] * bool(query.title)
+        conditions.append(f"({' OR '.join(likes)})")
+        texts = [*query.texts, *([query.title] if query.title else [])]
+        values += [f"%{_WILDCARD.sub(_ESCAPED, text)}%" for text in texts]
     rows = connection.execute(
         f"SELECT {_RECORDING} FROM recordings WHERE {' AND '.join(conditions)}"  # noqa: S608
         " ORDER BY started_ms DESC, name DESC LIMIT ?",

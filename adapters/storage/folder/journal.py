@@ -38,6 +38,7 @@ from domain.recording.naming import MAX_TRACKS, file_name, split_recording_id
 from domain.recording.reading import audio_format, moment, text, whole
 from domain.recording.restoring import PLACED
 from domain.session.rooms import read_room
+from domain.session.titles import title_of
 
 VERSION = 1
 MAX_BYTES = 64 << 20
@@ -310,8 +311,8 @@ def parse_journal(data: bytes) -> FoundJournal:
 def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
     """Read what `describe` has written in a journal or ledger.
 
-    Older journals and ledgers have no session and no track, but their ids have; they have no room,
-    and nothing of theirs is restored. Raises `KeyError`, `TypeError` or `ValueError`.
+    Older journals and ledgers have no session and no track, but their ids have; they have no room
+    and no title, and nothing of theirs is restored. Raises `KeyError`, `TypeError` or `ValueError`.
     """
     restore = entry.get("restore")  # a ledger says more of it than a journal
     mode = restore.get("mode") if isinstance(restore, dict) else restore
@@ -323,6 +324,7 @@ def read_info(entry: Mapping[str, Any]) -> RecordingInfo:
         track=whole(entry.get("track", track), least=1, most=MAX_TRACKS),
         name=file_name(text(entry["name"])),
         room=read_room(entry.get("room")),
+        title=title_of(text(entry.get("title") or "")),
         format=audio_format(entry),
         codec=text(entry["codec"]),
         started_at=moment(entry["started_at"]),

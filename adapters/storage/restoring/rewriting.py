@@ -41,6 +41,7 @@ from domain.recording.ledger import (
 from domain.recording.naming import part_name, read_recording_name, recording_id, recording_name
 from domain.recording.ranges import RangeSet
 from domain.recording.restoring import TICK_RATE_HZ, Captured, Segment, segments_of, ticks_of
+from domain.session.titles import title_of
 from domain.sound.formats import AudioFormat, SampleFormat
 
 _BLOCK_S = 5
@@ -132,6 +133,7 @@ class FolderRewrite:
             started_at=started_at,
             session_id=key.session_id,
             room=key.room,
+            title=title_of(key.name),
             restore=key.mode,
         )
         seconds = datetime.timedelta(seconds=layout.length / layout.rate_hz)

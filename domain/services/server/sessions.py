@@ -329,7 +329,7 @@ class SessionService:
             session = Session(
                 id=info.session_id,
                 resume_digest=info.resume_digest,
-                name=client_name_in(info.name),
+                name=info.title or client_name_in(info.name),
                 room=info.room,
                 connect_deadline=now,
                 inactivity_timeout_s=self._policy.inactivity_timeout_s,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from domain.recording.ledger import Container, RecordingInfo, RestoreMode
 from domain.recording.naming import recording_id, recording_name
+from domain.session.titles import title_of
 from domain.sound.detection import CodecParameters, Stereo, detect_format
 
 
@@ -55,5 +56,6 @@ class TrackIdentity:
             session_id=self.session_id,
             track=self.track,
             room=self.room,
+            title=title_of(self.client_name),
             restore=restore if codec.name == "opus" else RestoreMode.OFF,
         )

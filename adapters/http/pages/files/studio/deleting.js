@@ -35,7 +35,7 @@ export function isLeaving(id) {
  */
 export function deleteSoon(recording) {
   if (leaving.has(recording.id)) return;
-  const name = h("bdi", {}, recording.client_name || recording.name);
+  const name = h("bdi", {}, recording.title || recording.client_name || recording.name);
   const undo = h("button", { type: "button" }, t("delete.undo"));
   const notice = h(
     "div",
@@ -94,7 +94,13 @@ function failure(recording, error) {
   const notice = h(
     "div",
     { class: "notice critical undo row spread", role: "alert" },
-    h("p", {}, h("bdi", {}, recording.client_name || recording.name), " ", t("delete.failed")),
+    h(
+      "p",
+      {},
+      h("bdi", {}, recording.title || recording.client_name || recording.name),
+      " ",
+      t("delete.failed"),
+    ),
     h("p", { class: "small" }, detail),
     close,
   );

@@ -180,7 +180,7 @@ function show(root, recording, role, sessions) {
     h(
       "div",
       { class: "recording-title" },
-      h("h1", {}, h("bdi", {}, nameOf(sessions, recording))),
+      h("h1", {}, h("bdi", {}, nameOf(recording))),
       mark?.element,
     ),
     h("dl", { class: "figures facts" }, facts(recording, length)),

@@ -199,7 +199,7 @@ function showRow(row, recording, sessions) {
   const link = /** @type {HTMLAnchorElement} */ (name.firstElementChild);
   link.href = `#recordings?id=${encodeURIComponent(recording.id)}`;
   link.title = recording.name;
-  setText(/** @type {Element} */ (link.firstElementChild), nameOf(sessions, recording));
+  setText(/** @type {Element} */ (link.firstElementChild), nameOf(recording));
   setText(/** @type {Element} */ (room.firstElementChild), recording.room ?? "");
   setText(/** @type {Element} */ (started.firstElementChild), dateTime(recording.started_at));
   const isLive = recording.state === "live";

@@ -263,7 +263,7 @@ class SittingView {
     const play = h("button", { type: "button", onClick: () => this.#toggle(placed) });
     const stage = h("div", { class: "lane-stage" }, lane.canvas);
     this.timeline.follow(stage);
-    const name = nameOf(this.sessions, recording);
+    const name = nameOf(recording);
     const mark = recording.state === "live" ? liveMark(this.sessions, recording) : null;
     const href = `#recordings?id=${encodeURIComponent(recording.id)}`;
     this.timeline.lanes.append(

@@ -21,13 +21,15 @@ export const MAX_KEPT = 20_000;
 const newest = (/** @type {Recording} */ one, /** @type {Recording} */ other) =>
   Date.parse(other.started_at) - Date.parse(one.started_at);
 
+const called = (/** @type {Recording} */ one) => one.title || one.client_name;
+
 /** @type {Record<Wanted["sort"], (one: Recording, other: Recording) => number>} */
 const ORDERS = {
   newest,
   oldest: (one, other) => -newest(one, other),
   longest: (one, other) => other.seconds - one.seconds,
   largest: (one, other) => other.size_bytes - one.size_bytes,
-  name: (one, other) => one.client_name.localeCompare(other.client_name) || newest(one, other),
+  name: (one, other) => called(one).localeCompare(called(other)) || newest(one, other),
 };
 
 /** Asks for recordings: the live ones first, then the complete ones. */
@@ -159,7 +161,7 @@ export class Source {
     const { name, room, state } = this.wanted;
     return (
       (!state || state === recording.state) &&
-      plain(recording.name).includes(plain(name)) &&
+      [recording.name, recording.title].some((text) => plain(text).includes(plain(name))) &&
       (!room || plain(recording.room ?? "") === plain(room))
     );
   }

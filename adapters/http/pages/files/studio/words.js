@@ -5,14 +5,12 @@ import { fill, h } from "../shared/dom.js";
 import { t } from "../shared/text.js";
 
 /**
- * Returns whose recording it is: by the name of its session while that is known, and otherwise by
- * what its files are called.
+ * Returns what a recording is called: as the client has called it, if that is known.
  *
- * @param {import("./sessions.js").Sessions} sessions
  * @param {import("api").components["schemas"]["Recording"]} recording
  */
-export function nameOf(sessions, recording) {
-  return sessions.names.get(recording.session) || recording.client_name || t("recording.unnamed");
+export function nameOf(recording) {
+  return recording.title || recording.client_name || t("recording.unnamed");
 }
 
 /**
