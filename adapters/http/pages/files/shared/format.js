@@ -1,6 +1,6 @@
 // Numbers, times and sizes as people read them.
 
-import { language } from "./text.js";
+import { locale } from "./text.js";
 
 // Making a format takes a hundred times as long as using it: thousands of rows use these.
 /** @type {Intl.DateTimeFormat | undefined} */
@@ -13,7 +13,7 @@ const made = new Map();
 /** @param {Intl.NumberFormatOptions} options */
 function numbers(options) {
   const key = JSON.stringify(options);
-  const found = made.get(key) ?? new Intl.NumberFormat(language, options);
+  const found = made.get(key) ?? new Intl.NumberFormat(locale, options);
   made.set(key, found);
   return found;
 }
@@ -43,7 +43,7 @@ export function duration(seconds, { tenths = false } = {}) {
  * @param {string | Date} at RFC 3339
  */
 export function dateTime(at) {
-  dateTimes ??= new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+  dateTimes ??= new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
   return dateTimes.format(new Date(at));
 }
 
@@ -53,7 +53,7 @@ export function dateTime(at) {
  * @param {string | Date} at RFC 3339
  */
 export function timeOfDay(at) {
-  times ??= new Intl.DateTimeFormat(language, { timeStyle: "medium" });
+  times ??= new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
   return times.format(new Date(at));
 }
 

@@ -7,8 +7,9 @@ const LANGUAGES = ["en", "de"];
 /** @type {Texts} */
 let texts = {};
 
-/** The language of the page (BCP 47): the first of the browser's that there are texts in. */
-export const language = chosen();
+/** The language of the page with its region (BCP 47): the first of the browser's with texts. */
+export const locale = chosen();
+const language = locale.toLowerCase().split("-")[0];
 
 /**
  * Loads the texts of a page; call it before `t`.
@@ -53,8 +54,7 @@ export function hasText(key) {
 
 function chosen() {
   for (const wanted of navigator.languages) {
-    const short = wanted.toLowerCase().split("-")[0];
-    if (LANGUAGES.includes(short)) return short;
+    if (LANGUAGES.includes(wanted.toLowerCase().split("-")[0])) return wanted;
   }
   return LANGUAGES[0];
 }
