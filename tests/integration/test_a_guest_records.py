@@ -94,7 +94,8 @@ def verified(folder: pathlib.Path) -> dict[str, object]:
     found = json.loads(line)
     problems = [problem for problem in found["problems"] if "the wall clock" not in problem]
     assert problems == []
-    assert abs(found["wall_clock"]["difference_s"]) < HELD_BACK_S
+    # nothing tells the server of the clock where nothing has arrived live
+    assert found["wall_clock"] is None or abs(found["wall_clock"]["difference_s"]) < HELD_BACK_S
     ledger: dict[str, object] = json.loads(path.with_suffix(".json").read_text())
     return ledger
 
