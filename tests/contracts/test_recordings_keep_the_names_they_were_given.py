@@ -9,9 +9,7 @@ import pathlib
 import pytest
 
 from adapters.http.api.recordings import RecordingHandlers
-from adapters.storage.folder.catalogue import FolderCatalogue
 from adapters.storage.folder.index import INDEX
-from adapters.storage.folder.index_tables import execute
 from adapters.storage.memory import MemoryStore
 from adapters.storage.memory_catalogue import MemoryCatalogue
 from domain.recording.effects import EndReason
@@ -116,19 +114,4 @@ async def test_a_ledger_may_have_another_name_or_none(
     async with api_of([RecordingHandlers(rig.catalogue, SeenByServer())]) as api:
         (found,) = (await api.get("/api/recordings?name=jose")).json["recordings"]
     assert (found["title"], found["client_name"]) == (title, "jose")
-    close(rig)
-
-
-async def test_ledgers_that_an_ended_process_has_not_read_are_read_by_the_next(
-    folder: pathlib.Path,
-) -> None:
-    rig = open_folder(folder)
-    await rig.record(1, client=RIGHT_TO_LEFT)
-    assert isinstance(rig.catalogue, FolderCatalogue)
-    rig.catalogue.scan()
-    rig.catalogue._index._write(execute, "UPDATE recordings SET info = NULL, title = ''")
-    close(rig)
-    rig = open_folder(folder)
-    rig.store.recover(resumable_since=LONG_AGO)
-    await is_found(rig, RIGHT_TO_LEFT)
     close(rig)

@@ -136,8 +136,6 @@ class FolderCatalogue:
         with _harmless("listed"):
             if not self._index.is_complete:
                 self._start_scan()
-            else:  # an earlier process may have ended before it had read all ledgers
-                self._start_describing()
 
     def scan(self) -> None:
         """Update the index from a listing of the folder. Raises `OSError`."""
