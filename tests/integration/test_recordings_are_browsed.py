@@ -237,6 +237,7 @@ async def test_a_guest_records_by_an_invitation_into_a_room(tmp_path: pathlib.Pa
             with gapless("stream", "--server", link, "--capture", "tone", "--no-spool") as client:
                 # it comes by itself, and grows
                 await expect(lane).to_contain_text("recording", timeout=30_000)
+                await expect(lane).to_contain_text("Zoë <b>")
                 await page.wait_for_function(
                     "() => document.querySelector('.ruler-ticks').textContent.includes('00:04')"
                 )
@@ -249,7 +250,7 @@ async def test_a_guest_records_by_an_invitation_into_a_room(tmp_path: pathlib.Pa
             await page.get_by_role("button", name="Revoke").click()
             await expect(page.get_by_text("revoked")).to_be_visible()
         ledger = json.loads(server.recording().with_suffix(".json").read_text())
-        assert ledger["room"] == "Friday & more"
+        assert (ledger["room"], ledger["title"]) == ("Friday & more", "Zoë <b>")
 
 
 @pytest.mark.timeout(120)
