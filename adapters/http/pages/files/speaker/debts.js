@@ -14,11 +14,12 @@ const LOOK_MS = 5000;
 /** The debts of this browser to the server. */
 export class Debts {
   /**
-   * @param {string | null} token
+   * @param {import("./invitation.js").Invitation} invitation of who has opened the page
    * @param {(debts: Debt[]) => void} show
    */
-  constructor(token, show) {
-    this.token = token;
+  constructor(invitation, show) {
+    this.invitation = invitation;
+    this.token = invitation.token;
     this.show = show;
     /** @type {Map<string, Debt>} */
     this.debts = new Map();
@@ -41,7 +42,8 @@ export class Debts {
     for (const owed of found) {
       try {
         if (await this.#canGoOn(owed)) await this.#hold(owed);
-        else await this.#send(owed);
+        else if (owed.session || this.#isOwn(owed)) await this.#send(owed);
+        else this.#change(owed.id, { state: "elsewhere" });
       } catch (error) {
         // another page has it, or the browser cannot read it
         this.#change(owed.id, { state: "refused", detail: String(error) });
@@ -82,6 +84,17 @@ export class Debts {
     return await (this.spools.get(id)?.export() ?? Spool.export(id));
   }
 
+  /**
+   * Whether it was captured with this invitation. Several guests may use one browser, and what one
+   * of them has said is not to become a recording of another, or to use up an invitation.
+   *
+   * @param {Owed} owed
+   */
+  #isOwn({ name, room }) {
+    const { invitation } = this;
+    return !this.token || (name === invitation.name && room === invitation.room);
+  }
+
   /** @param {Owed} owed */
   async #canGoOn({ session, isEnded }) {
     return session !== null && !isEnded && (await isAlive(session, this.token)) === true;
@@ -94,7 +107,7 @@ export class Debts {
    */
   async #hold(owed) {
     const spool = await this.#open(owed.id, Spool.resume(owed.id));
-    this.#change(owed.id, { isAlive: true });
+    this.#change(owed.id, { isAlive: this.#isOwn(owed) });
     const look = async () => {
       if (this.spools.get(owed.id) !== spool) return;
       if (await this.#canGoOn(owed)) this.timer = setTimeout(look, LOOK_MS);

@@ -189,6 +189,7 @@ function debtItem({ id, name, startedAt, seconds, state, isAlive }, actions) {
         { class: "record", type: "button", onclick: () => actions.goOn(id) },
         t("debts.continue"),
       ),
-    state === "refused" && h("div", { class: "row" }, saving, discarding),
+    (state === "refused" || state === "elsewhere") &&
+      h("div", { class: "row" }, saving, discarding),
   );
 }

@@ -35,7 +35,7 @@ export class Guest {
     this.render = viewIn(root, this.#actions());
     this.awake = new Awake();
     this.hearing = new Hearing();
-    this.debts = new Debts(token, (debts) => this.#show({ debts }));
+    this.debts = new Debts(invitation, (debts) => this.#show({ debts }));
     /** @type {Capture | null} */
     this.capture = null;
     /** @type {Recording | null} */

@@ -9,7 +9,8 @@
  * @property {string | null} startedAt RFC 3339
  * @property {number} seconds
  * @property {number} owedS
- * @property {"waiting" | "sending" | "sent" | "refused"} state
+ * @property {"waiting" | "sending" | "sent" | "refused" | "elsewhere"} state `elsewhere`: it was
+ *   captured with another invitation, and never had a session
  * @property {boolean} isAlive whether its recording can be gone on with
  * @property {string} [detail] why it is refused
  */

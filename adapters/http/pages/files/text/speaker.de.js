@@ -167,6 +167,8 @@ export default {
   "debts.sending": "{owed} werden gesendet.",
   "debts.sent": "Jetzt ist alles auf dem Server.",
   "debts.refused": "Der Server nimmt {owed} nicht mehr an. {detail}",
+  "debts.elsewhere":
+    "{owed} wurden mit einer anderen Einladung aufgenommen. Zum Senden bitte deren Link hier öffnen.",
   "debts.continue": "Aufnahme fortsetzen",
   "debts.discard": "Hier löschen",
 };

@@ -158,6 +158,8 @@ export default {
   "debts.sending": "{owed} are being sent.",
   "debts.sent": "All of it is on the server now.",
   "debts.refused": "The server does not take {owed} any more. {detail}",
+  "debts.elsewhere":
+    "{owed} were captured with another invitation. Open its link here to send them.",
   "debts.continue": "Continue recording",
   "debts.discard": "Delete here",
 };
