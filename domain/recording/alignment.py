@@ -19,6 +19,7 @@ import numpy.typing as npt
 from domain.recording.ledger import LedgerEvent
 from domain.recording.ranges import Range, RangeSet
 from domain.recording.restoring import PLACED, TICK_RATE_HZ, Placement, placement_of
+from domain.sound.formats import AudioFormat
 
 ALIGNED = "aligned"
 """The type of the ledger events that tell where sound was found."""
@@ -28,8 +29,11 @@ MAX_WINDOWS = 20
 """Windows of one run."""
 MAX_RUNS = 50
 """Runs that are looked for, the longest ones: each takes up to a second of work."""
+_USUAL = 2 * TICK_RATE_HZ
+"""Samples of all channels in a second of a usual spool. One with more takes more work for a run."""
+_LEAST_RUNS = 4
 MAX_EVENTS = 1000
-"""Events of this type in one ledger."""
+"""Events of this type in one ledger, and events that are added to find it out."""
 _HOLE = TICK_RATE_HZ // 5
 """A shorter hole is not worth while to look for sound behind it."""
 _SHORTEST = TICK_RATE_HZ // 5
@@ -132,6 +136,16 @@ def timed_runs(events: Iterable[LedgerEvent], length: int) -> list[TimedRun]:
     ]
 
 
+def looked_for(runs: Iterable[TimedRun], spool: AudioFormat) -> list[TimedRun]:
+    """Return the runs that are worth the work, the longest first.
+
+    Eight channels at 384 kHz take 8 s for each run: then there are fewer.
+    """
+    share = min(1.0, _USUAL / (spool.sample_rate_hz * spool.channels))
+    most = max(_LEAST_RUNS, int(MAX_RUNS * share))
+    return sorted(runs, key=lambda run: run.length, reverse=True)[:most]
+
+
 def divided(
     events: Sequence[LedgerEvent], holes: Iterable[Range], length: int
 ) -> list[LedgerEvent]:
@@ -139,15 +153,18 @@ def divided(
 
     A page fills a hole by its clock, which errs, too: so what was received before and behind it is
     looked for separately. Some browsers send silence meanwhile, and nothing else tells of the hole.
-    `holes` are in ticks; the longest ones count.
+    `holes` are in ticks; the longest ones count. At most `MAX_EVENTS` events are added: a page may
+    say of all its runs that they are at the same place.
     """
     longest = sorted(holes, key=lambda hole: hole.length, reverse=True)[:MAX_RUNS]
     middles = sorted(hole.start + hole.length // 2 for hole in longest if hole.length >= _HOLE)
-    added = []
+    added: list[LedgerEvent] = []
     for run in timed_runs(events, length):
         first = bisect.bisect_right(middles, run.ticks)
         for ticks in middles[first : bisect.bisect_left(middles, run.ticks + run.length)]:
             details = {"gap": 0, "ticks": ticks, "about": run.about}
+            if len(added) == MAX_EVENTS:
+                break
             added.append(LedgerEvent(PLACED, run.start + ticks - run.ticks, details))
     return sorted([*events, *added], key=lambda event: event.position)
 

@@ -15,6 +15,9 @@ from adapters.codec.decoders import make_decoder
 from adapters.codec.libopus import OpusDecoder
 from adapters.codec.pyav import PyAvResampler
 from adapters.storage.folder.inspection import inspect_recording
+from adapters.storage.restoring import aligning
+from adapters.storage.restoring.complete import CompleteRecording
+from adapters.storage.restoring.held import CapturedAndHeld
 from adapters.storage.restoring.rendering import RestoringRenderer
 from domain.recording.alignment import ALIGNED
 from domain.recording.ledger import RestoreMode, RestoreState, SampleKind
@@ -356,6 +359,32 @@ def test_silence_that_a_browser_sends_while_nothing_is_captured_does_not_count(
     result = folder.restore(pcm, list(held), missing=missing)
     ledger = folder.catalogue.ledger(SESSION)
     assert result.sha256 == ledger["sha256"] == captured_of(pcm, MONO, missing).sha256
+    folder.close()
+
+
+def test_silence_between_clicks_is_not_remembered_without_end(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it counts as heard: the sound stays."""
+    monkeypatch.setattr(aligning, "_MAX_QUIET", 5)
+    heard = noise(MONO, 12 * SECOND)
+    clicks = with_holes(heard, [Range(at, 1920) for at in range(4 * SECOND, len(heard), 3840)])
+    live = page(clicks)
+    live.begin(0)
+    live.run(11 * SECOND, RECEIVED)
+    folder = Folder(tmp_path, MONO, RestoreMode.ALL)
+    folder.record(live)
+    found: list[int] = []
+    replaces = CapturedAndHeld.replaces
+
+    def counted(sound: CapturedAndHeld, recording: CompleteRecording) -> bool:
+        found.append(len(recording.quiet))
+        return replaces(sound, recording)
+
+    monkeypatch.setattr(CapturedAndHeld, "replaces", counted)
+    result = folder.restore(heard[: 4 * SECOND])
+    assert 5 <= max(found) < 40
+    assert result.length > 10 * SECOND
     folder.close()
 
 

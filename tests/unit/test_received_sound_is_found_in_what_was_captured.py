@@ -12,18 +12,22 @@ from hypothesis import strategies as st
 
 from domain.recording.alignment import (
     ALIGNED,
+    MAX_EVENTS,
+    MAX_RUNS,
     MAX_WINDOWS,
     Alignment,
     Mono,
     TimedRun,
     align,
     divided,
+    looked_for,
     realigned,
     timed_runs,
 )
 from domain.recording.ledger import LedgerEvent
 from domain.recording.ranges import Range, RangeSet
 from domain.recording.restoring import ABOUT, PLACED, TICK_RATE_HZ
+from domain.sound.formats import AudioFormat
 from tests.rigs.sound import speech
 
 SECOND = TICK_RATE_HZ
@@ -193,6 +197,26 @@ def test_the_work_is_bounded() -> None:
 def placed(position: int, ticks: int, *, gap: int = 0, about: int | None = ABOUT) -> LedgerEvent:
     details = {"gap": gap, "ticks": ticks}
     return LedgerEvent(PLACED, position, details if about is None else details | {"about": about})
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "runs"), [(48_000, 2, MAX_RUNS), (48_000, 8, 12), (384_000, 8, 4)]
+)
+def test_of_a_spool_that_takes_more_work_fewer_runs_are_looked_for(
+    rate_hz: int, channels: int, runs: int
+) -> None:
+    found = [TimedRun(at, at, at, 0, ABOUT) for at in range(1, 200)]
+    longest = looked_for(found, AudioFormat(rate_hz, channels))
+    assert [run.length for run in longest] == list(range(199, 199 - runs, -1))
+
+
+def test_runs_that_are_all_at_the_same_place_are_not_divided_without_end() -> None:
+    holes = [Range(second * SECOND, SECOND // 2) for second in range(100)]
+    events = [
+        LedgerEvent(PLACED, number * 100 * SECOND, {"gap": 0, "ticks": 0, "about": ABOUT})
+        for number in range(1000)
+    ]
+    assert len(divided(events, holes, 100_000 * SECOND)) <= len(events) + MAX_EVENTS
 
 
 def test_runs_are_between_placements_that_are_estimates() -> None:

@@ -12,11 +12,11 @@ from adapters.storage.restoring.blending import CapturedSound, ResamplerFactory
 from adapters.storage.restoring.complete import CompleteRecording
 from adapters.storage.restoring.held import CapturedAndHeld
 from domain.recording.alignment import (
-    MAX_RUNS,
     Alignment,
     Mono,
     align,
     divided,
+    looked_for,
     realigned,
     timed_runs,
 )
@@ -30,6 +30,9 @@ from domain.sound.formats import SampleFormat, Samples
 _BLOCK = TICK_RATE_HZ // 50
 _QUIET = 10 ** (-60 / 20)
 """Below this, nothing can be heard of a block."""
+_MAX_QUIET = 100_000
+"""Ranges in which nothing can be heard: a page may send a click every other block. The sound behind
+them counts as heard, and stays."""
 _ENDLESS = 2**53
 
 
@@ -49,13 +52,12 @@ def aligned(
     events = divided(ledger.events, _holes(sound), ledger.length)
     runs = timed_runs(events, ledger.length)
     known = restorable(sound.held, sound.captured, rate_hz=sound.rate_hz)
-    longest = sorted(runs, key=lambda run: run.length, reverse=True)[:MAX_RUNS]
     found: dict[int, Alignment] = {}
     live = recording.open()
     try:
         captured = CapturedSound(sound.pcm, live.entry.info.format, make_resampler)
         sounds = _Sounds(live, ledger, captured)
-        for run in longest:
+        for run in looked_for(runs, sound.pcm.format):
             if (alignment := align(run, known, sounds)) is not None:
                 found[run.position] = alignment
         ledger = copy.copy(ledger)
@@ -88,6 +90,8 @@ def _quiet(recording: CompleteRecording, sound: CapturedAndHeld, sounds: _Sounds
         for item in missing.within(segment.captured, segment.captured + segment.length):
             start = segment.live + item.start - segment.captured
             for at in range(start, start + item.length, TICK_RATE_HZ):
+                if len(quiet) >= _MAX_QUIET:
+                    return quiet
                 samples, _ = sounds.received(at, min(TICK_RATE_HZ, start + item.length - at))
                 for block in range(0, len(samples), _BLOCK):
                     part = samples[block : block + _BLOCK]
