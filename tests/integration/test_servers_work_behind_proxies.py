@@ -139,6 +139,22 @@ async def test_pages_come_and_links_lead_back_to_the_proxy(proxied: Proxied) -> 
         assert (await answer.json())["url"].startswith(f"{url}/#token=")
 
 
+async def test_a_log_of_the_proxy_has_no_secret_of_a_session(proxied: Proxied) -> None:
+    http, url = proxied.http, proxied.url
+    async with publishing(proxied) as (_, answer):
+        whip = answer.headers["Location"]
+        async with http.delete(url + whip) as deleted:
+            assert deleted.status == 200
+    async with http.get(f"{url}/studio") as page:
+        assert page.status == 200
+    secret = whip.rpartition("/")[2]
+    for log in proxied.audit_log.parent.glob("*.log"):
+        text = log.read_text()
+        assert secret not in text, log.name
+        # the others are logged
+        assert log.name != "gapless.log" or "GET /studio" in text
+
+
 async def test_a_piece_of_the_usual_size_passes(proxied: Proxied) -> None:
     """It is the server that says what is wrong with it, and not the proxy that it is too large."""
     http, url = proxied.http, proxied.url

@@ -31,7 +31,7 @@ pid nginx.pid;
 error_log stderr;
 events {{}}
 http {{
-    access_log off;
+    access_log access.log;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;
@@ -69,6 +69,7 @@ def reverse_proxy(program: str, upstream: str, folder: pathlib.Path) -> Iterator
     else:
         lines = re.sub(r"/etc/letsencrypt/live/\S+/fullchain.pem", cert, lines)
         lines = re.sub(r"/etc/letsencrypt/live/\S+/privkey.pem", key, lines)
+        lines = lines.replace("/var/log/nginx/", f"{folder}/")
         lines = lines.replace("listen 443 ", f"listen 127.0.0.1:{port} ")
         lines = lines.replace("listen 80;", f"listen 127.0.0.1:{free_port()};")
         config, command = _NGINX, ["-p", str(folder), "-c"]
