@@ -13,7 +13,7 @@ from playwright.async_api import async_playwright
 from adapters.http.pages.handlers import FILES, PageHandlers
 from tests.fakes.http import FakeSessions, http_server
 from tests.rigs.browser import CHROMIUM
-from tests.rigs.speaker_states import SHOW, STATES
+from tests.rigs.speaker_screens import RENDER, STATES, without_script
 
 AXE = pathlib.Path(sys.prefix) / "npm/node_modules/axe-core/axe.min.js"
 BAD = ("serious", "critical")
@@ -45,12 +45,11 @@ async def test_every_state_can_be_shown_and_read(language: str, scheme: Any) -> 
             page = await context.new_page()
             errors: list[str] = []
             page.on("pageerror", lambda error: errors.append(str(error)))
-            await page.goto(url)
-            await page.wait_for_selector("h1")
+            await without_script(page, url)
             if AXE.exists():
                 await page.add_script_tag(content=AXE.read_text())
-            for name, state in STATES.items():
-                await page.evaluate(SHOW, state)
+            for name, (_, state) in STATES.items():
+                await page.evaluate(RENDER, state)
                 text = await page.inner_text("main")
                 assert not re.search(r"\{\w+\}|undefined|NaN", text), (name, text)
                 wide = await page.evaluate("document.documentElement.scrollWidth > innerWidth")

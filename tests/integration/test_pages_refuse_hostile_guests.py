@@ -17,7 +17,7 @@ from tests.rigs.browser import CHROMIUM
 from tests.rigs.processes import free_port
 from tests.rigs.recordings import info
 from tests.rigs.screens import TOKEN, Stage, World, a_browser, staged
-from tests.rigs.speaker_screens import GUEST, RENDER
+from tests.rigs.speaker_screens import GUEST, RENDER, without_script
 from tests.rigs.staged import Guest
 
 IMAGE = '<img src=x onerror="alert(1)">'
@@ -172,8 +172,7 @@ async def test_a_guests_page_shows_links_and_messages_as_text() -> None:
         await page.goto(stage.url + link_for(IMAGE, ROOM))
         await expect(page.locator("main")).to_contain_text(IMAGE)
         await page.goto("about:blank")
-        await page.route("**/pages/speaker/main.js", lambda route: route.fulfill(body=""))
-        await page.goto(stage.url)
+        await without_script(page, stage.url)
         said = [{"id": "1", "at": "2026-03-04T10:05:00Z", "text": text}
                 for text in (IMAGE, OVERRIDE)]  # fmt: skip
         state = GUEST | {"messages": said, "incident": {"type": "other", "text": IMAGE}}
