@@ -10,12 +10,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from adapters.http.capture_events import MAX_AT_ONCE, CaptureHandlers
+from adapters.http.capture_events import MAX_AT_ONCE, CaptureHandlers, read_events
 from domain.events.server import CaptureReported
 from domain.session.capture import MAX_KEPT, MAX_POSITION, CaptureChange
 from domain.session.roles import ALL_ROLES
 from tests.fakes.http import http_server
 from tests.fakes.media import packet
+from tests.rigs.node import NODE, run_in_node
 from tests.unit.test_sessions_are_recorded import Server
 
 TOKEN = "the token of the server"
@@ -210,3 +211,22 @@ async def test_only_the_secret_of_its_session_opens_it(client: Client) -> None:
     await client.ledger()
     status, text = await client.tell(event())
     assert (status in (401, 404), "over" in text) == (True, True)
+
+
+TELL = """
+const { Telling } = await load("worker/telling.js");
+const events = argument.map((text) => ({ type: "microphone", at: "AT", position: 0, text }));
+const posted = [];
+const kept = { events, noteTold: (count) => events.splice(0, count) };
+await new Telling(kept).tell(async (some) => void posted.push(...some));
+return posted;
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_whatever_a_device_is_called_a_page_tells_it_as_the_server_takes_it() -> None:
+    names = ["Headset", "", "long " * 100, "\U0001f3a4" * 300, "half \ud83c", "two\nlines\u202e"]
+    told = run_in_node(TELL.replace("AT", AT), names)
+    assert [item.text for item in read_events({"events": told})] == [
+        "Headset", "", "long " * 39 + "long", "\U0001f3a4" * 200, "half \ufffd", "two lines\u202e",
+    ]  # fmt: skip
