@@ -34,7 +34,7 @@ const spool = (how) => async (id) => {
     session, sampleRate: 48000,
     offer: async () => null,
     close: async () => {},
-    finish: async () => ({ state: "complete", length: 0, isSame: true, sha256: "" }),
+    finish: async () => ({ state: argument.ends, length: 0, isSame: true, sha256: "" }),
   };
 };
 const left = { name: "Ana", room: "radio", startedAt: "2026-01-01T00:00:00Z", session };
@@ -51,10 +51,14 @@ return { asked, opened, state: debts[0]?.state ?? null, wasTaken: taken !== null
 
 
 def settle(
-    invitation: dict[str, Any], *, session: dict[str, str] | None = None, is_alive: bool = False
+    invitation: dict[str, Any],
+    *,
+    session: dict[str, str] | None = None,
+    is_alive: bool = False,
+    ends: str = "complete",
 ) -> dict[str, Any]:
     """Open a page where Ana has left something; return what it does about that."""
-    argument = {"invitation": invitation, "session": session, "isAlive": is_alive}
+    argument = {"invitation": invitation, "session": session, "isAlive": is_alive, "ends": ends}
     found: dict[str, Any] = run_in_node(SETTLE, argument)
     return found
 
@@ -84,3 +88,9 @@ def test_only_the_same_guest_goes_on_with_a_recording(name: str) -> None:
     done = settle(ANA | {"name": name}, session={"id": "s", "secret": "x"}, is_alive=True)
     assert done["opened"] == [["resume", "one"]]
     assert done["wasTaken"] is (name == "Ana")
+
+
+@pytest.mark.parametrize("ends", ["off", "expired", "refused"])
+def test_what_the_server_does_not_take_can_be_deleted(ends: str) -> None:
+    done = settle(ANA, session={"id": "s", "secret": "x"}, ends=ends)
+    assert done["state"] == "refused"

@@ -156,7 +156,8 @@ export class Debts {
     const { state, detail } = await outcomeOf(spool);
     await spool.close();
     this.spools.delete(id);
-    if (state === "owed") this.#change(id, { state: "refused", detail });
+    // also what a server that restores nothing has not: it stays here until somebody deletes it
+    if (state !== "safe") this.#change(id, { state: "refused", detail });
     else this.#change(id, { state: "sent", owedS: 0 });
   }
 
