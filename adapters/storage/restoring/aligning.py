@@ -30,7 +30,7 @@ from domain.sound.formats import SampleFormat, Samples
 _BLOCK = TICK_RATE_HZ // 50
 _QUIET = 10 ** (-60 / 20)
 """Below this, nothing can be heard of a block."""
-_MAX_QUIET = 100_000
+_MAX_QUIET = 20_000
 """Ranges in which nothing can be heard: a page may send a click every other block. The sound behind
 them counts as heard, and stays."""
 _ENDLESS = 2**53
