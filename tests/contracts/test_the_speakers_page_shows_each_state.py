@@ -5,12 +5,14 @@ from __future__ import annotations
 import pathlib
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import Page, async_playwright
 
-from adapters.http.pages.handlers import FILES, PageHandlers
+from adapters.http.pages.handlers import PageHandlers
 from tests.fakes.http import FakeSessions, http_server
 from tests.rigs.browser import CHROMIUM
 from tests.rigs.speaker_screens import RENDER, STATES, without_script
@@ -28,9 +30,9 @@ async () => {
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
-@pytest.mark.parametrize(("language", "scheme"), [("en-GB", "light"), ("de-DE", "dark")])
-async def test_every_state_can_be_shown_and_read(language: str, scheme: Any) -> None:
-    """Without an error, in the width of the page, and without a serious fault for axe-core."""
+@asynccontextmanager
+async def a_page(**context: Any) -> AsyncIterator[Page]:
+    """Open the speaker's page, which shows nothing by itself."""
     server = http_server(FakeSessions(), more=[PageHandlers()])
     url = await server.start()
     try:
@@ -38,35 +40,55 @@ async def test_every_state_can_be_shown_and_read(language: str, scheme: Any) -> 
             browser = await playwright.chromium.launch(
                 executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
             )
-            context = await browser.new_context(
-                locale=language, color_scheme=scheme, viewport={"width": 320, "height": 640},
-                bypass_csp=True, reduced_motion="reduce",
-            )  # fmt: skip
-            page = await context.new_page()
-            errors: list[str] = []
-            page.on("pageerror", lambda error: errors.append(str(error)))
+            page = await (await browser.new_context(**context)).new_page()
             await without_script(page, url)
-            if AXE.exists():
-                await page.add_script_tag(content=AXE.read_text())
-            for name, (_, state) in STATES.items():
-                await page.evaluate(RENDER, state)
-                text = await page.inner_text("main")
-                assert not re.search(r"\{\w+\}|undefined|NaN", text), (name, text)
-                wide = await page.evaluate("document.documentElement.scrollWidth > innerWidth")
-                assert not wide, name
-                if AXE.exists():
-                    found = await page.evaluate(FAULTS)
-                    assert [fault for fault in found if fault[0] in BAD] == [], name
-            assert errors == []
+            yield page
             await browser.close()
     finally:
         await server.stop()
 
 
-def test_no_text_is_there_in_vain() -> None:
-    """Each key of the texts is written in a module, or begins as one that is put together there."""
-    sources = "\n".join(path.read_text() for path in (FILES / "speaker").glob("*.js"))
-    keys = re.findall(r'^  "([^"]+)":', (FILES / "text/speaker.en.js").read_text(), re.MULTILINE)
-    put_together = tuple(re.findall(r"`([\w.]+\.)\$\{", sources))
-    unused = [key for key in keys if f'"{key}"' not in sources and not key.startswith(put_together)]
-    assert unused == []
+@pytest.mark.parametrize(("language", "scheme"), [("en-GB", "light"), ("de-DE", "dark")])
+async def test_every_state_can_be_shown_and_read(language: str, scheme: Any) -> None:
+    """Without an error, in the width of the page, and without a serious fault for axe-core."""
+    async with a_page(
+        locale=language, color_scheme=scheme, viewport={"width": 320, "height": 640},
+        bypass_csp=True, reduced_motion="reduce",
+    ) as page:  # fmt: skip
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        if AXE.exists():
+            await page.add_script_tag(content=AXE.read_text())
+        for name, (_, state) in STATES.items():
+            await page.evaluate(RENDER, state)
+            text = await page.inner_text("main")
+            assert not re.search(r"\{\w+\}|undefined|NaN", text), (name, text)
+            wide = await page.evaluate("document.documentElement.scrollWidth > innerWidth")
+            assert not wide, name
+            if AXE.exists():
+                found = await page.evaluate(FAULTS)
+                assert [fault for fault in found if fault[0] in BAD] == [], name
+        assert errors == []
+
+
+async def test_a_page_blames_who_is_to_blame() -> None:
+    """A server that answers can be reached; what the browser cannot do is not the server's."""
+    busy = {"state": "waiting", "status": 503, "detail": "the server is full"}
+    away = {"state": "waiting", "status": 502, "detail": "502"}
+    debt = {**STATES["debts"][1]["debts"][1], "detail": "another page has it"}
+    async with a_page(locale="en-GB") as page:
+
+        async def said(name: str, **changes: object) -> str:
+            await page.evaluate(RENDER, STATES[name][1] | changes)
+            return await page.inner_text("main")
+
+        full = await said("recording", connection=busy)
+        assert "The server asks to wait" in full
+        assert "The server says: the server is full" in full
+        assert "cannot be reached" not in full
+        assert "The server cannot be reached" in await said("recording", connection=away)
+        assert "could not be sent: another page has it" in await said("debts", debts=[debt])
+        assert "could not be sent.\n" in await said("debts", debts=[{**debt, "detail": ""}])
+        assert "The microphone is gone: Desk microphone (USB)\n" in await said("unplugged")
+        gone = await said("unplugged", incident={"type": "ended"})
+        assert "The microphone is gone.\n" in gone

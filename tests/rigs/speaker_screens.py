@@ -132,8 +132,9 @@ STATES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "muted": _running("Muted", isMuted=True, level=SILENT),
     "paused": _running("Paused", isPaused=True, level=SILENT, safeS=754, owedS=0),
     "reconnecting": _connected("The network is gone", "restarting", safeS=730, owedS=24),
-    "waiting": _running(
-        "The server cannot be reached",
+    "waiting": _connected("The server is away", "waiting", safeS=700, owedS=54),
+    "later": _running(
+        "The server is full",
         connection={"state": "waiting", "status": 503, "detail": "The server is full."},
         owedS=40,
     ),

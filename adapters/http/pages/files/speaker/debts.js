@@ -46,7 +46,8 @@ export class Debts {
         else this.#change(owed.id, { state: "elsewhere" });
       } catch (error) {
         // another page has it, or the browser cannot read it
-        this.#change(owed.id, { state: "refused", detail: String(error) });
+        const detail = error instanceof Error ? error.message : String(error);
+        this.#change(owed.id, { state: "refused", detail });
       }
     }
   }

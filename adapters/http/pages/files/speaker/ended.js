@@ -160,7 +160,9 @@ export function debtList(actions) {
 
 /** @param {Debt} debt */
 function debtText({ state, owedS, detail }) {
-  return t(`debts.${state}`, { owed: duration(owedS), detail: detail ?? "" });
+  const owed = duration(owedS);
+  if (state === "refused" && detail) return t("debts.refused.why", { owed, detail });
+  return t(`debts.${state}`, { owed });
 }
 
 /**

@@ -3,7 +3,7 @@
 import { h, setText } from "../shared/dom.js";
 import { duration, timeOfDay } from "../shared/format.js";
 import { Meter } from "../shared/meter.js";
-import { t } from "../shared/text.js";
+import { hasText, t } from "../shared/text.js";
 import { clock, mark, microphoneChoice, notice } from "./words.js";
 
 /** @typedef {import("./state.js").State} State */
@@ -12,6 +12,9 @@ import { clock, mark, microphoneChoice, notice } from "./words.js";
 
 /** How many messages are shown at once. */
 const SHOWN_MESSAGES = 3;
+
+/** What proxies answer while the server behind them cannot be reached. */
+const GATEWAY = [502, 504];
 
 /** @type {Record<import("./connection.js").State, Tone>} */
 const TONES = {
@@ -81,12 +84,12 @@ export function runningScreen(actions) {
       const isHeld = isPaused || isMuted;
       setText(verdict, isTold ? t(`running.${hearing}`) : isHeld ? t("running.held") : "");
       verdict.dataset.tone = isTold ? "warning" : "";
-      const { state: how, detail } = state.connection;
-      mark(connection, TONES[how], t(`connection.${how}`));
+      const how = wordOf(state.connection);
+      mark(connection, TONES[state.connection.state], t(`connection.${how}`));
       // nothing is promised of a copy that is not there
       const isKept = state.keeping !== "none";
       const key = isKept ? `connection.${how}.about` : "connection.unkept";
-      setText(about, how === "live" ? "" : t(key, { detail: detail ?? "" }));
+      setText(about, how === "live" ? "" : t(key, { detail: state.connection.detail ?? "" }));
       about.hidden = how === "live";
       setText(safe, t("safe.until", { time: clock(safeS) }));
       safe.hidden = !isKept && safeS === 0;
@@ -104,6 +107,16 @@ export function runningScreen(actions) {
       microphone.update(state);
     },
   };
+}
+
+/**
+ * Returns the word for a connection. A server that answers can be reached, but a proxy may have
+ * answered in its place.
+ *
+ * @param {import("./connection.js").Condition} connection
+ */
+function wordOf({ state, status }) {
+  return state === "waiting" && status && !GATEWAY.includes(status) ? "later" : state;
 }
 
 /**
@@ -126,10 +139,11 @@ function showIncident(trouble, { incident }) {
     return;
   }
   const { type, seconds = 0, text = "" } = incident;
-  const values = { seconds: Math.max(1, Math.round(seconds)), device: text };
+  const values = { seconds: Math.max(1, Math.round(seconds)), text };
+  const named = `incident.${type}.named`;
   trouble.show(
     ["stall", "other", "back"].includes(type) ? "warning" : "critical",
-    t(`incident.${type}`, values),
+    t(text && hasText(named) ? named : `incident.${type}`, values),
     t(`incident.${type}.what`, values),
   );
 }

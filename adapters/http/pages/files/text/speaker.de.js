@@ -22,14 +22,14 @@ export default {
   "mode.music.about":
     "Der Klang bleibt, wie er ist. Zwei Kanäle, wenn das Mikrofon sie hat. Bitte Kopfhörer benutzen.",
   "hearing.listening": "Bitte etwas sagen.",
-  "hearing.asleep": "Bitte die Seite berühren oder anklicken: vorher hört der Browser nicht zu.",
+  "hearing.asleep": "Bitte die Seite berühren oder anklicken: Vorher hört der Browser nicht zu.",
   "hearing.good": "Der Pegel ist gut.",
   "hearing.silent": "Es ist nichts zu hören.",
-  "hearing.clips": "Zu laut: es übersteuert. Mehr Abstand halten oder das Mikrofon leiser stellen.",
+  "hearing.clips": "Zu laut: Es übersteuert. Mehr Abstand halten oder das Mikrofon leiser stellen.",
   "hearing.low": "Sehr leise. Näher herangehen oder das Mikrofon lauter stellen.",
   "wrong.silent": "Ist das das richtige Mikrofon?",
   "wrong.silent.others":
-    "Von ihm ist nichts zu hören. Vielleicht ist es ausgeschaltet, oder Sie sprechen in ein anderes: dann oben wählen.",
+    "Von ihm ist nichts zu hören. Vielleicht ist es ausgeschaltet, oder Sie sprechen in ein anderes: Dann oben wählen.",
   "wrong.silent.what":
     "Von ihm ist nichts zu hören. Vielleicht ist es ausgeschaltet oder in den Einstellungen dieses Geräts leise gestellt.",
   "wrong.virtual": "Das ist vielleicht kein Mikrofon.",
@@ -65,7 +65,7 @@ export default {
   "running.unmute": "Ton an",
   "running.stop": "Beenden",
   "running.other": "Anderes Mikrofon benutzen",
-  "running.clips": "Zu laut: es übersteuert.",
+  "running.clips": "Zu laut: Es übersteuert.",
   "running.silent": "Es ist nichts mehr zu hören.",
   "running.promise": "Bitte diese Seite offen und den Bildschirm an lassen.",
   "connection.connecting": "Verbindung wird hergestellt",
@@ -73,10 +73,13 @@ export default {
   "connection.live": "Verbunden",
   "connection.restarting": "Verbindung verloren, wird wiederhergestellt",
   "connection.restarting.about":
-    "Sprechen Sie ruhig weiter. Es geht nichts verloren: alles bleibt hier und wird später gesendet.",
+    "Sprechen Sie ruhig weiter. Es geht nichts verloren: Alles bleibt hier und wird später gesendet.",
   "connection.waiting": "Der Server ist nicht erreichbar",
   "connection.waiting.about":
-    "Sprechen Sie ruhig weiter. Alles bleibt hier und wird gesendet, sobald der Server wieder erreichbar ist. {detail}",
+    "Sprechen Sie ruhig weiter. Alles bleibt hier und wird gesendet, sobald der Server wieder erreichbar ist.",
+  "connection.later": "Der Server bittet um Geduld",
+  "connection.later.about":
+    "Sprechen Sie ruhig weiter. Alles bleibt hier und wird gesendet, sobald der Server es annimmt. Der Server sagt: {detail}",
   "connection.offline": "Kein Netz",
   "connection.offline.about":
     "Sprechen Sie ruhig weiter. Alles bleibt hier und wird gesendet, sobald das Netz wieder da ist.",
@@ -91,7 +94,7 @@ export default {
     "Hier läuft die Aufnahme weiter. Zum Abschluss auf Beenden drücken. Der Server sagt: {detail}",
   "connection.closed": "Beendet",
   "connection.closed.about": "Der Rest wird gesendet.",
-  "connection.unkept": "Was jetzt gesagt wird, geht verloren: hier bleibt keine Kopie.",
+  "connection.unkept": "Was jetzt gesagt wird, geht verloren: Hier bleibt keine Kopie.",
   "safe.until": "Sicher auf dem Server: {time}",
   "safe.owed": "Weitere {time} liegen auf diesem Gerät, bis der Server sie hat.",
   "safe.all": "Alles bis jetzt.",
@@ -104,22 +107,24 @@ export default {
   "incident.mute.what":
     "Ein Schalter am Gerät, eine Taste oder ein Anruf war das. Bis dahin wird Stille aufgenommen.",
   "incident.ended": "Das Mikrofon ist weg.",
+  "incident.ended.named": "Das Mikrofon ist weg: {text}",
   "incident.ended.what":
-    "Bitte wieder anschließen: die Aufnahme geht von selbst weiter. Bis dahin wird Stille aufgenommen. {device}",
+    "Bitte wieder anschließen: Die Aufnahme geht von selbst weiter. Bis dahin wird Stille aufgenommen.",
   "incident.back": "Das Mikrofon ist wieder da.",
   "incident.back.what": "Die Aufnahme geht weiter. Solange es weg war, wurde Stille aufgenommen.",
   "incident.interrupted": "Der Browser hat das Mikrofon unterbrochen.",
   "incident.interrupted.what":
     "Zum Fortsetzen die Seite berühren. Anrufe und ein gesperrter Bildschirm lösen das aus.",
   "incident.other": "Jetzt wird ein anderes Mikrofon benutzt.",
-  "incident.other.what": "Es ist {device}.",
+  "incident.other.what": "Es ist {text}.",
   "incident.stall": "Etwa {seconds} s wurden nicht aufgenommen.",
   "incident.stall.what":
     "Gerät oder Browser standen so lange still. In der Aufnahme sind dort {seconds} s Stille.",
   "incident.full": "Der Speicher dieses Geräts ist voll.",
   "incident.full.what": "Der Live-Ton geht weiter zum Server, aber es bleibt keine Kopie mehr.",
   "incident.quiet": "Die Kopie auf diesem Gerät ist fehlgeschlagen.",
-  "incident.quiet.what": "Der Live-Ton geht weiter zum Server. {device}",
+  "incident.quiet.named": "Die Kopie auf diesem Gerät ist fehlgeschlagen: {text}",
+  "incident.quiet.what": "Der Live-Ton geht weiter zum Server.",
   "messages.label": "Nachrichten aus dem Studio",
   "messages.from": "Aus dem Studio, {time}",
   "messages.seen": "Gelesen",
@@ -128,7 +133,7 @@ export default {
   "finishing.about": "Noch {owed} von {all} zu senden",
   "finishing.away": "Der Server ist nicht erreichbar. Es geht von selbst weiter.",
   "finishing.keep":
-    "Bitte diese Seite offen lassen. Wird sie geschlossen, bitte auf diesem Gerät wieder öffnen: dann wird der Rest gesendet.",
+    "Bitte diese Seite offen lassen. Wird sie geschlossen, bitte auf diesem Gerät wieder öffnen: Dann wird der Rest gesendet.",
   "finished.safe": "Fertig",
   "finished.safe.word": "Alles ist auf dem Server",
   "finished.safe.about": "Diese Seite kann geschlossen werden.",
@@ -166,7 +171,8 @@ export default {
   "debts.waiting": "{owed} sind noch nicht auf dem Server.",
   "debts.sending": "{owed} werden gesendet.",
   "debts.sent": "Jetzt ist alles auf dem Server.",
-  "debts.refused": "Der Server nimmt {owed} nicht mehr an. {detail}",
+  "debts.refused": "{owed} konnten nicht gesendet werden.",
+  "debts.refused.why": "{owed} konnten nicht gesendet werden: {detail}",
   "debts.elsewhere":
     "{owed} wurden mit einer anderen Einladung aufgenommen. Zum Senden bitte deren Link hier öffnen.",
   "debts.continue": "Aufnahme fortsetzen",

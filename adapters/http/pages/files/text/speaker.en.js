@@ -71,7 +71,10 @@ export default {
   "connection.restarting.about": "Go on speaking. Nothing is lost: it is kept here and sent later.",
   "connection.waiting": "The server cannot be reached",
   "connection.waiting.about":
-    "Go on speaking. It is kept here, and sent when the server can be reached again. {detail}",
+    "Go on speaking. It is kept here, and sent when the server can be reached again.",
+  "connection.later": "The server asks to wait",
+  "connection.later.about":
+    "Go on speaking. It is kept here, and sent as soon as the server takes it. The server says: {detail}",
   "connection.offline": "No network",
   "connection.offline.about": "Go on speaking. It is kept here, and sent when the network is back.",
   "connection.blocked": "This network blocks live sound",
@@ -98,21 +101,23 @@ export default {
   "incident.mute.what":
     "A switch at the device, a key, or a call has done that. Until it ends, silence is recorded.",
   "incident.ended": "The microphone is gone.",
+  "incident.ended.named": "The microphone is gone: {text}",
   "incident.ended.what":
-    "Connect it again: the recording goes on by itself. Until then, silence is recorded. {device}",
+    "Connect it again: the recording goes on by itself. Until then, silence is recorded.",
   "incident.back": "The microphone is back.",
   "incident.back.what": "The recording goes on. While it was gone, silence was recorded.",
   "incident.interrupted": "The browser has interrupted the microphone.",
   "incident.interrupted.what": "Touch the page to go on. Calls and a locked screen do that.",
   "incident.other": "Another microphone is used now.",
-  "incident.other.what": "It is {device}.",
+  "incident.other.what": "It is {text}.",
   "incident.stall": "About {seconds} s were not recorded.",
   "incident.stall.what":
     "The device or the browser had stopped for that time. In the recording it is silent for {seconds} s there.",
   "incident.full": "This device is full.",
   "incident.full.what": "Live sound still goes to the server, but no copy is kept any more.",
   "incident.quiet": "The copy on this device has failed.",
-  "incident.quiet.what": "Live sound still goes to the server. {device}",
+  "incident.quiet.named": "The copy on this device has failed: {text}",
+  "incident.quiet.what": "Live sound still goes to the server.",
   "messages.label": "Messages from the studio",
   "messages.from": "From the studio, {time}",
   "messages.seen": "Seen",
@@ -157,7 +162,8 @@ export default {
   "debts.waiting": "{owed} are not on the server yet.",
   "debts.sending": "{owed} are being sent.",
   "debts.sent": "All of it is on the server now.",
-  "debts.refused": "The server does not take {owed} any more. {detail}",
+  "debts.refused": "{owed} could not be sent.",
+  "debts.refused.why": "{owed} could not be sent: {detail}",
   "debts.elsewhere":
     "{owed} were captured with another invitation. Open its link here to send them.",
   "debts.continue": "Continue recording",

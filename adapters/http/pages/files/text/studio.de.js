@@ -122,7 +122,7 @@ export default {
   "figures.nothing": "noch nichts",
   "figures.format": "Format",
   "figures.format.value": "{codec}, {rate} kHz, Kanäle: {channels}",
-  "figures.shares": "Davon",
+  "figures.shares": "Samples",
   "figures.lost": "Verlorene Pakete",
   "figures.lost.value": "{lost} von {expected} ({share})",
   "figures.jitter": "Jitter",

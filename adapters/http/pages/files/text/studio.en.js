@@ -121,7 +121,7 @@ export default {
   "figures.nothing": "nothing yet",
   "figures.format": "Format",
   "figures.format.value": "{codec}, {rate} kHz, channels: {channels}",
-  "figures.shares": "Of which",
+  "figures.shares": "Samples",
   "figures.lost": "Packets lost",
   "figures.lost.value": "{lost} of {expected} ({share})",
   "figures.jitter": "Jitter",
