@@ -35,8 +35,6 @@ FOREIGN = {
     "SameSite",
 }
 
-PAGES = ROOT / "adapters" / "http" / "pages" / "files"
-
 
 def quoted(document: pathlib.Path) -> set[str]:
     """Return the text in single backticks outside of code blocks."""
