@@ -209,6 +209,17 @@ def test_time_that_was_not_captured_is_found_where_it_was(stalled_s: float) -> N
     assert found["samples"] / RATE == pytest.approx(stalled_s, abs=0.02)
 
 
+@pytest.mark.parametrize("lost_s", [0.02, 0.06, 0.14])
+def test_bits_that_are_lost_one_by_one_add_up(lost_s: float) -> None:
+    """As of a browser on a busy machine: each is shorter than its jitter."""
+    ats = rendered(300, drift=-1e-4, jitter_s=0.05)
+    begun = 1e9 + np.arange(11, 300, 11)
+    ats += lost_s * np.searchsorted(begun, ats)
+    found = sum(stall["samples"] for stall in stalls(list(ats))["found"]) / RATE
+    # as late as this all may be at the end, and in 300 s clocks may differ by so much
+    assert lost_s * len(begun) - found == pytest.approx(0, abs=0.15 + 300 * 5e-4)
+
+
 def test_a_clock_that_is_set_back_changes_nothing() -> None:
     ats = rendered(40)
     ats[len(ats) // 2 :] -= 3600

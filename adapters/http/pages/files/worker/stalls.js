@@ -4,12 +4,15 @@
 const LEAST_S = 0.15;
 /** So long all blocks have to be late: a stall makes them late for ever, and a busy machine not. */
 const CONFIRM_S = 2;
-/** The two clocks drift apart by some milliseconds in this time. */
+/** Of the blocks of this time, the one with the least delay counts. */
 const KEPT_S = 10;
+/** The two clocks drift apart by less than this. What is more was lost, in bits of any size. */
+const MAX_DRIFT = 5e-4;
 
 /**
  * Compares positions with the clock: a block that was rendered in time is the one with the least
- * delay. Where the delay rises and stays, time was not captured.
+ * delay. Where the delay rises and stays, time was not captured. A busy browser loses bits that are
+ * too short to tell from jitter: they add up until they are a stall.
  *
  * The clock is that of the day, which goes on while a machine sleeps. Where it is set forward, that
  * looks like sleep, and gives silence.
@@ -18,6 +21,10 @@ export class Stalls {
   #rate;
   /** @type {{ since: number, least: number }[]} the least delay in each of the last seconds */
   #kept = [];
+  /** @type {number | null} */
+  #base;
+  /** When the latest block in time was rendered. */
+  #inTimeAt = -Infinity;
   /** @type {{ position: number, since: number, least: number } | null} blocks that are late */
   #late = null;
 
@@ -27,12 +34,12 @@ export class Stalls {
    */
   constructor(rateHz, base = null) {
     this.#rate = rateHz;
-    if (base !== null) this.#kept.push({ since: -Infinity, least: base });
+    this.#base = base;
   }
 
   /** When position 0 was captured, in seconds of the clock; null before the first block. */
   get base() {
-    return this.#kept.length ? Math.min(...this.#kept.map(({ least }) => least)) : null;
+    return this.#base;
   }
 
   /** Where the positions may still change; Infinity if nowhere. */
@@ -88,5 +95,9 @@ export class Stalls {
     // of a clock that was set back, too
     while (this.#kept.length > 1 && Math.abs(atS - this.#kept[0].since) > KEPT_S)
       this.#kept.shift();
+    const passed = Math.min(KEPT_S, Math.max(0, atS - this.#inTimeAt));
+    const most = this.#base === null ? Infinity : this.#base + MAX_DRIFT * passed;
+    this.#base = Math.min(most, ...this.#kept.map(({ least }) => least));
+    this.#inTimeAt = atS;
   }
 }
