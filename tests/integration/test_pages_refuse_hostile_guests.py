@@ -123,6 +123,9 @@ async def test_the_studio_shows_names_rooms_and_reports_as_text() -> None:
                 await page.locator("main :is(h1, .notice)").first.wait_for()
                 await page.wait_for_timeout(500)  # for what it asks the server for
                 await nothing_became_markup(page)
+                if view.endswith(reported):
+                    values = page.locator(".happenings bdi")
+                    assert {IMAGE, SCRIPT, OVERRIDE} <= {*await values.all_text_contents()}
             await page.goto(f"{stage.url}/studio#invite")
             await page.get_by_label("Name of the guest").fill(IMAGE)
             await page.get_by_label("Room").fill(OVERRIDE)
@@ -136,8 +139,8 @@ async def report(stage: Stage) -> None:
     async with aiohttp.ClientSession() as http:
         for session, secret in stage.sessions.items():
             events = [
-                {"type": "microphone", "position": None, "at": "2026-03-04T09:30:00Z", "text": text}
-                for text in (IMAGE, SCRIPT, OVERRIDE)
+                {"type": "microphone", "position": at, "at": "2026-03-04T09:30:00Z", "text": text}
+                for at, text in enumerate((IMAGE, SCRIPT, OVERRIDE))
             ]
             async with http.post(
                 f"{stage.url}/sessions/{session}/capture-events",

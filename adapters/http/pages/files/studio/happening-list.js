@@ -70,7 +70,11 @@ export class HappeningList {
     );
     button.addEventListener("click", () => this.play(at));
     const why = cause && h("span", { class: "soft" }, ` (${nameOf(cause)})`);
-    const told = details.map(([key, value]) => `${key}: ${value}`).join(", ");
+    // each value by itself: what a client has written is not to turn round what follows it
+    const told = details.map(([key, value], index) => [
+      `${index ? ", " : ""}${key}: `,
+      h("bdi", {}, value),
+    ]);
     return h(
       "li",
       {},
@@ -82,7 +86,7 @@ export class HappeningList {
         why,
       ),
       h("span", { class: "figures" }, seconds ? span(seconds) : ""),
-      h("span", { class: "soft small", lang: "en", dir: "auto" }, told),
+      h("span", { class: "soft small", lang: "en", dir: "auto" }, ...told),
     );
   }
 }
