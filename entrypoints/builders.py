@@ -66,7 +66,7 @@ from domain.services.server.tokens import TokenService
 from domain.services.server.watching import StatusSource, WatchService
 from domain.session.addresses import is_loopback, loopback_of
 from domain.session.alarm_kinds import AlarmThresholds
-from domain.session.limits import SessionLimits
+from domain.session.limits import GB, SessionLimits
 from domain.session.placement import Heartbeats, NodeId, SessionCounts
 from domain.session.policy import SessionPolicy
 from domain.session.roles import ALL_ROLES, SHARED_TOKEN_ROLES, Token
@@ -125,7 +125,11 @@ def build_storage(settings: ServerSettings, node: NodeId) -> Storage:
     store = FolderStore(settings.recordings, options, owns=node.owns, catalogue=catalogue)
     rewrite = FolderRewrite(settings.recordings, catalogue, PyAvResampler, options)
     pieces = FolderPieces(
-        settings.recordings, node.owns, rewrite, min_free_bytes=options.min_free_bytes
+        settings.recordings,
+        node.owns,
+        rewrite,
+        min_free_bytes=options.min_free_bytes,
+        max_session_bytes=settings.max_session_gb * GB,
     )
     return Storage(store, catalogue, FolderPeaks(settings.recordings, catalogue), pieces)
 

@@ -321,6 +321,22 @@ async def test_a_write_that_fails_changes_nothing(
     assert np.array_equal(await restored(again, folder, 1000), sound)
 
 
+async def test_a_session_fills_no_disk_with_what_it_sends(folder: Folder) -> None:
+    limit = 250 * FORMAT.bytes_per_frame
+    await folder.begin()
+    limited = FolderPieces(
+        str(folder.path), lambda _id: True, folder.rewrite, max_session_bytes=limit
+    )
+    (pieces,) = limited.pending()
+    sound = random_sound(100, FORMAT)
+    for start in (0, 100, 0):  # what is sent again takes no more room
+        await put(pieces, start, sound)
+    with pytest.raises(PieceInvalid, match="as this server allows"):
+        await put(pieces, 200, sound)
+    assert pieces.held == [Range(0, 200)]
+    await put(pieces, 200, sound[:50])
+
+
 async def test_the_last_space_of_a_disk_is_for_recordings(folder: Folder) -> None:
     pieces = await folder.begin()
     full = FolderPieces(str(folder.path), lambda _id: True, folder.rewrite, min_free_bytes=1 << 60)

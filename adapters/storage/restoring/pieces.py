@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import errno
 import logging
+import math
 import os
 import pathlib
 import re
@@ -34,7 +35,7 @@ from adapters.storage.restoring.pcm import (
     write_pcm_again,
 )
 from adapters.threads import LimitedThreads, OneByOne
-from domain.errors import RecordingRemoved, StorageFailed, StorageFull
+from domain.errors import PieceInvalid, RecordingRemoved, StorageFailed, StorageFull
 from domain.ports.restoring import Pieces, Restored, RestoreKey
 from domain.recording.ledger import RestoreState
 from domain.recording.ranges import Range, RangeSet
@@ -58,6 +59,7 @@ class _Shared:
     folder: pathlib.Path
     rewrite: Rewrite
     least_free: int
+    most_each: float
     boot: str
     noting: LimitedThreads
     decoding: LimitedThreads
@@ -90,13 +92,18 @@ class FolderPieces:
         rewrite: Rewrite,
         *,
         min_free_bytes: int = 0,
+        max_session_bytes: float = math.inf,
         boot: str | None = None,
     ) -> None:
+        """`max_session_bytes` are kept of a session: silence, of which a whole day is sent in no
+        time, must not fill the disk.
+        """
         self._owns = owns
         self._shared = _Shared(
             folder=pathlib.Path(folder).absolute(),
             rewrite=rewrite,
             least_free=max(min_free_bytes, RESERVE_BYTES),
+            most_each=max_session_bytes,
             boot=boot_id() if boot is None else boot,
             noting=LimitedThreads(NOTES, name="gapless-pieces"),
             decoding=LimitedThreads(DECODERS, name="gapless-pieces"),
@@ -243,6 +250,9 @@ class SessionPieces:
     def _keep(self, start: int, data: bytes, new: RangeSet) -> None:
         audio_format = self.key.spool.format
         self._check_journal()
+        total = (self._notes.held.total + new.total) * audio_format.bytes_per_frame
+        if total > self._shared.most_each:
+            raise PieceInvalid("the session has sent as much sound as this server allows")
         self._shared.check_room(new.total * audio_format.bytes_per_frame)
         write_pcm(self._pcm, audio_format, start, data, new)
         self._journal.note_held(new, boot=self._shared.boot)
