@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -29,6 +30,13 @@ OUTAGE_S = 5.0
 HELD_BACK_S = 2.0
 NOTICED_S = 20.0
 """Browsers notice within 5 to 8 s that nothing comes back."""
+STEREO = """
+const { getSettings } = MediaStreamTrack.prototype;
+MediaStreamTrack.prototype.getSettings = function () {
+  return { ...getSettings.call(this), channelCount: 2 };
+};
+"""
+"""Chromium's microphone for tests has one channel. It says that it has two from now on."""
 
 pytestmark = [
     pytest.mark.skipif(BROWSERS["chromium"] is None, reason="chromium is not installed"),
@@ -225,3 +233,41 @@ async def test_what_is_said_after_the_studio_has_ended_it_arrives_too(
     ledger = verified(tmp_path)
     assert ledger["sha256"] == sha256
     assert int(str(ledger["length_samples"])) > 2 * RATE
+
+
+async def test_a_recording_goes_on_with_the_channels_that_it_began_with(
+    tmp_path: pathlib.Path,
+) -> None:
+    """The guest chooses music before going on with a voice."""
+    soundfile.write(tmp_path / "microphone.wav", speech(20), RATE)
+    async with (
+        a_studio(tmp_path) as (server, _),
+        browser_page(tmp_path / "microphone.wav", is_phone=True) as page,
+    ):
+        await page.context.add_init_script(STEREO)
+        guest = ChromiumGuest(page)
+        await ready(guest, server.url)
+        await guest.press("Start recording")
+        await guest.until_safe(1)
+        await guest.kill_tab()
+        await guest.open(server.url)
+        await guest.until("Continue recording")
+        await guest.press("Music")
+        await guest.until("Start recording")
+        await guest.press("Continue recording")
+        await guest.until("Connected")
+        await guest.until("were not recorded")  # while there was no page; the time tells it, too
+        await asyncio.sleep(1)
+        began, shown = time.monotonic(), await page_seconds(guest)
+        await asyncio.sleep(4)
+        lasted, counted = time.monotonic() - began, await page_seconds(guest) - shown
+        sha256 = await finished(guest)
+    assert verified(tmp_path)["sha256"] == sha256
+    assert counted < 1.5 * lasted
+
+
+async def page_seconds(guest: ChromiumGuest) -> int:
+    """Return how long the page says that it has recorded."""
+    shown = await guest.page.locator("time.time").inner_text()
+    hours, minutes, seconds = shown.split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + int(seconds)

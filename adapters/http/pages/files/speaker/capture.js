@@ -38,6 +38,8 @@ import { channelsOf, contextFor, openMicrophone, RATE_HZ, stop } from "./opening
  * @property {string} [deviceId] the browser's default if it is not given
  * @property {Mode} [mode]
  * @property {AudioContextLatencyCategory} [latencyHint]
+ * @property {import("./opening.js").Shape} [like] sound that is gone on with: the same channels, and
+ *   the same rate where the browser can
  */
 
 /** How long a change of the gain takes: without it, it clicks. */
@@ -80,13 +82,14 @@ export class Capture {
    * @returns {Promise<Capture>}
    * @throws {DOMException} as `getUserMedia`: NotAllowedError, NotFoundError, NotReadableError …
    */
-  static async open({ deviceId = "", mode = "voice", latencyHint = "balanced" } = {}) {
+  static async open({ deviceId = "", mode = "voice", latencyHint = "balanced", like } = {}) {
     const microphone = await openMicrophone(mode, deviceId);
     try {
-      const { context, source } = contextFor(microphone, latencyHint);
+      const { context, source } = contextFor(microphone, latencyHint, like?.sampleRate);
       try {
         await context.audioWorklet.addModule(scriptUrl("/pages/worker/capture.js"));
-        return new Capture(context, source, microphone, mode);
+        const channels = like?.channels ?? channelsOf(microphone, mode);
+        return new Capture(context, source, microphone, mode, channels);
       } catch (error) {
         await context.close();
         throw error;
@@ -102,11 +105,12 @@ export class Capture {
    * @param {MediaStreamAudioSourceNode} source
    * @param {MediaStream} microphone
    * @param {Mode} mode
+   * @param {number} channels
    */
-  constructor(context, source, microphone, mode) {
+  constructor(context, source, microphone, mode, channels) {
     this.#context = context;
     this.#mode = mode;
-    this.#channels = channelsOf(microphone, mode);
+    this.#channels = channels;
     const shape = /** @type {const} */ ({
       channelCount: this.#channels,
       channelCountMode: "explicit",

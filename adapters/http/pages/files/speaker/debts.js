@@ -73,6 +73,16 @@ export class Debts {
     return spool;
   }
 
+  /**
+   * Takes back a spool that was handed over, and cannot be gone on with.
+   *
+   * @param {Spool} spool
+   */
+  async giveBack(spool) {
+    await spool.close();
+    this.settle().catch((error) => console.error(error));
+  }
+
   /** @param {string} id */
   async discard(id) {
     await this.spools.get(id)?.close();

@@ -123,12 +123,13 @@ export class Guest {
     }
   }
 
-  async #openMicrophone() {
+  /** @param {import("./opening.js").Shape} [like] sound that is gone on with */
+  async #openMicrophone(like) {
     await this.capture?.close();
     this.capture = null;
     const { screen, mode, microphone } = this.state;
     if (screen !== "ready") this.#show({ screen: "opening", permission: "asking", outcome: null });
-    const opened = await openMicrophone(microphone, mode);
+    const opened = await openMicrophone(microphone, mode, like);
     if (typeof opened === "string") {
       this.#show({ screen: "opening", permission: opened, level: [] });
       return;
@@ -183,10 +184,7 @@ export class Guest {
    */
   async #record(spool) {
     const { capture, invitation } = this;
-    if (!capture) {
-      await spool?.close();
-      return;
-    }
+    if (!capture) return;
     const { sampleRate, channels } = capture;
     const { name, room } = invitation;
     const kept = spool ?? (await begun({ sampleRate, channels, name, room }));
@@ -230,10 +228,16 @@ export class Guest {
   async #goOn(id) {
     const debt = this.state.debts.find((one) => one.id === id);
     const spool = await this.debts.take(id);
-    // its sound has the channels that it began with
-    const channels = spool?.channels ?? this.capture?.channels;
-    if (channels === 2) this.state.mode = "music";
-    if (!this.capture || this.capture.channels !== channels) await this.#openMicrophone();
+    // its sound goes on as it began
+    if (spool?.channels === 2) this.state.mode = "music";
+    if (!this.capture || (spool && !isLike(this.capture, spool)))
+      await this.#openMicrophone(spool ?? undefined);
+    if (spool && !(this.capture && isLike(this.capture, spool))) {
+      // there is no microphone, or the browser cannot give its sound this rate
+      await this.debts.giveBack(spool);
+      await this.#record(null);
+      return;
+    }
     await this.#record(spool);
     if (spool && debt) this.#show({ elapsedS: debt.seconds, owedS: debt.owedS });
   }
@@ -273,6 +277,14 @@ export class Guest {
     const { name } = this.invitation;
     return `${name.replace(/[^\p{L}\p{N}]+/gu, "-") || "recording"}.wav`;
   }
+}
+
+/**
+ * @param {import("./opening.js").Shape} one
+ * @param {import("./opening.js").Shape} other
+ */
+function isLike(one, other) {
+  return one.sampleRate === other.sampleRate && one.channels === other.channels;
 }
 
 /**

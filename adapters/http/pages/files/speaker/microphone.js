@@ -42,14 +42,15 @@ export async function isAllowed() {
  *
  * @param {string} deviceId
  * @param {import("./sdp.js").Mode} mode
+ * @param {import("./opening.js").Shape} [like] as of `Capture.open`
  * @returns {Promise<Capture | State["permission"]>} why there is none, in place of one
  */
-export async function openMicrophone(deviceId, mode) {
+export async function openMicrophone(deviceId, mode, like) {
   try {
-    return await Capture.open({ deviceId, mode });
+    return await Capture.open({ deviceId, mode, like });
   } catch (error) {
     const name = error instanceof DOMException ? error.name : "";
-    if (deviceId && REASONS[name] === "none") return await openMicrophone("", mode);
+    if (deviceId && REASONS[name] === "none") return await openMicrophone("", mode, like);
     console.warn("the microphone cannot be opened:", error);
     return REASONS[name] ?? "busy";
   }

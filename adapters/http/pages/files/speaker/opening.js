@@ -1,6 +1,7 @@
 // Opens microphones, and what their sound runs through.
 
 /** @typedef {import("./capture.js").Mode} Mode */
+/** @typedef {{ sampleRate: number, channels: number }} Shape of sound */
 
 export const RATE_HZ = 48_000;
 
@@ -24,9 +25,10 @@ export function openMicrophone(mode, deviceId) {
 /**
  * @param {MediaStream} microphone
  * @param {AudioContextLatencyCategory} latencyHint
+ * @param {number} [sampleRate] that it should have
  */
-export function contextFor(microphone, latencyHint) {
-  const context = new AudioContext({ sampleRate: RATE_HZ, latencyHint });
+export function contextFor(microphone, latencyHint, sampleRate = RATE_HZ) {
+  const context = new AudioContext({ sampleRate, latencyHint });
   try {
     return { context, source: context.createMediaStreamSource(microphone) };
   } catch {
