@@ -28,7 +28,7 @@ export class Spool {
   static async prepare() {
     if (!spare || spare.isBroken) spare = new Service();
     // any answer shows that it is loaded; what cannot be loaded now may be when it is needed
-    await spare.ask("owed").catch(() => {});
+    await spare.ask("ready").catch(() => {});
   }
 
   /**

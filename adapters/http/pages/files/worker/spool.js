@@ -46,6 +46,7 @@ const TASKS = {
   async send({ id }) {
     return start(await open(id), null);
   },
+  ready() {},
   offer() {
     const { description, startedAt } = here();
     return {
