@@ -27,6 +27,20 @@ async () => {
 }
 """
 
+LINES = """
+(button) => {
+  const range = document.createRange();
+  range.selectNodeContents(button);
+  return range.getClientRects().length;
+}
+"""
+COLOURS = """
+(button) => {
+  const { color, backgroundColor } = getComputedStyle(button);
+  return [color, backgroundColor, getComputedStyle(document.body).color];
+}
+"""
+
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
@@ -92,3 +106,18 @@ async def test_a_page_blames_who_is_to_blame() -> None:
         assert "The microphone is gone: Desk microphone (USB)\n" in await said("unplugged")
         gone = await said("unplugged", incident={"type": "ended"})
         assert "The microphone is gone.\n" in gone
+
+
+async def test_buttons_can_be_read_in_each_of_their_states() -> None:
+    """A word stands in one line on a narrow phone; what is pressed stays dark under a finger."""
+    async with a_page(
+        locale="de-DE", viewport={"width": 320, "height": 640}, reduced_motion="reduce"
+    ) as page:
+        for name in ("recording", "paused", "muted"):
+            await page.evaluate(RENDER, STATES[name][1])
+            for button in await page.locator(".controls button").all():
+                assert await button.evaluate(LINES) == 1, (name, await button.inner_text())
+        pressed = page.locator("button[aria-pressed=true]")
+        await pressed.hover()
+        color, background, ink = await pressed.evaluate(COLOURS)
+        assert background == ink != color

@@ -125,6 +125,7 @@ STATES: Mapping[str, tuple[str, dict[str, Any]]] = {
             _debt("1", "Ana", "sending", isAlive=True),
             _debt("2", RIGHT_TO_LEFT[0], "refused", detail="the session is over"),
             _debt("3", "", "waiting"),
+            _debt("4", "Ben", "elsewhere"),
         ],
     ),
     "recording": _running("Recording", messages=[HURRY]),

@@ -42,6 +42,13 @@ def quoted(source: str) -> set[str]:
     return set(re.findall(r'"[\w.]+"', source))
 
 
+def test_all_events_of_ledgers_have_names() -> None:
+    table = (ROOT / "docs/ledger.md").read_text().partition("## Events")[2].partition("\n## ")[0]
+    types = re.findall(r"^\| `([a-z ]+)` \|", table, re.MULTILINE)
+    names = {f"event.{one.replace(' ', '_')}" for one in types}
+    assert names == {key for key in texts("studio") if key.startswith("event.")}
+
+
 @pytest.mark.parametrize("page", ASKING)
 def test_all_languages_say_the_same_of_the_same_values(page: str) -> None:
     english = texts(page)

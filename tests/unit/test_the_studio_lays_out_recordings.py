@@ -12,6 +12,14 @@ from tests.rigs.node import NODE, run_in_node
 
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
+MICROPHONE = """
+globalThis.navigator = { languages: ["en"], language: "en" };
+globalThis.document = { documentElement: {} };
+const { loadTexts } = await load("shared/text.js");
+await loadTexts("studio");
+const { microphoneText } = await load("studio/words.js");
+return argument.map(microphoneText);
+"""
 MOVE = """
 const { Axis } = await load("studio/axis.js");
 return argument.map(({ total, moves }) => {
@@ -316,3 +324,20 @@ def test_a_list_says_that_the_server_is_away_and_can_be_asked_again() -> None:
     """
     argument = {"recordings": many(3), "isAway": True}
     assert run_in_node(SERVER + script, argument) == [0, None, 3]
+
+
+def test_what_happened_to_a_microphone_is_said_in_words() -> None:
+    events = [
+        {"what": "mute", "text": "paused"},
+        {"what": "stall", "seconds": "2.54"},
+        {"what": "microphone", "text": "Desk"},
+        {"what": "left out", "count": "7"},
+        {},
+    ]
+    assert run_in_node(MICROPHONE, events) == [
+        "Paused on the speaker’s page.",
+        "It captured nothing for 2.5 s.",
+        "Another one is used: Desk",
+        "",
+        "",
+    ]

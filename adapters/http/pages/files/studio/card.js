@@ -1,7 +1,7 @@
 // One session, as the live view shows it.
 
 import { fill, h, setText } from "../shared/dom.js";
-import { duration, number, percent, timeOfDay } from "../shared/format.js";
+import { duration, percent, timeOfDay } from "../shared/format.js";
 import { hasText, t } from "../shared/text.js";
 import { askToEnd } from "./ending.js";
 import { Figures } from "./figures.js";
@@ -9,6 +9,7 @@ import { Talk } from "./talk.js";
 import { Microphone } from "./microphone.js";
 import { TrackView } from "./track-view.js";
 import { judge } from "./verdict.js";
+import { microphoneText } from "./words.js";
 
 /** @typedef {import("api").components["schemas"]} Schemas */
 /** @typedef {Schemas["Session"]} Session */
@@ -113,10 +114,8 @@ export class Card {
     const { microphone } = this;
     microphone.add(event);
     this.#judge();
-    const key = `mic.${microphone.latest?.what}`;
-    if (!hasText(key)) return;
-    const seconds = number(event.seconds ?? 0, { maximumFractionDigits: 1 });
-    const what = t(key, { text: event.text, seconds });
+    const what = microphoneText(event);
+    if (!what) return;
     this.happened.hidden = false;
     setText(this.happened, t("mic.at", { at: timeOfDay(event.at), what }));
     if (microphone.obstacle) this.context.announcer.say(`${this.name}: ${what}`);

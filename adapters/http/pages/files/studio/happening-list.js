@@ -4,7 +4,7 @@ import { fill, h } from "../shared/dom.js";
 import { hasText, t } from "../shared/text.js";
 import { clock } from "./axis.js";
 import { kindName, span } from "./recording-verdict.js";
-import { reason } from "./words.js";
+import { microphoneText, reason } from "./words.js";
 
 /** @typedef {import("./happenings.js").Happening} Happening */
 
@@ -70,6 +70,7 @@ export class HappeningList {
     );
     button.addEventListener("click", () => this.play(at));
     const why = cause && h("span", { class: "soft" }, ` (${nameOf(cause)})`);
+    const inWords = type === "capture" && microphoneText(Object.fromEntries(details));
     // each value by itself: what a client has written is not to turn round what follows it
     const told = details.map(([key, value], index) => [
       `${index ? ", " : ""}${key}: `,
@@ -86,7 +87,9 @@ export class HappeningList {
         why,
       ),
       h("span", { class: "figures" }, seconds ? span(seconds) : ""),
-      h("span", { class: "soft small", lang: "en", dir: "auto" }, ...told),
+      inWords
+        ? h("span", { class: "soft small", dir: "auto" }, inWords)
+        : h("span", { class: "soft small", lang: "en", dir: "auto" }, ...told),
     );
   }
 }

@@ -44,9 +44,9 @@ export class Microphone {
 /**
  * Returns what has happened, and by whom if a page may do it, too.
  *
- * @param {CaptureEvent} event
+ * @param {{ what: string, text: string }} event
  */
-function keyOf({ what, text }) {
+export function keyOf({ what, text }) {
   if (what !== "mute" && what !== "unmute") return what;
   if (text === "by the speaker") return `${what}.speaker`;
   return text === "paused" || text === "continued" ? `${what}.paused` : what;

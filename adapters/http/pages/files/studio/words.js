@@ -2,7 +2,9 @@
 
 import { ApiError } from "../shared/api.js";
 import { fill, h } from "../shared/dom.js";
-import { t } from "../shared/text.js";
+import { number } from "../shared/format.js";
+import { hasText, t } from "../shared/text.js";
+import { keyOf } from "./microphone.js";
 
 /**
  * Returns what a recording is called: as the client has called it, if that is known.
@@ -41,6 +43,18 @@ export function liveMark(sessions, recording) {
   };
   show();
   return { element, close: sessions.onChange(show) };
+}
+
+/**
+ * Says what has happened to a microphone; nothing if the pages have no words for it.
+ *
+ * @param {{ what?: string, text?: string, seconds?: number | string | null }} event as the ledger
+ *   or an event has it
+ */
+export function microphoneText({ what = "", text = "", seconds }) {
+  const key = `mic.${keyOf({ what, text })}`;
+  if (!hasText(key)) return "";
+  return t(key, { text, seconds: number(Number(seconds ?? 0), { maximumFractionDigits: 1 }) });
 }
 
 /**

@@ -56,7 +56,7 @@ export default {
     "Bitte den Link in einem aktuellen Chrome, Edge, Firefox oder Safari öffnen.",
   // while it records
   "running.title": "Aufnahme läuft",
-  "running.paused": "Angehalten",
+  "running.paused": "Pausiert",
   "running.muted": "Stumm",
   "running.held": "Aufgenommen wird Stille.",
   "running.pause": "Pause",
@@ -148,7 +148,7 @@ export default {
   "finished.lost": "Nichts wurde aufgenommen",
   "finished.lost.word": "Der Server war nicht erreichbar",
   "finished.lost.about": "Dieser Browser behält hier keine Kopie, daher ist der Ton verloren.",
-  "finished.figures": "Zahlen",
+  "finished.figures": "Einzelheiten",
   "finished.length": "Länge",
   "finished.retry": "Noch einmal versuchen",
   "finished.save": "Als WAV speichern",

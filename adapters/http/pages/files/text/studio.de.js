@@ -264,6 +264,7 @@ export default {
   "event.timestamps": "Zeitstempel berichtigt",
   "event.discontinuity": "Ton schließt nicht an",
   "event.spool": "Stelle im Aufgenommenen",
+  "event.aligned": "Stelle durch Vergleich gefunden",
   "event.outage": "nichts kam an",
   "event.overlap": "doppelt gesendet, ausgelassen",
   "event.channels": "zweiter Kanal",

@@ -262,6 +262,7 @@ export default {
   "event.timestamps": "timestamps corrected",
   "event.discontinuity": "sound does not join",
   "event.spool": "place in what was captured",
+  "event.aligned": "place found by comparing",
   "event.outage": "nothing arrived",
   "event.overlap": "sent twice, left out",
   "event.channels": "second channel",
