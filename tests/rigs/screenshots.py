@@ -32,9 +32,12 @@ def file_name(screen: Screen, look: Look) -> str:
 
 
 def squeezed(png: bytes) -> bytes:
-    """Return a picture with few colours, which is a third of the size."""
+    """Return a picture with few colours, which is a third of the size.
+
+    The octree keeps colours of small areas, such as the mark of a kind of samples, as they are.
+    """
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    few = picture.quantize(_COLOURS, dither=Image.Dither.NONE)
+    few = picture.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     written = io.BytesIO()
     few.save(written, "PNG", optimize=True)
     return written.getvalue()
