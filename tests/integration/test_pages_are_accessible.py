@@ -34,7 +34,7 @@ MAX_TABS = 150
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 FAULTS = """

@@ -12,7 +12,7 @@ import { ApiError } from "../shared/api.js";
  * - connecting: for the first time
  * - live: it does
  * - restarting: the connection was lost, another path is looked for
- * - waiting: the server cannot be reached; the next attempt is at `retryAt`
+ * - waiting: the server cannot be reached, or asks to wait; the next attempt is at `retryAt`
  * - offline: the same, and the browser says that there is no network
  * - blocked: the server is reached, but no sound gets through (UDP is blocked)
  * - over: the session has ended at the server; it takes no more live sound
