@@ -50,6 +50,21 @@ for (const at of ats) {
 }
 return { found, pending: stalls.pending, base: stalls.base };
 """
+HEARD = """
+const { heard } = await load("worker/heard.js");
+const { rate, until, length, comes } = argument;
+const kept = {
+  length,
+  ended: argument.ended ?? "",
+  lengthAt: (s) => Math.max(kept.length, Math.round((s - 1e9) * rate)),
+};
+let at = 0;
+const timer = setInterval(() => { if (++at <= comes) kept.length += 1024; }, 20);
+const begun = performance.now();
+await heard(kept, until);
+clearInterval(timer);
+return { length: kept.length, took: (performance.now() - begun) / 1000 };
+"""
 KEPT = """
 const { Kept } = await load("worker/kept.js");
 const { written } = await load("worker/journal.js");
@@ -231,6 +246,28 @@ def test_a_page_after_a_reload_knows_how_long_nobody_captured() -> None:
     assert [(stall["position"], round(stall["samples"] / RATE, 2)) for stall in found] == [
         (0, 42.5)
     ]
+
+
+# -- the end of a spool ---------------------------------------------------------------------------
+
+
+def heard(until_s: float, length_s: float, *, comes: int, ended: str = "") -> Any:
+    """Wait for sound of which a block comes every 20 ms, until `comes` have."""
+    length = round(length_s * RATE)
+    given = {"rate": RATE, "until": 1e9 + until_s, "length": length, "comes": comes}
+    return run_in_node(HEARD, {**given, "ended": ended})
+
+
+def test_sound_that_a_browser_holds_back_is_waited_for() -> None:
+    found = heard(10.0, 9.8, comes=1000)
+    assert 10.0 <= found["length"] / RATE < 10.15
+    assert found["took"] >= 9 * 0.02
+
+
+@pytest.mark.parametrize(("comes", "ended"), [(0, ""), (3, ""), (1000, "full")])
+def test_sound_that_does_not_come_is_not_waited_for(comes: int, ended: str) -> None:
+    found = heard(70.0, 9.8, comes=comes, ended=ended)
+    assert found["took"] < (0.1 if ended else 1.5)
 
 
 # -- a whole spool -------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ from tests.rigs.sweep import microphones
 
 TOKEN = "token-of-the-administrator-of-the-tests"
 OUTAGE_S = 5.0
-HELD_BACK_S = 2.0
 NOTICED_S = 20.0
 """Browsers notice within 5 to 8 s that nothing comes back."""
 STEREO = """
@@ -90,20 +89,10 @@ async def ready(guest: Guest, url: str) -> None:
 
 
 def verified(folder: pathlib.Path) -> dict[str, object]:
-    """Return the ledger of the only recording, which `gapless verify` finds sound.
-
-    On a machine that is busy, a browser holds back sound, which is not captured when it is stopped:
-    the recording is shorter than the wall clock by that.
-    """
+    """Return the ledger of the only recording, which `gapless verify` finds sound."""
     (path,) = (folder / "recordings").glob("*.wav")
-    with gapless("verify", "--json", str(path)) as verifying:
-        verifying.end()
-    (line,) = verifying.lines
-    found = json.loads(line)
-    problems = [problem for problem in found["problems"] if "the wall clock" not in problem]
-    assert problems == []
-    # nothing tells the server of the clock where nothing has arrived live
-    assert found["wall_clock"] is None or abs(found["wall_clock"]["difference_s"]) < HELD_BACK_S
+    with gapless("verify", str(path)) as verifying:
+        assert verifying.end() == 0, verifying.lines
     ledger: dict[str, object] = json.loads(path.with_suffix(".json").read_text())
     return ledger
 

@@ -126,6 +126,8 @@ export class Recording {
     const { capture, connection, spool } = this;
     clearInterval(this.timer);
     const isReached = connection.session !== null;
+    // the last words may still be on their way through the browser; a broken worker knows of none
+    await spool?.heard().catch(() => {});
     // nothing is sent live that the copy has not: the end of both is that of the recording
     if (spool && isReached) {
       connection.close();

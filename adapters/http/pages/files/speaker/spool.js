@@ -191,6 +191,14 @@ export class Spool {
   }
 
   /**
+   * Resolves when the sound until now has come: a browser holds some of it back. Call it before
+   * `Capture.keep(null)`. Where the sound has stopped, it is not waited for.
+   */
+  async heard() {
+    await this.#worker.ask("heard", { untilMs: Date.now() });
+  }
+
+  /**
    * Sends the rest when nothing is captured any more, for as long as it takes: also while the
    * network is away. Before it, end the session at the server, and then `Capture.keep(null)`: what
    * was received and not kept would be left at the end of the recording.

@@ -1,5 +1,6 @@
 // Keeps what is captured and sends it; see ../speaker/spool.js for what it is asked.
 
+import { heard } from "./heard.js";
 import { read as readJournal, written } from "./journal.js";
 import { Kept } from "./kept.js";
 import { SpoolBusy, listStores, openStore, removeStore } from "./store.js";
@@ -69,6 +70,7 @@ const TASKS = {
   network(report) {
     uploads?.network(report);
   },
+  heard: ({ untilMs }) => heard(here(), untilMs / 1000),
   async finish() {
     if (port) {
       await Promise.race([soundEnds.promise, wait(LAST_BLOCK_MS)]);
