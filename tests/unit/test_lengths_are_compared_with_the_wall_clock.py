@@ -80,6 +80,33 @@ def test_the_skew_of_a_clock_explains_the_time_between_two_processes() -> None:
     ) is None  # fmt: skip
 
 
+def aligned(position_s: float, about_s: float) -> dict[str, Any]:
+    windows = 0 if about_s > 1 else 3
+    details = {"shift": 0, "residual_samples": round(about_s * RATE), "windows": windows}
+    return {"type": "aligned", "position": round(position_s * RATE), "at": at(0), **details}
+
+
+def test_what_was_placed_by_an_estimate_proves_nothing_within_it() -> None:
+    """Of a page's recording, whose sound could not be found in what it captured."""
+    guessed, known = aligned(0, 3.0), aligned(20, 0.0)
+    assert problem(guessed, anchor(0.8, 0), anchor(60, 60)) is None
+    assert problem(guessed, anchor(0.8, 0), known, anchor(60, 60)) is None
+    found = problem(guessed, anchor(0.8, 0), known, anchor(50, 60))
+    assert found is not None
+    assert "10.800 s shorter" in found
+    assert problem(aligned(0, 0.001), anchor(0.8, 0), anchor(60, 60)) is not None
+
+
+def test_places_that_are_known_count_if_there_are_enough() -> None:
+    known, guessed = aligned(0, 0.0), aligned(130, 3.0)
+    right = (known, anchor(0, 0), anchor(60, 60), anchor(120, 120), guessed, anchor(130, 130.8))
+    assert problem(*right) is None
+    short = (known, anchor(0, 0), anchor(60, 60), anchor(119, 120), guessed, anchor(129, 130))
+    found = problem(*short)
+    assert found is not None
+    assert "1.000 s shorter" in found
+
+
 def noted(effects: list[Effect]) -> list[dict[str, Any]]:
     return [
         LedgerEvent(
