@@ -246,8 +246,11 @@ def _shift_like_the_nearest(
     index = bisect.bisect(anchors, item.start, key=lambda anchor: anchor.start)
     beside = anchors[max(0, index - 1) : index + 1]
     nearest = min(beside, key=lambda anchor: abs(anchor.start - item.start))
-    ticks = nearest.ticks + found[nearest.position].shift
-    return ticks + item.start - nearest.start - item.ticks
+    known = found[nearest.position].shift
+    shift = nearest.ticks + known + item.start - nearest.start - item.ticks
+    # Of another connection: an offer that took long makes its estimate early, never late. Where the
+    # shift says that it is late, the recording lacks time between the two.
+    return shift if shift == known else max(0, shift)
 
 
 def _windows(run: TimedRun, known: RangeSet, sounds: Sounds) -> Iterator[_Window]:

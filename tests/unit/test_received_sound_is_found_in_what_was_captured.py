@@ -257,6 +257,15 @@ def test_sound_is_placed_where_it_was_found_and_the_rest_beside_it() -> None:
     ]
 
 
+@pytest.mark.parametrize(("estimate", "place"), [(600_000, 600_000), (400_000, 479_970)])
+def test_sound_of_another_connection_is_not_before_its_estimate(estimate: int, place: int) -> None:
+    """The recording may lack time between the two; an offer may have taken long to arrive."""
+    events = [placed(0, 0), placed(240_000, 239_970), placed(480_000, estimate)]
+    sure = Alignment(shift=-30, residual=1, correlation=0.99, windows=7)
+    found = [event for event in realigned(events, {0: sure}) if event.type == PLACED]
+    assert [event.details["ticks"] for event in found] == [-30, 239_970, place]
+
+
 def test_sound_behind_a_hole_is_looked_for_by_itself() -> None:
     """What is before a hole, and what is no hole worth mentioning, stays one run."""
     events = [placed(0, 48_000), placed(480_000, 600_000), LedgerEvent("anchor", 480_000, {})]
