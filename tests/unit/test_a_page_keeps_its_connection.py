@@ -175,6 +175,17 @@ def test_a_session_that_is_over_is_not_opened_again() -> None:
     assert found["log"][-1] == "abandon 0"
 
 
+def test_a_session_that_ended_because_no_sound_got_through_is_called_blocked() -> None:
+    """The server waits for a path for less time than a network may block one."""
+    found = played("""
+        answers = ["never", "never", new ApiError(404, "gone")];
+        const running = connection.run();
+        await pass(60_000);
+        await running;
+    """)
+    assert found["told"] == ["blocked", "blocked", "blocked 404"]
+
+
 def test_a_session_that_may_be_over_is_asked_for_at_once() -> None:
     found = played("""
         const running = connection.run(); await settle();

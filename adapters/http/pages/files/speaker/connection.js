@@ -14,7 +14,8 @@ import { ApiError } from "../shared/api.js";
  * - restarting: the connection was lost, another path is looked for
  * - waiting: the server cannot be reached, or asks to wait; the next attempt is at `retryAt`
  * - offline: the same, and the browser says that there is no network
- * - blocked: the server is reached, but no sound gets through (UDP is blocked)
+ * - blocked: the server is reached, but no sound gets through (UDP is blocked). If there is no
+ *   `retryAt`, the server has ended the session for that; it takes the sound all the same
  * - over: the session has ended at the server; it takes no more live sound
  * - refused: the server refuses, for the reason `detail`
  * - closed: the page has ended it
@@ -91,6 +92,10 @@ export class Connection {
     this.link = null;
     /** @type {ApiError | null} why the last offer got no answer; null if it did */
     this.trouble = null;
+    /** How many offers were made. */
+    this.offers = 0;
+    /** How many were answered since sound got through. */
+    this.unconnected = 0;
     this.closing = new AbortController();
     this.hurried = false;
     this.isDoubted = false;
@@ -135,6 +140,7 @@ export class Connection {
     for (;;) {
       if ((!this.isDoubted && this.#isConnected()) || (await this.#dialled())) {
         delay = FIRST_DELAY_MS;
+        this.unconnected = 0;
         do {
           this.#tell({ state: "live" });
           await this.#until(() => this.isDoubted || this.#isLost());
@@ -157,6 +163,7 @@ export class Connection {
     this.isDoubted = false;
     /** @type {Link} */
     let link;
+    this.offers += 1;
     try {
       link = await this.open(this.session, this.closing.signal);
     } catch (error) {
@@ -165,6 +172,7 @@ export class Connection {
       return false;
     }
     this.trouble = null;
+    this.unconnected += 1;
     // not earlier: a session whose only connection is closed is over
     this.link?.abandon();
     this.link = link;
@@ -200,6 +208,7 @@ export class Connection {
     const { status, message: detail } = error;
     if (status < 400 || status >= 500 || TEMPORARY.includes(status)) return;
     const isOver = this.session !== null && (status === 404 || status === 410);
+    if (isOver && this.unconnected) throw new Final({ state: "blocked", status, detail });
     throw new Final({ state: isOver ? "over" : "refused", status, detail });
   }
 
