@@ -95,7 +95,7 @@ const events = [];
 for (const { blocks, session, isKilled, cut } of pages) {
   kept = new Kept(store());
   kept.onstall = (event) => events.push(event);
-  if (session) kept.attach(session);
+  if (session) kept.renew(session);
   for (const { frame, at, length, value } of blocks) {
     kept.add({ frame, at: at * 1000, pcm: new Int16Array(length * channels).fill(value) });
     kept.hash();

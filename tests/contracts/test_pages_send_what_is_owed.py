@@ -93,7 +93,7 @@ store.note(written({ begun: {
   id: "x", startedAt: "2026-01-31T12:00:00Z", sampleRate: 48000, channels: 1, name: "", room: "",
 } }));
 const kept = new Kept(store);
-if (argument.session) kept.attach({ id: "i d", secret: "secret" });
+if (argument.session) kept.renew({ id: "i d", secret: "secret" });
 for (let n = 0; n < 100; n++)
   kept.add({ frame: n * 1024, at: 1e12 + (n + 1) * 1024 / 48, pcm: new Int16Array(1024).fill(n) });
 kept.noteEvent({ type: "mute", at: "2026-01-31T12:00:01Z" });
@@ -126,11 +126,16 @@ globalThis.fetch = async (path, { method, headers, body }) => {
 const uploads = new Uploads(kept);
 const states = [];
 uploads.onchange = () => states.push([uploads.state, uploads.reason, uploads.isReachable]);
-const finished = await uploads.finish();
+let finished = await uploads.finish();
+const { isForgotten } = finished;
+if (argument.renewed) {
+  kept.renew({ id: "other", secret: "new" });
+  finished = await uploads.finish();
+}
 uploads.close();
 return {
-  finished, requests, waits, states, owed: kept.owed, delivered: kept.isDelivered,
-  events: kept.events.length, size: store.size,
+  finished, isForgotten, requests, waits, states, owed: kept.owed, delivered: kept.isDelivered,
+  events: kept.events.length, size: store.size, journal: store.journal(),
 };
 """
 
@@ -208,8 +213,11 @@ def test_memory_takes_the_place_of_files_up_to_a_limit() -> None:
 # -- requests ------------------------------------------------------------------------------------
 
 
-def sent(answers: dict[str, list[Any]] | None = None, *, session: bool = True) -> Any:
-    found = run_in_node(SEND, {"answers": answers or {}, "session": session})
+def sent(
+    answers: dict[str, list[Any]] | None = None, *, session: bool = True, renewed: bool = False
+) -> Any:
+    given = {"answers": answers or {}, "session": session, "renewed": renewed}
+    found = run_in_node(SEND, given)
     assert found["size"] == 100 * 1024 * 2, "the sound stays"
     return found
 
@@ -251,6 +259,33 @@ def test_a_refusal_is_told_and_the_sound_stays(status: int) -> None:
     assert (finished["state"], finished["reason"]) == ("refused", "not wanted")
     assert len(finished["sha256"]) == 64
     assert (found["owed"], found["delivered"]) == (102_400, False)
+
+
+def test_another_session_gets_what_the_server_has_forgotten() -> None:
+    forgotten: dict[str, list[Any]] = {"POST captured": [[401, {"error": "unknown"}]]}
+    found = sent(forgotten, renewed=True)
+    assert found["isForgotten"]
+    assert (found["finished"]["state"], found["finished"]["isSame"]) == ("complete", True)
+    paths = [(path.split("/")[2], bearer) for _, path, bearer, _ in found["requests"]]
+    assert paths[0] == ("i%20d", "Bearer secret")
+    assert paths[-1] == ("other", "Bearer new")
+    # a page after this one goes on with it
+    known = run_in_node(
+        'return (await load("worker/journal.js")).read(argument).session', found["journal"]
+    )
+    assert known == {"id": "other", "secret": "new"}
+
+
+@pytest.mark.parametrize("status", [403, 404, 422])
+def test_what_is_refused_otherwise_needs_no_other_session(status: int) -> None:
+    assert not sent({"POST captured": [[status, {"error": "no"}]] * 2})["isForgotten"]
+
+
+def test_what_has_arrived_once_is_not_sent_to_another_session() -> None:
+    """Its recording may have been deleted: it is not to come back."""
+    found = sent({"POST captured": [None, [401, {"error": "unknown"}]]})
+    assert found["finished"]["state"] == "refused"
+    assert not found["isForgotten"]
 
 
 def test_a_server_that_doubts_the_hash_is_told_it_twice() -> None:

@@ -11,7 +11,7 @@ import json
 import pathlib
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 import pytest
@@ -222,6 +222,59 @@ async def test_what_is_said_after_the_studio_has_ended_it_arrives_too(
     ledger = verified(tmp_path)
     assert ledger["sha256"] == sha256
     assert int(str(ledger["length_samples"])) > 2 * RATE
+
+
+async def test_what_is_said_after_the_server_has_forgotten_the_session_arrives_too(
+    tmp_path: pathlib.Path,
+) -> None:
+    """As after ten minutes in which no sound came, and nobody could tell it that there is some."""
+    folder = tmp_path / "recordings"
+    trusting = ("--trusted-proxies", "127.0.0.1")
+    async with AsyncExitStack() as running:
+        with serving(folder, *trusting) as server:
+            blocking = proxied(server.url, udp_is_blocked=True)
+            network = await running.enter_async_context(blocking)
+            guest = await running.enter_async_context(a_guest("chromium", tmp_path))
+            await ready(guest, network.url)
+            await guest.press("Start recording")
+            await guest.until("kept on this device")
+            network.gone()
+        for path in folder.glob("*.restore"):
+            path.unlink()
+        port = server.url.rpartition(":")[2]
+        running.enter_context(serving(folder, *trusting, "--port", port))
+        network.back()
+        await guest.until("This network blocks live sound")
+        sha256 = await finished(guest)
+    ledger = verified(tmp_path)
+    assert ledger["sha256"] == sha256
+    assert {span["kind"] for span in ledger["spans"]} <= {"restored", "silence"}  # type: ignore[attr-defined]
+
+
+async def test_what_is_said_before_a_link_is_refused_is_kept(tmp_path: pathlib.Path) -> None:
+    """The link was valid when the guest began, and the network was away."""
+    async with (
+        a_studio(tmp_path, has_tokens=True) as (server, network),
+        a_guest("chromium", tmp_path) as guest,
+    ):
+        invited = await asked("POST", f"{server.url}/api/invitations", {"name": "Ana"})
+        await ready(guest, f"{network.url}/#{str(invited['url']).partition('#')[2]}")
+        network.gone(refuses=True)
+        await guest.press("Start recording")
+        await guest.until("The server cannot be reached")
+        (known,) = (await asked("GET", f"{server.url}/api/tokens"))["tokens"]  # type: ignore[misc]
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as http,
+            http.delete(f"{server.url}/api/tokens/{known['id']}") as revoked,  # type: ignore[index]
+        ):
+            assert revoked.ok
+        network.back()
+        await guest.until("The server lets this page send no more live sound")
+        await guest.press("Stop")
+        await guest.until("The rest is kept on this device")
+        await guest.press("Try again")
+        await guest.until("The server does not take")
+        await guest.press("Save as WAV")
 
 
 async def test_a_recording_goes_on_with_the_channels_that_it_began_with(

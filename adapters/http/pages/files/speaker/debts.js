@@ -23,6 +23,8 @@ export class Debts {
     this.show = show;
     /** @type {Map<string, Debt>} */
     this.debts = new Map();
+    /** @type {Map<string, Owed>} as they were found */
+    this.owed = new Map();
     /** @type {Map<string, Spool>} */
     this.spools = new Map();
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -40,6 +42,7 @@ export class Debts {
     for (const { id, name, startedAt, seconds, owedS } of found)
       this.#note({ id, name, startedAt, seconds, owedS, state: "waiting", isAlive: false });
     for (const owed of found) {
+      this.owed.set(owed.id, owed);
       try {
         if (await this.#canGoOn(owed)) await this.#hold(owed);
         else if (owed.session || this.#isOwn(owed)) await this.#send(owed);
@@ -127,15 +130,25 @@ export class Debts {
     this.timer = setTimeout(look, LOOK_MS);
   }
 
+  /**
+   * Returns how a session is opened for a spool.
+   *
+   * @param {string} id
+   * @param {Spool} spool
+   */
+  #published(id, spool) {
+    // what the token says of them counts, and only it
+    const { name, room } = (!this.token && this.owed.get(id)) || { name: "", room: "" };
+    const offer = async () => await spool.offer();
+    return { mode: /** @type {const} */ ("voice"), token: this.token, name, room, spool: offer };
+  }
+
   /** @param {Owed} owed */
   async #send(owed) {
     const spool = await this.#open(owed.id, Spool.send(owed.id));
     if (spool.session) await endSession(spool.session, this.token);
     else {
-      const { name, room } = this.token ? { name: "", room: "" } : owed;
-      const offer = async () => await spool.offer();
-      const published = { mode: /** @type {const} */ ("voice"), token: this.token, name, room };
-      const session = await sessionFor({ ...published, spool: offer });
+      const session = await sessionFor(this.#published(owed.id, spool));
       if (!session) {
         await spool.close();
         this.spools.delete(owed.id);
@@ -164,7 +177,9 @@ export class Debts {
    */
   async #finish(id, spool) {
     this.#change(id, { state: "sending", isAlive: false });
-    const { state, detail } = await outcomeOf(spool);
+    const owed = this.owed.get(id);
+    const published = owed && this.#isOwn(owed) ? this.#published(id, spool) : null;
+    const { state, detail } = await outcomeOf(spool, published);
     await spool.close();
     this.spools.delete(id);
     // also what a server that restores nothing has not: it stays here until somebody deletes it

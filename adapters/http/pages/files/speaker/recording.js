@@ -1,7 +1,7 @@
 // One recording of the page: its microphone, its copy, its connection; from the button to the end.
 
 import { listen } from "./messages.js";
-import { connectionFor } from "./publish.js";
+import { connectionFor, sessionFor } from "./publish.js";
 import { endSession } from "./whip.js";
 
 /** @typedef {import("./capture.js").Capture} Capture */
@@ -38,15 +38,15 @@ export class Recording {
     /** @type {string | undefined} the microphone that was taken away last */
     this.gone = undefined;
     this.ending = new AbortController();
-    this.connection = connectionFor({
-      stream: capture.stream,
+    this.published = {
       mode,
       token: invitation.token,
       // what the token says of them counts, and only it
       name: invitation.token ? "" : invitation.name,
       room: invitation.token ? "" : invitation.room,
       spool: async () => (spool ? await spool.offer() : null),
-    });
+    };
+    this.connection = connectionFor({ ...this.published, stream: capture.stream });
     /** @type {Promise<Session | null>} null if the server refuses, or is never reached */
     this.opened = Promise.resolve(null);
   }
@@ -79,10 +79,15 @@ export class Recording {
     this.timer = setInterval(() => this.#look(), FIGURES_MS);
   }
 
-  /** The reason why the server has never let it begin; null if it has, or may yet. */
+  /**
+   * The reason why the server has never let it begin; null if it has, or may yet. What was said
+   * while the server could not be asked is not thrown away, whatever it answers then.
+   */
   get refusal() {
-    const { state, status = 0, detail = "" } = this.connection.condition;
-    return state === "refused" && !this.connection.session ? { status, detail } : null;
+    const { condition, session, offers } = this.connection;
+    const { state, status = 0, detail = "" } = condition;
+    const isKept = this.spool !== null && offers > 1;
+    return state === "refused" && !session && !isKept ? { status, detail } : null;
   }
 
   /**
@@ -141,7 +146,9 @@ export class Recording {
     if (session) await endSession(session, this.token);
     await this.#close();
     spool?.network(null);
-    if (spool && session) return await outcomeOf(spool);
+    if (spool && session) return await outcomeOf(spool, this.published);
+    // refused without a session; what it has is written to its end
+    await spool?.finish();
     const state = spool ? "owed" : session ? "live" : "lost";
     const { detail } = connection.condition;
     return { state, seconds: this.elapsedS, sha256: null, detail };
@@ -204,13 +211,21 @@ export class Recording {
 }
 
 /**
- * Sends what is owed of a spool, and says how that has ended.
+ * Sends what is owed of a spool, and says how that has ended. If the server has forgotten its session
+ * (it waits for ten minutes for one without any sound), another one takes all of it.
  *
  * @param {Spool} spool
+ * @param {Omit<import("./whip.js").Published, "stream"> | null} published null if none may be opened
  * @returns {Promise<Outcome>}
  */
-export async function outcomeOf(spool) {
-  const { state, reason, sha256, length, isSame } = await spool.finish();
+export async function outcomeOf(spool, published) {
+  let finished = await spool.finish();
+  const session = finished.isForgotten && published ? await sessionFor(published) : null;
+  if (session) {
+    await spool.renew(session);
+    finished = await spool.finish();
+  }
+  const { state, reason, sha256, length, isSame } = finished;
   const seconds = length / spool.sampleRate;
   if (state === "off") return { state: "live", seconds, sha256: null };
   if (state !== "complete") return { state: "owed", seconds, sha256: null, detail: reason };

@@ -171,6 +171,18 @@ export class Spool {
   }
 
   /**
+   * Sends all of it to the recording of another session: the server has forgotten the one it had.
+   * Call `finish` again after that.
+   *
+   * @param {Session} session
+   */
+  async renew(session) {
+    this.#description.session = session;
+    this.#finished = null;
+    await this.#worker.ask("renew", session);
+  }
+
+  /**
    * Notes what has happened to the microphone; the server gets it when it can be reached.
    *
    * @param {CaptureEvent} event

@@ -16,7 +16,7 @@
  *
  * @typedef {object} Line
  * @property {Description & { id: string, startedAt: string }} [begun]
- * @property {Session} [session]
+ * @property {Session} [session] the last one counts
  * @property {[number, number]} [missed] position and length, as `Axis.miss`
  * @property {number} [base] when position 0 was captured, in seconds of the clock
  * @property {[number, number][]} [confirmed] start and length of all that the server has
@@ -66,7 +66,7 @@ export function read(text) {
   };
   for (const line of lines(text)) {
     begun ??= line.begun;
-    known.session ??= line.session ?? null;
+    known.session = line.session ?? known.session;
     known.base = line.base ?? known.base;
     known.ended = line.ended ?? known.ended;
     known.delivered ||= line.delivered ?? false;

@@ -218,11 +218,11 @@ export class Kept {
     return !this.#isJournalFull;
   }
 
-  /** @param {{ id: string, secret: string }} session */
-  attach({ id, secret }) {
-    if (this.#known.session) return;
+  /** @param {{ id: string, secret: string }} session which has nothing yet */
+  renew({ id, secret }) {
     this.#known.session = { id, secret };
-    this.note({ session: this.#known.session });
+    this.confirmed = new Ranges();
+    this.note({ session: this.#known.session, confirmed: [] });
   }
 
   /** @returns {Noted[]} events that the server has not been told */

@@ -60,8 +60,11 @@ const TASKS = {
     };
   },
   attach(session) {
-    here().attach(session);
+    if (!here().session) here().renew(session);
     uploads?.begin();
+  },
+  renew(session) {
+    here().renew(session);
   },
   note({ type, at, seconds, text }) {
     kept?.noteEvent({ type, at, seconds, text });

@@ -46,6 +46,8 @@
  *   it could not be read
  * @property {number} length samples per channel
  * @property {boolean} isSame whether the recording is the same, bit for bit
+ * @property {boolean} isForgotten whether the server knows nothing of the session any more, and has
+ *   confirmed none of it: another session may take the sound, see `Spool.renew`
  */
 
 /**

@@ -3,6 +3,7 @@
 import { Backoff, Refused, Unreachable, ask } from "./asking.js";
 import { encode } from "./flac.js";
 import { Pacer } from "./pacing.js";
+import { Pauses } from "./pauses.js";
 import { PiecePlan, REQUEST_BYTES } from "./pieces.js";
 import { Ranges } from "./ranges.js";
 import { Sha256 } from "./sha256.js";
@@ -28,6 +29,8 @@ const HELD_BACK_S = 1;
 const MAX_RANGES = 1000;
 /** How long a server may say that it wants what it was sent. */
 const PATIENCE_S = 60;
+/** How a server answers that knows nothing of a session. */
+const FORGOTTEN = 401;
 /** States in which a server wants nothing any more. */
 const LAST = ["complete", "expired", "off"];
 
@@ -46,14 +49,15 @@ export class Uploads {
   #backoff = new Backoff();
   #closing = new AbortController();
   #isFinishing = false;
-  /** @type {(() => void) | null} ends a pause */
-  #wake = null;
+  #pauses = new Pauses();
   #notedAt = -Infinity;
   #toldAt = -Infinity;
   /** What the server was told is captured, while more is. */
   #told = Infinity;
   #telling;
   #isPacing = false;
+  /** Whether the server does not know the session any more. */
+  #isForgotten = false;
   /** @type {Promise<Finished | null> | null} */
   #running = null;
 
@@ -84,6 +88,8 @@ export class Uploads {
       this.#become("refused", "the server has never had a session of it");
       return await this.#ended();
     }
+    // what was refused may not be any more: not by the server, or of another session
+    if (this.state === "refused") this.#running = null;
     if (!this.#running || this.state === "capturing") this.#become("sending", "");
     this.begin();
     const finished = await this.#running;
@@ -92,7 +98,7 @@ export class Uploads {
 
   /** Ends a pause: something has changed. */
   hurry() {
-    this.#wake?.();
+    this.#pauses.end();
   }
 
   /** @param {{ roundTripS: number | null, lost: number } | null} report as of `Spool.network` */
@@ -118,8 +124,9 @@ export class Uploads {
         if (signal.aborted) return null;
         if (error instanceof Unreachable) {
           this.#reached(false, error.message);
-          await this.#pause(this.#backoff.next(error.retryAfterS));
+          await this.#pauses.wait(this.#backoff.next(error.retryAfterS));
         } else if (error instanceof Refused) {
+          this.#isForgotten = error.status === FORGOTTEN;
           this.#become("refused", error.message);
           return null;
         } else {
@@ -148,7 +155,7 @@ export class Uploads {
     }
     await this.#send(ranges);
     // notes are told at once: `hurry` ends this
-    if (!this.#isFinishing) await this.#pause(ASK_S - (nowS() - askedAt));
+    if (!this.#isFinishing) await this.#pauses.wait(ASK_S - (nowS() - askedAt));
     return null;
   }
 
@@ -212,7 +219,7 @@ export class Uploads {
         return;
       }
       this.#isPacing = true;
-      await this.#pause(waitS);
+      await this.#pauses.wait(waitS);
       this.#isPacing = false;
       this.#closing.signal.throwIfAborted();
     }
@@ -247,7 +254,7 @@ export class Uploads {
         patientUntil = nowS() + PATIENCE_S;
       else if (nowS() > patientUntil)
         throw new Refused(409, "the server does not take what it wants of the sound");
-      if (!ranges.length || news === before) await this.#pause(backoff.next());
+      if (!ranges.length || news === before) await this.#pauses.wait(backoff.next());
       else backoff.reset();
       this.#closing.signal.throwIfAborted();
       before = news;
@@ -256,7 +263,7 @@ export class Uploads {
   }
 
   async #captured() {
-    while (!this.#kept.hash()) await this.#pause(0);
+    while (!this.#kept.hash()) await this.#pauses.wait(0);
     const { settled: length, sha256, missing } = this.#kept;
     return { length, sha256, ...(missing.length ? { missing } : {}) };
   }
@@ -281,7 +288,7 @@ export class Uploads {
   async #ended(state, theirs = null) {
     let sha256 = "";
     try {
-      while (!this.#kept.hash()) await this.#pause(0);
+      while (!this.#kept.hash()) await this.#pauses.wait(0);
       ({ sha256 } = this.#kept);
     } catch (error) {
       if (!state) this.#become("failed", error instanceof Error ? error.message : String(error));
@@ -296,7 +303,9 @@ export class Uploads {
     }
     if (state) this.#become(state, "");
     const last = /** @type {Finished["state"]} */ (this.state);
-    return { state: last, reason: this.reason, sha256, length, isSame };
+    // a recording that has been deleted is not to come back: of one that never was, nothing is held
+    const isForgotten = this.#isForgotten && !this.#kept.confirmed.total;
+    return { state: last, reason: this.reason, sha256, length, isSame, isForgotten };
   }
 
   // -- requests -------------------------------------------------------------------------------
@@ -375,22 +384,6 @@ export class Uploads {
     this.state = state;
     this.reason = reason;
     this.onchange();
-  }
-
-  /**
-   * Waits; `hurry` ends it.
-   *
-   * @param {number} seconds
-   */
-  async #pause(seconds) {
-    await new Promise((resolve) => {
-      const timer = setTimeout(resolve, Math.max(0, seconds) * 1000);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve(undefined);
-      };
-    });
-    this.#wake = null;
   }
 }
 
