@@ -273,7 +273,7 @@ async def test_what_is_said_before_a_link_is_refused_is_kept(tmp_path: pathlib.P
         await guest.press("Stop")
         await guest.until("The rest is kept on this device")
         await guest.press("Try again")
-        await guest.until("The server does not take")
+        await guest.until("could not be sent")
         await guest.press("Save as WAV")
 
 
