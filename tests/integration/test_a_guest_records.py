@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 import pytest
 import soundfile
+from playwright.async_api import Route
 
 from tests.rigs import microphone as rig
 from tests.rigs.browser import BROWSERS, browser_page, opened
@@ -275,6 +276,29 @@ async def test_what_is_said_before_a_link_is_refused_is_kept(tmp_path: pathlib.P
         await guest.press("Try again")
         await guest.until("could not be sent")
         await guest.press("Save as WAV")
+
+
+async def test_a_link_for_one_session_opens_it_though_the_first_answer_is_lost(
+    tmp_path: pathlib.Path,
+) -> None:
+    async with (
+        a_studio(tmp_path, has_tokens=True) as (server, _),
+        a_guest("chromium", tmp_path) as guest,
+    ):
+        assert isinstance(guest, ChromiumGuest)
+
+        async def lose(route: Route) -> None:
+            await route.fetch()
+            await route.abort()
+
+        await guest.page.route("**/whip", lose, times=1)
+        wanted = {"name": "Ana", "once": True}
+        invited = await asked("POST", f"{server.url}/api/invitations", wanted)
+        await ready(guest, str(invited["url"]))
+        await guest.press("Start recording")
+        await guest.until("Connected")
+        sha256 = await finished(guest)
+    assert verified(tmp_path)["sha256"] == sha256
 
 
 async def test_a_recording_goes_on_with_the_channels_that_it_began_with(

@@ -152,7 +152,7 @@ export class Publication {
     if (published.name) query.set("name", published.name);
     if (published.room) query.set("room", published.room);
     const spool = await published.spool();
-    const answer = await send("POST", `/whip${query.size ? `?${query}` : ""}`, {
+    const asked = {
       token: this.token,
       headers: {
         "Content-Type": SDP,
@@ -160,7 +160,14 @@ export class Publication {
         ...(session ? { "Gapless-Resume": session.secret } : {}),
       },
       body: sdp,
-      signal: within(signal),
+    };
+    const offered = () =>
+      send("POST", `/whip${query.size ? `?${query}` : ""}`, { ...asked, signal: within(signal) });
+    const answer = await offered().catch((error) => {
+      // the answer may have been lost, and with it the only session that a link opens: the same offer
+      // gets the same answer
+      if (session || signal?.aborted || (error instanceof ApiError && error.status)) throw error;
+      return offered();
     });
     const where = new URL(answer.headers.get("Location") ?? "", location.href);
     const secret = where.pathname.split("/").at(-1) ?? "";
