@@ -7,6 +7,7 @@ import asyncio
 import io
 import pathlib
 from collections.abc import Sequence
+from typing import cast
 
 from PIL import Image
 
@@ -17,7 +18,7 @@ from tests.rigs.studio_screens import STUDIO_SCREENS
 SCREENS = (*SPEAKER_SCREENS, *STUDIO_SCREENS)
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 FOLDER = DOCS / "pages"
-_COLOURS = 48
+_COLOURS = 64
 _SPOKEN_S = 20.0
 _INTRODUCTION = """\
 # The pages
@@ -32,12 +33,16 @@ def file_name(screen: Screen, look: Look) -> str:
 
 
 def squeezed(png: bytes) -> bytes:
-    """Return a picture with few colours, which is a third of the size.
+    """Return a picture with the colours that it has most of, which is a third of the size.
 
-    The octree keeps colours of small areas, such as the mark of a kind of samples, as they are.
+    Those of areas stay as they are, also of small ones, such as the mark of a kind of samples.
     """
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    few = picture.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    found = picture.getcolors(picture.width * picture.height) or []
+    most = [colour for _, colour in sorted(found, reverse=True)[:_COLOURS]]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour in most for part in cast("Sequence[int]", colour)])
+    few = picture.quantize(palette=palette, dither=Image.Dither.NONE)
     written = io.BytesIO()
     few.save(written, "PNG", optimize=True)
     return written.getvalue()
