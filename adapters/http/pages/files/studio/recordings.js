@@ -127,7 +127,7 @@ function openList(root, { query, events, sessions }) {
   const sortField = select(SORTS, wanted.sort, (sort) => SORT_NAMES[sort](), search);
   fill(
     root,
-    h("h1", { class: "unseen" }, t("nav.recordings")),
+    h("div", { class: "row spread" }, h("h1", {}, t("nav.recordings")), count),
     h(
       "form",
       {
@@ -141,7 +141,6 @@ function openList(root, { query, events, sessions }) {
       labelled(t("list.sort"), sortField),
       rooms,
     ),
-    count,
     problem,
     empty,
     table,
