@@ -42,6 +42,7 @@ async def play_and_kill(url: str, senders: Sequence[Sender], process: subprocess
         await asyncio.sleep(0.01)
     await asyncio.sleep(senders[0].began_at + kill_s - time.monotonic())
     process.kill()
+    await asyncio.to_thread(process.wait)
     await playing
 
 

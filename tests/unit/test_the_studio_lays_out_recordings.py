@@ -337,7 +337,7 @@ def test_what_happened_to_a_microphone_is_said_in_words() -> None:
     assert run_in_node(MICROPHONE, events) == [
         "Paused on the speaker’s page.",
         "It captured nothing for 2.5 s.",
-        "Another one is used: Desk",
+        "Another one is used: \u2068Desk\u2069",
         "",
         "",
     ]

@@ -54,7 +54,12 @@ export function liveMark(sessions, recording) {
 export function microphoneText({ what = "", text = "", seconds }) {
   const key = `mic.${keyOf({ what, text })}`;
   if (!hasText(key)) return "";
-  return t(key, { text, seconds: number(Number(seconds ?? 0), { maximumFractionDigits: 1 }) });
+  // what a client has written is not to turn round what stands beside it (Unicode UAX #9, isolates)
+  const isolated = text && `\u2068${text}\u2069`;
+  return t(key, {
+    text: isolated,
+    seconds: number(Number(seconds ?? 0), { maximumFractionDigits: 1 }),
+  });
 }
 
 /**
