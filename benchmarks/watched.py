@@ -15,8 +15,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,7 +147,11 @@ async def fill(recorder: Running, url: str, folder: pathlib.Path, count: int) ->
     await asyncio.to_thread(copy_recordings, folder, count)
 
 
-async def run(streams: int, recordings: int, *, with_watchers: bool) -> Seen:
+Watch = Callable[[str, Seen], AbstractAsyncContextManager[None]]
+"""Watches the server at a URL, and notes what it has seen."""
+
+
+async def run(streams: int, recordings: int, watch: Watch | None) -> Seen:
     seen = Seen([])
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -161,7 +165,7 @@ async def run(streams: int, recordings: int, *, with_watchers: bool) -> Seen:
             generator.connect()
             generator.go()
             await asyncio.sleep(WARM_UP_S)
-            async with watched(url, seen) if with_watchers else contextlib.nullcontext():
+            async with watch(url, seen) if watch else contextlib.nullcontext():
                 await asyncio.sleep(WARM_UP_S / 2)
                 began, used = time.monotonic(), sum(recorder.cpus_s)
                 await asyncio.sleep(WINDOW_S)
@@ -183,9 +187,7 @@ def percentile(values: list[float], share: float) -> float:
 
 def main(streams: int = 100, recordings: int = 100_000) -> None:
     print(heading("", "alone", "watched"), end="")
-    alone, beside = (
-        asyncio.run(run(streams, recordings, with_watchers=watchers)) for watchers in (False, True)
-    )
+    alone, beside = (asyncio.run(run(streams, recordings, watch)) for watch in (None, watched))
     both = (alone, beside)
     pages = beside.pages_ms or [0.0]
     rows: list[tuple[object, ...]] = [
