@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import pathlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -36,6 +35,7 @@ from domain.session.status import ChannelLevel, SessionStatus, TrackStatus
 from tests.fakes.http import FakeSessions, http_server
 from tests.fakes.time import EPOCH, FakeClock
 from tests.rigs.browser import CHROMIUM, browser_page
+from tests.rigs.tracing import longest_task_ms
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
@@ -124,27 +124,6 @@ async def studio_server() -> AsyncIterator[tuple[str, EventDispatcher]]:
         await server.stop()
         await nodes.close()
         events.close()
-
-
-def longest_task_ms(trace: bytes) -> float:
-    """Return how long the page's main thread computed at most before others had their turn.
-
-    It is processor time: what else runs on the machine makes frames late, too.
-    """
-    events = json.loads(trace)["traceEvents"]
-    (main,) = {
-        (event["pid"], event["tid"])
-        for event in events
-        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
-    }
-    tasks = [
-        event.get("tdur", 0) / 1000
-        for event in events
-        if (event["pid"], event["tid"]) == main and event["name"].endswith("RunTask")
-    ]
-    longest: float = max(tasks)
-    assert longest > 1, "processor time is measured"
-    return longest
 
 
 @pytest.mark.timeout(120)

@@ -13,7 +13,7 @@ import { kindName } from "./recording-verdict.js";
 import { roomsOf, sittingsOf } from "./sittings.js";
 import { allRecordings } from "./source.js";
 import { Timeline } from "./timeline.js";
-import { liveMark, nameOf, stateMark, trouble } from "./words.js";
+import { attempt, liveMark, nameOf, stateMark } from "./words.js";
 
 /** @typedef {import("api").components["schemas"]["Recording"]} Recording */
 /** @typedef {import("./sittings.js").Sitting} Sitting */
@@ -61,22 +61,15 @@ async function openRooms(root, events) {
     );
   }
 
-  async function load() {
-    try {
+  const load = () =>
+    attempt(place, stop.signal, async () => {
       const told = (/** @type {number} */ count) => setText(status, t("rooms.loading", { count }));
       const found = await allRecordings({}, { signal: stop.signal, told });
       known.clear();
       for (const one of found) known.set(one.id, one);
       fill(place);
       show();
-    } catch (error) {
-      if (!stop.signal.aborted)
-        fill(
-          place,
-          trouble(error, () => void load()),
-        );
-    }
-  }
+    });
   const hush = listen(events, {
     changed: (recording) => {
       known.set(recording.id, recording);
@@ -133,8 +126,8 @@ async function openRoom(root, room, events, sessions) {
     if (at && at < sitting.seconds) view.timeline.moveTo(at);
   }
 
-  async function load() {
-    try {
+  const load = () =>
+    attempt(place, stop.signal, async () => {
       const found = await allRecordings({ room }, { signal: stop.signal });
       const chosen = sittings[Number(choice.value)]?.start;
       sittings = sittingsOf(found.filter((one) => !isLeaving(one.id)));
@@ -149,14 +142,7 @@ async function openRoom(root, room, events, sessions) {
       choice.value = String(Math.max(0, index));
       chooser.hidden = sittings.length < 2;
       showSitting();
-    } catch (error) {
-      if (!stop.signal.aborted)
-        fill(
-          place,
-          trouble(error, () => void load()),
-        );
-    }
-  }
+    });
   const hush = listen(events, {
     changed: (recording) => {
       if (recording.room?.toLowerCase() === room.toLowerCase()) void load();

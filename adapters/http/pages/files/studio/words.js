@@ -78,6 +78,24 @@ export function trouble(error, again = null) {
 }
 
 /**
+ * Does some work. If it fails, shows that in a place, with a button that tries again; unless the view
+ * has been closed meanwhile.
+ *
+ * @param {HTMLElement} place
+ * @param {AbortSignal} signal aborted when the view is closed
+ * @param {() => Promise<void>} work
+ */
+export async function attempt(place, signal, work) {
+  try {
+    await work();
+  } catch (error) {
+    if (signal.aborted) return;
+    const again = () => void attempt(place, signal, work);
+    fill(place, trouble(error, again));
+  }
+}
+
+/**
  * Returns why something does not work, in words.
  *
  * @param {unknown} error
