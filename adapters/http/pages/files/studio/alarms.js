@@ -234,7 +234,7 @@ function mark({ level }) {
  *
  * @param {Alarm} alarm
  */
-export function kindText({ kind, text }) {
+function kindText({ kind, text }) {
   const key = `why.alarm.${kind}`;
   return hasText(key) ? t(key) : text;
 }

@@ -5,7 +5,7 @@ import { KINDS } from "../shared/kinds.js";
 /** @typedef {import("../shared/kinds.js").Kind} Kind */
 /** @typedef {import("../shared/waveform.js").Interval} Interval */
 
-export const SHOWN_S = 60;
+const SHOWN_S = 60;
 /** Intervals of a second: each is as long as two of the server's events of levels. */
 const PER_S = 2;
 

@@ -54,7 +54,7 @@ export async function openRecording(root, { id, role, events, sessions }) {
         );
     }
   };
-  const hush = listen(events, {
+  const stopListening = listen(events, {
     changed: (recording) => {
       if (recording.id === id) void load();
     },
@@ -71,7 +71,7 @@ export async function openRecording(root, { id, role, events, sessions }) {
   await load();
   return () => {
     stop.abort();
-    hush();
+    stopListening();
     close();
   };
 }

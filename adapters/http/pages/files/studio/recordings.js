@@ -147,7 +147,7 @@ function openList(root, { query, events, sessions }) {
   );
 
   const redo = () => void restart(source.wanted, Math.max(AHEAD, shown));
-  const hush = listen(events, {
+  const stopListening = listen(events, {
     changed: (recording) => source.put(recording),
     removed: (gone) => source.remove(gone),
     missed: redo,
@@ -165,7 +165,7 @@ function openList(root, { query, events, sessions }) {
   return () => {
     last = { query: queryOf(source.wanted), top: scrollY, count: shown };
     deletions.removeEventListener("change", show);
-    hush();
+    stopListening();
     hushSessions();
     list.close();
     source.close();

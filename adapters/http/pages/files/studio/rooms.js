@@ -70,7 +70,7 @@ async function openRooms(root, events) {
       fill(place);
       show();
     });
-  const hush = listen(events, {
+  const stopListening = listen(events, {
     changed: (recording) => {
       known.set(recording.id, recording);
       show();
@@ -83,7 +83,7 @@ async function openRooms(root, events) {
   await load();
   return () => {
     stop.abort();
-    hush();
+    stopListening();
   };
 }
 
@@ -143,7 +143,7 @@ async function openRoom(root, room, events, sessions) {
       chooser.hidden = sittings.length < 2;
       showSitting();
     });
-  const hush = listen(events, {
+  const stopListening = listen(events, {
     changed: (recording) => {
       if (recording.room?.toLowerCase() === room.toLowerCase()) void load();
     },
@@ -161,7 +161,7 @@ async function openRoom(root, room, events, sessions) {
   await load();
   return () => {
     stop.abort();
-    hush();
+    stopListening();
     view?.close();
   };
 }

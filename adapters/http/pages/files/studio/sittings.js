@@ -3,7 +3,7 @@
 /** @typedef {import("api").components["schemas"]["Recording"]} Recording */
 
 /** Recordings that are further apart are of another sitting, in seconds. */
-export const APART_S = 1800;
+const APART_S = 1800;
 
 /**
  * Recordings on one time axis.
